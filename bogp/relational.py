@@ -1,0 +1,153 @@
+"""Masks and relational graphs: each becomes the other, a mask is expanded over a layer, and sparsity is accounted for.
+
+A *mask* is a symmetric n x n matrix of zeros and ones. Node i of its relational graph (You et al. 2020, section 2) is input channel
+i together with output channel i, and an edge joins i and j where the mask is one; a one on the diagonal is a self-loop.
+"""
+
+from collections.abc import Sequence
+
+import networkx as nx
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bogp.errors import InvalidInput
+
+Mask = NDArray[np.bool_]
+LayerMasks = tuple[Mask | None, ...]
+
+
+def as_masks(masks: ArrayLike) -> Mask:
+    """Check one mask or a batch of them.
+
+    Args:
+        masks: (n, n) or (N, n, n), any numeric type.
+
+    Returns:
+        The same masks as booleans, (N, n, n).
+
+    Raises:
+        InvalidInput: a wrong shape, a NaN, a value other than 0 or 1, or asymmetry; the first offending mask is named.
+    """
+    array = np.asarray(masks)
+    if array.dtype == object or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
+        raise InvalidInput(f"A mask holds numbers 0 and 1 or booleans; this one has type {array.dtype}.")
+    if array.ndim not in (2, 3) or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
+        raise InvalidInput(f"Masks are square, (n, n) or (N, n, n) with n >= 1; this has shape {array.shape}.")
+    batch = array if array.ndim == 3 else array[None]
+    if batch.dtype != bool:
+        bad = ~((batch == 0) | (batch == 1))
+        if bad.any():
+            where = np.argwhere(bad)[0]
+            raise InvalidInput(f"Mask {where[0]} holds {batch[tuple(where)]} at {tuple(map(int, where[1:]))}; only 0 and 1 are allowed.")
+        batch = batch.astype(bool)
+    skew = (batch != batch.transpose(0, 2, 1)).any(axis=(1, 2))
+    if skew.any():
+        raise InvalidInput(f"Mask {int(np.argmax(skew))} is not symmetric; a relational graph is undirected, so mirror its upper triangle.")
+    return batch
+
+
+def mask_to_graph(mask: ArrayLike) -> nx.Graph:
+    """The relational graph of one (n, n) mask: nodes 0..n-1, an edge where the mask is one (Mask_to_graph of Algorithm 1)."""
+    checked = as_masks(mask)
+    if len(checked) != 1:
+        raise InvalidInput(f"mask_to_graph takes one (n, n) mask; this is a batch of {len(checked)}.")
+    graph = nx.empty_graph(checked.shape[-1])
+    graph.add_edges_from(np.argwhere(np.triu(checked[0])).tolist())
+    return graph
+
+
+def graph_to_mask(graph: nx.Graph) -> Mask:
+    """The (n, n) mask of an undirected simple graph (self-loops allowed), nodes in the graph's own order.
+
+    Raises:
+        InvalidInput: the graph is directed, has parallel edges, or has no nodes.
+    """
+    if graph.is_directed() or graph.is_multigraph() or len(graph) == 0:
+        raise InvalidInput("graph_to_mask takes an undirected graph without parallel edges and with at least one node.")
+    return nx.to_numpy_array(graph, weight=None) > 0
+
+
+def expand(mask: ArrayLike, d_in: int, d_out: int) -> Mask:
+    """Expand a mask over a layer (You et al. 2020, section 2.2): each entry becomes a block.
+
+    Channels are split over the n nodes as evenly as possible; the first ``d mod n`` nodes hold one more.
+
+    Args:
+        mask: (n, n).
+        d_in: input width of the layer, at least n.
+        d_out: output width of the layer, at least n.
+
+    Returns:
+        (d_out, d_in), the orientation of ``torch.nn.Linear.weight``.
+
+    Raises:
+        InvalidInput: the layer has fewer channels than the graph has nodes.
+    """
+    checked = as_masks(mask)[0]
+    n = len(checked)
+    if min(d_in, d_out) < n:
+        raise InvalidInput(f"A graph of {n} nodes cannot be laid over a {d_in} x {d_out} layer: each node needs a channel on both sides.")
+    return checked[np.ix_(_node_of_channel(d_out, n), _node_of_channel(d_in, n))]
+
+
+def _node_of_channel(width: int, n: int) -> NDArray[np.intp]:
+    return np.repeat(np.arange(n), [width // n + (node < width % n) for node in range(n)])
+
+
+def layer_masks(mask: ArrayLike | None, widths: Sequence[int], layers: Sequence[int]) -> LayerMasks:
+    """One mask expanded over chosen layers of a network, the others left dense.
+
+    Args:
+        mask: (n, n), or None for the unpruned network.
+        widths: layer widths from input to output.
+        layers: indices of the layers to mask, such as ``Protocol.masked_layers``.
+
+    Returns:
+        One entry a layer: (d_out, d_in), or None where the layer stays dense.
+    """
+    return tuple(
+        expand(mask, d_in, d_out) if mask is not None and layer in layers else None
+        for layer, (d_in, d_out) in enumerate(zip(widths, widths[1:], strict=False))
+    )
+
+
+def mask_sparsity(masks: ArrayLike) -> NDArray[np.float64]:
+    """Share of zeros of each mask: (N, n, n) -> (N,)."""
+    return 1.0 - as_masks(masks).mean(axis=(1, 2))
+
+
+def model_sparsity(masks: LayerMasks, widths: Sequence[int]) -> float:
+    """Share of all weights of the network that the layer masks remove; biases are not counted."""
+    kept = sum(int(m.sum()) for m in _full(masks, widths))
+    return 1.0 - kept / _n_weights(widths)
+
+
+def effective_sparsity(masks: LayerMasks, widths: Sequence[int]) -> float:
+    """As ``model_sparsity``, with weights that lie on no path from an input to an output counted as pruned.
+
+    A bias is no path: a unit without live inputs is dead although its bias is not zero (Vysogorets & Kempe 2023).
+    """
+    full = _full(masks, widths)
+    forward = [np.ones(widths[0], dtype=bool)]
+    for m in full:
+        forward.append((m & forward[-1]).any(axis=1))
+    backward = [np.ones(widths[-1], dtype=bool)]
+    for m in reversed(full):
+        backward.append((m & backward[-1][:, None]).any(axis=0))
+    backward.reverse()
+    kept = sum(int((m & forward[i] & backward[i + 1][:, None]).sum()) for i, m in enumerate(full))
+    return 1.0 - kept / _n_weights(widths)
+
+
+def _n_weights(widths: Sequence[int]) -> int:
+    return sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+
+
+def _full(masks: LayerMasks, widths: Sequence[int]) -> list[Mask]:
+    shapes = [(d_out, d_in) for d_in, d_out in zip(widths, widths[1:], strict=False)]
+    if len(masks) != len(shapes):
+        raise InvalidInput(f"A network of widths {tuple(widths)} has {len(shapes)} layers; {len(masks)} layer masks were given.")
+    for layer, (mask, shape) in enumerate(zip(masks, shapes, strict=True)):
+        if mask is not None and mask.shape != shape:
+            raise InvalidInput(f"The mask of layer {layer} has shape {mask.shape}; the layer's weight is {shape}.")
+    return [np.ones(s, dtype=bool) if m is None else np.asarray(m, dtype=bool) for m, s in zip(masks, shapes, strict=True)]
