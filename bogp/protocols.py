@@ -16,6 +16,7 @@ _CHOICES = {
     "input_scaling": ("unit", "raw"),
     "loss": ("cross_entropy", "softmax_cross_entropy"),
     "optimiser": ("adam",),
+    "schedule": ("constant", "linear"),
     "scope": ("hidden", "all", "input"),
     "split": ("held_out", "reported"),
 }
@@ -31,7 +32,8 @@ class Protocol:
         input_scaling: ``unit`` divides pixels by 255, ``raw`` leaves them at 0..255.
         loss: ``cross_entropy`` on logits; ``softmax_cross_entropy`` applies a softmax first, as the authors' code does.
         optimiser: ``adam`` (betas .9 and .999, eps 1e-8, as in PyTorch).
-        learning_rate: constant over training.
+        learning_rate: of the first step.
+        schedule: ``constant``, or ``linear``: step t of T (from 0) has the learning rate times 1 - t / T.
         batch_size: images a step; None is full batch. Each epoch is reshuffled and an incomplete last batch is left out.
         steps: optimiser steps; with ``check_every`` an upper bound.
         scope: where one mask goes: ``hidden`` the layers between hidden layers, ``all`` every layer but the last, ``input`` the first.
@@ -47,6 +49,7 @@ class Protocol:
     loss: str = "cross_entropy"
     optimiser: str = "adam"
     learning_rate: float = 3e-4
+    schedule: str = "constant"
     batch_size: int | None = None
     steps: int = 50
     scope: str = "hidden"

@@ -105,6 +105,7 @@ def train(
             for nets, x, y, share in _tiles(images, labels, [next(o) for o in orders] if protocol.batch_size else None, k):
                 loss[nets, step] += _add_gradients(x, y, _slice(layers, nets), _slice(grads, nets), protocol.loss, share)
             _apply(masks, grads)
+            adam.param_groups[0]["lr"] = protocol.learning_rate * (1 - step / protocol.steps if protocol.schedule == "linear" else 1)
             adam.step()
             step += 1
             if on_step:

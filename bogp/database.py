@@ -1,0 +1,392 @@
+"""Mask databases: Algorithm 1 builds one, Algorithm 2 fetches the nearest mask from it (paper sections 5.1 and 5.2).
+
+On disk a database is a folder of Parquet shards and a manifest. A mask is a pure function of (spec, sparsity, its number), a shard of (spec,
+shard number), so that a build which was interrupted resumes at the first missing shard and ends in the same bytes. The manifest
+is written last; it holds the checksum of each shard and the constants of each scaling.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
+
+from bogp import masks as mask_families
+from bogp import properties
+from bogp.errors import DatabaseError, InvalidInput
+from bogp.provenance import write_atomically
+from bogp.relational import Mask, mask_sparsity
+
+SCHEMA_VERSION = 1
+METRICS = ("cosine", "l1", "l2")
+SCALINGS = ("minmax", "zscore", "none")
+_TIE = 1e-12  # similarities closer than this are equal; rounding must not decide between identical rows
+
+
+@dataclass(frozen=True)
+class DatabaseSpec:
+    """What a database holds.
+
+    Attributes:
+        sparsities: target sparsities, each in (0, 1) and reachable by the family.
+        masks_per_sparsity: number of masks for each.
+        n: nodes of each relational graph.
+        family: name of a function in ``bogp.masks``, or of your own.
+        parameters: keyword arguments of the family, as (name, value) pairs.
+        seed: of the whole database.
+        shard_size: masks a shard.
+    """
+
+    sparsities: tuple[float, ...]
+    masks_per_sparsity: int = 1000
+    n: int = 128
+    family: str = "bernoulli"
+    parameters: tuple[tuple[str, Any], ...] = ()
+    seed: int = 0
+    shard_size: int = 125
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sparsities", tuple(float(s) for s in self.sparsities))
+        object.__setattr__(self, "parameters", tuple((str(k), v) for k, v in self.parameters))
+        if not self.sparsities or len(set(self.sparsities)) != len(self.sparsities):
+            raise InvalidInput(f"sparsities is {self.sparsities}; at least one is needed, and each only once.")
+        for sparsity in self.sparsities:
+            mask_families.check_size(self.n, sparsity)
+        if min(self.masks_per_sparsity, self.shard_size) < 1 or self.seed < 0:
+            raise InvalidInput("masks_per_sparsity and shard_size must be at least 1, and seed at least 0.")
+
+    @property
+    def shards(self) -> list[tuple[float, range]]:
+        """Sparsity and mask numbers of each shard."""
+        return [
+            (sparsity, range(first, min(first + self.shard_size, self.masks_per_sparsity)))
+            for sparsity in self.sparsities
+            for first in range(0, self.masks_per_sparsity, self.shard_size)
+        ]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Affine scaling of property columns, fitted on a database: ``(value - offset) / scale``.
+
+    Columns that are constant or never finite are left out of ``columns``: they cannot tell masks apart.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    offset: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N, d) property values to scaled ones."""
+        return (values - self.offset) / self.scale
+
+    def inverse(self, scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N, d) scaled values back to property values."""
+        return scaled * self.scale + self.offset
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Answer of Algorithm 2 for Q queries.
+
+    Attributes:
+        row: (Q,) positions of the nearest rows in the table that was searched.
+        similarity: (Q,) cosine in [-1, 1], or minus the L1 or L2 distance, in scaled units.
+        left_out: number of rows that took no part because a used property is NaN.
+    """
+
+    row: NDArray[np.intp]
+    similarity: NDArray[np.float64]
+    left_out: int
+
+
+@dataclass(frozen=True)
+class MaskDatabase:
+    """An opened database, or a part of one: a table of masks with their properties, and the masks as packed bits."""
+
+    table: pd.DataFrame
+    spec: DatabaseSpec
+    bits: NDArray[np.uint8] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def mask(self, row: int) -> Mask:
+        """The (n, n) mask in that row."""
+        n = self.spec.n
+        return np.unpackbits(self.bits[row], count=n * n).astype(bool).reshape(n, n)
+
+    def masks(self) -> Mask:
+        """All masks, (N, n, n)."""
+        n = self.spec.n
+        return np.unpackbits(self.bits, axis=1, count=n * n).astype(bool).reshape(-1, n, n)
+
+    def at(self, sparsity: float) -> "MaskDatabase":
+        """The masks of one target sparsity (Psi_s of the paper).
+
+        Raises:
+            DatabaseError: the database holds none.
+        """
+        mask_families.check_size(self.spec.n, sparsity)
+        chosen = np.isclose(self.table["target_sparsity"], sparsity, atol=1e-9)
+        if not chosen.any():
+            held = ", ".join(f"{s:g}" for s in self.spec.sparsities)
+            raise DatabaseError(f"The database holds no masks of sparsity {sparsity:g}; it holds {held}. Build one with that sparsity.")
+        return MaskDatabase(self.table[chosen].reset_index(drop=True), self.spec, self.bits[chosen])
+
+    def values(self, columns: Sequence[str]) -> NDArray[np.float64]:
+        """(N, d) property values."""
+        return self.table[list(columns)].to_numpy(dtype=np.float64)
+
+
+def build(spec: DatabaseSpec, folder: Path, *, workers: int = -1, sampler: mask_families.Family | None = None) -> MaskDatabase:
+    """Algorithm 1: draw the masks, measure their properties, write them; resumes where an earlier build stopped.
+
+    Args:
+        spec: what to build.
+        folder: where; made if it does not exist.
+        workers: processes, -1 for one a core.
+        sampler: a mask family of your own, for which ``spec.family`` is then only the name.
+
+    Returns:
+        The opened database.
+
+    Raises:
+        UnreachableSparsity: the family cannot reach one of the sparsities (before anything is written).
+        DatabaseError: the folder holds another database, or cannot be written.
+    """
+    from joblib import Parallel, delayed
+    from tqdm.auto import tqdm
+
+    draw = sampler or mask_families.family(spec.family)
+    for sparsity in spec.sparsities:  # refuse what cannot be drawn before work starts
+        _draw(spec, draw, sparsity, 0)
+    _claim(spec, folder)
+    missing = [i for i in range(len(spec.shards)) if not _readable(folder / _shard_name(i), len(spec.shards[i][1]))]
+    if missing or not (folder / "manifest.json").exists():
+        sizes = [len(numbers) for _, numbers in spec.shards]
+        with tqdm(total=sum(sizes), initial=sum(sizes) - sum(sizes[i] for i in missing), unit="mask", desc=folder.name) as bar:
+            for i in Parallel(n_jobs=workers, return_as="generator_unordered")(delayed(_write_shard)(spec, draw, folder, i) for i in missing):
+                bar.update(sizes[i])
+        _write_manifest(spec, folder)
+    return open_database(folder)
+
+
+def open_database(folder: Path) -> MaskDatabase:
+    """Open a database, checking its manifest, the checksum of each shard and their schema.
+
+    Raises:
+        DatabaseError: it is missing, unfinished, of another schema version, or a shard is damaged (which is named).
+    """
+    manifest = _read_json(folder / "manifest.json", f"{folder} is no finished mask database; build it (again) with bogp.database.build.")
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise DatabaseError(f"{folder} has schema version {manifest.get('schema_version')}; this bogp reads {SCHEMA_VERSION}. Build it again.")
+    spec = _spec_from_json(manifest["spec"], folder)
+    tables = []
+    for i, expected in enumerate(manifest["shards"]):
+        path = folder / _shard_name(i)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DatabaseError(f"{path} is missing or unreadable ({error.strerror}). {_REBUILD}") from None
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise DatabaseError(f"{path} is damaged: its checksum is not the manifest's. {_REBUILD}")
+        tables.append(pq.read_table(io.BytesIO(content)))
+        if tables[-1].schema.names != _COLUMNS:
+            raise DatabaseError(f"{path} has columns {tables[-1].schema.names}; expected {_COLUMNS}. {_REBUILD}")
+    if len(tables) != len(spec.shards):
+        raise DatabaseError(f"{folder}/manifest.json lists {len(tables)} shards where its spec makes {len(spec.shards)}. Build it again.")
+    whole = pa.concat_tables(tables)
+    bits = np.frombuffer(b"".join(whole.column("bits").to_pylist()), dtype=np.uint8).reshape(len(whole), -1)
+    return MaskDatabase(whole.drop_columns(["bits"]).to_pandas(), spec, bits)
+
+
+_REBUILD = "Run bogp.database.build with the same spec: it rebuilds this shard alone."
+_COLUMNS = [
+    "mask_id", "family", "parameters", "seed", "target_sparsity", "sparsity", *properties.ALL, "bits",
+]  # fmt: skip
+
+
+def fit_scaling(database: MaskDatabase, columns: Sequence[str], name: str = "minmax") -> Scaling:
+    """Fit a named scaling: ``minmax`` to [0, 1], ``zscore`` to mean 0 and standard deviation 1, ``none`` (the paper names none).
+
+    Args:
+        database: whose rows it is fitted on; NaN is ignored.
+        columns: property names.
+        name: of the scaling.
+
+    Returns:
+        The scaling, over those of the columns that vary.
+
+    Raises:
+        InvalidInput: an unknown scaling or property, no columns, or none that varies.
+        DatabaseError: the database is empty.
+    """
+    columns = tuple(columns)
+    if name not in SCALINGS:
+        raise InvalidInput(f"There is no scaling {name!r}; there are: {', '.join(SCALINGS)}.")
+    if not columns or not set(columns) <= set(database.table.columns):
+        raise InvalidInput(f"columns are {columns}; name one or more of {', '.join(properties.ALL)}.")
+    if len(database) == 0:
+        raise DatabaseError("The database is empty: there is nothing to scale or to search.")
+    constants = [_scaling_constants(database.table[c].to_numpy(np.float64)) for c in columns]
+    kept = [i for i, c in enumerate(constants) if c["max"] - c["min"] > 1e-9 * max(abs(c["max"]), 1.0)]  # rounding is no variation
+    if not kept:
+        raise InvalidInput(f"Each of {', '.join(columns)} is constant over the {len(database)} masks: nothing tells them apart.")
+    low, high, mean, std = (np.array([constants[i][k] for i in kept]) for k in ("min", "max", "mean", "std"))
+    offset = {"minmax": low, "zscore": mean, "none": np.zeros(len(kept))}[name]
+    scale = {"minmax": high - low, "zscore": std, "none": np.ones(len(kept))}[name]
+    return Scaling(name, tuple(columns[i] for i in kept), offset, scale)
+
+
+def nearest(queries: ArrayLike, database: MaskDatabase, scaling: Scaling, metric: str = "cosine") -> Nearest:
+    """Algorithm 2: the mask whose property vector is most similar to each query.
+
+    Args:
+        queries: (d,) or (Q, d) property values, in the order of ``scaling.columns``, in the properties' own units.
+        database: the masks to choose from.
+        scaling: from ``fit_scaling``.
+        metric: ``cosine``, ``l1`` or ``l2``, taken after scaling.
+
+    Returns:
+        Row, similarity and the number of rows left out. Ties go to the lowest row. Under cosine a zero vector has similarity 0 to all.
+
+    Raises:
+        InvalidInput: a query of the wrong length, with NaN or infinity; an unknown metric.
+        DatabaseError: no row has all the properties.
+    """
+    points = np.atleast_2d(np.asarray(queries, dtype=np.float64))
+    if metric not in METRICS:
+        raise InvalidInput(f"There is no metric {metric!r}; there are: {', '.join(METRICS)}.")
+    if points.ndim != 2 or points.shape[1] != len(scaling.columns):
+        raise InvalidInput(f"A query holds {len(scaling.columns)} values ({', '.join(scaling.columns)}); got an array of shape {np.shape(queries)}.")
+    if not np.isfinite(points).all():
+        raise InvalidInput(f"A query holds NaN or infinity: {points[~np.isfinite(points).all(axis=1)][0]}.")
+    values = database.values(scaling.columns)
+    complete = np.isfinite(values).all(axis=1)
+    if not complete.any():
+        raise DatabaseError(f"None of the {len(database)} masks has a finite value for each of {', '.join(scaling.columns)}.")
+    similarity = _similarity(scaling.transform(points), scaling.transform(values[complete]), metric)
+    best = np.argmax(similarity >= similarity.max(axis=1, keepdims=True) - _TIE, axis=1)
+    return Nearest(np.flatnonzero(complete)[best], similarity[np.arange(len(best)), best], int((~complete).sum()))
+
+
+def _similarity(points: NDArray[np.float64], rows: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
+    if metric == "cosine":
+        return _unit(points) @ _unit(rows).T
+    order = 1 if metric == "l1" else 2
+    return np.stack([-np.linalg.norm(rows - point, ord=order, axis=1) for point in points])
+
+
+def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norm > 0, norm, 1.0)
+
+
+def _draw(spec: DatabaseSpec, draw: mask_families.Family, sparsity: float, number: int) -> Mask:
+    key = (round(sparsity * 1e9), number)  # the same mask whatever other sparsities the database has, and however it is sharded
+    rng = np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=key))
+    return draw(spec.n, sparsity, rng, **dict(spec.parameters))
+
+
+def _write_shard(spec: DatabaseSpec, draw: mask_families.Family, folder: Path, shard: int) -> int:
+    from threadpoolctl import threadpool_limits
+
+    sparsity, numbers = spec.shards[shard]
+    with threadpool_limits(1):  # the workers share the cores already; and one thread gives the same bits everywhere
+        drawn = np.stack([_draw(spec, draw, sparsity, number) for number in numbers])
+        measured = properties.measure(drawn)
+    columns: dict[str, Any] = {
+        "mask_id": [f"s{sparsity:g}-{number:05d}" for number in numbers],
+        "family": [spec.family] * len(drawn),
+        "parameters": [json.dumps(dict(spec.parameters), sort_keys=True)] * len(drawn),
+        "seed": np.full(len(drawn), spec.seed, dtype=np.int64),
+        "target_sparsity": np.full(len(drawn), sparsity),
+        "sparsity": mask_sparsity(drawn),
+        **{name: measured[name].to_numpy() for name in properties.ALL},
+        "bits": [np.packbits(m.reshape(-1)).tobytes() for m in drawn],
+    }
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, compression="zstd", write_page_checksum=True)
+    write_atomically(folder / _shard_name(shard), buffer.getvalue())
+    return shard
+
+
+def _shard_name(shard: int) -> str:
+    return f"part-{shard:05d}.parquet"
+
+
+def _readable(path: Path, rows: int) -> bool:
+    """Whether a shard is whole; a damaged one counts as missing and is built again."""
+    if not path.exists():
+        return False
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+        return table.schema.names == _COLUMNS and len(table) == rows and _matches_manifest(path)
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _matches_manifest(path: Path) -> bool:
+    manifest = path.parent / "manifest.json"
+    if not manifest.exists():
+        return True
+    shards = json.loads(manifest.read_text())["shards"]
+    number = int(path.stem.removeprefix("part-"))
+    return number < len(shards) and shards[number] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _claim(spec: DatabaseSpec, folder: Path) -> None:
+    """Write the spec into a new folder, or make sure that the folder is of the same spec."""
+    path = folder / "spec.json"
+    if path.exists():
+        found = _spec_from_json(_read_json(path, f"{path} cannot be read. Delete the folder {folder} and build again."), folder)
+        if found != spec:
+            different = [k for k, v in asdict(spec).items() if asdict(found)[k] != v]
+            raise DatabaseError(f"{folder} already holds a database with other {', '.join(different)}. Choose another name, or delete the folder.")
+    else:
+        write_atomically(path, (json.dumps(asdict(spec), indent=2) + "\n").encode())
+
+
+def _write_manifest(spec: DatabaseSpec, folder: Path) -> None:
+    shards = [hashlib.sha256((folder / _shard_name(i)).read_bytes()).hexdigest() for i in range(len(spec.shards))]
+    manifest = {"schema_version": SCHEMA_VERSION, "spec": asdict(spec), "shards": shards, "scaling": dict(_all_constants(spec, folder))}
+    write_atomically(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+
+
+def _all_constants(spec: DatabaseSpec, folder: Path) -> Iterator[tuple[str, dict[str, dict[str, float | None]]]]:
+    """Constants of each scaling, for each sparsity: what ``fit_scaling`` uses, kept for readers of other languages."""
+    parts = [pq.read_table(folder / _shard_name(i), columns=["target_sparsity", *properties.ALL]) for i in range(len(spec.shards))]
+    for sparsity, group in pa.concat_tables(parts).to_pandas().groupby("target_sparsity"):
+        constants = {c: _scaling_constants(group[c].to_numpy(np.float64)) for c in properties.ALL}
+        yield f"{sparsity:g}", {c: {k: v if np.isfinite(v) else None for k, v in each.items()} for c, each in constants.items()}
+
+
+def _scaling_constants(values: NDArray[np.float64]) -> dict[str, float]:
+    finite = values[np.isfinite(values)]
+    if len(finite) == 0:
+        return dict.fromkeys(("min", "max", "mean", "std"), float("nan"))
+    return {"min": float(finite.min()), "max": float(finite.max()), "mean": float(finite.mean()), "std": float(finite.std())}
+
+
+def _read_json(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        raise DatabaseError(remedy) from None
+
+
+def _spec_from_json(fields: dict[str, Any], folder: Path) -> DatabaseSpec:
+    try:
+        return DatabaseSpec(**fields)
+    except (TypeError, ValueError) as error:
+        raise DatabaseError(f"The spec in {folder} cannot be read ({error}). Delete the folder and build again.") from None
