@@ -175,7 +175,9 @@ def build(spec: DatabaseSpec, folder: Path, *, workers: int = -1, sampler: mask_
     if missing or not (folder / "manifest.json").exists():
         sizes = [len(numbers) for _, numbers in spec.shards]
         with tqdm(total=sum(sizes), initial=sum(sizes) - sum(sizes[i] for i in missing), unit="mask", desc=folder.name) as bar:
-            for i in Parallel(n_jobs=workers, return_as="generator_unordered")(delayed(_write_shard)(spec, draw, folder, i) for i in missing):
+            for i in Parallel(n_jobs=workers, return_as="generator_unordered")(
+                delayed(_write_shard)(spec, draw, folder, i) for i in missing
+            ):
                 bar.update(sizes[i])
         _write_manifest(spec, folder)
     return open_database(folder)
@@ -189,7 +191,9 @@ def open_database(folder: Path) -> MaskDatabase:
     """
     manifest = _read_json(folder / "manifest.json", f"{folder} is no finished mask database; build it (again) with bogp.database.build.")
     if manifest.get("schema_version") != SCHEMA_VERSION:
-        raise DatabaseError(f"{folder} has schema version {manifest.get('schema_version')}; this bogp reads {SCHEMA_VERSION}. Build it again.")
+        raise DatabaseError(
+            f"{folder} has schema version {manifest.get('schema_version')}; this bogp reads {SCHEMA_VERSION}. Build it again."
+        )
     spec = _spec_from_json(manifest["spec"], folder)
     tables = []
     for i, expected in enumerate(manifest["shards"]):
@@ -268,7 +272,9 @@ def nearest(queries: ArrayLike, database: MaskDatabase, scaling: Scaling, metric
     if metric not in METRICS:
         raise InvalidInput(f"There is no metric {metric!r}; there are: {', '.join(METRICS)}.")
     if points.ndim != 2 or points.shape[1] != len(scaling.columns):
-        raise InvalidInput(f"A query holds {len(scaling.columns)} values ({', '.join(scaling.columns)}); got an array of shape {np.shape(queries)}.")
+        raise InvalidInput(
+            f"A query holds {len(scaling.columns)} values ({', '.join(scaling.columns)}); got an array of shape {np.shape(queries)}."
+        )
     if not np.isfinite(points).all():
         raise InvalidInput(f"A query holds NaN or infinity: {points[~np.isfinite(points).all(axis=1)][0]}.")
     values = database.values(scaling.columns)
@@ -352,7 +358,9 @@ def _claim(spec: DatabaseSpec, folder: Path) -> None:
         found = _spec_from_json(_read_json(path, f"{path} cannot be read. Delete the folder {folder} and build again."), folder)
         if found != spec:
             different = [k for k, v in asdict(spec).items() if asdict(found)[k] != v]
-            raise DatabaseError(f"{folder} already holds a database with other {', '.join(different)}. Choose another name, or delete the folder.")
+            raise DatabaseError(
+                f"{folder} already holds a database with other {', '.join(different)}. Choose another name, or delete the folder."
+            )
     else:
         write_atomically(path, (json.dumps(asdict(spec), indent=2) + "\n").encode())
 

@@ -148,7 +148,9 @@ def barabasi_albert(n: int, sparsity: float, rng: np.random.Generator, *, diagon
     return _with_diagonal(mask, diagonal)
 
 
-def stochastic_block(n: int, sparsity: float, rng: np.random.Generator, *, blocks: int = 4, ratio: float = 4.0, diagonal: bool = True) -> Mask:
+def stochastic_block(
+    n: int, sparsity: float, rng: np.random.Generator, *, blocks: int = 4, ratio: float = 4.0, diagonal: bool = True
+) -> Mask:
     """Stochastic block model (Holland et al. 1983) with exact counts: blocks of even size, edges within a block ``ratio`` times as likely.
 
     Args:
@@ -175,7 +177,9 @@ def stochastic_block(n: int, sparsity: float, rng: np.random.Generator, *, block
     return _from_edges(n, chosen, diagonal)
 
 
-FAMILIES: dict[str, Family] = {f.__name__: f for f in (bernoulli, exact, erdos_renyi, ws_flex, random_regular, barabasi_albert, stochastic_block)}
+FAMILIES: dict[str, Family] = {
+    f.__name__: f for f in (bernoulli, exact, erdos_renyi, ws_flex, random_regular, barabasi_albert, stochastic_block)
+}
 
 
 def family(name: str) -> Family:

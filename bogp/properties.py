@@ -174,3 +174,28 @@ def _cycle_length(mask: Mask) -> int:
                 cursors.pop()
                 came_from.pop()
     return 0
+
+
+def select_uncorrelated(correlation: pd.DataFrame, threshold: float = 0.9) -> list[str]:
+    """The stated rule for keeping uncorrelated properties (paper section 5.1, which gives none).
+
+    While two of the properties have an absolute correlation of at least the threshold, the one of the most correlated pair that is more correlated
+    with all the others, on average, is dropped. Properties without variation (NaN correlations) are dropped first.
+
+    Args:
+        correlation: square, with names.
+        threshold: in (0, 1].
+
+    Returns:
+        The names that are kept, in their order.
+    """
+    kept = [c for c in correlation.columns if np.isfinite(correlation[c].drop(c)).any()]
+    while len(kept) > 1:
+        strength = correlation.loc[kept, kept].abs().to_numpy(copy=True)
+        np.fill_diagonal(strength, 0.0)
+        strength = np.nan_to_num(strength)
+        i, j = np.unravel_index(np.argmax(strength), strength.shape)
+        if strength[i, j] < threshold:
+            break
+        kept.pop(int(i if strength[i].mean() >= strength[j].mean() else j))
+    return kept

@@ -6,9 +6,7 @@ settings, and every stored number carries it: two numbers are comparable only if
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from types import MappingProxyType
 
 from bogp.errors import InvalidInput
 
@@ -103,4 +101,19 @@ class Protocol:
 PAPER = Protocol("paper", split="reported")
 LITERAL = replace(PAPER, name="literal", widths=(784, 128, 10), scope="input")
 RELEASED = replace(PAPER, name="released", input_scaling="raw", loss="softmax_cross_entropy")
+# Chosen by benchmarks/calibrate.py (sweep: data/results/paper/calibration.csv) before any mask was trained.
+CALIBRATED = Protocol("calibrated", learning_rate=0.01, schedule="linear", batch_size=128, steps=780)
 CONVERGED = Protocol("converged", learning_rate=1e-3, batch_size=128, steps=40_000, check_every=390, patience=10)
+
+NAMED = {p.name: p for p in (PAPER, LITERAL, RELEASED, CALIBRATED, CONVERGED)}
+
+
+def named(name: str) -> Protocol:
+    """The protocol of that name.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    if name not in NAMED:
+        raise InvalidInput(f"There is no protocol {name!r}; there are: {', '.join(NAMED)}.")
+    return NAMED[name]

@@ -70,7 +70,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        raise BogpError(f"{path} cannot be written ({error.strerror}). Free some space or check the folder's permissions; nothing was lost.") from None
+        raise BogpError(
+            f"{path} cannot be written ({error.strerror}). Free some space or check the folder's permissions; nothing was lost."
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 

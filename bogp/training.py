@@ -284,7 +284,9 @@ def _apply(masks: list[Tensor | None], layers: Layers) -> None:
 
 def _check(layer_masks: Sequence[LayerMasks], seeds: Sequence[int], protocol: Protocol, train_split: Split, precision: str) -> None:
     if not seeds or len(layer_masks) != len(seeds):
-        raise InvalidInput(f"{len(layer_masks)} networks' masks and {len(seeds)} seeds were given; there must be as many, and at least one.")
+        raise InvalidInput(
+            f"{len(layer_masks)} networks' masks and {len(seeds)} seeds were given; there must be as many, and at least one."
+        )
     for masks in layer_masks:
         if len(masks) != len(protocol.widths) - 1:
             raise InvalidInput(f"Widths {protocol.widths} make {len(protocol.widths) - 1} layers; {len(masks)} layer masks were given.")

@@ -1,0 +1,331 @@
+"""The one way from a question to a number: an ``Evaluator`` looks a job up in the store and trains only what is missing.
+
+A *job* is (recipe, seed, protocol, data set). Its row in the store is addressed by a hash of those and of the precision, the engine version,
+the torch version and the device class, so that numbers which could differ never stand in for each other. The store is an SQLite file in
+write-ahead mode, safe to share between processes; rows are exported as Parquet and merge by union.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bogp import datasets, paths
+from bogp.errors import InvalidInput, StoreError
+from bogp.protocols import Protocol
+from bogp.relational import LayerMasks, effective_sparsity, model_sparsity
+
+GROUP = 8  # networks trained and committed together: what a killed run can lose
+
+COLUMNS = {
+    "key": "TEXT PRIMARY KEY", "recipe": "TEXT", "seed": "INTEGER", "protocol": "TEXT", "protocol_name": "TEXT", "dataset": "TEXT",
+    "dataset_checksum": "TEXT", "precision": "TEXT", "engine_version": "INTEGER", "torch_version": "TEXT", "device": "TEXT",
+    "model_sparsity": "REAL", "effective_sparsity": "REAL", "train_accuracy": "REAL", "validation_accuracy": "REAL", "test_accuracy": "REAL",
+    "final_loss": "REAL", "steps": "INTEGER", "seconds": "REAL", "finished": "TEXT",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What is done to a network before it is trained: one mask a layer, (d_out, d_in), or None where the layer stays dense."""
+
+    layer_masks: LayerMasks
+
+    @property
+    def id(self) -> str:
+        """A hash of the masks' shapes and bits."""
+        digest = hashlib.sha256()
+        for mask in self.layer_masks:
+            digest.update(b"dense" if mask is None else repr(mask.shape).encode() + np.packbits(mask).tobytes())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a recipe and a seed, under a protocol, on a data set."""
+
+    recipe: Recipe
+    seed: int
+    protocol: Protocol
+    dataset: str
+
+
+class Store:
+    """The SQLite file of evaluations; use it as a context manager, or close it.
+
+    Args:
+        path: of the file; made if it does not exist.
+
+    Raises:
+        StoreError: it cannot be opened, is damaged, or is no store of this version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute(f"CREATE TABLE IF NOT EXISTS evaluations ({', '.join(f'{k} {v}' for k, v in COLUMNS.items())}) WITHOUT ROWID")
+            found = [row[1] for row in self._db.execute("PRAGMA table_info(evaluations)")]
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"The store {path} cannot be opened ({error}). Check the folder's permissions and space; if the file is "
+                             "damaged, move it away: its rows can be imported again from the exported Parquet files.") from None  # fmt: skip
+        if found != list(COLUMNS):
+            raise StoreError(
+                f"The store {path} has other columns than this version of bogp; move it away, or export it with the bogp that wrote it."
+            )
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def get(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The rows of those keys that the store holds."""
+        found: dict[str, dict[str, Any]] = {}
+        with _explained(self.path):
+            for i in range(0, len(keys), 500):
+                some = list(keys[i : i + 500])
+                marks = ", ".join("?" * len(some))
+                for row in self._db.execute(f"SELECT * FROM evaluations WHERE key IN ({marks})", some):
+                    found[row[0]] = dict(zip(COLUMNS, row, strict=True))
+        return found
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add rows in one transaction; a key that is there already keeps its row."""
+        marks = ", ".join("?" * len(COLUMNS))
+        with _explained(self.path):
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany(f"INSERT OR IGNORE INTO evaluations VALUES ({marks})", [[row[c] for c in COLUMNS] for row in rows])
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def table(self) -> pd.DataFrame:
+        """All rows, ordered by key."""
+        with _explained(self.path):
+            return pd.DataFrame(self._db.execute("SELECT * FROM evaluations ORDER BY key").fetchall(), columns=list(COLUMNS))
+
+    def export(self, path: Path, keys: Sequence[str] | None = None) -> Path:
+        """Write rows to a Parquet file, ordered by key.
+
+        Args:
+            path: of the file.
+            keys: which rows; None is all.
+
+        Raises:
+            StoreError: one of the keys is not in the store.
+        """
+        import io
+
+        from bogp.provenance import write_atomically
+
+        table = self.table()
+        if keys is not None:
+            missing = set(keys) - set(table["key"])
+            if missing:
+                raise StoreError(
+                    f"{len(missing)} of the {len(set(keys))} evaluations to export are not in the store {self.path}; run them first."
+                )
+            table = table[table["key"].isin(set(keys))]
+        buffer = io.BytesIO()
+        table.to_parquet(buffer, index=False, compression="zstd")
+        write_atomically(path, buffer.getvalue())
+        return path
+
+    def merge(self, path: Path) -> int:
+        """Add the rows of an exported Parquet file; returns how many were new.
+
+        Raises:
+            StoreError: the file is no export of this version, is damaged, or contradicts the store: two rows of one key with other accuracies.
+        """
+        try:
+            table = pd.read_parquet(path)
+        except Exception as error:  # pyarrow raises many kinds
+            raise StoreError(f"{path} cannot be read as an export of evaluations ({str(error)[:200]}).") from None
+        if list(table.columns) != list(COLUMNS):
+            raise StoreError(f"{path} has other columns than this version of bogp exports.")
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        present = self.get([row["key"] for row in rows])
+        for row in rows:
+            there = present.get(row["key"])
+            if there and any(there[c] != row[c] for c in ("validation_accuracy", "test_accuracy")):
+                raise StoreError(
+                    f"{path} contradicts the store on evaluation {row['key']} (seed {row['seed']}): same identity, other accuracy."
+                )
+        self.add(rows)
+        return len(rows) - len(present)
+
+    @contextmanager
+    def locked(self, keys: Sequence[str]) -> Iterator[None]:
+        """Hold the right to train these keys; another process that wants one of them waits.
+
+        The locks are bytes of one file, taken in ascending order (so that no two processes wait for each other), and the system releases
+        them when the process ends, however it ends.
+        """
+        with open(f"{self.path}.lock", "ab") as file:  # noqa: PTH123
+            for offset in sorted({int(key[:15], 16) for key in keys}):
+                fcntl.lockf(file, fcntl.LOCK_EX, 1, offset, os.SEEK_SET)
+            yield
+
+
+class Evaluator:
+    """Turns jobs into accuracies: looks in the store, trains only what is missing, group by group.
+
+    Args:
+        store: where rows are kept; None is the project's own (``paths.store_path``).
+        precision: of the training arithmetic; part of each row's identity.
+        progress: show a progress bar while training.
+    """
+
+    def __init__(self, store: Path | None = None, *, precision: str = "float32", progress: bool = True) -> None:
+        self.store = Store(store or paths.store_path())
+        self.precision = precision
+        self._progress = progress
+        self._datasets: dict[str, datasets.Dataset] = {}
+
+    def dataset(self, name: str) -> datasets.Dataset:
+        """The data set of that name, loaded once."""
+        if name not in self._datasets:
+            self._datasets[name] = datasets.load(name)
+        return self._datasets[name]
+
+    def key(self, job: Job) -> str:
+        """The address of a job's row: a hash of everything that its numbers depend on."""
+        return hashlib.sha256(json.dumps(self._identity(job), sort_keys=True).encode()).hexdigest()[:32]
+
+    def evaluate(self, jobs: Sequence[Job]) -> pd.DataFrame:
+        """Evaluate jobs.
+
+        Args:
+            jobs: any number, of any protocols and data sets; a job that stands twice is trained once.
+
+        Returns:
+            One row a job, in their order, with the columns ``COLUMNS``.
+
+        Raises:
+            InvalidInput: a job's masks do not fit its protocol (before any training).
+            StoreError, DatasetError: the store or the data cannot be used. What was trained before is kept.
+        """
+        from tqdm.auto import tqdm
+
+        if not jobs:
+            return pd.DataFrame(columns=list(COLUMNS))
+        keys = [self.key(job) for job in jobs]
+        wanted = dict(zip(keys, jobs, strict=True))
+        for job in wanted.values():
+            model_sparsity(job.recipe.layer_masks, job.protocol.widths)  # refuses masks that do not fit, before work starts
+        rows = self.store.get(list(wanted))
+        groups = list(self._groups({k: j for k, j in wanted.items() if k not in rows}))
+        fractions = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"  # a training in progress counts by its steps
+        total = sum(len(group) for group in groups)
+        with tqdm(total=total, unit="training", bar_format=fractions, disable=not (groups and self._progress), leave=False) as bar:
+            for group in groups:
+                with self.store.locked(list(group)):
+                    there = self.store.get(list(group))  # another process may have trained some of them meanwhile
+                    rows |= there
+                    missing = {k: j for k, j in group.items() if k not in there}
+                    bar.update(len(there))
+                    if missing:
+                        trained = self._train(missing, bar)
+                        self.store.add(trained)
+                        rows |= {row["key"]: row for row in trained}
+        return pd.DataFrame([rows[k] for k in keys], columns=list(COLUMNS))
+
+    def _groups(self, missing: dict[str, Job]) -> Iterator[dict[str, Job]]:
+        """Jobs of one protocol and data set, GROUP at a time. A network's numbers do not depend on its company, so any grouping will do."""
+        alike: dict[tuple[str, str], dict[str, Job]] = {}
+        for key, job in missing.items():
+            alike.setdefault((job.protocol.id, job.dataset), {})[key] = job
+        for jobs in alike.values():
+            keys = list(jobs)
+            for i in range(0, len(keys), GROUP):
+                yield {k: jobs[k] for k in keys[i : i + GROUP]}
+
+    def _train(self, group: dict[str, Job], bar: Any) -> list[dict[str, Any]]:
+        from bogp import training
+
+        jobs = list(group.values())
+        protocol, started, share = jobs[0].protocol, time.perf_counter(), len(jobs) / jobs[0].protocol.steps
+        result = training.train(
+            [job.recipe.layer_masks for job in jobs],
+            [job.seed for job in jobs],
+            protocol,
+            self.dataset(jobs[0].dataset),
+            precision=self.precision,
+            on_step=lambda: bar.update(share),
+        )
+        seconds = (time.perf_counter() - started) / len(jobs)
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        return [
+            self._identity(job)
+            | {
+                "key": key,
+                "protocol_name": protocol.name,
+                "dataset": job.dataset,
+                "model_sparsity": model_sparsity(job.recipe.layer_masks, protocol.widths),
+                "effective_sparsity": effective_sparsity(job.recipe.layer_masks, protocol.widths),
+                "train_accuracy": float(result.train_accuracy[i]),
+                "validation_accuracy": float(result.validation_accuracy[i]),
+                "test_accuracy": float(result.test_accuracy[i]),
+                "final_loss": float(result.loss[i, -1]) if np.isfinite(result.loss[i, -1]) else None,
+                "steps": int(result.steps[i]),
+                "seconds": seconds,
+                "finished": finished,
+            }
+            for i, (key, job) in enumerate(group.items())
+        ]
+
+    def _identity(self, job: Job) -> dict[str, Any]:
+        import torch
+
+        from bogp import training
+
+        if isinstance(job.seed, bool) or not isinstance(job.seed, (int, np.integer)) or not 0 <= job.seed < 2**31:
+            raise InvalidInput(f"A job's seed is {job.seed!r}; a whole number from 0 to 2^31 - 1 is needed.")
+        return {
+            "recipe": job.recipe.id,
+            "seed": int(job.seed),
+            "protocol": job.protocol.id,
+            "dataset_checksum": self.dataset(job.dataset).checksum,
+            "precision": self.precision,
+            "engine_version": training.ENGINE_VERSION,
+            "torch_version": torch.__version__.split("+")[0],
+            "device": f"cpu-{training.THREADS}-threads",
+        }
+
+
+def protocol_settings(protocol: Protocol) -> dict[str, Any]:
+    """A protocol as JSON-ready settings, with its id, for provenance records."""
+    return asdict(protocol) | {"id": protocol.id}
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"The store {path} failed ({error}). Free some space or check permissions; all that was committed before is kept."
+        ) from None

@@ -1,0 +1,196 @@
+"""Runs a notebook through papermill, strictly: ``python -m bogp.run NOTEBOOK OUT -f params.yaml -y 'seed: 3' -p sparsity 0.6``.
+
+Plain papermill works too. What this adds: a parameter that the notebook does not have, or of another type than its annotation says, is refused before
+anything runs; a value is read as its annotation says (``-p tag 010`` stays the text 010); kernels talk over IPC, so that parallel runs do not collide on
+ports; an error is one or two lines and a non-zero exit status, with the executed notebook, error included, left at OUT.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import GenericAlias
+from typing import Any
+
+import yaml
+
+from bogp.errors import BogpError, InvalidInput
+
+_TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+
+
+def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any], *, progress: bool = True) -> Path:
+    """Execute a notebook with parameters.
+
+    Args:
+        notebook: the notebook; its cell tagged ``parameters`` says which there are, ``name: type = default  # help``.
+        out: where the executed copy goes; its folder is made if need be.
+        parameters: by name; checked against the annotations.
+        progress: show a progress bar over cells.
+
+    Returns:
+        The path of the executed copy.
+
+    Raises:
+        InvalidInput: an unknown parameter, or a value of the wrong type.
+        BogpError: the notebook is missing or is not one, the copy cannot be written, or a cell failed (the copy then holds the error).
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    checked = check_parameters(declared_parameters(notebook), parameters)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        papermill.execute_notebook(
+            str(notebook),
+            str(out),
+            parameters=checked,
+            kernel_name="python3",
+            progress_bar=progress,
+            config=Config({"KernelManager": {"transport": "ipc"}}),
+        )
+    except PapermillExecutionError as error:
+        raise BogpError(
+            f"{notebook.name} stopped in cell {error.exec_count}: {error.ename}: {error.evalue}\nThe executed copy with the error is {out}."
+        ) from None
+    except OSError as error:
+        raise BogpError(f"{out} cannot be written ({error.strerror}).") from None
+    return out
+
+
+def declared_parameters(notebook: Path) -> dict[str, str]:
+    """Names and annotated types of a notebook's parameters.
+
+    Raises:
+        BogpError: the file is missing or is no notebook, or declares none.
+    """
+    import papermill
+
+    if not notebook.is_file():
+        raise BogpError(f"There is no notebook {notebook}.")
+    try:
+        found = papermill.inspect_notebook(str(notebook))
+    except Exception as error:  # nbformat and papermill raise many kinds
+        raise BogpError(f"{notebook} cannot be read as a notebook ({type(error).__name__}: {str(error)[:160]}).") from None
+    if not found:
+        raise BogpError(f"{notebook} declares no parameters: it needs a cell tagged 'parameters' with lines 'name: type = value  # help'.")
+    return {name: info["inferred_type_name"] for name, info in found.items()}
+
+
+def check_parameters(declared: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check names and types.
+
+    Args:
+        declared: annotated type of each parameter, such as ``int``, ``str`` or ``list[float]``.
+        given: values by name.
+
+    Returns:
+        The values; a whole number given for a float becomes a float.
+
+    Raises:
+        InvalidInput: an unknown name (with the nearest known one), or a value of another type.
+    """
+    import difflib
+
+    for name in given:
+        if name not in declared:
+            close = difflib.get_close_matches(name, declared, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise InvalidInput(f"There is no parameter {name!r}; {hint}The notebook has: {', '.join(declared)}.")
+    return {name: _converted(name, value, _type(declared[name])) for name, value in given.items()}
+
+
+def parse_value(name: str, text: str, annotation: str) -> Any:
+    """A command-line value: the text itself for a ``str``, else YAML.
+
+    Raises:
+        InvalidInput: it is no YAML.
+    """
+    if annotation == "str":
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InvalidInput(f"The value {text!r} of parameter {name!r} cannot be read as {annotation}.") from None
+
+
+def _type(annotation: str) -> type | GenericAlias:
+    base, _, inner = annotation.partition("[")
+    if base == "list" and inner.rstrip("]") in _TYPES:
+        return GenericAlias(list, (_TYPES[inner.rstrip("]")],))
+    if annotation in _TYPES:
+        return _TYPES[annotation]
+    raise InvalidInput(
+        f"The annotation {annotation!r} is not supported; use {', '.join(_TYPES)} or a list of one of them, as in list[float]."
+    )
+
+
+def _converted(name: str, value: Any, expected: type | GenericAlias) -> Any:
+    if isinstance(expected, GenericAlias):
+        if not isinstance(value, (list, tuple)):
+            raise InvalidInput(f"Parameter {name!r} is a {expected}; got {value!r}. Write a list, as in '[0.6, 0.9]'.")
+        return [_converted(name, item, expected.__args__[0]) for item in value]
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not expected:
+        raise InvalidInput(f"Parameter {name!r} is of type {expected.__name__}; got {value!r}, which is of type {type(value).__name__}.")
+    return value
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bogp.run", description="Run a notebook with checked parameters.")
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("out", type=Path, help="where the executed copy goes")
+    parser.add_argument("-f", "--parameters-file", type=Path, action="append", default=[], metavar="FILE", help="YAML file of parameters")
+    parser.add_argument("-y", "--parameters-yaml", action="append", default=[], metavar="YAML", help="YAML text of parameters")
+    parser.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter; wins over the others"
+    )
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    return parser.parse_args(argv)
+
+
+def _gather(arguments: argparse.Namespace) -> dict[str, Any]:
+    declared = declared_parameters(arguments.notebook)
+    given: dict[str, Any] = {}
+    texts = []
+    for path in arguments.parameters_file:
+        try:
+            texts.append((str(path), path.read_text()))
+        except OSError as error:
+            raise BogpError(f"The parameter file {path} cannot be read ({error.strerror}).") from None
+    texts += [("the value of -y", text) for text in arguments.parameters_yaml]
+    for source, text in texts:
+        try:
+            loaded = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InvalidInput(f"{source} is no YAML ({str(error).splitlines()[0]}).") from None
+        if not isinstance(loaded, dict):
+            raise InvalidInput(f"{source} should hold 'name: value' lines.")
+        given |= {str(k): v for k, v in loaded.items()}
+    for name, text in arguments.parameter:
+        given[name] = parse_value(name, text, declared.get(name, "str"))
+    return given
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    arguments = _arguments(argv)
+    try:
+        out = run_notebook(arguments.notebook, arguments.out, _gather(arguments), progress=not arguments.no_progress)
+    except BogpError as error:
+        print(f"bogp: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "bogp: interrupted; evaluations and database shards finished so far are kept, and the same command goes on from there.",
+            file=sys.stderr,
+        )
+        return 130
+    print(out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

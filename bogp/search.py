@@ -1,0 +1,292 @@
+"""Algorithm 3: Bayesian optimisation of a mask through its graph properties, and random search beside it (paper section 5.3).
+
+A *searcher* proposes masks (``ask``) and learns what they scored (``tell``). ``run`` advances any number of searchers together, one call of
+the evaluator a round, and returns every evaluation as one table. Nothing is kept between runs but the evaluations themselves: a search that was
+interrupted asks the same questions again, gets the answers from the store, and goes on.
+
+Seeds: the first training of a mask in search k has seed k, so that all masks and methods of one k are compared from the same initial weights and
+batches. A mask that is proposed again is a replication and trains with seed 10,000 + k, then 20,000 + k, and so on.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol as Interface
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bogp.database import METRICS, SCALINGS, MaskDatabase, fit_scaling, nearest
+from bogp.errors import InvalidInput
+from bogp.evaluation import Evaluator, Job, Recipe
+from bogp.properties import PAPER_FIVE
+from bogp.protocols import Protocol
+from bogp.relational import layer_masks
+
+SEED_LIMIT = 10_000  # search seeds and fresh seeds lie below it, replications above
+FRESH_SEED = 5_000  # the first seed of retraining; search seeds lie below it
+Objective = Callable[[pd.DataFrame], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Settings of one search; the defaults are the paper's (section 6.3), the scaling apart, which it does not name.
+
+    Attributes:
+        columns: the properties that span the search space.
+        scaling: ``minmax``, ``zscore`` or ``none`` (see ``database.fit_scaling``).
+        metric: similarity of Algorithm 2, ``cosine``, ``l1`` or ``l2``.
+        n_initial: points drawn uniformly in the box before the surrogate is fitted.
+        n_iterations: points proposed by the surrogate.
+        kappa: exploration weight of the lower confidence bound.
+    """
+
+    columns: tuple[str, ...] = PAPER_FIVE
+    scaling: str = "minmax"
+    metric: str = "cosine"
+    n_initial: int = 5
+    n_iterations: int = 20
+    kappa: float = 5.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", tuple(self.columns))
+        if self.metric not in METRICS or self.scaling not in SCALINGS:
+            raise InvalidInput(f"metric is {self.metric!r} and scaling {self.scaling!r}; allowed: {METRICS} and {SCALINGS}.")
+        if self.n_initial < 1 or self.n_iterations < 0 or not 0 <= self.kappa < np.inf:
+            raise InvalidInput(f"n_initial is {self.n_initial}, n_iterations {self.n_iterations} and kappa {self.kappa}; "
+                               "at least 1, at least 0, and not negative.")  # fmt: skip
+
+    @property
+    def budget(self) -> int:
+        """Evaluations of one search."""
+        return self.n_initial + self.n_iterations
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One mask to evaluate: its row in the database, and for a box search the point that was asked for.
+
+    Attributes:
+        row: of the database.
+        phase: ``initial``, ``surrogate`` or ``random``.
+        query: property values that were asked for, by name; empty for random search.
+        similarity: of the mask to the query; NaN for random search.
+    """
+
+    row: int
+    phase: str
+    query: dict[str, float]
+    similarity: float = float("nan")
+
+
+class Searcher(Interface):
+    """What ``run`` needs of a search method; write one of your own to compare it."""
+
+    name: str
+    seed: int
+
+    def ask(self) -> list[Proposal]:
+        """The next proposals, all to be evaluated before the next call; empty when the search is over."""
+
+    def tell(self, scores: Sequence[float]) -> None:
+        """The objective (larger is better) of each of the last proposals."""
+
+
+class BoxSearch:
+    """Bayesian optimisation in the continuous box of property ranges, then the nearest mask (``box`` mode, the paper's).
+
+    The box is [0.001, 1] in each property after minmax scaling, else the range over the database. scikit-optimize's Gaussian process (Matern 5/2, noise
+    fitted) is told the query, as the paper's black-box function takes a property vector, and the lower confidence bound on the negated
+    objective proposes the next one.
+
+    Args:
+        database: the masks to choose from, of one sparsity (Psi_s) or of many.
+        settings: of the search.
+        seed: of the initial points and the optimiser, and of the trainings.
+    """
+
+    def __init__(self, database: MaskDatabase, settings: SearchSettings, seed: int, name: str = "bogp") -> None:
+        from skopt import Optimizer
+
+        self.name, self.seed = name, _checked_seed(seed)
+        self._database, self._settings = database, settings
+        self._scaling = fit_scaling(database, settings.columns, settings.scaling)
+        scaled = self._scaling.transform(database.values(self._scaling.columns))
+        low, high = np.nanmin(scaled, axis=0), np.nanmax(scaled, axis=0)
+        if settings.scaling == "minmax":
+            low = np.full_like(low, 0.001)
+        initial, optimiser = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
+        self._points = np.random.default_rng(initial).uniform(low, high, size=(settings.n_initial, len(low)))
+        self._optimiser = Optimizer(
+            list(zip(low.tolist(), high.tolist(), strict=True)),
+            base_estimator="GP",
+            n_initial_points=settings.n_initial,
+            acq_func="LCB",  # explicit: kappa is ignored under the default
+            acq_func_kwargs={"kappa": settings.kappa},
+            random_state=optimiser % 2**31,
+        )
+        self._told = 0
+
+    def ask(self) -> list[Proposal]:
+        """The initial points at once, then one point a round."""
+        if self._told >= self._settings.budget:
+            return []
+        phase = "initial"
+        if self._told:
+            with warnings.catch_warnings():  # a point that was asked before is replaced by a random one, which is as good as any here
+                warnings.filterwarnings("ignore", message="The objective has been evaluated at")
+                self._points, phase = np.array([self._optimiser.ask()]), "surrogate"
+        values = self._scaling.inverse(self._points)
+        found = nearest(values, self._database, self._scaling, self._settings.metric)
+        queries = [dict(zip(self._scaling.columns, point.tolist(), strict=True)) for point in values]
+        return [
+            Proposal(int(row), phase, query, float(s)) for row, query, s in zip(found.row, queries, found.similarity, strict=True)
+        ]  # fmt: skip
+
+    def tell(self, scores: Sequence[float]) -> None:
+        """Fit the surrogate to the negated scores."""
+        self._told += len(scores)
+        more = self._told < self._settings.budget
+        self._optimiser.tell(self._points.tolist(), [-float(s) for s in scores], fit=more)
+
+
+class RandomSearch:
+    """Masks drawn uniformly from the database, each at most once: what any search has to beat at the same budget."""
+
+    def __init__(self, database: MaskDatabase, budget: int, seed: int, name: str = "random") -> None:
+        self.name, self.seed = name, _checked_seed(seed)
+        if not 1 <= budget <= len(database):
+            raise InvalidInput(f"A random search of {budget} masks needs a database of at least as many; this one has {len(database)}.")
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+        self._rows = rng.choice(len(database), budget, replace=False).tolist()
+
+    def ask(self) -> list[Proposal]:
+        """All masks at once: none of them depends on another's score."""
+        rows, self._rows = self._rows, []
+        return [Proposal(row, "random", {}) for row in rows]
+
+    def tell(self, scores: Sequence[float]) -> None:
+        """Nothing is learnt."""
+
+
+def validation_accuracy(rows: pd.DataFrame) -> NDArray[np.float64]:
+    """The objective of Algorithm 3: accuracy on the split that selection reads."""
+    return rows["validation_accuracy"].to_numpy(dtype=np.float64)
+
+
+def run(
+    searchers: Sequence[Searcher],
+    database: MaskDatabase,
+    evaluator: Evaluator,
+    protocol: Protocol,
+    dataset: str,
+    objective: Objective = validation_accuracy,
+) -> pd.DataFrame:
+    """Advance searchers in lockstep, one call of the evaluator a round, until all are done.
+
+    Args:
+        searchers: over that database; each pair of name and seed once.
+        database: the masks that proposals refer to.
+        evaluator: trains what the store does not hold.
+        protocol: how masks are trained, and which layers they sit on.
+        dataset: name of the data set.
+        objective: turns rows of the evaluator (with the mask's ``sparsity`` added) into scores; larger is better.
+
+    Returns:
+        The history, one evaluation a row, ordered by method, seed and evaluation: ``method``, ``search_seed``, ``evaluation`` (from 0), ``phase``,
+        ``mask_id``, ``visit`` (0 for a mask's first training in this search), ``training_seed``, ``similarity``, ``sparsity``, ``objective``, the
+        accuracies on each split, ``seconds``, ``key`` (of the evaluation), and ``query_...`` for each searched property.
+
+    Raises:
+        InvalidInput: two searchers of one name and seed; the graph does not fit the protocol.
+    """
+    if len({(s.name, s.seed) for s in searchers}) != len(searchers):
+        raise InvalidInput("Two searchers have the same name and seed; their histories could not be told apart.")
+    history: list[pd.DataFrame] = []
+    visits: dict[tuple[str, int, int], int] = {}
+    while asked := [(s, p) for s in searchers for p in s.ask()]:
+        seen = []
+        for searcher, proposal in asked:
+            at = (searcher.name, searcher.seed, proposal.row)
+            seen.append(visits.get(at, 0))
+            visits[at] = seen[-1] + 1
+        seeds = [searcher.seed + SEED_LIMIT * visit for (searcher, _), visit in zip(asked, seen, strict=True)]
+        jobs = [mask_job(database, p.row, seed, protocol, dataset) for (_, p), seed in zip(asked, seeds, strict=True)]
+        rows = evaluator.evaluate(jobs)
+        rows["sparsity"] = [float(database.table["sparsity"].iloc[p.row]) for _, p in asked]
+        rows["objective"] = objective(rows)
+        history.append(_history(asked, seen, seeds, rows, database))
+        for searcher in searchers:
+            mine = [score for (s, _), score in zip(asked, rows["objective"], strict=True) if s is searcher]
+            if mine:
+                searcher.tell(mine)
+    table = pd.concat(history, ignore_index=True).sort_values(["method", "search_seed"], kind="stable", ignore_index=True)
+    table.insert(2, "evaluation", table.groupby(["method", "search_seed"]).cumcount())
+    return table
+
+
+def mask_job(database: MaskDatabase, row: int, seed: int, protocol: Protocol, dataset: str) -> Job:
+    """The job of training the network under the mask in that row of the database, laid over the protocol's masked layers."""
+    return Job(Recipe(layer_masks(database.mask(row), protocol.widths, protocol.masked_layers)), seed, protocol, dataset)
+
+
+def recommend(history: pd.DataFrame) -> pd.DataFrame:
+    """The best observed evaluation of each search (the first where several are equal): one row a method and seed."""
+    return history.loc[history.groupby(["method", "search_seed"])["objective"].idxmax()].reset_index(drop=True)
+
+
+def retrain(
+    chosen: pd.DataFrame, database: MaskDatabase, evaluator: Evaluator, protocol: Protocol, dataset: str, seeds: int
+) -> pd.DataFrame:
+    """Train chosen masks again with fresh seeds, which played no part in choosing them.
+
+    Args:
+        chosen: from ``recommend``.
+        database, evaluator, protocol, dataset: as in ``run``.
+        seeds: how many fresh seeds, each below ``SEED_LIMIT - FRESH_SEED``.
+
+    Returns:
+        ``chosen`` with ``apparent`` (the validation accuracy that it was chosen by) and the means over the fresh seeds,
+        ``fresh_validation`` and ``fresh_test``; and ``fresh_seeds``, their number.
+
+    Raises:
+        InvalidInput: a number of seeds out of range.
+    """
+    if not 1 <= seeds < SEED_LIMIT - FRESH_SEED:
+        raise InvalidInput(f"seeds is {seeds}; from 1 to {SEED_LIMIT - FRESH_SEED - 1} fresh seeds are allowed.")
+    row_of = {mask_id: row for row, mask_id in enumerate(database.table["mask_id"])}
+    jobs = [mask_job(database, row_of[mask_id], FRESH_SEED + i, protocol, dataset) for mask_id in chosen["mask_id"] for i in range(seeds)]
+    rows = evaluator.evaluate(jobs)[["validation_accuracy", "test_accuracy"]].to_numpy().reshape(len(chosen), seeds, 2).mean(axis=1)
+    return chosen.assign(apparent=chosen["validation_accuracy"], fresh_validation=rows[:, 0], fresh_test=rows[:, 1], fresh_seeds=seeds)
+
+
+def best_so_far(history: pd.DataFrame) -> pd.Series:
+    """Largest objective that each search had seen after each evaluation."""
+    return history.groupby(["method", "search_seed"])["objective"].cummax()
+
+
+def _history(
+    asked: Sequence[tuple[Searcher, Proposal]], visits: Sequence[int], seeds: Sequence[int], rows: pd.DataFrame, database: MaskDatabase
+) -> pd.DataFrame:
+    proposals = [p for _, p in asked]
+    table = pd.DataFrame(
+        {
+            "method": [s.name for s, _ in asked],
+            "search_seed": [s.seed for s, _ in asked],
+            "phase": [p.phase for p in proposals],
+            "mask_id": [database.table["mask_id"].iloc[p.row] for p in proposals],
+            "visit": list(visits),
+            "training_seed": list(seeds),
+            "similarity": [p.similarity for p in proposals],
+        }
+    )
+    measured = ["sparsity", "objective", "train_accuracy", "validation_accuracy", "test_accuracy", "seconds", "key"]
+    queries = pd.DataFrame([p.query for p in proposals]).add_prefix("query_")
+    return pd.concat([table, rows[measured].reset_index(drop=True), queries], axis=1)
+
+
+def _checked_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < FRESH_SEED:
+        raise InvalidInput(f"A search seed is {seed!r}; a whole number from 0 to {FRESH_SEED - 1} is needed.")
+    return int(seed)
