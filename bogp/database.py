@@ -28,7 +28,7 @@ from bogp.relational import Mask, mask_sparsity
 SCHEMA_VERSION = 1
 METRICS = ("cosine", "l1", "l2")
 SCALINGS = ("minmax", "zscore", "none")
-_TIE = 1e-12  # similarities closer than this are equal; rounding must not decide between identical rows
+_TIE = 1e-14  # similarities closer than this differ by rounding only, which must not decide between identical rows
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bogp import datasets, paths
 from bogp.errors import InvalidInput, StoreError
@@ -197,10 +198,18 @@ class Evaluator:
         store: where rows are kept; None is the project's own (``paths.store_path``).
         precision: of the training arithmetic; part of each row's identity.
         progress: show a progress bar while training.
+        known: exported Parquet files whose rows are taken over first; one that does not exist yet is passed over.
+
+    Attributes:
+        trained: number of networks that this evaluator has trained (the others were known).
     """
 
-    def __init__(self, store: Path | None = None, *, precision: str = "float32", progress: bool = True) -> None:
+    def __init__(self, store: Path | None = None, *, precision: str = "float32", progress: bool = True, known: Sequence[Path] = ()) -> None:
         self.store = Store(store or paths.store_path())
+        self.trained = 0
+        for path in known:
+            if path.exists():
+                self.store.merge(path)
         self.precision = precision
         self._progress = progress
         self._datasets: dict[str, datasets.Dataset] = {}
@@ -239,8 +248,8 @@ class Evaluator:
         rows = self.store.get(list(wanted))
         groups = list(self._groups({k: j for k, j in wanted.items() if k not in rows}))
         fractions = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"  # a training in progress counts by its steps
-        total = sum(len(group) for group in groups)
-        with tqdm(total=total, unit="training", bar_format=fractions, disable=not (groups and self._progress), leave=False) as bar:
+        quiet = {} if groups and self._progress else {"disable": True}
+        with tqdm(total=sum(len(g) for g in groups), unit="training", bar_format=fractions, leave=False, **quiet) as bar:
             for group in groups:
                 with self.store.locked(list(group)):
                     there = self.store.get(list(group))  # another process may have trained some of them meanwhile
@@ -250,6 +259,7 @@ class Evaluator:
                     if missing:
                         trained = self._train(missing, bar)
                         self.store.add(trained)
+                        self.trained += len(trained)
                         rows |= {row["key"]: row for row in trained}
         return pd.DataFrame([rows[k] for k in keys], columns=list(COLUMNS))
 
@@ -267,7 +277,7 @@ class Evaluator:
         from bogp import training
 
         jobs = list(group.values())
-        protocol, started, share = jobs[0].protocol, time.perf_counter(), len(jobs) / jobs[0].protocol.steps
+        protocol, started, share = jobs[0].protocol, time.perf_counter(), 1.0 / jobs[0].protocol.steps
         result = training.train(
             [job.recipe.layer_masks for job in jobs],
             [job.seed for job in jobs],
@@ -289,7 +299,7 @@ class Evaluator:
                 "train_accuracy": float(result.train_accuracy[i]),
                 "validation_accuracy": float(result.validation_accuracy[i]),
                 "test_accuracy": float(result.test_accuracy[i]),
-                "final_loss": float(result.loss[i, -1]) if np.isfinite(result.loss[i, -1]) else None,
+                "final_loss": _last_finite(result.loss[i]),
                 "steps": int(result.steps[i]),
                 "seconds": seconds,
                 "finished": finished,
@@ -312,8 +322,14 @@ class Evaluator:
             "precision": self.precision,
             "engine_version": training.ENGINE_VERSION,
             "torch_version": torch.__version__.split("+")[0],
-            "device": f"cpu-{training.THREADS}-threads",
+            "device": "cpu",
         }
+
+
+def _last_finite(curve: NDArray[np.float64]) -> float | None:
+    """The last loss of a curve that may have ended early; None where training diverged."""
+    ended = curve[~np.isnan(curve)]
+    return float(ended[-1]) if len(ended) == len(curve) or len(ended) else None
 
 
 def protocol_settings(protocol: Protocol) -> dict[str, Any]:

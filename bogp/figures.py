@@ -29,7 +29,7 @@ LABELS = {
     "cycle_length": "length of the cycle found (edges)",
     "cycle_rank": "cycle rank",
 }
-METHODS = {"bogp": "BoGP", "random": "random masks", "paper": "paper, BoGP"}
+METHODS = {"bogp": "BoGP", "random": "random masks"}
 _COLOURS = {"bogp": "#0072B2", "random": "#D55E00", "paper": "#000000"}
 
 
@@ -176,30 +176,26 @@ def apparent_against_fresh(chosen: pd.DataFrame) -> Figure:
     return figure
 
 
-def fixed_sparsity(summary: pd.DataFrame) -> Figure:
-    """Test accuracy of the chosen masks against sparsity, retrained with fresh seeds, beside the paper's numbers.
+def fixed_sparsity(table: pd.DataFrame, paper: dict[float, float]) -> Figure:
+    """Test accuracy of the chosen masks against sparsity, retrained with fresh seeds, one panel a protocol, beside the paper's numbers.
 
     Args:
-        summary: one row a sparsity and method (``bogp``, ``random``, ``paper``), with ``accuracy``, ``low`` and ``high``.
+        table: from ``claims.fixed_sparsity_table``.
+        paper: the paper's accuracy at each sparsity.
     """
-    figure, ax = plt.subplots(figsize=(6.2, 3.6))
-    for method, one in summary.groupby("method"):
-        shift = {"bogp": -0.006, "random": 0.006, "paper": 0.0}[method]
-        x = one["target_sparsity"] + shift
-        if method == "paper":
-            ax.plot(
-                x,
-                one["accuracy"],
-                "x",
-                color=_COLOURS[method],
-                ms=6,
-                label=METHODS[method] + " (Table 1; one run, chosen on the reported split)",
-            )
-        else:
-            error = np.stack([one["accuracy"] - one["low"], one["high"] - one["accuracy"]])
+    fresh = table[(table["measure"] == "fresh_test") & table["method"].isin(["bogp", "random"])]
+    protocols = sorted(fresh["protocol"].unique())
+    figure, axes = plt.subplots(1, len(protocols), figsize=(4.6 * len(protocols) + 0.6, 3.6), squeeze=False)
+    for ax, protocol in zip(axes[0], protocols, strict=True):
+        for method, one in fresh[fresh["protocol"] == protocol].groupby("method"):
+            x = one["target_sparsity"] + {"bogp": -0.006, "random": 0.006}[method]
+            error = np.stack([one["mean"] - one["low"], one["high"] - one["mean"]])
             ax.errorbar(
-                x, one["accuracy"], yerr=error, fmt="o-", color=_COLOURS[method], capsize=3, label=METHODS[method] + ", test, fresh seeds"
+                x, one["mean"], yerr=error, fmt="o", color=_COLOURS[method], capsize=3, label=f"{METHODS[method]}, test, fresh seeds"
             )
-    ax.set(xlabel="sparsity of the hidden mask (share of zeros)", ylabel="accuracy", title="bars: 95 % t interval over searches")
-    ax.legend(loc="lower left")
+        ax.plot(list(paper), list(paper.values()), "x", color=_COLOURS["paper"], ms=6, label="paper, BoGP (Table 1)")
+        ax.set(xlabel="sparsity of the hidden mask (share of zeros)", title=f"protocol {protocol}; bars: 95 % t interval over searches")
+    axes[0, 0].set_ylabel("accuracy")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure

@@ -52,9 +52,9 @@ def store_path() -> Path:
     return home() / "data" / "evaluations.sqlite"
 
 
-def evaluations_dir() -> Path:
-    """Where evaluations are exported as Parquet, to be committed."""
-    return home() / "data" / "evaluations"
+def evaluations_dir(run: str) -> Path:
+    """Where the evaluations behind one run are exported as Parquet, to be committed."""
+    return home() / "data" / "evaluations" / _simple(run)
 
 
 def results_dir(run: str) -> Path:

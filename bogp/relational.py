@@ -4,13 +4,18 @@ A *mask* is a symmetric n x n matrix of zeros and ones. Node i of its relational
 i together with output channel i, and an edge joins i and j where the mask is one; a one on the diagonal is a self-loop.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import networkx as nx
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bogp.errors import InvalidInput
+
+if TYPE_CHECKING:  # imported where it is used, so that training needs numpy and torch only
+    import networkx as nx
 
 Mask = NDArray[np.bool_]
 LayerMasks = tuple[Mask | None, ...]
@@ -48,6 +53,8 @@ def as_masks(masks: ArrayLike) -> Mask:
 
 def mask_to_graph(mask: ArrayLike) -> nx.Graph:
     """The relational graph of one (n, n) mask: nodes 0..n-1, an edge where the mask is one (Mask_to_graph of Algorithm 1)."""
+    import networkx as nx
+
     checked = as_masks(mask)
     if len(checked) != 1:
         raise InvalidInput(f"mask_to_graph takes one (n, n) mask; this is a batch of {len(checked)}.")
@@ -62,6 +69,8 @@ def graph_to_mask(graph: nx.Graph) -> Mask:
     Raises:
         InvalidInput: the graph is directed, has parallel edges, or has no nodes.
     """
+    import networkx as nx
+
     if graph.is_directed() or graph.is_multigraph() or len(graph) == 0:
         raise InvalidInput("graph_to_mask takes an undirected graph without parallel edges and with at least one node.")
     return nx.to_numpy_array(graph, weight=None) > 0
@@ -128,12 +137,12 @@ def effective_sparsity(masks: LayerMasks, widths: Sequence[int]) -> float:
     A bias is no path: a unit without live inputs is dead although its bias is not zero (Vysogorets & Kempe 2023).
     """
     full = _full(masks, widths)
-    forward = [np.ones(widths[0], dtype=bool)]
+    forward: list[NDArray[np.bool_]] = [np.ones(widths[0], dtype=bool)]
     for m in full:
-        forward.append((m & forward[-1]).any(axis=1))
-    backward = [np.ones(widths[-1], dtype=bool)]
+        forward.append(np.any(m & forward[-1], axis=1))
+    backward: list[NDArray[np.bool_]] = [np.ones(widths[-1], dtype=bool)]
     for m in reversed(full):
-        backward.append((m & backward[-1][:, None]).any(axis=0))
+        backward.append(np.any(m & backward[-1][:, None], axis=0))
     backward.reverse()
     kept = sum(int((m & forward[i] & backward[i + 1][:, None]).sum()) for i, m in enumerate(full))
     return 1.0 - kept / _n_weights(widths)

@@ -1,15 +1,17 @@
-"""The engine: trains many masked networks in one pass and measures their accuracies (the training step of Algorithms 3 and 4).
+"""The engine: trains many masked networks side by side and measures their accuracies (the training step of Algorithms 3 and 4).
 
-The networks of a call share nothing but the data, and each one's arithmetic is its own matrix products in an order that does not
-depend on its company: the numbers of a network are the same whichever others are trained beside it. The weights of one layer of all networks lie
-in one (K, d_out, d_in) tensor, so that batched products and one fused Adam step serve them all. A pruned weight is zero at the start and its
-gradient is zeroed at every step, which is what ``torch.nn.utils.prune`` computes: Adam then never moves it.
+Each network is trained from start to end by one thread of a small pool, with its own arithmetic in an order that depends on nothing else: its
+numbers are the same whatever is trained beside it, and on however many cores. A training step is written out by hand (no autograd) over tiles of images that
+stay in the processor's cache. A pruned weight is zero at the start and its gradient is zeroed at every step, which is what
+``torch.nn.utils.prune`` computes: Adam then never moves it.
 
 Needs numpy and torch only.
 """
 
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +25,8 @@ from bogp.protocols import Protocol
 from bogp.relational import LayerMasks
 
 ENGINE_VERSION = 1  # raise it when a change alters numbers: stored evaluations of other versions then no longer count
-THREADS = 2  # fixed, whatever the machine has, so that the same job gives the same bits; more cores run more workers
-TILE_ROWS = 1280  # images x networks in flight: their activations stay in the processor's cache
+THREADS = 1  # of each network's arithmetic, whatever the machine has, so that the same job gives the same bits everywhere
+TILE_ROWS = 1280  # images in flight: their activations stay in the processor's cache
 
 Layers = list[tuple[Tensor, Tensor]]  # a layer each: weights (K, d_out, d_in), biases (K, d_out)
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -38,9 +40,10 @@ class Training:
         train_accuracy, validation_accuracy, test_accuracy: (K,) shares of images classified correctly, after training. The first is
             measured on the first training images, as many as there are validation images (the order is shuffled and stratified).
             Under the split ``reported`` validation and test are the same images.
-        loss: (K, steps) training loss before each step, of that step's batch.
+        loss: (K, steps) mean training loss before each step, of that step's batch.
         steps: (K,) optimiser steps behind the measured weights.
-        looks: (K, looks) validation accuracy every ``Protocol.check_every`` steps; (K, 0) without.
+        looks: (K, looks) validation accuracy every ``Protocol.check_every`` steps; (K, 0) without. Rows of ``loss`` and ``looks`` that ended
+            early are filled up with NaN.
         weights: on request, the layers after training.
     """
 
@@ -62,6 +65,7 @@ def train(
     *,
     precision: str = "float32",
     return_weights: bool = False,
+    workers: int | None = None,
     on_step: Callable[[], object] | None = None,
 ) -> Training:
     """Train K masked networks side by side.
@@ -71,60 +75,123 @@ def train(
         seeds: K seeds; seed k fixes the initial weights (``initial_layers``) and the batch order (``batches``).
         protocol: everything else.
         dataset: the images.
-        init: layers to start from instead of the seeds' own; not changed.
+        init: layers of K networks to start from instead of the seeds' own; not changed.
         precision: ``float32`` or ``float64``.
         return_weights: also return the trained layers.
-        on_step: called after each optimiser step.
+        workers: networks trained at a time; None is one a core. It changes the time, never the numbers.
+        on_step: called after each optimiser step of each network, from the thread that trains it.
 
     Returns:
-        Accuracies on each split, the loss curve, and the weights on request.
+        Accuracies on each split, the loss curves, and the weights on request.
 
     Raises:
         InvalidInput: masks, seeds, protocol and data do not fit each other.
     """
-    k = len(seeds)
-    train_split, validation, test = _splits(dataset, protocol)
-    _check(layer_masks, seeds, protocol, train_split, precision)
+    splits = _splits(dataset, protocol)
+    _check(layer_masks, seeds, protocol, splits[0], precision)
     dtype = _DTYPES[precision]
-    with _threads(THREADS), torch.no_grad():
-        images, labels = _tensors(train_split, protocol, dtype)
-        layers = [(w.to(dtype, copy=True), b.to(dtype, copy=True)) for w, b in init or _initial_stack(seeds, protocol)]
-        masks = [_mask_stack(per_layer, w.shape, dtype) for per_layer, (w, _) in zip(zip(*layer_masks, strict=True), layers, strict=True)]
-        _apply(masks, layers)
+    data = [_tensors(split, protocol, dtype) for split in splits]
+    starts = [initial_layers(seed, protocol) if init is None else _network(init, k) for k, seed in enumerate(seeds)]
+    stop = threading.Event()
 
-        grads = [(torch.zeros_like(w), torch.zeros_like(b)) for w, b in layers]
-        for parameter, grad in zip(_flatten(layers), _flatten(grads), strict=True):
-            parameter.grad = grad
-        adam = torch.optim.Adam(_flatten(layers), lr=protocol.learning_rate, fused=True)
-        orders = [batches(seed, len(train_split), protocol) for seed in seeds]
-        best = _EarlyStopping(layers, protocol) if protocol.check_every else None
-        loss = torch.zeros(k, protocol.steps, dtype=torch.float64)
-        step = 0
-        while step < protocol.steps:
-            adam.zero_grad(set_to_none=False)
-            for nets, x, y, share in _tiles(images, labels, [next(o) for o in orders] if protocol.batch_size else None, k):
-                loss[nets, step] += _add_gradients(x, y, _slice(layers, nets), _slice(grads, nets), protocol.loss, share)
-            _apply(masks, grads)
-            adam.param_groups[0]["lr"] = protocol.learning_rate * (1 - step / protocol.steps if protocol.schedule == "linear" else 1)
-            adam.step()
-            step += 1
-            if on_step:
-                on_step()
-            if best and step % protocol.check_every == 0:  # type: ignore[operator]
-                best.look(step, accuracy(layers, validation, protocol))
-                if best.finished:
-                    break
-        steps = best.restore() if best else np.full(k, step)
-        sample = Split(train_split.images[: len(validation)], train_split.labels[: len(validation)])
-        return Training(
-            train_accuracy=accuracy(layers, sample, protocol),
-            validation_accuracy=accuracy(layers, validation, protocol),
-            test_accuracy=accuracy(layers, test, protocol),
-            loss=loss[:, :step].numpy(),
-            steps=steps,
-            looks=np.stack(best.looks, axis=1) if best else np.empty((k, 0)),
-            weights=[(w.detach(), b.detach()) for w, b in layers] if return_weights else None,
-        )
+    def one(k: int) -> _Trained:
+        torch.set_num_threads(THREADS)  # of this thread's matrix products
+        with torch.no_grad():
+            return _train_one(layer_masks[k], seeds[k], starts[k], protocol, data, dtype, stop, on_step)
+
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) as pool:
+        try:
+            networks = list(pool.map(one, range(len(seeds))))
+        except BaseException:  # an interruption must not wait for trainings to end
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            torch.set_num_threads(threads)
+    return _collect(networks, protocol, return_weights)
+
+
+@dataclass
+class _Trained:
+    """One network after training: its layers, (train, validation, test) accuracy, loss curve, steps behind the layers, and looks."""
+
+    layers: Layers
+    accuracy: tuple[float, float, float]
+    loss: NDArray[np.float64]
+    steps: int
+    looks: list[float]
+
+
+def _train_one(
+    layer_masks: LayerMasks,
+    seed: int,
+    start: Layers,
+    protocol: Protocol,
+    data: list[tuple[Tensor, Tensor]],
+    dtype: torch.dtype,
+    stop: threading.Event,
+    on_step: Callable[[], object] | None,
+) -> _Trained:
+    """The training loop of one network; ``data`` is (images, labels) of each split."""
+    (images, labels), validation, test = data
+    masks = [None if mask is None else torch.from_numpy(np.ascontiguousarray(mask)).to(dtype) for mask in layer_masks]
+    layers = [(w[0].to(dtype, copy=True), b[0].to(dtype, copy=True)) for w, b in start]
+    _apply(masks, layers)
+    grads = [(torch.zeros_like(w), torch.zeros_like(b)) for w, b in layers]
+    for parameter, grad in zip(_flatten(layers), _flatten(grads), strict=True):
+        parameter.grad = grad
+    adam = torch.optim.Adam(_flatten(layers), lr=protocol.learning_rate, fused=True)
+    order = batches(seed, len(images), protocol) if protocol.batch_size else None
+    best = _EarlyStopping(layers, protocol) if protocol.check_every else None
+    loss, step = np.zeros(protocol.steps), 0
+    while step < protocol.steps and not (best and best.finished):
+        if stop.is_set():
+            raise KeyboardInterrupt
+        adam.zero_grad(set_to_none=False)
+        for x, y, share in _tiles(images, labels, next(order) if order else None):
+            loss[step] += _add_gradients(x, y, layers, grads, protocol.loss, share)
+        _apply(masks, grads)
+        adam.param_groups[0]["lr"] = protocol.learning_rate * (1 - step / protocol.steps if protocol.schedule == "linear" else 1)
+        adam.step()
+        step += 1
+        if on_step:
+            on_step()
+        if best and step % protocol.check_every == 0:  # type: ignore[operator]
+            best.look(step, _accuracy(layers, *validation))
+    if best:
+        step_of_layers, looks = best.restore(), best.looks
+    else:
+        step_of_layers, looks = step, []
+    sample = len(validation[1])
+    measured = _accuracy(layers, images[:sample], labels[:sample]), _accuracy(layers, *validation), _accuracy(layers, *test)
+    return _Trained(layers, measured, loss[:step], step_of_layers, looks)
+
+
+def _collect(networks: list[_Trained], protocol: Protocol, weights: bool) -> Training:
+    """Stack K networks; a loss curve or looks that ended early (patience) are filled up with NaN."""
+    accuracy = np.array([n.accuracy for n in networks])
+    return Training(
+        train_accuracy=accuracy[:, 0],
+        validation_accuracy=accuracy[:, 1],
+        test_accuracy=accuracy[:, 2],
+        loss=_filled([n.loss for n in networks]),
+        steps=np.array([n.steps for n in networks]),
+        looks=_filled([np.array(n.looks) for n in networks]),
+        weights=[
+            (torch.stack([n.layers[i][0].detach() for n in networks]), torch.stack([n.layers[i][1].detach() for n in networks]))
+            for i in range(len(protocol.widths) - 1)
+        ]
+        if weights
+        else None,
+    )
+
+
+def _filled(curves: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    table = np.full((len(curves), max(map(len, curves))), np.nan)
+    for row, curve in zip(table, curves, strict=True):
+        row[: len(curve)] = curve
+    return table
 
 
 def initial_layers(seed: int, protocol: Protocol) -> Layers:
@@ -144,95 +211,77 @@ def batches(seed: int, images: int, protocol: Protocol) -> Iterator[Tensor]:
         yield from order[: images - images % size].split(size)
 
 
-def accuracy(layers: Layers, split: Split, protocol: Protocol) -> NDArray[np.float64]:
-    """Share of a split's images that each of K networks classifies correctly: (K,)."""
-    images, labels = _tensors(split, protocol, layers[0][0].dtype)
-    correct = torch.zeros(len(layers[0][0]), dtype=torch.int64)
-    for nets, x, y, _ in _tiles(images, labels, None, len(correct)):
-        for weight, bias in _slice(layers, nets)[:-1]:
-            x = torch.baddbmm(bias[:, None], x, weight.transpose(1, 2)).relu_()
-        weight, bias = layers[-1][0][nets], layers[-1][1][nets]
-        correct[nets] += (torch.baddbmm(bias[:, None], x, weight.transpose(1, 2)).argmax(2) == y).sum(1)
-    return correct.numpy() / len(split)
+def _accuracy(layers: Layers, images: Tensor, labels: Tensor) -> float:
+    """Share of images that one network classifies correctly."""
+    correct = 0
+    for x, y, _ in _tiles(images, labels, None):
+        for weight, bias in layers[:-1]:
+            x = torch.addmm(bias, x, weight.T).relu_()
+        correct += int((torch.addmm(layers[-1][1], x, layers[-1][0].T).argmax(1) == y).sum())
+    return correct / len(labels)
 
 
-def _add_gradients(x: Tensor, y: Tensor, layers: Layers, grads: Layers, loss: str, share: float) -> Tensor:
-    """Forward and backward pass of G networks over one tile.
+def _add_gradients(x: Tensor, y: Tensor, layers: Layers, grads: Layers, loss: str, share: float) -> float:
+    """Forward and backward pass over one tile.
 
     Args:
-        x, y: (G, c, d_in) and (G, c).
-        layers, grads: G networks' parameters, and where their gradients are added up.
+        x, y: images (c, d_in) and labels (c,).
+        layers, grads: parameters, and where their gradients are added up.
         loss: see ``Protocol.loss``.
         share: weight of one image in the mean loss, one over the batch size.
 
     Returns:
-        (G,) this tile's part of the mean loss.
+        This tile's part of the mean loss.
     """
     hidden = [x]  # the input of each layer
     for weight, bias in layers[:-1]:
-        hidden.append(torch.baddbmm(bias[:, None], hidden[-1], weight.transpose(1, 2)).relu_())
-    logits = torch.baddbmm(layers[-1][1][:, None], hidden[-1], layers[-1][0].transpose(1, 2))
-    inputs = logits.softmax(2) if loss == "softmax_cross_entropy" else logits
-    log_p = inputs.log_softmax(2)
-    value = -log_p.gather(2, y[..., None]).sum((1, 2)).double() * share
+        hidden.append(torch.addmm(bias, hidden[-1], weight.T).relu_())
+    logits = torch.addmm(layers[-1][1], hidden[-1], layers[-1][0].T)
+    inputs = logits.softmax(1) if loss == "softmax_cross_entropy" else logits
+    log_p = inputs.log_softmax(1)
+    value = -float(log_p.gather(1, y[:, None]).sum(dtype=torch.float64)) * share
     delta = log_p.exp_()
-    delta.scatter_add_(2, y[..., None], torch.full_like(y, -1, dtype=delta.dtype)[..., None])
+    delta.scatter_add_(1, y[:, None], torch.full_like(delta[:, :1], -1))
     if loss == "softmax_cross_entropy":  # through the extra softmax: J' d = p * (d - <p, d>)
-        delta = inputs * (delta - (inputs * delta).sum(2, keepdim=True))
+        delta = inputs * (delta - (inputs * delta).sum(1, keepdim=True))
     delta *= share
     for i in reversed(range(len(layers))):
-        grads[i][0].baddbmm_(delta.transpose(1, 2), hidden[i])
-        grads[i][1].add_(delta.sum(1))
+        grads[i][0].addmm_(delta.T, hidden[i])
+        grads[i][1].add_(delta.sum(0))
         if i:
-            delta = torch.ops.aten.threshold_backward(torch.bmm(delta, layers[i][0]), hidden[i], 0)  # of ReLU
+            delta = torch.ops.aten.threshold_backward(torch.mm(delta, layers[i][0]), hidden[i], 0)  # through the ReLU
     return value
 
 
-def _tiles(images: Tensor, labels: Tensor, order: list[Tensor] | None, k: int) -> Iterator[tuple[slice, Tensor, Tensor, float]]:
-    """Cut one batch of K networks into tiles of at most TILE_ROWS rows: (networks, images, labels, weight of an image)."""
-    if order is None:  # every network reads all images: a few rows at a time, network after network
-        for rows in range(0, len(images), TILE_ROWS):
-            x, y = images[None, rows : rows + TILE_ROWS], labels[None, rows : rows + TILE_ROWS]
-            for net in range(k):
-                yield slice(net, net + 1), x, y, 1.0 / len(images)
-        return
-    size = len(order[0])
-    width = max(1, TILE_ROWS // size)
-    for first in range(0, k, width):
-        index = torch.stack(order[first : first + width])
-        yield slice(first, first + len(index)), images[index], labels[index], 1.0 / size
+def _tiles(images: Tensor, labels: Tensor, index: Tensor | None) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """Cut a batch (all images, or those of an index) into tiles of TILE_ROWS rows: images, labels, weight of one image in the mean."""
+    size = len(images) if index is None else len(index)
+    for first in range(0, size, TILE_ROWS):
+        rows = slice(first, first + TILE_ROWS) if index is None else index[first : first + TILE_ROWS]
+        yield images[rows], labels[rows], 1.0 / size
 
 
 class _EarlyStopping:
-    """Keeps each network's weights at its best look at validation accuracy until its patience ran out."""
+    """Keeps a network's weights at its best look at validation accuracy until the patience has run out."""
 
     def __init__(self, layers: Layers, protocol: Protocol) -> None:
         self._current, self._patience = _flatten(layers), protocol.patience or 0
-        self.looks: list[NDArray[np.float64]] = []
         self._best = [p.clone() for p in self._current]
-        k = len(self._current[0])
-        self._score = np.full(k, -np.inf)
-        self._steps = np.zeros(k, dtype=np.int64)
-        self._waited = np.zeros(k, dtype=np.int64)
+        self._steps, self._waited = 0, 0
+        self.looks: list[float] = []
 
-    def look(self, step: int, score: NDArray[np.float64]) -> None:
-        self.looks.append(score)
-        better = (score > self._score) & ~self._stopped
-        for best, current in zip(self._best, self._current, strict=True):
-            best[better] = current[better]
-        self._score[better], self._steps[better], self._waited[better] = score[better], step, 0
-        self._waited[~better] += 1
-
-    @property
-    def _stopped(self) -> NDArray[np.bool_]:
-        return self._waited >= self._patience
+    def look(self, step: int, accuracy: float) -> None:
+        self._waited += 1
+        if accuracy > max(self.looks, default=-1.0):
+            self._best, self._steps, self._waited = [p.clone() for p in self._current], step, 0
+        self.looks.append(accuracy)
 
     @property
     def finished(self) -> bool:
-        return bool(self._stopped.all())
+        return self._waited >= self._patience
 
-    def restore(self) -> NDArray[np.int64]:
-        """Put the best weights back; returns the steps behind them, (K,)."""
+    def restore(self) -> int:
+        """Put the best weights back; returns the steps behind them."""
         for best, current in zip(self._best, self._current, strict=True):
             current.copy_(best)
         return self._steps
@@ -261,19 +310,8 @@ def _flatten(layers: Layers) -> list[Tensor]:
     return [parameter for layer in layers for parameter in layer]
 
 
-def _slice(layers: Layers, nets: slice) -> Layers:
-    return [(weight[nets], bias[nets]) for weight, bias in layers]
-
-
-def _initial_stack(seeds: Sequence[int], protocol: Protocol) -> Layers:
-    each = {seed: initial_layers(seed, protocol) for seed in set(seeds)}
-    return [(torch.cat([each[s][i][0] for s in seeds]), torch.cat([each[s][i][1] for s in seeds])) for i in range(len(_shapes(protocol)))]
-
-
-def _mask_stack(masks: Sequence[NDArray[np.bool_] | None], shape: torch.Size, dtype: torch.dtype) -> Tensor | None:
-    if all(m is None for m in masks):
-        return None
-    return torch.from_numpy(np.stack([np.ones(shape[1:], dtype=bool) if m is None else m for m in masks])).to(dtype)
+def _network(layers: Layers, k: int) -> Layers:
+    return [(weight[k : k + 1], bias[k : k + 1]) for weight, bias in layers]
 
 
 def _apply(masks: list[Tensor | None], layers: Layers) -> None:
@@ -299,13 +337,3 @@ def _check(layer_masks: Sequence[LayerMasks], seeds: Sequence[int], protocol: Pr
         raise InvalidInput(f"batch_size {protocol.batch_size} is more than the {len(train_split)} training images.")
     if precision not in _DTYPES:
         raise InvalidInput(f"precision is {precision!r}; allowed: {', '.join(_DTYPES)}.")
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

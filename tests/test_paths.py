@@ -12,7 +12,7 @@ def test_everything_written_lies_under_bogp_home(home):
         paths.databases_dir(),
         paths.database_dir("bernoulli-128"),
         paths.store_path(),
-        paths.evaluations_dir(),
+        paths.evaluations_dir("paper"),
         paths.results_dir("smoke"),
         paths.figures_dir("paper"),
     ):
@@ -43,7 +43,7 @@ def test_asking_for_a_path_makes_no_folder(home):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "../up", "a b", "a\\b", "a\0", "~", "x;y", "/etc"])
-@pytest.mark.parametrize("folder", [paths.results_dir, paths.figures_dir, paths.database_dir])
+@pytest.mark.parametrize("folder", [paths.results_dir, paths.figures_dir, paths.database_dir, paths.evaluations_dir])
 def test_a_name_that_could_leave_its_folder_is_refused(home, folder, name):
     with pytest.raises(InvalidInput, match="no usable name"):
         folder(name)

@@ -91,7 +91,7 @@ def test_named_graphs_agree_with_networkx(name, loops):
     agree((with_random_loops(mask, np.random.default_rng(0)) if loops else mask)[None])
 
 
-@pytest.mark.parametrize(("n", "name"), zip((24, 30, 36, 43, 50, 57, 64), masks.FAMILIES, strict=True))
+@pytest.mark.parametrize(("n", "name"), list(zip((24, 30, 36, 43, 50, 57, 64), masks.FAMILIES, strict=True)))
 def test_a_mask_of_each_family_agrees_with_networkx(n, name):
     agree(masks.FAMILIES[name](n, 0.8, np.random.default_rng(n))[None])
 
@@ -112,7 +112,9 @@ def test_path_length_and_wiener_index_are_nan_exactly_where_disconnected():
     assert table.drop(columns=["path_length", "wiener_index"]).notna().all(axis=None)
 
 
-@pytest.mark.parametrize("graph", [nx.cycle_graph(10), nx.complete_graph(7), nx.petersen_graph(), nx.empty_graph(6), NAMED["two triangles"]])
+@pytest.mark.parametrize(
+    "graph", [nx.cycle_graph(10), nx.complete_graph(7), nx.petersen_graph(), nx.empty_graph(6), NAMED["two triangles"]]
+)
 def test_eigenvector_centrality_of_a_regular_graph_is_one_over_root_n(graph):
     # Two equal components too: the limit from a uniform start spreads over both.
     found = properties.measure(adjacency(graph))["eigenvector_centrality"][0]
@@ -206,3 +208,32 @@ def test_edge_connectivity_of_a_wide_graph_can_lie_below_the_minimum_degree():
 def test_what_is_no_mask_is_refused_with_the_reason(bad, text):
     with pytest.raises(InvalidInput, match=text):
         properties.measure(bad)
+
+
+def test_uncorrelated_properties_are_all_kept_and_constant_ones_dropped():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.random(200), "constant": 1.0, "b": rng.random(200)})
+    assert properties.select_uncorrelated(table.corr()) == ["a", "b"]
+
+
+def test_of_the_most_correlated_pair_the_one_that_resembles_the_rest_is_dropped():
+    names = ["a", "b", "c"]
+    correlation = pd.DataFrame([[1, -0.95, 0.1], [-0.95, 1, 0.8], [0.1, 0.8, 1]], index=names, columns=names)
+    assert properties.select_uncorrelated(correlation) == ["a", "c"]
+    assert properties.select_uncorrelated(correlation, threshold=0.96) == names
+    assert properties.select_uncorrelated(correlation, threshold=0.05) in (["a"], ["c"])
+
+
+@given(seed=st.integers(0, 999), threshold=st.floats(0.1, 1))
+def test_no_two_properties_that_are_kept_are_correlated(seed, threshold):
+    rng = np.random.default_rng(seed)
+    correlation = pd.DataFrame(rng.random((20, 3)) @ rng.normal(size=(3, 6))).corr().abs()
+    kept = properties.select_uncorrelated(correlation, threshold)
+    assert kept == sorted(kept)
+    assert kept
+    assert all(correlation.loc[a, b] < threshold for a, b in itertools.combinations(kept, 2))
+
+
+def test_the_only_property_that_varies_is_kept():
+    correlation = pd.DataFrame({"a": [1.0, 2.0, 3.0], "constant": 1.0}).corr()
+    assert properties.select_uncorrelated(correlation) == ["a"]

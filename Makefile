@@ -1,0 +1,45 @@
+# Every target sets itself up: the virtual environment .venv is made from requirements.lock when either changes.
+PYTHON  ?= python3
+PROFILE ?= smoke
+CORES   ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+BIN     := .venv/bin
+NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test check check-notebooks notebooks lab lock export clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: .venv/ready  ## make .venv from requirements.lock
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo "bogp needs Python 3.11 or newer; name one with make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+reproduce: .venv/ready  ## run every notebook (PROFILE=smoke: embedded data, minutes; PROFILE=paper: full MNIST, hours)
+	$(BIN)/snakemake --profile none --configfile notebooks/profiles/$(PROFILE).yaml --cores $(CORES) --rerun-triggers mtime params input --keep-going --quiet rules
+
+test: .venv/ready  ## lint, types, unit tests and notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	TQDM_DISABLE=1 $(BIN)/python -m pytest
+
+check-notebooks: .venv/ready  ## run the notebooks cell by cell and compare the deterministic outputs with the committed ones
+	TQDM_DISABLE=1 $(BIN)/python -m pytest -p no:cacheprovider $(NBVAL) notebooks/
+
+notebooks: .venv/ready  ## execute the notebooks in place (smoke defaults), as they are committed
+	TQDM_DISABLE=1 $(BIN)/python -m tests.notebooks.execute_in_place
+
+lab: .venv/ready  ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+lock: .venv/ready  ## write requirements.lock from the packages that are installed
+	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+
+clean:  ## remove what was built, not what was measured
+	rm -rf build .snakemake data/databases

@@ -1,0 +1,101 @@
+"""What the paper says beside what we measured: the paper's printed numbers, and the tables that answer them.
+
+``python -m bogp.claims RUN`` gathers the fixed-sparsity results of a run into one table and one figure.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from bogp import paths
+from bogp.database import MaskDatabase, fit_scaling, nearest
+from bogp.errors import BogpError
+from bogp.provenance import write_table
+from bogp.statistics import mean_interval, paired_difference
+
+# Table 1 of the paper: accuracy on the MNIST validation set, which is the set that masks were chosen on.
+PAPER_BASE = 0.970
+PAPER_BOGP = {0.15: 0.972, 0.30: 0.972, 0.45: 0.970, 0.60: 0.968, 0.75: 0.966, 0.90: 0.951}
+FIXED_SPARSITY = "03_fixed_sparsity_bo"  # folder of the results of that notebook, and start of the names of its figures
+
+
+def reach(database: MaskDatabase, columns: Sequence[str], metric: str, scaling: str, queries: int, seed: int) -> dict[str, float]:
+    """How much of a database Algorithm 2 can reach: queries drawn uniformly in the box of property ranges, then the nearest mask.
+
+    Args:
+        database: the masks.
+        columns: the properties that span the box.
+        metric, scaling: of ``database.nearest`` and ``database.fit_scaling``.
+        queries: how many.
+        seed: of the draw.
+
+    Returns:
+        ``reached`` (number of distinct masks), ``share`` of the database, and the mean ``similarity``.
+    """
+    fitted = fit_scaling(database, columns, scaling)
+    values = database.values(fitted.columns)
+    points = np.random.default_rng(seed).uniform(np.nanmin(values, axis=0), np.nanmax(values, axis=0), (queries, values.shape[1]))
+    found = nearest(points, database, fitted, metric)
+    reached = len(np.unique(found.row))
+    return {"reached": reached, "share": reached / len(database), "similarity": float(found.similarity.mean())}
+
+
+def fixed_sparsity_row(chosen: pd.DataFrame, sparsity: float, protocol: str, dataset: str) -> pd.DataFrame:
+    """Sum up the chosen masks of one sparsity: one row a method, and the paired difference between BoGP and random masks.
+
+    Args:
+        chosen: from ``search.retrain``: one row a method and search seed.
+        sparsity, protocol, dataset: what was run; repeated in each row.
+
+    Returns:
+        Rows for ``bogp``, ``random`` and ``bogp - random`` with mean, ``low`` and ``high`` (95 % t interval over ``n`` searches)
+        of ``apparent``, ``fresh_validation`` and ``fresh_test``, in long form (column ``measure``).
+    """
+    rows = []
+    by_seed = {method: one.set_index("search_seed").sort_index() for method, one in chosen.groupby("method")}
+    for measure in ("apparent", "fresh_validation", "fresh_test"):
+        intervals = {method: mean_interval(one[measure]) for method, one in by_seed.items()}
+        intervals["bogp - random"] = paired_difference(by_seed["bogp"][measure], by_seed["random"][measure])
+        for method, interval in intervals.items():
+            rows.append((dataset, protocol, sparsity, method, measure, interval.mean, interval.low, interval.high, interval.n))
+    names = ["dataset", "protocol", "target_sparsity", "method", "measure", "mean", "low", "high", "n"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def fixed_sparsity_table(run: str) -> pd.DataFrame:
+    """All sparsities and protocols of a run, as ``fixed_sparsity_row`` makes them, in order.
+
+    Raises:
+        BogpError: the run has no results yet.
+    """
+    files = sorted((paths.results_dir(run) / FIXED_SPARSITY).glob("*_summary.csv"))
+    if not files:
+        raise BogpError(f"The run {run!r} has no results of notebook {FIXED_SPARSITY} yet. Run it first, for instance with make reproduce.")
+    table = pd.concat([pd.read_csv(f) for f in files], ignore_index=True)
+    return table.sort_values(["dataset", "protocol", "measure", "target_sparsity", "method"], kind="stable", ignore_index=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bogp.claims", description="Gather the fixed-sparsity results of a run.")
+    parser.add_argument("run", help="name of the run: smoke, paper or one of yours")
+    run = parser.parse_args(argv).run
+    from bogp import figures
+
+    try:
+        table = fixed_sparsity_table(run)
+        path = write_table(table, paths.results_dir(run) / "fixed_sparsity.csv", parameters={"run": run})
+        figures.use_style()
+        figures.save(figures.fixed_sparsity(table, PAPER_BOGP), run, FIXED_SPARSITY)
+    except BogpError as error:
+        print(f"bogp: {error}", file=sys.stderr)
+        return 1
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

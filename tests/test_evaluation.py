@@ -1,0 +1,432 @@
+import multiprocessing
+import signal
+import sqlite3
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bogp import datasets, evaluation, training
+from bogp.datasets import Dataset, Split
+from bogp.errors import InvalidInput, StoreError
+from bogp.evaluation import COLUMNS, GROUP, Evaluator, Job, Recipe, Store
+from bogp.masks import erdos_renyi
+from bogp.protocols import Protocol
+from bogp.relational import layer_masks
+
+PROTOCOL = Protocol("small", widths=(784, 16, 16, 10), learning_rate=1e-2, batch_size=50, steps=4)
+SPAWN = multiprocessing.get_context("spawn")  # a forked process would inherit torch's threads
+
+
+def tiny(seed=0):
+    rng = np.random.default_rng(seed)
+    return Dataset("tiny", *(Split(rng.integers(0, 256, (n, 784), np.uint8), rng.integers(0, 10, n, np.uint8)) for n in (150, 50, 50)))
+
+
+def jobs(count, protocol=PROTOCOL, first=0):
+    recipes = [
+        Recipe(layer_masks(erdos_renyi(16, 0.6, np.random.default_rng(k)), protocol.widths, protocol.masked_layers)) for k in range(count)
+    ]
+    return [Job(recipe, first + k, protocol, "tiny") for k, recipe in enumerate(recipes)]
+
+
+def fixed(table):
+    """Without what differs from one run to another."""
+    return table.drop(columns=["seconds", "finished"])
+
+
+@pytest.fixture(autouse=True)
+def tiny_data(home, monkeypatch):
+    monkeypatch.setattr(datasets, "load", lambda name: tiny())
+    return home
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The size of each group of networks that the engine was asked to train."""
+    sizes, train = [], training.train
+
+    def spy(layer_masks, seeds, *args, **kwargs):
+        sizes.append(len(seeds))
+        return train(layer_masks, seeds, *args, **kwargs)
+
+    monkeypatch.setattr(training, "train", spy)
+    return sizes
+
+
+@pytest.fixture
+def evaluator(home):
+    evaluator = Evaluator(progress=False)
+    yield evaluator
+    evaluator.store.close()
+
+
+def test_the_store_lies_in_the_home_folder(home, evaluator):
+    evaluator.evaluate(jobs(1))
+    assert (home / "data" / "evaluations.sqlite").exists()
+
+
+def test_asking_again_trains_nothing_and_gives_the_same_rows(evaluator, trained):
+    first = evaluator.evaluate(jobs(10))
+    assert trained == [8, 2]
+    again = evaluator.evaluate(jobs(10))
+    assert trained == [8, 2]
+    assert evaluator.trained == 10
+    pd.testing.assert_frame_equal(first, again)
+    with Store(evaluator.store.path) as reopened:
+        pd.testing.assert_frame_equal(reopened.table(), first.sort_values("key", ignore_index=True))
+
+
+def test_only_what_is_missing_is_trained(evaluator, trained):
+    evaluator.evaluate(jobs(3))
+    evaluator.evaluate(jobs(6))
+    assert trained == [3, 3]
+
+
+def test_a_job_that_stands_twice_is_trained_once(evaluator, trained):
+    a, b = jobs(2)
+    table = evaluator.evaluate([a, b, a, a])
+    assert trained == [2]
+    assert table["key"].tolist() == [evaluator.key(j) for j in (a, b, a, a)]
+
+
+def test_rows_stand_in_the_order_of_the_jobs(evaluator):
+    asked = [*jobs(5), *jobs(3, replace(PROTOCOL, steps=2))]
+    evaluator.evaluate(asked[2:4])
+    shuffled = [asked[i] for i in (6, 0, 3, 7, 4, 1)]
+    table = evaluator.evaluate(shuffled)
+    assert table["seed"].tolist() == [j.seed for j in shuffled]
+    assert table["recipe"].tolist() == [j.recipe.id for j in shuffled]
+    assert table["steps"].tolist() == [j.protocol.steps for j in shuffled]
+
+
+def test_no_jobs_give_an_empty_table(evaluator):
+    table = evaluator.evaluate([])
+    assert len(table) == 0
+    assert list(table.columns) == list(COLUMNS)
+
+
+def test_a_row_holds_what_training_that_network_gives(evaluator):
+    asked = jobs(3)
+    table = evaluator.evaluate(asked)
+    result = training.train([j.recipe.layer_masks for j in asked], [j.seed for j in asked], PROTOCOL, tiny())
+    for column in ("train_accuracy", "validation_accuracy", "test_accuracy"):
+        assert table[column].tolist() == getattr(result, column).tolist()
+    assert table["final_loss"].tolist() == result.loss[:, -1].tolist()
+    weights = 784 * 16 + 16 * 16 + 16 * 10
+    for found, job in zip(table["model_sparsity"], asked, strict=True):
+        assert found == pytest.approx((~job.recipe.layer_masks[1]).sum() / weights)
+
+
+def test_a_training_that_diverged_has_no_final_loss(evaluator, monkeypatch):
+    train = training.train
+
+    def diverging(*args, **kwargs):
+        result = train(*args, **kwargs)
+        result.loss[1, 2:] = np.nan
+        return result
+
+    monkeypatch.setattr(training, "train", diverging)
+    assert evaluator.evaluate(jobs(2))["final_loss"].isna().tolist() == [False, True]
+
+
+def test_a_job_in_the_store_may_have_had_any_company(evaluator, home):
+    together = evaluator.evaluate(jobs(GROUP + 3))
+    other = Evaluator(home / "other.sqlite", progress=False)
+    alone = pd.concat([other.evaluate([job]) for job in jobs(GROUP + 3)], ignore_index=True)
+    other.store.close()
+    pd.testing.assert_frame_equal(fixed(together), fixed(alone), check_exact=True)
+
+
+def test_with_early_stopping_too_a_row_does_not_depend_on_its_company(evaluator, home):
+    # The networks of a group stop at different steps; those that stopped go on being carried along.
+    stopping = replace(PROTOCOL, steps=40, check_every=2, patience=2)
+    asked = jobs(6, stopping)
+    together = evaluator.evaluate(asked)
+    early = (together["steps"] < together["steps"].max()).to_numpy()
+    assert 0 < early.sum() < len(asked)
+    other = Evaluator(home / "other.sqlite", progress=False)
+    apart = other.evaluate([job for job, first in zip(asked, early, strict=True) if first])
+    other.store.close()
+    pd.testing.assert_frame_equal(fixed(together[early].reset_index(drop=True)), fixed(apart), rtol=1e-5)
+
+
+def test_the_key_changes_with_everything_that_the_numbers_depend_on(evaluator, home, monkeypatch):
+    job, other = jobs(2)
+    keys = [
+        evaluator.key(job),
+        evaluator.key(replace(job, recipe=other.recipe)),
+        evaluator.key(replace(job, recipe=Recipe((None, None, None)))),
+        evaluator.key(replace(job, seed=1)),
+        evaluator.key(replace(job, protocol=replace(PROTOCOL, learning_rate=2e-2))),
+    ]
+    precise = Evaluator(precision="float64", progress=False)
+    keys.append(precise.key(job))
+    precise.store.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "ENGINE_VERSION", training.ENGINE_VERSION + 1)
+        keys.append(evaluator.key(job))
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.__version__", "0.0.1")
+        keys.append(evaluator.key(job))
+    monkeypatch.setattr(datasets, "load", lambda name: tiny(seed=1))  # other content under the same name
+    changed = Evaluator(progress=False)
+    keys.append(changed.key(job))
+    changed.store.close()
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_key_does_not_change_with_a_protocols_name(evaluator):
+    job = jobs(1)[0]
+    assert evaluator.key(replace(job, protocol=replace(PROTOCOL, name="renamed"))) == evaluator.key(job)
+
+
+def test_a_recipes_id_depends_on_bits_shape_and_place_of_a_mask():
+    mask = np.eye(4, dtype=bool)
+    recipes = [(mask, None), (None, mask), (None, None), (~mask, None), (mask.reshape(2, 8), None), (None,)]
+    assert len({Recipe(r).id for r in recipes}) == len(recipes)
+    assert Recipe((mask.copy(), None)).id == Recipe((mask, None)).id
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 1.0, True, "1", None], ids=repr)
+def test_a_seed_that_is_none_is_refused_before_training(seed, evaluator, trained):
+    with pytest.raises(InvalidInput, match="seed"):
+        evaluator.evaluate([*jobs(1), replace(jobs(1)[0], seed=seed)])
+    assert trained == []
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [(None, None), (None, np.ones((15, 16), bool), None), (np.ones((784, 16), bool), None, None)],
+    ids=["layers", "n", "transposed"],
+)
+def test_masks_that_do_not_fit_are_refused_before_training(masks, evaluator, trained):
+    with pytest.raises(InvalidInput):
+        evaluator.evaluate([*jobs(9), Job(Recipe(masks), 0, PROTOCOL, "tiny")])
+    assert trained == []
+    assert len(evaluator.store.table()) == 0
+
+
+def test_an_interruption_keeps_the_groups_before(evaluator, trained, monkeypatch):
+    spied = training.train
+
+    def interrupted(*args, **kwargs):
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return spied(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            evaluator.evaluate(jobs(20))
+    assert len(evaluator.store.table()) == 16
+    evaluator.evaluate(jobs(20))
+    assert trained == [8, 8, 4]
+
+
+def _evaluate_in_process(store: Path, log: Path, stop_in_call: int, started: Path) -> None:
+    """Another process: notes each network that it trains, and may stand still in the middle of a call until it is killed."""
+    train, calls = training.train, [0]
+
+    def wrapper(layer_masks, seeds, *args, on_step=None, **kwargs):
+        calls[0] += 1
+        with log.open("a") as file:
+            file.write("".join(f"{seed}\n" for seed in seeds))
+
+        def step():
+            if calls[0] == stop_in_call:
+                started.touch()
+                time.sleep(600)
+            time.sleep(0.02)  # gives two processes the time to meet
+            on_step()
+
+        return train(layer_masks, seeds, *args, on_step=step, **kwargs)
+
+    training.train = wrapper
+    datasets.load = lambda name: tiny()
+    Evaluator(store, progress=False).evaluate(jobs(20))
+
+
+def process(*args):
+    started = SPAWN.Process(target=_evaluate_in_process, args=args, daemon=True)
+    started.start()
+    return started
+
+
+def test_a_run_that_was_killed_goes_on_where_it_stopped(home, evaluator, trained):
+    store, started = home / "killed.sqlite", home / "started"
+    victim = process(store, home / "log", 2, started)
+    deadline = time.monotonic() + 100
+    while not started.exists() and victim.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    victim.kill()  # SIGKILL, one step into the second group
+    victim.join()
+    assert started.exists()
+    assert victim.exitcode == -signal.SIGKILL
+    with Store(store) as kept:
+        before = kept.table()
+    assert len(before) == GROUP
+    resumed = Evaluator(store, progress=False)
+    table = resumed.evaluate(jobs(20))
+    assert trained == [8, 4]
+    after = resumed.store.table()
+    pd.testing.assert_frame_equal(after[after["key"].isin(before["key"])].reset_index(drop=True), before)
+    resumed.store.close()
+    pd.testing.assert_frame_equal(fixed(table), fixed(evaluator.evaluate(jobs(20))), check_exact=True)
+
+
+def test_two_processes_train_each_job_once_between_them(home):
+    workers = [process(home / "shared.sqlite", home / f"log{i}", 0, home / "never") for i in range(2)]
+    for worker in workers:
+        worker.join(120)
+    assert [w.exitcode for w in workers] == [0, 0]
+    seeds = [int(line) for i in range(2) if (home / f"log{i}").exists() for line in (home / f"log{i}").read_text().split()]
+    assert sorted(seeds) == list(range(20))
+    with Store(home / "shared.sqlite") as store:
+        assert len(store.table()) == 20
+
+
+def test_export_and_merge_give_the_union(home, evaluator):
+    evaluator.evaluate(jobs(6))
+    whole = evaluator.store.table()
+    file = evaluator.store.export(home / "all.parquet")
+    with Store(home / "empty.sqlite") as empty:
+        assert empty.merge(file) == 6
+        pd.testing.assert_frame_equal(empty.table(), whole)
+        assert empty.merge(file) == 0
+        pd.testing.assert_frame_equal(empty.table(), whole)
+    partly = Evaluator(home / "partly.sqlite", progress=False)
+    partly.evaluate(jobs(9)[4:])
+    own = partly.store.table()
+    assert partly.store.merge(file) == 4
+    union = partly.store.table()
+    partly.store.close()
+    assert set(union["key"]) == set(whole["key"]) | set(own["key"])
+    pd.testing.assert_frame_equal(union[union["key"].isin(own["key"])].reset_index(drop=True), own)
+
+
+def test_merged_rows_are_found_by_an_evaluator(home, evaluator, trained):
+    first = evaluator.evaluate(jobs(3))
+    file = evaluator.store.export(home / "all.parquet")
+    other = Evaluator(home / "other.sqlite", progress=False, known=[home / "not-yet.parquet", file])
+    pd.testing.assert_frame_equal(other.evaluate(jobs(3)), first)
+    other.store.close()
+    assert trained == [3]
+
+
+def test_a_loss_that_is_not_finite_survives_export_and_merge(home, evaluator):
+    evaluator.evaluate(jobs(2))
+    rows = evaluator.store.table().astype(object).to_dict("records")
+    with Store(home / "a.sqlite") as a, Store(home / "b.sqlite") as b:
+        a.add([rows[0], rows[1] | {"final_loss": None}])
+        b.merge(a.export(home / "a.parquet"))
+        pd.testing.assert_frame_equal(b.table(), a.table())
+        assert b.table()["final_loss"].isna().tolist() == [False, True]
+
+
+def test_export_of_chosen_keys_holds_them_alone(home, evaluator):
+    keys = evaluator.evaluate(jobs(4))["key"].tolist()
+    file = evaluator.store.export(home / "some.parquet", keys[:2] + keys[:1])
+    assert sorted(pd.read_parquet(file)["key"]) == sorted(keys[:2])
+    with pytest.raises(StoreError, match="1 of the 2"):
+        evaluator.store.export(home / "more.parquet", [keys[0], "0" * 32])
+    assert not (home / "more.parquet").exists()
+
+
+@pytest.mark.parametrize("column", ["validation_accuracy", "test_accuracy"])
+def test_a_contradicting_row_is_refused_and_nothing_changes(column, home, evaluator):
+    evaluator.evaluate(jobs(4))
+    table = evaluator.store.table()
+    with Store(home / "other.sqlite") as other:
+        rows = table.astype(object).to_dict("records")
+        other.add([rows[0], rows[1] | {column: rows[1][column] + 0.02}])
+        before = other.table()
+        with pytest.raises(StoreError, match=rows[1]["key"]):
+            other.merge(evaluator.store.export(home / "all.parquet"))
+        pd.testing.assert_frame_equal(other.table(), before)  # the two rows that were new did not come in either
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "missing", "columns"])
+def test_what_is_no_export_is_refused(damage, home, evaluator):
+    evaluator.evaluate(jobs(2))
+    file = evaluator.store.export(home / "all.parquet")
+    content = file.read_bytes()
+    if damage == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    elif damage == "text":
+        file.write_text("key,recipe\n")
+    elif damage == "missing":
+        file.unlink()
+    else:
+        pd.read_parquet(file).drop(columns="steps").to_parquet(file)
+    with Store(home / "other.sqlite") as other:
+        with pytest.raises(StoreError, match=r"all\.parquet"):
+            other.merge(file)
+        assert len(other.table()) == 0
+
+
+def test_a_store_of_garbage_is_refused_and_left_alone(home):
+    path = home / "garbage.sqlite"
+    path.write_bytes(b"no database at all " * 500)
+    with pytest.raises(StoreError, match=r"garbage\.sqlite"):
+        Store(path)
+    assert path.read_bytes() == b"no database at all " * 500
+
+
+def test_a_store_damaged_in_the_middle_is_refused(home, evaluator):
+    evaluator.evaluate(jobs(20))
+    with sqlite3.connect(evaluator.store.path) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    content = bytearray(evaluator.store.path.read_bytes())
+    content[4096:] = b"\xa5" * (len(content) - 4096)
+    (home / "damaged.sqlite").write_bytes(bytes(content))
+    with pytest.raises(StoreError, match="damaged"), Store(home / "damaged.sqlite") as store:
+        store.table()
+
+
+def test_a_store_with_other_columns_is_refused(home):
+    with sqlite3.connect(home / "old.sqlite") as db:
+        db.execute("CREATE TABLE evaluations (key TEXT PRIMARY KEY, accuracy REAL)")
+    db.close()
+    with pytest.raises(StoreError, match="columns"):
+        Store(home / "old.sqlite")
+
+
+def test_a_folder_that_cannot_be_made_is_a_store_error(home):
+    (home / "file").write_text("")
+    with pytest.raises(StoreError):
+        Store(home / "file" / "evaluations.sqlite")
+
+
+def test_a_full_disk_is_a_store_error_and_leaves_earlier_rows(evaluator, trained):
+    evaluator.evaluate(jobs(8))
+    before = evaluator.store.table()
+    pages = evaluator.store._db.execute("PRAGMA page_count").fetchone()[0]
+    evaluator.store._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then reports a full disk
+    with pytest.raises(StoreError, match="full"):
+        evaluator.evaluate(jobs(60))
+    kept = evaluator.store.table()
+    assert set(before["key"]) <= set(kept["key"])
+    assert len(kept) % 4 == 0  # whole groups only: 60 jobs are 8 known and 6 groups of 8 and one of 4
+    evaluator.store._db.execute("PRAGMA max_page_count = 100000")
+    done = sum(trained)
+    assert len(evaluator.evaluate(jobs(60))) == 60  # with space again it goes on
+    assert sum(trained) - done == 60 - len(kept)
+
+
+def test_a_second_store_on_one_file_keeps_the_first_row_of_a_key(home, evaluator):
+    evaluator.evaluate(jobs(1))
+    row = evaluator.store.table().astype(object).to_dict("records")[0]
+    with Store(evaluator.store.path) as second:
+        second.add([row | {"test_accuracy": 2.0}])
+    assert evaluator.store.table()["test_accuracy"].tolist() == [row["test_accuracy"]]
+
+
+def test_protocol_settings_are_ready_for_json():
+    settings = evaluation.protocol_settings(PROTOCOL)
+    assert settings["id"] == PROTOCOL.id
+    assert settings["widths"] == (784, 16, 16, 10)

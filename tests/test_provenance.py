@@ -1,0 +1,105 @@
+import errno
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bogp import provenance
+from bogp.errors import BogpError
+
+TABLE = pd.DataFrame({"sparsity": [0.1, 0.9], "accuracy": [0.97, 1 / 3], "rule": ["a,b", 'say "c"']})
+
+
+def files(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def full_disk(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_table_is_written_with_its_provenance_beside_it(home):
+    data = home / "data" / "input.bin"
+    data.parent.mkdir()
+    data.write_bytes(b"abc")
+    path = provenance.write_table(
+        TABLE, home / "data" / "results" / "smoke" / "t.csv", {"seed": 3, "sparsities": (0.1, 0.9)}, inputs=[data]
+    )
+    assert path == home / "data" / "results" / "smoke" / "t.csv"
+    pd.testing.assert_frame_equal(pd.read_csv(path, converters={"accuracy": float}), TABLE, check_exact=True)
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert record["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert record["rows"] == 2
+    assert record["parameters"] == {"seed": 3, "sparsities": [0.1, 0.9]}
+    assert record["inputs"] == {"data/input.bin": hashlib.sha256(b"abc").hexdigest()}
+    assert record["packages"]["numpy"] == np.__version__
+    assert set(record["hardware"]) >= {"processor", "cores"}
+    assert record["wall_seconds"] >= 0
+    assert 10 < record["peak_memory_mib"] < 1_000_000
+    assert sorted(files(path.parent)) == ["t.csv", "t.json"]
+
+
+def test_the_git_commit_is_the_one_the_code_stands_at():
+    here = Path(provenance.__file__).parent
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    if head.returncode:
+        pytest.skip("bogp is not imported from a git checkout")
+    assert provenance.provenance({})["git_commit"].removesuffix("+changes") == head.stdout.strip()
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert provenance.provenance({})["git_commit"] == "unknown"
+
+
+def test_an_input_outside_the_home_is_recorded_by_its_name_alone(home, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("private") / "input.bin"
+    outside.write_bytes(b"")
+    assert list(provenance.provenance({}, [outside])["inputs"]) == ["input.bin"]
+
+
+def test_a_second_table_replaces_the_first(home):
+    path = home / "t.csv"
+    provenance.write_table(TABLE, path, {})
+    provenance.write_table(TABLE[:1], path, {})
+    assert len(pd.read_csv(path)) == json.loads(path.with_suffix(".json").read_text())["rows"] == 1
+
+
+@pytest.mark.parametrize("target", ["bogp.provenance.os.replace", "pathlib.Path.write_bytes"])
+def test_a_full_disk_is_told_and_the_earlier_version_stays(home, monkeypatch, target):
+    folder = home / "results"
+    provenance.write_table(TABLE, folder / "t.csv", {})
+    before = files(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(target, full_disk)
+        with pytest.raises(BogpError, match=r"t\.csv cannot be written \(No space left"):
+            provenance.write_table(TABLE[:1], folder / "t.csv", {})
+    assert files(folder) == before  # no temporary file either
+
+
+def test_a_disk_that_fills_up_after_the_csv_leaves_no_csv_with_the_provenance_of_another(home, monkeypatch):
+    folder = home / "results"
+    provenance.write_table(TABLE, folder / "t.csv", {})
+    write = Path.write_bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", lambda self, content: full_disk() if "json" in self.name else write(self, content))
+        with pytest.raises(BogpError):
+            provenance.write_table(TABLE[:1], folder / "t.csv", {})
+    record = json.loads((folder / "t.json").read_text())
+    assert record["sha256"] == hashlib.sha256((folder / "t.csv").read_bytes()).hexdigest()
+
+
+def test_a_folder_that_is_a_file_is_told(home):
+    (home / "file").write_text("")
+    with pytest.raises(BogpError, match="cannot be written"):
+        provenance.write_atomically(home / "file" / "t.csv", b"")
+
+
+def test_an_input_that_is_missing_is_told_before_anything_is_written(home):
+    with pytest.raises(BogpError):
+        provenance.write_table(TABLE, home / "t.csv", {}, inputs=[home / "absent"])
+    assert list(home.iterdir()) == []
