@@ -18,10 +18,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import cdist
 
 from bogp import masks as mask_families
 from bogp import properties
-from bogp.errors import DatabaseError, InvalidInput
+from bogp.errors import BogpError, DatabaseError, InvalidInput
 from bogp.provenance import write_atomically
 from bogp.relational import Mask, mask_sparsity
 
@@ -54,12 +55,16 @@ class DatabaseSpec:
     shard_size: int = 125
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sparsities", tuple(float(s) for s in self.sparsities))
-        object.__setattr__(self, "parameters", tuple((str(k), v) for k, v in self.parameters))
+        try:  # what a spec holds is what its JSON holds
+            parameters = tuple((str(k), json.loads(json.dumps(v))) for k, v in self.parameters)
+        except (TypeError, ValueError):
+            raise InvalidInput(f"parameters is {self.parameters!r}; (name, value) pairs of numbers, texts or lists are needed.") from None
+        object.__setattr__(self, "parameters", parameters)
         if not self.sparsities or len(set(self.sparsities)) != len(self.sparsities):
             raise InvalidInput(f"sparsities is {self.sparsities}; at least one is needed, and each only once.")
         for sparsity in self.sparsities:
             mask_families.check_size(self.n, sparsity)
+        object.__setattr__(self, "sparsities", tuple(float(s) for s in self.sparsities))
         if min(self.masks_per_sparsity, self.shard_size) < 1 or self.seed < 0:
             raise InvalidInput("masks_per_sparsity and shard_size must be at least 1, and seed at least 0.")
 
@@ -137,7 +142,7 @@ class MaskDatabase:
             DatabaseError: the database holds none.
         """
         mask_families.check_size(self.spec.n, sparsity)
-        chosen = np.isclose(self.table["target_sparsity"], sparsity, atol=1e-9)
+        chosen = np.isclose(self.table["target_sparsity"], sparsity, rtol=0, atol=1e-9)
         if not chosen.any():
             held = ", ".join(f"{s:g}" for s in self.spec.sparsities)
             raise DatabaseError(f"The database holds no masks of sparsity {sparsity:g}; it holds {held}. Build one with that sparsity.")
@@ -162,17 +167,30 @@ def build(spec: DatabaseSpec, folder: Path, *, workers: int = -1, sampler: mask_
 
     Raises:
         UnreachableSparsity: the family cannot reach one of the sparsities (before anything is written).
+        InvalidInput: the family does not know one of the parameters.
         DatabaseError: the folder holds another database, or cannot be written.
     """
+    draw = sampler or mask_families.family(spec.family)
+    try:
+        for sparsity in spec.sparsities:  # refuse what cannot be drawn before work starts
+            _draw(spec, draw, sparsity, 0)
+    except TypeError as error:
+        raise InvalidInput(f"The family {spec.family!r} cannot be drawn with parameters {dict(spec.parameters)} ({error}).") from None
+    try:
+        return _build(spec, folder, workers, draw)
+    except DatabaseError:
+        raise
+    except BogpError as error:  # of writing a file
+        raise DatabaseError(str(error)) from None
+
+
+def _build(spec: DatabaseSpec, folder: Path, workers: int, draw: mask_families.Family) -> MaskDatabase:
     from joblib import Parallel, delayed
     from tqdm.auto import tqdm
 
-    draw = sampler or mask_families.family(spec.family)
-    for sparsity in spec.sparsities:  # refuse what cannot be drawn before work starts
-        _draw(spec, draw, sparsity, 0)
     _claim(spec, folder)
     missing = [i for i in range(len(spec.shards)) if not _readable(folder / _shard_name(i), len(spec.shards[i][1]))]
-    if missing or not (folder / "manifest.json").exists():
+    if missing or not _is_sound(_read_manifest(folder)):
         sizes = [len(numbers) for _, numbers in spec.shards]
         with tqdm(total=sum(sizes), initial=sum(sizes) - sum(sizes[i] for i in missing), unit="mask", desc=folder.name) as bar:
             for i in Parallel(n_jobs=workers, return_as="generator_unordered")(
@@ -189,11 +207,12 @@ def open_database(folder: Path) -> MaskDatabase:
     Raises:
         DatabaseError: it is missing, unfinished, of another schema version, or a shard is damaged (which is named).
     """
-    manifest = _read_json(folder / "manifest.json", f"{folder} is no finished mask database; build it (again) with bogp.database.build.")
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        raise DatabaseError(
-            f"{folder} has schema version {manifest.get('schema_version')}; this bogp reads {SCHEMA_VERSION}. Build it again."
-        )
+    manifest = _read_manifest(folder)
+    if not manifest:
+        raise DatabaseError(f"{folder} is no finished mask database, or its manifest is damaged. {_REBUILD.format('what is missing')}")
+    if not _is_sound(manifest):
+        version = manifest.get("schema_version")
+        raise DatabaseError(f"{folder} has schema version {version}; this bogp reads {SCHEMA_VERSION}. {_REBUILD.format('the manifest')}")
     spec = _spec_from_json(manifest["spec"], folder)
     tables = []
     for i, expected in enumerate(manifest["shards"]):
@@ -201,12 +220,12 @@ def open_database(folder: Path) -> MaskDatabase:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise DatabaseError(f"{path} is missing or unreadable ({error.strerror}). {_REBUILD}") from None
+            raise DatabaseError(f"{path} is missing or unreadable ({error.strerror}). {_REBUILD.format('this shard alone')}") from None
         if hashlib.sha256(content).hexdigest() != expected:
-            raise DatabaseError(f"{path} is damaged: its checksum is not the manifest's. {_REBUILD}")
+            raise DatabaseError(f"{path} is damaged: its checksum is not the manifest's. {_REBUILD.format('this shard alone')}")
         tables.append(pq.read_table(io.BytesIO(content)))
         if tables[-1].schema.names != _COLUMNS:
-            raise DatabaseError(f"{path} has columns {tables[-1].schema.names}; expected {_COLUMNS}. {_REBUILD}")
+            raise DatabaseError(f"{path} has columns {tables[-1].schema.names}; expected {_COLUMNS}. {_REBUILD.format('this shard alone')}")
     if len(tables) != len(spec.shards):
         raise DatabaseError(f"{folder}/manifest.json lists {len(tables)} shards where its spec makes {len(spec.shards)}. Build it again.")
     whole = pa.concat_tables(tables)
@@ -214,7 +233,7 @@ def open_database(folder: Path) -> MaskDatabase:
     return MaskDatabase(whole.drop_columns(["bits"]).to_pandas(), spec, bits)
 
 
-_REBUILD = "Run bogp.database.build with the same spec: it rebuilds this shard alone."
+_REBUILD = "Run bogp.database.build with the same spec: it rebuilds {}."
 _COLUMNS = [
     "mask_id", "family", "parameters", "seed", "target_sparsity", "sparsity", *properties.ALL, "bits",
 ]  # fmt: skip
@@ -238,8 +257,9 @@ def fit_scaling(database: MaskDatabase, columns: Sequence[str], name: str = "min
     columns = tuple(columns)
     if name not in SCALINGS:
         raise InvalidInput(f"There is no scaling {name!r}; there are: {', '.join(SCALINGS)}.")
-    if not columns or not set(columns) <= set(database.table.columns):
-        raise InvalidInput(f"columns are {columns}; name one or more of {', '.join(properties.ALL)}.")
+    allowed = (*properties.ALL, "sparsity")
+    if not columns or not set(columns) <= set(allowed):
+        raise InvalidInput(f"columns are {columns}; name one or more of {', '.join(allowed)}.")
     if len(database) == 0:
         raise DatabaseError("The database is empty: there is nothing to scale or to search.")
     constants = [_scaling_constants(database.table[c].to_numpy(np.float64)) for c in columns]
@@ -289,8 +309,7 @@ def nearest(queries: ArrayLike, database: MaskDatabase, scaling: Scaling, metric
 def _similarity(points: NDArray[np.float64], rows: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
     if metric == "cosine":
         return _unit(points) @ _unit(rows).T
-    order = 1 if metric == "l1" else 2
-    return np.stack([-np.linalg.norm(rows - point, ord=order, axis=1) for point in points])
+    return -cdist(points, rows, "cityblock" if metric == "l1" else "euclidean")
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -312,7 +331,7 @@ def _write_shard(spec: DatabaseSpec, draw: mask_families.Family, folder: Path, s
         drawn = np.stack([_draw(spec, draw, sparsity, number) for number in numbers])
         measured = properties.measure(drawn)
     columns: dict[str, Any] = {
-        "mask_id": [f"s{sparsity:g}-{number:05d}" for number in numbers],
+        "mask_id": [f"s{sparsity!r}-{number:05d}" for number in numbers],
         "family": [spec.family] * len(drawn),
         "parameters": [json.dumps(dict(spec.parameters), sort_keys=True)] * len(drawn),
         "seed": np.full(len(drawn), spec.seed, dtype=np.int64),
@@ -323,7 +342,7 @@ def _write_shard(spec: DatabaseSpec, draw: mask_families.Family, folder: Path, s
     }
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer, compression="zstd", write_page_checksum=True)
-    write_atomically(folder / _shard_name(shard), buffer.getvalue())
+    write_atomically({folder / _shard_name(shard): buffer.getvalue()})
     return shard
 
 
@@ -343,12 +362,24 @@ def _readable(path: Path, rows: int) -> bool:
 
 
 def _matches_manifest(path: Path) -> bool:
-    manifest = path.parent / "manifest.json"
-    if not manifest.exists():
+    manifest = _read_manifest(path.parent)
+    if not _is_sound(manifest):
         return True
-    shards = json.loads(manifest.read_text())["shards"]
     number = int(path.stem.removeprefix("part-"))
-    return number < len(shards) and shards[number] == hashlib.sha256(path.read_bytes()).hexdigest()
+    return number < len(manifest["shards"]) and manifest["shards"][number] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest, empty where there is none or it cannot be read."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _is_sound(manifest: dict[str, Any]) -> bool:
+    return manifest.get("schema_version") == SCHEMA_VERSION and isinstance(manifest.get("shards"), list) and "spec" in manifest
 
 
 def _claim(spec: DatabaseSpec, folder: Path) -> None:
@@ -362,13 +393,15 @@ def _claim(spec: DatabaseSpec, folder: Path) -> None:
                 f"{folder} already holds a database with other {', '.join(different)}. Choose another name, or delete the folder."
             )
     else:
-        write_atomically(path, (json.dumps(asdict(spec), indent=2) + "\n").encode())
+        write_atomically({path: (json.dumps(asdict(spec), indent=2) + "\n").encode()})
 
 
 def _write_manifest(spec: DatabaseSpec, folder: Path) -> None:
     shards = [hashlib.sha256((folder / _shard_name(i)).read_bytes()).hexdigest() for i in range(len(spec.shards))]
     manifest = {"schema_version": SCHEMA_VERSION, "spec": asdict(spec), "shards": shards, "scaling": dict(_all_constants(spec, folder))}
-    write_atomically(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+    write_atomically({folder / "manifest.json": (json.dumps(manifest, indent=2) + "\n").encode()})
+    for left_over in folder.glob(".*.tmp"):  # of builds that were killed
+        left_over.unlink(missing_ok=True)
 
 
 def _all_constants(spec: DatabaseSpec, folder: Path) -> Iterator[tuple[str, dict[str, dict[str, float | None]]]]:
@@ -376,7 +409,7 @@ def _all_constants(spec: DatabaseSpec, folder: Path) -> Iterator[tuple[str, dict
     parts = [pq.read_table(folder / _shard_name(i), columns=["target_sparsity", *properties.ALL]) for i in range(len(spec.shards))]
     for sparsity, group in pa.concat_tables(parts).to_pandas().groupby("target_sparsity"):
         constants = {c: _scaling_constants(group[c].to_numpy(np.float64)) for c in properties.ALL}
-        yield f"{sparsity:g}", {c: {k: v if np.isfinite(v) else None for k, v in each.items()} for c, each in constants.items()}
+        yield repr(float(sparsity)), {c: {k: v if np.isfinite(v) else None for k, v in each.items()} for c, each in constants.items()}
 
 
 def _scaling_constants(values: NDArray[np.float64]) -> dict[str, float]:

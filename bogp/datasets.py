@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bogp import paths
-from bogp.errors import DatasetError
+from bogp.errors import DatasetError, InvalidInput
 
 
 @dataclass(frozen=True)
@@ -138,13 +138,18 @@ def stratified(labels: NDArray[np.uint8], sizes: Sequence[int], seed: int) -> li
 
     Returns:
         One index array a part; together they are a permutation of 0..N-1.
+
+    Raises:
+        InvalidInput: the sizes do not add up to N, or one is negative.
     """
+    if sum(sizes) != len(labels) or min(sizes) < 0:
+        raise InvalidInput(f"The parts {tuple(sizes)} must add up to the {len(labels)} labels.")
     rng = np.random.default_rng(seed)
     pools = {int(c): rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)}
     parts: list[NDArray[np.intp]] = []
     remaining = len(labels)
     for size in sizes:
-        exact = {c: len(pool) * size / remaining for c, pool in pools.items()}
+        exact = {c: len(pool) * size / max(remaining, 1) for c, pool in pools.items()}
         counts = {c: int(x) for c, x in exact.items()}
         for c in sorted(exact, key=lambda c: (counts[c] - exact[c], c))[: size - sum(counts.values())]:
             counts[c] += 1
@@ -227,15 +232,19 @@ def _download(dataset: str, file: _IdxFile, mirrors: Sequence[str]) -> bytes:
     import pooch
 
     folder = paths.cache_dir() / dataset
-    folder.mkdir(parents=True, exist_ok=True)
     failures = []
     for mirror in mirrors:
-        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}-", suffix=".gz", dir=folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=f".{file.name}-", suffix=".gz", dir=folder)
+        except OSError as error:
+            raise DatasetError(f"The cache {folder} cannot be written ({error.strerror}); check its permissions and space.") from None
         os.close(handle)
         try:
             pooch.HTTPDownloader(progressbar=True, timeout=30)(f"{mirror}{file.name}.gz", temporary, None)
             content = _decompressed(Path(temporary))
             _verify(content, file, dataset, f"{mirror}{file.name}.gz")
+            Path(temporary).chmod(0o644)  # mkstemp keeps it to its maker
             os.replace(temporary, folder / f"{file.name}.gz")
             return content
         except Exception as error:  # any failure of one mirror is a reason to try the next; all of them are reported

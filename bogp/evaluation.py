@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from bogp import datasets, paths
 from bogp.errors import InvalidInput, StoreError
@@ -152,7 +151,7 @@ class Store:
             table = table[table["key"].isin(set(keys))]
         buffer = io.BytesIO()
         table.to_parquet(buffer, index=False, compression="zstd")
-        write_atomically(path, buffer.getvalue())
+        write_atomically({path: buffer.getvalue()})
         return path
 
     def merge(self, path: Path) -> int:
@@ -299,7 +298,7 @@ class Evaluator:
                 "train_accuracy": float(result.train_accuracy[i]),
                 "validation_accuracy": float(result.validation_accuracy[i]),
                 "test_accuracy": float(result.test_accuracy[i]),
-                "final_loss": _last_finite(result.loss[i]),
+                "final_loss": float(result.final_loss[i]) if np.isfinite(result.final_loss[i]) else None,
                 "steps": int(result.steps[i]),
                 "seconds": seconds,
                 "finished": finished,
@@ -324,12 +323,6 @@ class Evaluator:
             "torch_version": torch.__version__.split("+")[0],
             "device": "cpu",
         }
-
-
-def _last_finite(curve: NDArray[np.float64]) -> float | None:
-    """The last loss of a curve that may have ended early; None where training diverged."""
-    ended = curve[~np.isnan(curve)]
-    return float(ended[-1]) if len(ended) == len(curve) or len(ended) else None
 
 
 def protocol_settings(protocol: Protocol) -> dict[str, Any]:

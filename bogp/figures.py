@@ -49,7 +49,7 @@ def save(figure: Figure, run: str, name: str) -> list[Path]:
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix[1:], metadata=metadata)
         path = paths.figures_dir(run) / f"{name}{suffix}"
-        write_atomically(path, buffer.getvalue())
+        write_atomically({path: buffer.getvalue()})
         written.append(path)
     return written
 

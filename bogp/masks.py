@@ -44,16 +44,11 @@ def exact(n: int, sparsity: float, rng: np.random.Generator) -> Mask:
     """As ``bernoulli``, given the number of ones: K = round((1 - s) n^2), of which the number nearest to (1 - s) n with K's parity on the diagonal.
 
     Degree centrality is then the same for all masks of one sparsity.
-
-    Raises:
-        UnreachableSparsity: no number of loops fits (only in tiny graphs).
     """
     check_size(n, sparsity)
     ones = round((1.0 - sparsity) * n * n)
     pairs = n * (n - 1) // 2
     fitting = [k for k in range(n + 1) if (ones - k) % 2 == 0 and 0 <= (ones - k) // 2 <= pairs]
-    if not fitting:
-        raise UnreachableSparsity(f"exact cannot place {ones} ones in a symmetric {n} x {n} mask; choose another sparsity or a larger n.")
     loops = min(fitting, key=lambda k: (abs(k - (1.0 - sparsity) * n), k))
     mask = _from_edges(n, rng.choice(pairs, (ones - loops) // 2, replace=False), diagonal=False)
     mask[np.diag_indices(n)] = np.isin(np.arange(n), rng.choice(n, loops, replace=False))
@@ -130,14 +125,16 @@ def barabasi_albert(n: int, sparsity: float, rng: np.random.Generator, *, diagon
     """
     best = n // 2
     edges = _edges_for("barabasi_albert", n, sparsity, diagonal, low=max(n - 1, 0), high=max(best * (n - best), n - 1))
+    if n == 1:
+        return _with_diagonal(np.zeros((1, 1), dtype=bool), diagonal)
     # With attachments m - 1 or m after a star of m leaves, the total runs from (m - 1)(n - m) + 1 to m (n - m).
     m = next((m for m in range(1, best + 1) if edges <= m * (n - m)), 1)
     arrivals = np.full(max(n - m - 1, 0), m)
     surplus = m + int(arrivals.sum()) - edges
     arrivals[rng.choice(len(arrivals), surplus, replace=False)] -= 1
     mask = np.zeros((n, n), dtype=bool)
-    mask[0, 1 : m + 1] = mask[1 : m + 1, 0] = n > 1
-    ends = [0] * m + list(range(1, m + 1)) if n > 1 else []  # one entry per edge end: a uniform draw is preferential
+    mask[0, 1 : m + 1] = mask[1 : m + 1, 0] = True
+    ends = [0] * m + list(range(1, m + 1))  # one entry per edge end: a uniform draw is preferential
     for node, count in enumerate(arrivals, start=m + 1):
         targets: set[int] = set()
         while len(targets) < count:
@@ -193,10 +190,10 @@ def family(name: str) -> Family:
     return FAMILIES[name]
 
 
-def check_size(n: int, sparsity: Any) -> None:
+def check_size(n: Any, sparsity: Any) -> None:
     """Refuse a graph without nodes and a sparsity outside (0, 1)."""
-    if n < 1:
-        raise InvalidInput(f"n is {n}; a mask needs at least one node.")
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise InvalidInput(f"n is {n!r}; it is the number of nodes, a whole number of at least 1.")
     if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float, np.number)) or not 0.0 < float(sparsity) < 1.0:
         raise InvalidInput(f"Sparsity is {sparsity!r}; it is the share of zeros, strictly between 0 and 1.")
 

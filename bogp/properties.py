@@ -189,7 +189,7 @@ def select_uncorrelated(correlation: pd.DataFrame, threshold: float = 0.9) -> li
     Returns:
         The names that are kept, in their order.
     """
-    kept = [c for c in correlation.columns if np.isfinite(correlation[c].drop(c)).any()]
+    kept = [c for c in correlation.columns if np.isfinite(correlation.loc[c, c])]
     while len(kept) > 1:
         strength = correlation.loc[kept, kept].abs().to_numpy(copy=True)
         np.fill_diagonal(strength, 0.0)

@@ -1,5 +1,6 @@
 """Result tables: a tidy CSV, and beside it a JSON that says what produced it."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from bogp import paths
-from bogp.errors import BogpError
+from bogp.errors import BogpError, InvalidInput
 
 _PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "networkx", "igraph", "scikit-learn", "scikit-optimize", "torch")
 _STARTED = time.time()
@@ -37,10 +38,11 @@ def write_table(table: pd.DataFrame, path: Path, parameters: Mapping[str, Any], 
     Raises:
         BogpError: it cannot be written (disk full, read-only folder); an earlier version then stays as it was.
     """
-    content = table.to_csv(index=False, lineterminator="\n")
-    record = provenance(parameters, inputs) | {"rows": len(table), "sha256": hashlib.sha256(content.encode()).hexdigest()}
-    write_atomically(path, content.encode())
-    write_atomically(path.with_suffix(".json"), (json.dumps(record, indent=2, default=str) + "\n").encode())
+    if path.suffix != ".csv":
+        raise InvalidInput(f"{path.name} is no name for a table; it ends in .csv.")
+    content = table.to_csv(index=False, lineterminator="\n").encode()
+    record = provenance(parameters, inputs) | {"rows": len(table), "sha256": hashlib.sha256(content).hexdigest()}
+    write_atomically({path: content, path.with_suffix(".json"): (json.dumps(record, indent=2, default=str) + "\n").encode()})
     return path
 
 
@@ -50,31 +52,51 @@ def provenance(parameters: Mapping[str, Any], inputs: Sequence[Path] = ()) -> di
         "parameters": dict(parameters),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "packages": {name: _version(name) for name in _PACKAGES},
         "hardware": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()},
         "wall_seconds": round(time.time() - _STARTED, 1),
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 if sys.platform != "darwin" else 1024) // 1024,
-        "inputs": {_relative(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in inputs},
+        "inputs": {_relative(p): _sha256(p) for p in inputs},
     }
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, then rename it, so that a reader never sees half of it.
+def write_atomically(contents: Mapping[Path, bytes]) -> None:
+    """Write files under temporary names and rename them when all are complete, so that a reader never sees half of one.
 
     Raises:
-        BogpError: it cannot be written; the message names the file and the reason.
+        BogpError: one cannot be written; the message names it and the reason, and all earlier versions stay.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
+    path = next(iter(contents))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporaries[path].write_bytes(content)
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
     except OSError as error:
+        reason = error.strerror or error
         raise BogpError(
-            f"{path} cannot be written ({error.strerror}). Free some space or check the folder's permissions; nothing was lost."
+            f"{path} cannot be written ({reason}). Free some space or check the folder's permissions; nothing was lost."
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BogpError(f"The input {path} cannot be read ({error.strerror}).") from None
 
 
 def _relative(path: Path) -> str:

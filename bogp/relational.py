@@ -33,7 +33,10 @@ def as_masks(masks: ArrayLike) -> Mask:
     Raises:
         InvalidInput: a wrong shape, a NaN, a value other than 0 or 1, or asymmetry; the first offending mask is named.
     """
-    array = np.asarray(masks)
+    try:
+        array = np.asarray(masks)
+    except ValueError:
+        raise InvalidInput("Masks are square, (n, n) or (N, n, n); these rows differ in length, so they have no shape.") from None
     if array.dtype == object or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
         raise InvalidInput(f"A mask holds numbers 0 and 1 or booleans; this one has type {array.dtype}.")
     if array.ndim not in (2, 3) or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
@@ -55,11 +58,9 @@ def mask_to_graph(mask: ArrayLike) -> nx.Graph:
     """The relational graph of one (n, n) mask: nodes 0..n-1, an edge where the mask is one (Mask_to_graph of Algorithm 1)."""
     import networkx as nx
 
-    checked = as_masks(mask)
-    if len(checked) != 1:
-        raise InvalidInput(f"mask_to_graph takes one (n, n) mask; this is a batch of {len(checked)}.")
-    graph = nx.empty_graph(checked.shape[-1])
-    graph.add_edges_from(np.argwhere(np.triu(checked[0])).tolist())
+    checked = _one(mask)
+    graph = nx.empty_graph(len(checked))
+    graph.add_edges_from(np.argwhere(np.triu(checked)).tolist())
     return graph
 
 
@@ -92,11 +93,18 @@ def expand(mask: ArrayLike, d_in: int, d_out: int) -> Mask:
     Raises:
         InvalidInput: the layer has fewer channels than the graph has nodes.
     """
-    checked = as_masks(mask)[0]
+    checked = _one(mask)
     n = len(checked)
     if min(d_in, d_out) < n:
         raise InvalidInput(f"A graph of {n} nodes cannot be laid over a {d_in} x {d_out} layer: each node needs a channel on both sides.")
     return checked[np.ix_(_node_of_channel(d_out, n), _node_of_channel(d_in, n))]
+
+
+def _one(mask: ArrayLike) -> Mask:
+    checked = as_masks(mask)
+    if len(checked) != 1:
+        raise InvalidInput(f"One (n, n) mask is needed here; this is a batch of {len(checked)}.")
+    return checked[0]
 
 
 def _node_of_channel(width: int, n: int) -> NDArray[np.intp]:
@@ -113,7 +121,13 @@ def layer_masks(mask: ArrayLike | None, widths: Sequence[int], layers: Sequence[
 
     Returns:
         One entry a layer: (d_out, d_in), or None where the layer stays dense.
+
+    Raises:
+        InvalidInput: a layer that the network does not have, or one that is too small for the graph.
     """
+    unknown = set(layers) - set(range(len(widths) - 1))
+    if unknown:
+        raise InvalidInput(f"Widths {tuple(widths)} make layers 0 to {len(widths) - 2}; {sorted(unknown)} were asked for.")
     return tuple(
         expand(mask, d_in, d_out) if mask is not None and layer in layers else None
         for layer, (d_in, d_out) in enumerate(zip(widths, widths[1:], strict=False))

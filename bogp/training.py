@@ -41,6 +41,7 @@ class Training:
             measured on the first training images, as many as there are validation images (the order is shuffled and stratified).
             Under the split ``reported`` validation and test are the same images.
         loss: (K, steps) mean training loss before each step, of that step's batch.
+        final_loss: (K,) last entry of each loss curve; NaN where training diverged.
         steps: (K,) optimiser steps behind the measured weights.
         looks: (K, looks) validation accuracy every ``Protocol.check_every`` steps; (K, 0) without. Rows of ``loss`` and ``looks`` that ended
             early are filled up with NaN.
@@ -51,6 +52,7 @@ class Training:
     validation_accuracy: NDArray[np.float64]
     test_accuracy: NDArray[np.float64]
     loss: NDArray[np.float64]
+    final_loss: NDArray[np.float64]
     steps: NDArray[np.int64]
     looks: NDArray[np.float64]
     weights: Layers | None = None
@@ -176,6 +178,7 @@ def _collect(networks: list[_Trained], protocol: Protocol, weights: bool) -> Tra
         validation_accuracy=accuracy[:, 1],
         test_accuracy=accuracy[:, 2],
         loss=_filled([n.loss for n in networks]),
+        final_loss=np.array([n.loss[-1] for n in networks]),
         steps=np.array([n.steps for n in networks]),
         looks=_filled([np.array(n.looks) for n in networks]),
         weights=[

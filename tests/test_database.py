@@ -256,7 +256,7 @@ def test_before_there_is_a_manifest_a_damaged_shard_is_noticed_by_its_page_check
 def test_a_missing_manifest_is_told(folder, tmp_path):
     (folder / "manifest.json").unlink()
     for path in (folder, tmp_path / "absent"):
-        with pytest.raises(DatabaseError, match="no finished mask database; build it"):
+        with pytest.raises(DatabaseError, match="no finished mask database"):
             open_database(path)
 
 

@@ -96,7 +96,7 @@ def test_a_disk_that_fills_up_after_the_csv_leaves_no_csv_with_the_provenance_of
 def test_a_folder_that_is_a_file_is_told(home):
     (home / "file").write_text("")
     with pytest.raises(BogpError, match="cannot be written"):
-        provenance.write_atomically(home / "file" / "t.csv", b"")
+        provenance.write_atomically({home / "file" / "t.csv": b""})
 
 
 def test_an_input_that_is_missing_is_told_before_anything_is_written(home):
