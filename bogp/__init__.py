@@ -3,7 +3,7 @@
 Nothing heavy is imported here; import the module that you need, for example ``from bogp import masks, properties``.
 The modules stand on floors, and each imports only from the floors below its own:
 
-    0  errors, paths, provenance, datasets, relational, properties, masks, protocols
+    0  errors, paths, progress, provenance, datasets, relational, properties, masks, protocols
     1  database, training
     3  evaluation
     4  search, statistics

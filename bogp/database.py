@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
 from bogp import masks as mask_families
-from bogp import properties
+from bogp import progress, properties
 from bogp.errors import BogpError, DatabaseError, InvalidInput
 from bogp.provenance import write_atomically
 from bogp.relational import Mask, mask_sparsity
@@ -186,13 +186,13 @@ def build(spec: DatabaseSpec, folder: Path, *, workers: int = -1, sampler: mask_
 
 def _build(spec: DatabaseSpec, folder: Path, workers: int, draw: mask_families.Family) -> MaskDatabase:
     from joblib import Parallel, delayed
-    from tqdm.auto import tqdm
 
     _claim(spec, folder)
     missing = [i for i in range(len(spec.shards)) if not _readable(folder / _shard_name(i), len(spec.shards[i][1]))]
     if missing or not _is_sound(_read_manifest(folder)):
         sizes = [len(numbers) for _, numbers in spec.shards]
-        with tqdm(total=sum(sizes), initial=sum(sizes) - sum(sizes[i] for i in missing), unit="mask", desc=folder.name) as bar:
+        todo = sum(sizes[i] for i in missing)
+        with progress.bar(sum(sizes), "mask", done=sum(sizes) - todo, label=folder.name) as bar:
             for i in Parallel(n_jobs=workers, return_as="generator_unordered")(
                 delayed(_write_shard)(spec, draw, folder, i) for i in missing
             ):

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bogp import datasets, paths
+from bogp import datasets, paths, progress
 from bogp.errors import InvalidInput, StoreError
 from bogp.protocols import Protocol
 from bogp.relational import LayerMasks, effective_sparsity, model_sparsity
@@ -42,6 +42,10 @@ class Recipe:
     """What is done to a network before it is trained: one mask a layer, (d_out, d_in), or None where the layer stays dense."""
 
     layer_masks: LayerMasks
+
+    def __post_init__(self) -> None:
+        if any(mask is not None and mask.dtype != bool for mask in self.layer_masks):
+            raise InvalidInput("The layer masks of a recipe are boolean arrays (True where the weight stays) or None.")
 
     @property
     def id(self) -> str:
@@ -168,14 +172,15 @@ class Store:
             raise StoreError(f"{path} has other columns than this version of bogp exports.")
         rows = table.astype(object).where(table.notna(), None).to_dict("records")
         present = self.get([row["key"] for row in rows])
+        known = dict(present)
         for row in rows:
-            there = present.get(row["key"])
-            if there and any(there[c] != row[c] for c in ("validation_accuracy", "test_accuracy")):
+            there = known.setdefault(row["key"], row)
+            if any(there[c] != row[c] for c in ("validation_accuracy", "test_accuracy")):
                 raise StoreError(
                     f"{path} contradicts the store on evaluation {row['key']} (seed {row['seed']}): same identity, other accuracy."
                 )
         self.add(rows)
-        return len(rows) - len(present)
+        return len(known) - len(present)
 
     @contextmanager
     def locked(self, keys: Sequence[str]) -> Iterator[None]:
@@ -236,8 +241,6 @@ class Evaluator:
             InvalidInput: a job's masks do not fit its protocol (before any training).
             StoreError, DatasetError: the store or the data cannot be used. What was trained before is kept.
         """
-        from tqdm.auto import tqdm
-
         if not jobs:
             return pd.DataFrame(columns=list(COLUMNS))
         keys = [self.key(job) for job in jobs]
@@ -246,9 +249,7 @@ class Evaluator:
             model_sparsity(job.recipe.layer_masks, job.protocol.widths)  # refuses masks that do not fit, before work starts
         rows = self.store.get(list(wanted))
         groups = list(self._groups({k: j for k, j in wanted.items() if k not in rows}))
-        fractions = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"  # a training in progress counts by its steps
-        quiet = {} if groups and self._progress else {"disable": True}
-        with tqdm(total=sum(len(g) for g in groups), unit="training", bar_format=fractions, leave=False, **quiet) as bar:
+        with progress.bar(sum(len(g) for g in groups), "training", show=bool(groups) and self._progress) as bar:
             for group in groups:
                 with self.store.locked(list(group)):
                     there = self.store.get(list(group))  # another process may have trained some of them meanwhile

@@ -82,21 +82,14 @@ def correlations(matrices: dict[str, pd.DataFrame]) -> Figure:
 
 def reach(table: pd.DataFrame) -> Figure:
     """How many masks uniform queries can reach, by metric and scaling (columns metric, scaling, target_sparsity, share)."""
-    grid = sns.catplot(
-        table,
-        kind="bar",
-        x="metric",
-        y="share",
-        hue="scaling",
-        col="target_sparsity",
-        height=2.6,
-        aspect=0.9,
-        palette="colorblind",
-        errorbar=None,
-    )
-    grid.set_titles("sparsity {col_name}")
-    grid.set_axis_labels("metric", "share of the masks\nreached by the queries")
-    return grid.figure
+    sparsities = sorted(table["target_sparsity"].unique())
+    figure, axes = plt.subplots(1, len(sparsities), figsize=(3.2 * len(sparsities) + 0.8, 2.8), sharey=True, squeeze=False)
+    for ax, sparsity in zip(axes[0], sparsities, strict=True):
+        one = table[table["target_sparsity"] == sparsity]
+        sns.barplot(one, x="metric", y="share", hue="scaling", ax=ax, palette=["#0072B2", "#E69F00", "#009E73"], legend=ax is axes[0][-1])
+        ax.set(title=f"sparsity {sparsity:g}", xlabel="metric", ylabel="share of the masks\nreached by the queries", ylim=(0, 1))
+    axes[0, -1].legend(title="scaling", loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
 
 
 def mask_and_graph(mask: Mask, title: str) -> Figure:

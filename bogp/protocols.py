@@ -56,9 +56,13 @@ class Protocol:
     patience: int | None = None
 
     def __post_init__(self) -> None:
+        for field in ("steps", "batch_size", "check_every", "patience"):
+            if getattr(self, field) is not None and type(getattr(self, field)) is not int:
+                raise InvalidInput(f"Protocol {field} is {getattr(self, field)!r}; a whole number is needed.")
         for field, allowed in _CHOICES.items():
             if getattr(self, field) not in allowed:
                 raise InvalidInput(f"Protocol {field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}.")
+        object.__setattr__(self, "learning_rate", float(self.learning_rate))
         object.__setattr__(self, "widths", tuple(int(w) for w in self.widths))
         if len(self.widths) < 3 or min(self.widths) < 1:
             raise InvalidInput(f"Protocol widths are {self.widths}; at least an input, a hidden and an output width, each positive.")
@@ -70,7 +74,9 @@ class Protocol:
             raise InvalidInput("Protocol steps and batch_size must be at least 1 (batch_size None is full batch).")
         if (self.check_every or 0) > self.steps:
             raise InvalidInput("Protocol check_every is more than steps: validation would never be looked at.")
-        if (self.check_every is None) != (self.patience is None) or (self.check_every or 1) < 1 or (self.patience or 1) < 1:
+        if (self.check_every is None) != (self.patience is None) or min(
+            x for x in (self.check_every, self.patience, 1) if x is not None
+        ) < 1:
             raise InvalidInput("Protocol check_every and patience go together and are at least 1.")
 
     @property

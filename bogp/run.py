@@ -36,9 +36,13 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any], *, pr
         BogpError: the notebook is missing or is not one, the copy cannot be written, or a cell failed (the copy then holds the error).
     """
     import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
+    if out.resolve() == notebook.resolve():
+        raise InvalidInput(f"The executed copy would overwrite the notebook {notebook}; choose another OUT.")
     checked = check_parameters(declared_parameters(notebook), parameters)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -51,9 +55,13 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any], *, pr
             config=Config({"KernelManager": {"transport": "ipc"}}),
         )
     except PapermillExecutionError as error:
-        raise BogpError(
-            f"{notebook.name} stopped in cell {error.exec_count}: {error.ename}: {error.evalue}\nThe executed copy with the error is {out}."
-        ) from None
+        reason = (str(error.evalue).splitlines() or [""])[0]
+        where = f"The executed copy with the error is {out}."
+        raise BogpError(f"{notebook.name} stopped in cell {error.exec_count}: {error.ename}: {reason}\n{where}") from None
+    except DeadKernelError:
+        raise BogpError(f"The kernel of {notebook.name} died, perhaps for want of memory; the cells that ran are in {out}.") from None
+    except NoSuchKernel:
+        raise BogpError("There is no Jupyter kernel 'python3' here; install ipykernel (it is in requirements.lock).") from None
     except OSError as error:
         raise BogpError(f"{out} cannot be written ({error.strerror}).") from None
     return out
@@ -102,13 +110,18 @@ def check_parameters(declared: Mapping[str, str], given: Mapping[str, Any]) -> d
 
 
 def parse_value(name: str, text: str, annotation: str) -> Any:
-    """A command-line value: the text itself for a ``str``, else YAML.
+    """A command-line value: the text itself for a ``str``, a number as Python writes it, else YAML.
 
     Raises:
-        InvalidInput: it is no YAML.
+        InvalidInput: it cannot be read as what the annotation says.
     """
     if annotation == "str":
         return text
+    if annotation in ("int", "float"):
+        try:
+            return _TYPES[annotation](text)
+        except ValueError:
+            raise InvalidInput(f"Parameter {name!r} is of type {annotation}; got {text!r}.") from None
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
@@ -158,6 +171,8 @@ def _gather(arguments: argparse.Namespace) -> dict[str, Any]:
     for path in arguments.parameters_file:
         try:
             texts.append((str(path), path.read_text()))
+        except UnicodeDecodeError:
+            raise BogpError(f"The parameter file {path} is no text.") from None
         except OSError as error:
             raise BogpError(f"The parameter file {path} cannot be read ({error.strerror}).") from None
     texts += [("the value of -y", text) for text in arguments.parameters_yaml]

@@ -199,8 +199,10 @@ def run(
         accuracies on each split, ``seconds``, ``key`` (of the evaluation), and ``query_...`` for each searched property.
 
     Raises:
-        InvalidInput: two searchers of one name and seed; the graph does not fit the protocol.
+        InvalidInput: no searchers, or two of one name and seed; the graph does not fit the protocol.
     """
+    if not searchers:
+        raise InvalidInput("There are no searchers to run.")
     if len({(s.name, s.seed) for s in searchers}) != len(searchers):
         raise InvalidInput("Two searchers have the same name and seed; their histories could not be told apart.")
     history: list[pd.DataFrame] = []

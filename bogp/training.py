@@ -91,6 +91,8 @@ def train(
     """
     splits = _splits(dataset, protocol)
     _check(layer_masks, seeds, protocol, splits[0], precision)
+    if init is not None and [(w.shape, b.shape) for w, b in init] != [((len(seeds), o, i), (len(seeds), o)) for i, o in _shapes(protocol)]:
+        raise InvalidInput(f"init does not hold the layers of {len(seeds)} networks of widths {protocol.widths}.")
     dtype = _DTYPES[precision]
     data = [_tensors(split, protocol, dtype) for split in splits]
     starts = [initial_layers(seed, protocol) if init is None else _network(init, k) for k, seed in enumerate(seeds)]
@@ -102,7 +104,7 @@ def train(
             return _train_one(layer_masks[k], seeds[k], starts[k], protocol, data, dtype, stop, on_step)
 
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or _cores()) as pool:
         try:
             networks = list(pool.map(one, range(len(seeds))))
         except BaseException:  # an interruption must not wait for trainings to end
@@ -315,6 +317,10 @@ def _flatten(layers: Layers) -> list[Tensor]:
 
 def _network(layers: Layers, k: int) -> Layers:
     return [(weight[k : k + 1], bias[k : k + 1]) for weight, bias in layers]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _apply(masks: list[Tensor | None], layers: Layers) -> None:
