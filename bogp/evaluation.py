@@ -206,11 +206,13 @@ class Evaluator:
 
     Attributes:
         trained: number of networks that this evaluator has trained (the others were known).
+        asked: keys of all evaluations that it was asked for.
     """
 
     def __init__(self, store: Path | None = None, *, precision: str = "float32", progress: bool = True, known: Sequence[Path] = ()) -> None:
         self.store = Store(store or paths.store_path())
         self.trained = 0
+        self.asked: set[str] = set()
         for path in known:
             if path.exists():
                 self.store.merge(path)
@@ -245,6 +247,7 @@ class Evaluator:
             return pd.DataFrame(columns=list(COLUMNS))
         keys = [self.key(job) for job in jobs]
         wanted = dict(zip(keys, jobs, strict=True))
+        self.asked.update(keys)
         for job in wanted.values():
             model_sparsity(job.recipe.layer_masks, job.protocol.widths)  # refuses masks that do not fit, before work starts
         rows = self.store.get(list(wanted))

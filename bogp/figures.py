@@ -56,7 +56,8 @@ def save(figure: Figure, run: str, name: str) -> list[Path]:
 
 def property_ranges(table: pd.DataFrame, columns: Sequence[str]) -> Figure:
     """Distribution of each property at each target sparsity, one panel a property: box from quartile to quartile, whiskers to the extremes."""
-    figure, axes = plt.subplots(-(-len(columns) // 3), 3, figsize=(9.5, 2.3 * -(-len(columns) // 3)), sharex=True)
+    rows = -(-len(columns) // 5)
+    figure, axes = plt.subplots(rows, 5, figsize=(13, 2.4 * rows), sharex=True, squeeze=False)
     for ax, column in zip(axes.flat, columns, strict=False):
         sns.boxplot(table, x="target_sparsity", y=column, ax=ax, whis=(0, 100), color="#56B4E9", linewidth=0.8, width=0.6)
         ax.set(xlabel="", ylabel="", title=LABELS[column])
@@ -68,7 +69,7 @@ def property_ranges(table: pd.DataFrame, columns: Sequence[str]) -> Figure:
 
 def correlations(matrices: dict[str, pd.DataFrame]) -> Figure:
     """Correlation matrices side by side, titled by their keys, with the numbers in the cells."""
-    figure, axes = plt.subplots(1, len(matrices), figsize=(5.6 * len(matrices), 4.9), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(1, len(matrices), figsize=(4.9 * len(matrices) + 0.8, 4.9), squeeze=False, sharey=True)
     for ax, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
         sns.heatmap(
             matrix, ax=ax, vmin=-1, vmax=1, cmap="vlag", annot=True, fmt=".2f", annot_kws={"size": 7}, square=True,
@@ -105,7 +106,7 @@ def mask_and_graph(mask: Mask, title: str) -> Figure:
     nx.draw_networkx_edges(graph, positions, ax=right, width=0.3, alpha=min(1.0, 250 / max(graph.number_of_edges(), 1)))
     dots = nx.draw_networkx_nodes(graph, positions, ax=right, node_size=18, node_color=degree, cmap="viridis")
     figure.colorbar(dots, ax=right, label="degree (edges)", shrink=0.7)
-    right.set(title=f"its relational graph: {len(graph)} nodes, {graph.number_of_edges()} edges and {int(np.trace(mask))} self-loops")
+    right.set(title=f"{len(graph)} nodes, {graph.number_of_edges():,} edges, {int(np.trace(mask))} self-loops")
     right.axis("off")
     return figure
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
+IPC = Config({"KernelManager": {"transport": "ipc"}})
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 
 
@@ -12,9 +14,8 @@ def main() -> None:
     """Run each notebook in its own folder, without times and other traces of the run in its metadata."""
     for path in NOTEBOOKS:
         notebook = nbformat.read(path, as_version=4)
-        NotebookClient(
-            notebook, timeout=600, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(path.parent)}}
-        ).execute()
+        where = {"metadata": {"path": str(path.parent)}}
+        NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False, resources=where, config=IPC).execute()
         notebook.metadata["language_info"] = {"name": "python"}
         nbformat.write(notebook, path)
         print(path.name)

@@ -1,0 +1,64 @@
+"""The notebooks as they are committed: run top to bottom, readable, and with parameters that the runner can check."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from bogp.run import declared_parameters
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+EXECUTED = sorted((ROOT / "docs" / "executed").glob("*.ipynb"))
+
+
+def code_cells(path: Path) -> list[nbformat.NotebookNode]:
+    return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert [p.name for p in NOTEBOOKS] == ["02_mask_database.ipynb", "03_fixed_sparsity_bo.ipynb"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + EXECUTED, ids=lambda p: p.stem)
+def test_run_top_to_bottom_without_an_error_and_small(path):
+    cells = code_cells(path)
+    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
+    assert not [o for c in cells for o in c.outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert any(o.get("data", {}).get("image/png") for c in cells for o in c.outputs), "a notebook shows figures"
+    assert path.stat().st_size < 1.5e6
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_one_cell_of_typed_and_explained_parameters(path):
+    tagged = [c for c in code_cells(path) if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    for line in tagged[0].source.splitlines():
+        assert re.fullmatch(r"\w+: (int|float|str|bool|list\[(int|float|str|bool)\]) = .+  # \S.*", line), line
+    assert len(declared_parameters(path)) == len(tagged[0].source.splitlines())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_prose_first_and_logic_in_the_library(path):
+    notebook = nbformat.read(path, as_version=4)
+    prose = " ".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    code = [line for c in code_cells(path) for line in c.source.splitlines() if line.strip()]
+    assert len(prose.split()) >= 3 * len(code)
+    for cell in code_cells(path):
+        assert len(cell.source.splitlines()) <= 25
+        for body in re.findall(r"^def .*:\n((?:[ \t]+.*\n?)+)", cell.source, re.M):
+            assert len(body.splitlines()) <= 5
+    for part in ("**Question.**", "**Paper.**", "Inputs", "Outputs", "Run time", "The paper says / we got"):
+        assert part in prose, part
+
+
+def test_profiles_name_only_parameters_that_exist():
+    import yaml
+
+    declared = {p.stem[:2]: set(declared_parameters(p)) for p in NOTEBOOKS}
+    for profile in sorted((ROOT / "notebooks" / "profiles").glob("*.yaml")):
+        config = yaml.safe_load(profile.read_text())
+        assert set(config["database"]) <= declared["02"], profile.name
+        for search in config["fixed_sparsity"].values():
+            assert set(search) <= declared["03"], profile.name

@@ -1,0 +1,132 @@
+"""Each notebook run for real, small, by the ways that people run them; numbers are asserted afterwards."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bogp import database, paths, properties
+from bogp.evaluation import Store
+from bogp.run import main, run_notebook
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK_02, NOTEBOOK_03 = (ROOT / "notebooks" / f"{name}.ipynb" for name in ("02_mask_database", "03_fixed_sparsity_bo"))
+SMALL = {"run": "t", "database": "t", "sparsities": [0.6, 0.9], "masks_per_sparsity": 12}
+SEARCH = SMALL | {"sparsity": 0.9, "n_initial": 2, "n_iterations": 2, "searches": 2, "fresh_seeds": 1}
+
+
+def test_02_mask_database(home):
+    run_notebook(NOTEBOOK_02, home / "02.ipynb", SMALL | {"queries": 50}, progress=False)
+    table = pd.read_csv(paths.results_dir("t") / "02_mask_database" / "properties.csv")
+    assert len(table) == 24
+    assert table.groupby("target_sparsity").sparsity.mean().to_numpy() == pytest.approx([0.6, 0.9], abs=0.01)
+    masks = database.open_database(paths.database_dir("t"))
+    np.testing.assert_allclose(table[list(properties.ALL)], properties.measure(masks.masks()), rtol=1e-12)
+    pooled = pd.read_csv(paths.results_dir("t") / "02_mask_database" / "correlation_pooled.csv", index_col="property")
+    np.testing.assert_allclose(pooled, np.corrcoef(table[list(properties.NINE)].T), atol=1e-9)
+    reach = pd.read_csv(paths.results_dir("t") / "02_mask_database" / "reach.csv")
+    assert len(reach) == 2 * 3 * 3
+    assert reach.share.between(1 / 12, 1).all()
+    assert len(list(paths.figures_dir("t").glob("02_*.p[dn][fg]"))) == 8
+
+
+def test_03_fixed_sparsity_bo_and_again_without_training(home):
+    results = paths.results_dir("t") / "03_fixed_sparsity_bo"
+    run_notebook(NOTEBOOK_03, home / "03.ipynb", SEARCH, progress=False)
+    history = pd.read_csv(results / "calibrated_s0.90_history.csv")
+    assert history.groupby(["method", "search_seed"]).size().tolist() == [4] * 4
+    assert history.validation_accuracy.between(0.88, 0.97).all()  # 3,000 training images; chance is 0.10
+    summary = pd.read_csv(results / "calibrated_s0.90_summary.csv").set_index(["method", "measure"])["mean"]
+    best = history.groupby(["method", "search_seed"]).validation_accuracy.max().groupby("method").mean()
+    assert summary["bogp", "apparent"] == pytest.approx(best["bogp"])
+    assert summary["bogp - random", "apparent"] == pytest.approx(best["bogp"] - best["random"])
+    assert len(list(paths.figures_dir("t").glob("03_calibrated_s0.90_*.p[dn][fg]"))) == 8
+
+    # Again, from the exported evaluations alone: same numbers, nothing trained.
+    files = {f.name: f.read_bytes() for f in results.glob("*.csv")}
+    with Store(paths.store_path()) as store:
+        before = store.table()
+    paths.store_path().unlink()
+    run_notebook(NOTEBOOK_03, home / "03.ipynb", SEARCH, progress=False)
+    assert {f.name: f.read_bytes() for f in results.glob("*.csv")} == files
+    with Store(paths.store_path()) as store:
+        pd.testing.assert_frame_equal(store.table(), before)  # with the times of the first run: nothing was trained anew
+
+
+def test_plain_papermill_from_any_folder(home):
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(NOTEBOOK_02),
+        "out.ipynb",
+        "--no-progress-bar",
+        "-p",
+        "run",
+        "plain",
+        "-p",
+        "database",
+        "plain",
+    ]
+    command += ["-p", "masks_per_sparsity", "3", "-p", "queries", "5"]
+    result = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert len(pd.read_csv(home / "data/results/plain/02_mask_database/properties.csv")) == 18
+
+
+def test_bare_nbval_passes_and_compares_what_is_marked(home):
+    arguments = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "-p", "no:cacheprovider", str(NOTEBOOK_02)]
+    result = subprocess.run([sys.executable, "-m", "pytest", *arguments], capture_output=True, text=True, check=False, cwd=home)
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert "NBVAL_CHECK_OUTPUT" in NOTEBOOK_02.read_text()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"sparsity": 1.5}, "strictly between 0 and 1"),
+        ({"sparsity": 0.7}, "holds no masks of sparsity 0.7"),
+        ({"dataset": "imagenet"}, "no data set 'imagenet'"),
+        ({"family": "barabasi_albert", "sparsities": [0.2, 0.9]}, "barabasi_albert cannot reach sparsity 0.2"),
+    ],
+    ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
+)
+def test_bad_values_end_in_one_clear_message_and_a_status(home, capsys, parameters, message):
+    import json
+
+    status = main([str(NOTEBOOK_03), str(home / "out.ipynb"), "--no-progress", "-y", json.dumps(SEARCH | parameters)])
+    error = capsys.readouterr().err
+    assert status == 1
+    assert message in error
+    assert "Traceback" not in error
+    assert not paths.store_path().exists() or Store(paths.store_path()).table().empty, "nothing was trained"
+
+
+@pytest.mark.parametrize("profile", ["smoke", "paper"])
+def test_the_workflow_plans_one_job_per_sparsity(home, profile):
+    import yaml
+
+    config = ROOT / "notebooks" / "profiles" / f"{profile}.yaml"
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--profile",
+        "none",
+        "--configfile",
+        str(config),
+        "--cores",
+        "2",
+        "--dry-run",
+        "--quiet",
+        "rules",
+    ]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"XDG_CACHE_HOME": str(home)})
+    assert result.returncode == 0, result.stderr[-2000:]
+    jobs = sum(len(s["sparsities"]) for s in yaml.safe_load(config.read_text())["fixed_sparsity"].values())
+    line = next(line for line in (result.stdout + result.stderr).splitlines() if line.startswith("fixed_sparsity_bo"))
+    assert line.split()[1] == str(jobs)
