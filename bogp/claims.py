@@ -78,15 +78,44 @@ def fixed_sparsity_table(run: str) -> pd.DataFrame:
     return table.sort_values(["dataset", "protocol", "measure", "target_sparsity", "method"], kind="stable", ignore_index=True)
 
 
+def markdown(table: pd.DataFrame) -> str:
+    """The fixed-sparsity table for people: one row a protocol and sparsity, means with 95 % intervals, beside the paper's number.
+
+    Args:
+        table: from ``fixed_sparsity_table``.
+    """
+    lines = [
+        "| protocol | sparsity | paper, BoGP | BoGP, as chosen (validation) | BoGP (test) | random masks (test) | BoGP minus random (test) |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for (protocol, sparsity), one in table.groupby(["protocol", "target_sparsity"]):
+        rows = one.set_index(["method", "measure"])
+        chosen, bogp, random = (
+            rows.loc[k] for k in [("bogp", "apparent"), ("bogp", "fresh_test"), ("random", "fresh_test")]
+        )  # fmt: skip
+        gap = rows.loc[("bogp - random", "fresh_test")]
+        paper = f"{PAPER_BOGP[sparsity]:.3f}" if sparsity in PAPER_BOGP else "-"
+        lines.append(
+            f"| `{protocol}` | {sparsity:.2f} | {paper} | {chosen['mean']:.4f} | {bogp['mean']:.4f} | {random['mean']:.4f} "
+            f"| {gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}] |"
+        )
+    return "\n".join(lines)
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bogp.claims", description="Gather the fixed-sparsity results of a run.")
     parser.add_argument("run", help="name of the run: smoke, paper or one of yours")
-    run = parser.parse_args(argv).run
+    parser.add_argument("--markdown", action="store_true", help="print the table as it stands in the README, and write nothing")
+    arguments = parser.parse_args(argv)
+    run = arguments.run
     from bogp import figures
 
     try:
         table = fixed_sparsity_table(run)
+        if arguments.markdown:
+            print(markdown(table))
+            return 0
         path = write_table(table, paths.results_dir(run) / "fixed_sparsity.csv", parameters={"run": run})
         figures.use_style()
         figures.save(figures.fixed_sparsity(table, PAPER_BOGP), run, FIXED_SPARSITY)

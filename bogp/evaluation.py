@@ -27,7 +27,7 @@ from bogp.errors import InvalidInput, StoreError
 from bogp.protocols import Protocol
 from bogp.relational import LayerMasks, effective_sparsity, model_sparsity
 
-GROUP = 8  # networks trained and committed together: what a killed run can lose
+GROUP = 4  # networks trained and committed together: what a killed run can lose
 
 COLUMNS = {
     "key": "TEXT PRIMARY KEY", "recipe": "TEXT", "seed": "INTEGER", "protocol": "TEXT", "protocol_name": "TEXT", "dataset": "TEXT",

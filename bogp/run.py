@@ -6,8 +6,11 @@ ports; an error is one or two lines and a non-zero exit status, with the execute
 """
 
 import argparse
+import logging
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import GenericAlias
 from typing import Any
@@ -39,21 +42,16 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any], *, pr
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
 
     if out.resolve() == notebook.resolve():
         raise InvalidInput(f"The executed copy would overwrite the notebook {notebook}; choose another OUT.")
     checked = check_parameters(declared_parameters(notebook), parameters)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        papermill.execute_notebook(
-            str(notebook),
-            str(out),
-            parameters=checked,
-            kernel_name="python3",
-            progress_bar=progress,
-            config=Config({"KernelManager": {"transport": "ipc"}}),
-        )
+        with ipc() as config:
+            papermill.execute_notebook(
+                str(notebook), str(out), parameters=checked, kernel_name="python3", progress_bar=progress, config=config
+            )  # fmt: skip
     except PapermillExecutionError as error:
         reason = (str(error.evalue).splitlines() or [""])[0]
         where = f"The executed copy with the error is {out}."
@@ -65,6 +63,15 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any], *, pr
     except OSError as error:
         raise BogpError(f"{out} cannot be written ({error.strerror}).") from None
     return out
+
+
+@contextmanager
+def ipc() -> Iterator[Any]:
+    """Settings for kernels that talk over sockets in a folder of their own: runs side by side then never meet on a port or a file name."""
+    from traitlets.config import Config
+
+    with tempfile.TemporaryDirectory(prefix="bogp-") as folder:
+        yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
 
 
 def declared_parameters(notebook: Path) -> dict[str, str]:
@@ -198,6 +205,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bogp: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the cell that was cut off would log its traceback on the way out
         print(
             "bogp: interrupted; evaluations and database shards finished so far are kept, and the same command goes on from there.",
             file=sys.stderr,

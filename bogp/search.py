@@ -233,6 +233,11 @@ def mask_job(database: MaskDatabase, row: int, seed: int, protocol: Protocol, da
     return Job(Recipe(layer_masks(database.mask(row), protocol.widths, protocol.masked_layers)), seed, protocol, dataset)
 
 
+def unpruned_job(seed: int, protocol: Protocol, dataset: str) -> Job:
+    """The job of training the network without any mask."""
+    return Job(Recipe((None,) * (len(protocol.widths) - 1)), seed, protocol, dataset)
+
+
 def recommend(history: pd.DataFrame) -> pd.DataFrame:
     """The best observed evaluation of each search (the first where several are equal): one row a method and seed."""
     return history.loc[history.groupby(["method", "search_seed"])["objective"].idxmax()].reset_index(drop=True)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from traitlets.config import Config
 
-IPC = Config({"KernelManager": {"transport": "ipc"}})
+from bogp.run import ipc
+
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 
 
@@ -15,7 +15,8 @@ def main() -> None:
     for path in NOTEBOOKS:
         notebook = nbformat.read(path, as_version=4)
         where = {"metadata": {"path": str(path.parent)}}
-        NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False, resources=where, config=IPC).execute()
+        with ipc() as config:
+            NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False, resources=where, config=config).execute()
         notebook.metadata["language_info"] = {"name": "python"}
         nbformat.write(notebook, path)
         print(path.name)
