@@ -4,8 +4,7 @@
 #
 # Run it with `make reproduce PROFILE=smoke` or `make reproduce PROFILE=paper`. A result is stale when a parameter, an input or the engine version changed.
 import json
-
-import yaml
+import sys
 
 from bogp import paths
 from bogp.training import ENGINE_VERSION
@@ -15,7 +14,7 @@ RESULTS, FIGURES, DATABASE = paths.results_dir(RUN), paths.figures_dir(RUN), pat
 EXECUTED = paths.home() / config["executed"]
 SEARCH = {name: search for name, search in config["fixed_sparsity"].items()}  # by protocol
 NAMES = [f"{protocol}_s{s:.2f}" for protocol, search in SEARCH.items() for s in search["sparsities"]]
-RUNNER = "python -m bogp.run --no-progress {input.notebook} {output.executed} -y {params.yaml:q}"
+RUNNER = sys.executable + " -m bogp.run --no-progress {input.notebook} {output.executed} -y {params.yaml:q}"
 
 
 def database_parameters():
@@ -77,4 +76,4 @@ rule fixed_sparsity:
         RESULTS / "fixed_sparsity.csv",
         FIGURES / "03_fixed_sparsity_bo.pdf",
     shell:
-        "python -m bogp.claims {RUN}"
+        sys.executable + " -m bogp.claims {RUN}"
