@@ -192,7 +192,7 @@ def _build(spec: DatabaseSpec, folder: Path, workers: int, draw: mask_families.F
     if missing or not _is_sound(_read_manifest(folder)):
         sizes = [len(numbers) for _, numbers in spec.shards]
         todo = sum(sizes[i] for i in missing)
-        with progress.bar(sum(sizes), "mask", done=sum(sizes) - todo, label=folder.name) as bar:
+        with progress.bar(sum(sizes), "mask", done=sum(sizes) - todo, label=folder.name, show=todo > 0) as bar:
             for i in Parallel(n_jobs=workers, return_as="generator_unordered")(
                 delayed(_write_shard)(spec, draw, folder, i) for i in missing
             ):

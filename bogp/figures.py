@@ -60,7 +60,8 @@ def property_ranges(table: pd.DataFrame, columns: Sequence[str]) -> Figure:
     figure, axes = plt.subplots(rows, 5, figsize=(13, 2.4 * rows), sharex=True, squeeze=False)
     for ax, column in zip(axes.flat, columns, strict=False):
         sns.boxplot(table, x="target_sparsity", y=column, ax=ax, whis=(0, 100), color="#56B4E9", linewidth=0.8, width=0.6)
-        ax.set(xlabel="", ylabel="", title=LABELS[column])
+        ax.set(xlabel="", ylabel="")
+        ax.set_title(LABELS[column], fontsize=8)
     for ax in axes.flat[len(columns) :]:
         ax.set_visible(False)
     figure.supxlabel("target sparsity of the mask (share of zeros)", fontsize=9)

@@ -7,6 +7,7 @@ ports; an error is one or two lines and a non-zero exit status, with the execute
 
 import argparse
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -48,7 +49,7 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any], *, pr
     checked = check_parameters(declared_parameters(notebook), parameters)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with ipc() as config:
+        with ipc() as config, _without_bars():
             papermill.execute_notebook(
                 str(notebook), str(out), parameters=checked, kernel_name="python3", progress_bar=progress, config=config
             )  # fmt: skip
@@ -72,6 +73,20 @@ def ipc() -> Iterator[Any]:
 
     with tempfile.TemporaryDirectory(prefix="bogp-") as folder:
         yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No progress bars inside the executed copy: nobody sees them move there, and they would stay in it."""
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TQDM_DISABLE"]
+        else:
+            os.environ["TQDM_DISABLE"] = before
 
 
 def declared_parameters(notebook: Path) -> dict[str, str]:

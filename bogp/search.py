@@ -16,6 +16,7 @@ from typing import Protocol as Interface
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from bogp.database import METRICS, SCALINGS, MaskDatabase, fit_scaling, nearest
 from bogp.errors import InvalidInput
@@ -148,7 +149,8 @@ class BoxSearch:
         """Fit the surrogate to the negated scores."""
         self._told += len(scores)
         more = self._told < self._settings.budget
-        self._optimiser.tell(self._points.tolist(), [-float(s) for s in scores], fit=more)
+        with threadpool_limits(1):  # quicker on matrices this small, and the same bits on any number of cores
+            self._optimiser.tell(self._points.tolist(), [-float(s) for s in scores], fit=more)
 
 
 class RandomSearch:
