@@ -22,7 +22,8 @@ def database_parameters():
 
 
 def search_parameters(wildcards):
-    spec = {k: v for k, v in config["database"].items() if k in ("database", "family", "sparsities", "masks_per_sparsity")}
+    spec = {k: v for k, v in config["database"].items() if k in ("database", "family", "sparsities", "masks_per_sparsity", "n")}
+    spec["database_seed"] = config["database"].get("seed", 0)
     own = {k: v for k, v in SEARCH[wildcards.protocol].items() if k != "sparsities"}
     return {"run": RUN, "protocol": wildcards.protocol, "sparsity": float(wildcards.sparsity)} | spec | own
 

@@ -8,6 +8,7 @@ is written last; it holds the checksum of each shard and the constants of each s
 import hashlib
 import io
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -170,6 +171,10 @@ def build(spec: DatabaseSpec, folder: Path, *, workers: int = -1, sampler: mask_
         InvalidInput: the family does not know one of the parameters.
         DatabaseError: the folder holds another database, or cannot be written.
     """
+    if sampler and spec.family in mask_families.FAMILIES:
+        raise InvalidInput(
+            f"The spec's family is {spec.family!r}, a built-in one; give masks of your own sampler a family name of their own."
+        )
     draw = sampler or mask_families.family(spec.family)
     try:
         for sparsity in spec.sparsities:  # refuse what cannot be drawn before work starts
@@ -363,6 +368,8 @@ def _readable(path: Path, rows: int) -> bool:
 
 def _matches_manifest(path: Path) -> bool:
     manifest = _read_manifest(path.parent)
+    if manifest.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+        return False
     if not _is_sound(manifest):
         return True
     number = int(path.stem.removeprefix("part-"))
@@ -400,8 +407,9 @@ def _write_manifest(spec: DatabaseSpec, folder: Path) -> None:
     shards = [hashlib.sha256((folder / _shard_name(i)).read_bytes()).hexdigest() for i in range(len(spec.shards))]
     manifest = {"schema_version": SCHEMA_VERSION, "spec": asdict(spec), "shards": shards, "scaling": dict(_all_constants(spec, folder))}
     write_atomically({folder / "manifest.json": (json.dumps(manifest, indent=2) + "\n").encode()})
-    for left_over in folder.glob(".*.tmp"):  # of builds that were killed
-        left_over.unlink(missing_ok=True)
+    for left_over in folder.glob(".*.tmp"):  # of builds that were killed; a young one may be another process's work
+        if time.time() - left_over.stat().st_mtime > 3600:
+            left_over.unlink(missing_ok=True)
 
 
 def _all_constants(spec: DatabaseSpec, folder: Path) -> Iterator[tuple[str, dict[str, dict[str, float | None]]]]:

@@ -221,6 +221,8 @@ def _verify(content: bytes, file: _IdxFile, dataset: str, where: str) -> None:
 
 
 def _remedy(path: Path) -> str:
+    if not path.is_absolute():  # an address
+        return ""
     own = paths.data_dir()
     if own and path.is_relative_to(own):
         return "Replace it, or unset BOGP_DATA_DIR to use a downloaded copy."

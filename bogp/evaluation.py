@@ -177,7 +177,7 @@ class Store:
             there = known.setdefault(row["key"], row)
             if any(there[c] != row[c] for c in ("validation_accuracy", "test_accuracy")):
                 raise StoreError(
-                    f"{path} contradicts the store on evaluation {row['key']} (seed {row['seed']}): same identity, other accuracy."
+                    f"{path} contradicts the store on evaluation {row['key']} (seed {row['seed']}): same identity, other accuracy. If it comes from another kind of processor, keep it in a store of its own (another BOGP_HOME)."
                 )
         self.add(rows)
         return len(known) - len(present)
@@ -189,9 +189,15 @@ class Store:
         The locks are bytes of one file, taken in ascending order (so that no two processes wait for each other), and the system releases
         them when the process ends, however it ends.
         """
-        with open(f"{self.path}.lock", "ab") as file:  # noqa: PTH123
+        try:
+            file = open(f"{self.path}.lock", "ab")  # noqa: PTH123, SIM115
             for offset in sorted({int(key[:15], 16) for key in keys}):
                 fcntl.lockf(file, fcntl.LOCK_EX, 1, offset, os.SEEK_SET)
+        except OSError as error:
+            raise StoreError(
+                f"The store {self.path} cannot be locked ({error.strerror}). Check space and permissions, or keep it on a local disk."
+            ) from None
+        with file:
             yield
 
 

@@ -62,7 +62,9 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any], *, pr
     except NoSuchKernel:
         raise BogpError("There is no Jupyter kernel 'python3' here; install ipykernel (it is in requirements.lock).") from None
     except OSError as error:
-        raise BogpError(f"{out} cannot be written ({error.strerror}).") from None
+        raise BogpError(f"{notebook.name} could not be run, or {out} not be written ({error.strerror or error}).") from None
+    finally:
+        _strip(out)
     return out
 
 
@@ -73,6 +75,18 @@ def ipc() -> Iterator[Any]:
 
     with tempfile.TemporaryDirectory(prefix="bogp-") as folder:
         yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
+
+
+def _strip(out: Path) -> None:
+    """Take papermill's record of paths and times out of an executed copy: the same run gives the same copy on any machine."""
+    import nbformat
+
+    if not out.is_file():
+        return
+    notebook = nbformat.read(out, as_version=4)
+    for part in (notebook, *notebook.cells):
+        part.metadata.pop("papermill", None)
+    nbformat.write(notebook, out)
 
 
 @contextmanager

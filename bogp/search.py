@@ -250,10 +250,13 @@ def retrain(
 ) -> pd.DataFrame:
     """Train chosen masks again with fresh seeds, which played no part in choosing them.
 
+    The search of seed k has fresh seeds of its own, ``FRESH_SEED + k * seeds`` and the following, the same for each method: searches are then
+    independent of each other, and methods still compared in pairs.
+
     Args:
         chosen: from ``recommend``.
         database, evaluator, protocol, dataset: as in ``run``.
-        seeds: how many fresh seeds, each below ``SEED_LIMIT - FRESH_SEED``.
+        seeds: how many fresh seeds for each search.
 
     Returns:
         ``chosen`` with ``apparent`` (the validation accuracy that it was chosen by) and the means over the fresh seeds,
@@ -262,10 +265,17 @@ def retrain(
     Raises:
         InvalidInput: a number of seeds out of range.
     """
-    if not 1 <= seeds < SEED_LIMIT - FRESH_SEED:
-        raise InvalidInput(f"seeds is {seeds}; from 1 to {SEED_LIMIT - FRESH_SEED - 1} fresh seeds are allowed.")
+    searches = int(chosen["search_seed"].max()) + 1
+    if not 1 <= seeds <= (SEED_LIMIT - FRESH_SEED) // searches:
+        raise InvalidInput(
+            f"seeds is {seeds}; with search seeds up to {searches - 1}, from 1 to {(SEED_LIMIT - FRESH_SEED) // searches} are allowed."
+        )
     row_of = {mask_id: row for row, mask_id in enumerate(database.table["mask_id"])}
-    jobs = [mask_job(database, row_of[mask_id], FRESH_SEED + i, protocol, dataset) for mask_id in chosen["mask_id"] for i in range(seeds)]
+    jobs = [
+        mask_job(database, row_of[one.mask_id], FRESH_SEED + one.search_seed * seeds + i, protocol, dataset)
+        for one in chosen.itertuples()
+        for i in range(seeds)
+    ]
     rows = evaluator.evaluate(jobs)[["validation_accuracy", "test_accuracy"]].to_numpy().reshape(len(chosen), seeds, 2).mean(axis=1)
     return chosen.assign(apparent=chosen["validation_accuracy"], fresh_validation=rows[:, 0], fresh_test=rows[:, 1], fresh_seeds=seeds)
 

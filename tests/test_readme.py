@@ -16,6 +16,7 @@ def test_the_table_is_the_committed_one(monkeypatch):
     table = claims.fixed_sparsity_table("paper")
     pd.testing.assert_frame_equal(table, pd.read_csv(RESULTS / "fixed_sparsity.csv"))
     assert claims.markdown(table) in README
+    assert claims.findings(table) in README.replace("\n", " ")
 
 
 def test_the_summary_follows_from_the_committed_evaluations():
@@ -29,9 +30,39 @@ def test_the_summary_follows_from_the_committed_evaluations():
         chosen = pd.read_csv(path.with_name(f"{name}_chosen.csv"))
         best = history.groupby(["method", "search_seed"]).objective.max().to_numpy()
         assert (chosen.sort_values(["method", "search_seed"]).apparent.to_numpy() == best).all()
-        fresh = stored[stored.seed.between(5_000, 9_999)].groupby("recipe").test_accuracy.mean()
-        recipe = stored.recipe.loc[chosen.key].to_numpy()
-        assert abs(chosen.fresh_test.to_numpy() - fresh.loc[recipe].to_numpy()).max() < 1e-12
+        seeds = int(chosen.fresh_seeds.iloc[0])
+        for one in chosen.itertuples():
+            mine = range(5_000 + one.search_seed * seeds, 5_000 + (one.search_seed + 1) * seeds)
+            rows = stored[(stored.recipe == stored.recipe[one.key]) & stored.seed.isin(mine)]
+            assert len(rows) == seeds
+            assert abs(rows.test_accuracy.mean() - one.fresh_test) < 1e-12
+
+
+def test_all_sparsities_of_the_paper_profile_are_committed():
+    import yaml
+
+    profile = yaml.safe_load((ROOT / "notebooks" / "profiles" / "paper.yaml").read_text())
+    names = {f"{protocol}_s{s:.2f}" for protocol, search in profile["fixed_sparsity"].items() for s in search["sparsities"]}
+    assert {f.name.removesuffix("_history.csv") for f in (RESULTS / claims.FIXED_SPARSITY).glob("*_history.csv")} == names
+    assert {f.stem for f in (ROOT / "docs" / "executed").glob("*.ipynb")} == {"02_mask_database", *(f"03_{name}" for name in names)}
+
+
+def test_no_file_names_the_machine_it_was_made_on():
+    for path in [*ROOT.glob("docs/executed/*.ipynb"), *ROOT.glob("notebooks/*.ipynb"), *RESULTS.rglob("*.json"), *RESULTS.rglob("*.csv")]:
+        assert str(Path.home()) not in path.read_text() and str(ROOT) not in path.read_text(), path
+
+
+def test_the_python_example_runs(tmp_path):
+    import os
+    import re
+    import subprocess
+    import sys
+
+    code = re.search(r"```python\n(.*?)```", README, re.S).group(1)
+    environment = os.environ | {"BOGP_HOME": str(tmp_path), "TQDM_DISABLE": "1"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "bogp" in result.stdout and "random" in result.stdout
 
 
 def test_calibrated_is_what_the_sweep_chose():
@@ -39,7 +70,9 @@ def test_calibrated_is_what_the_sweep_chose():
 
     from bogp.protocols import CALIBRATED
 
-    best = runpy.run_path(str(ROOT / "benchmarks" / "calibrate.py"))["choose"](pd.read_csv(RESULTS / "calibration.csv"))
+    sweep = pd.read_csv(RESULTS / "calibration.csv")
+    assert f"the cheapest of {len(sweep) // sweep.seed.nunique()} settings" in README
+    best = runpy.run_path(str(ROOT / "benchmarks" / "calibrate.py"))["choose"](sweep)
     assert (best.schedule, best.batch_size, best.learning_rate, best.steps) == (
         CALIBRATED.schedule, CALIBRATED.batch_size, CALIBRATED.learning_rate, CALIBRATED.steps,
     )  # fmt: skip
