@@ -177,7 +177,8 @@ class Store:
             there = known.setdefault(row["key"], row)
             if any(there[c] != row[c] for c in ("validation_accuracy", "test_accuracy")):
                 raise StoreError(
-                    f"{path} contradicts the store on evaluation {row['key']} (seed {row['seed']}): same identity, other accuracy. If it comes from another kind of processor, keep it in a store of its own (another BOGP_HOME)."
+                    f"{path} contradicts the store on evaluation {row['key']} (seed {row['seed']}): same identity, other accuracy. "
+                    "If it comes from another kind of processor, keep it in a store of its own (another BOGP_HOME)."
                 )
         self.add(rows)
         return len(known) - len(present)

@@ -73,7 +73,7 @@ def test_a_build_with_parts_lost_ends_in_the_same_bytes(built, folder, lost):
     assert files(folder) == files(built)
 
 
-def test_a_build_that_broke_off_resumes_to_the_same_bytes(built, tmp_path):
+def test_a_build_that_broke_off_resumes_to_the_same_bytes(built, tmp_path, monkeypatch):
     calls = 0
 
     def breaking(*arguments):
@@ -83,8 +83,9 @@ def test_a_build_that_broke_off_resumes_to_the_same_bytes(built, tmp_path):
             raise KeyboardInterrupt
         return masks.bernoulli(*arguments)
 
-    with pytest.raises(KeyboardInterrupt):
-        build(SPEC, tmp_path / "x", workers=1, sampler=breaking)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setitem(masks.FAMILIES, "bernoulli", breaking)
+        build(SPEC, tmp_path / "x", workers=1)
     assert 0 < len(list((tmp_path / "x").glob("part-*"))) < 9
     with pytest.raises(DatabaseError, match="no finished mask database"):
         open_database(tmp_path / "x")
@@ -140,6 +141,12 @@ def test_a_parameter_that_is_a_tuple_can_be_built_again(tmp_path):
     spec = DatabaseSpec((0.5,), 1, n=8, family="pattern", parameters=(("offsets", (1, 2)),))
     build(spec, tmp_path / "x", workers=1, sampler=pattern)
     assert len(build(spec, tmp_path / "x", workers=1, sampler=pattern)) == 1
+
+
+def test_a_sampler_of_your_own_needs_a_name_of_its_own(tmp_path):
+    with pytest.raises(InvalidInput, match="a family name of their own"):
+        build(SPEC, tmp_path / "x", workers=1, sampler=masks.erdos_renyi)
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_sampler_of_your_own_is_used(tmp_path):

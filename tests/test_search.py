@@ -266,12 +266,13 @@ def test_retraining_uses_fresh_seeds_and_averages_over_them(together, database):
     chosen = recommend(history)
     table = retrain(chosen, database, fresh, PROTOCOL, "tiny", seeds=3)
     seeds = {job.seed for jobs in fresh.calls for job in jobs}
-    assert len(seeds) == 3
+    assert len(seeds) == 3 * chosen["search_seed"].nunique(), "each search has fresh seeds of its own, the methods share them"
     assert seeds.isdisjoint(job.seed for jobs in searched.calls for job in jobs)
     # No search may ever train with them: search seeds lie below 5,000, their replications above 10,000.
     assert all(4_999 < seed < 10_000 for seed in seeds)
     clustering = database.table.set_index("mask_id")["clustering"].loc[chosen["mask_id"]].to_numpy()
-    mean = clustering + 0.01 * np.mean([np.random.default_rng(seed).normal() for seed in seeds])
+    first = 5_000 + 3 * chosen["search_seed"].to_numpy()
+    mean = clustering + 0.01 * np.array([np.mean([np.random.default_rng(s + i).normal() for i in range(3)]) for s in first])
     np.testing.assert_allclose(table["fresh_validation"], mean)
     np.testing.assert_allclose(table["fresh_test"], mean - 0.2)
     assert table["apparent"].tolist() == chosen["validation_accuracy"].tolist()
