@@ -1,0 +1,30 @@
+"""Loops compiled to machine code (numba), and kept on disk so that only the first run on a machine waits for the compiler."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def compiled(function: F) -> F:
+    """Compile a function over arrays and numbers at its first call, for the processor it runs on.
+
+    It releases the interpreter lock, so that threads run side by side, and may fuse a product with the sum it goes into (one rounding instead
+    of two); sums keep their order, so the same machine always gives the same bits. Where no folder can be written the code is not kept.
+
+    Args:
+        function: of numpy arrays and numbers, in the subset of Python that numba compiles.
+
+    Returns:
+        The compiled function.
+    """
+    try:
+        return _jit(function, cache=True)
+    except RuntimeError:  # numba found no folder to keep it in
+        return _jit(function, cache=False)
+
+
+def _jit(function: F, *, cache: bool) -> F:
+    return numba.njit(cache=cache, nogil=True, error_model="numpy", fastmath={"contract"})(function)
