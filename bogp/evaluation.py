@@ -1,9 +1,11 @@
 """The one way from a question to a number: an ``Evaluator`` looks a job up in the store and trains only what is missing.
 
 A *job* is (recipe, seed, protocol, data set). Its row in the store is addressed by a hash of those and of the precision, the engine version,
-the torch version and the device class, so that numbers which could differ never stand in for each other. The store is an SQLite file in
-write-ahead mode, safe to share between processes; rows are exported as Parquet and merge by union.
+the versions of the libraries that compute, and the device class, so that numbers which could differ never stand in for each other. The store
+is an SQLite file in write-ahead mode, safe to share between processes; rows are exported as Parquet and merge by union.
 """
+
+from __future__ import annotations
 
 import fcntl
 import hashlib
@@ -17,7 +19,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -27,11 +29,12 @@ from bogp.errors import InvalidInput, StoreError
 from bogp.protocols import Protocol
 from bogp.relational import LayerMasks, effective_sparsity, model_sparsity
 
-GROUP = 4  # networks trained and committed together: what a killed run can lose
+if TYPE_CHECKING:  # imported where it is used
+    from bogp import training
 
 COLUMNS = {
     "key": "TEXT PRIMARY KEY", "recipe": "TEXT", "seed": "INTEGER", "protocol": "TEXT", "protocol_name": "TEXT", "dataset": "TEXT",
-    "dataset_checksum": "TEXT", "precision": "TEXT", "engine_version": "INTEGER", "torch_version": "TEXT", "device": "TEXT",
+    "dataset_checksum": "TEXT", "precision": "TEXT", "engine_version": "INTEGER", "libraries": "TEXT", "device": "TEXT",
     "model_sparsity": "REAL", "effective_sparsity": "REAL", "train_accuracy": "REAL", "validation_accuracy": "REAL", "test_accuracy": "REAL",
     "final_loss": "REAL", "steps": "INTEGER", "seconds": "REAL", "finished": "TEXT",
 }  # fmt: skip
@@ -92,7 +95,7 @@ class Store:
                 f"The store {path} has other columns than this version of bogp; move it away, or export it with the bogp that wrote it."
             )
 
-    def __enter__(self) -> "Store":
+    def __enter__(self) -> Store:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -207,25 +210,39 @@ class Evaluator:
 
     Args:
         store: where rows are kept; None is the project's own (``paths.store_path``).
-        precision: of the training arithmetic; part of each row's identity.
+        precision: of the training arithmetic (``training.resolve_precision``); what ``auto`` stands for on this machine is chosen now and
+            is part of each row's identity.
+        device: ``cpu`` or ``cuda``; part of each row's identity.
         progress: show a progress bar while training.
         known: exported Parquet files whose rows are taken over first; one that does not exist yet is passed over.
 
     Attributes:
+        precision: never ``auto``.
         trained: number of networks that this evaluator has trained (the others were known).
         asked: keys of all evaluations that it was asked for.
     """
 
-    def __init__(self, store: Path | None = None, *, precision: str = "float32", progress: bool = True, known: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        store: Path | None = None,
+        *,
+        precision: str = "float32",
+        device: str = "cpu",
+        progress: bool = True,
+        known: Sequence[Path] = (),
+    ) -> None:
+        from bogp import training
+
+        self.precision, self.device = training.resolve_precision(precision, device), device
         self.store = Store(store or paths.store_path())
         self.trained = 0
         self.asked: set[str] = set()
         for path in known:
             if path.exists():
                 self.store.merge(path)
-        self.precision = precision
         self._progress = progress
         self._datasets: dict[str, datasets.Dataset] = {}
+        self._prepared: tuple[object, training.Prepared] | None = None
 
     def dataset(self, name: str) -> datasets.Dataset:
         """The data set of that name, loaded once."""
@@ -274,28 +291,38 @@ class Evaluator:
         return pd.DataFrame([rows[k] for k in keys], columns=list(COLUMNS))
 
     def _groups(self, missing: dict[str, Job]) -> Iterator[dict[str, Job]]:
-        """Jobs of one protocol and data set, GROUP at a time. A network's numbers do not depend on its company, so any grouping will do."""
+        """Jobs of one protocol and data set that keep every core busy once; a group is committed as a whole, so it is what a killed run can lose.
+
+        A network's numbers do not depend on its company, so any grouping will do; equal seeds stand together because they share their batches.
+        """
+        from bogp import training
+
         alike: dict[tuple[str, str], dict[str, Job]] = {}
         for key, job in missing.items():
             alike.setdefault((job.protocol.id, job.dataset), {})[key] = job
         for jobs in alike.values():
-            keys = list(jobs)
-            for i in range(0, len(keys), GROUP):
-                yield {k: jobs[k] for k in keys[i : i + GROUP]}
+            keys = sorted(jobs, key=lambda key: jobs[key].seed)
+            size = training.group_size(jobs[keys[0]].protocol) * training.cores()
+            for i in range(0, len(keys), size):
+                yield {k: jobs[k] for k in keys[i : i + size]}
 
     def _train(self, group: dict[str, Job], bar: Any) -> list[dict[str, Any]]:
         from bogp import training
 
         jobs = list(group.values())
-        protocol, started, share = jobs[0].protocol, time.perf_counter(), 1.0 / jobs[0].protocol.steps
+        protocol, data, started = jobs[0].protocol, self.dataset(jobs[0].dataset), time.perf_counter()
+        shown = bar.n
         result = training.train(
             [job.recipe.layer_masks for job in jobs],
             [job.seed for job in jobs],
             protocol,
-            self.dataset(jobs[0].dataset),
+            data,
             precision=self.precision,
-            on_step=lambda: bar.update(share),
+            device=self.device,
+            prepared=self._prepare(data, protocol),
+            on_step=lambda steps: bar.update(steps / protocol.steps),
         )
+        bar.update(max(0.0, shown + len(jobs) - bar.n))  # of those that stopped early
         seconds = (time.perf_counter() - started) / len(jobs)
         finished = datetime.now(UTC).isoformat(timespec="seconds")
         return [
@@ -317,9 +344,16 @@ class Evaluator:
             for i, (key, job) in enumerate(group.items())
         ]
 
-    def _identity(self, job: Job) -> dict[str, Any]:
-        import torch
+    def _prepare(self, data: datasets.Dataset, protocol: Protocol) -> training.Prepared:
+        """The data set in the form that is trained on; the last one is kept."""
+        from bogp import training
 
+        purpose = data.checksum, protocol.split, protocol.input_scaling, protocol.batch_size is None
+        if self._prepared is None or self._prepared[0] != purpose:
+            self._prepared = purpose, training.prepare(data, protocol, self.precision, self.device)
+        return self._prepared[1]
+
+    def _identity(self, job: Job) -> dict[str, Any]:
         from bogp import training
 
         if isinstance(job.seed, bool) or not isinstance(job.seed, (int, np.integer)) or not 0 <= job.seed < 2**31:
@@ -331,8 +365,8 @@ class Evaluator:
             "dataset_checksum": self.dataset(job.dataset).checksum,
             "precision": self.precision,
             "engine_version": training.ENGINE_VERSION,
-            "torch_version": torch.__version__.split("+")[0],
-            "device": "cpu",
+            "libraries": training.libraries(),
+            "device": self.device.split(":")[0],
         }
 
 

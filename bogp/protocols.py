@@ -85,6 +85,10 @@ class Protocol:
         settings = {k: v for k, v in asdict(self).items() if k != "name"}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return self.learning_rate * (1 - step / self.steps if self.schedule == "linear" else 1)
+
     @property
     def masked_layers(self) -> tuple[int, ...]:
         """Indices of the layers that the scope puts the mask on (layer 0 reads the input)."""

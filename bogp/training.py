@@ -1,11 +1,11 @@
 """The engine: trains many masked networks side by side and measures their accuracies (the training step of Algorithms 3 and 4).
 
-Each network is trained from start to end by one thread of a small pool, with its own arithmetic in an order that depends on nothing else: its
-numbers are the same whatever is trained beside it, and on however many cores. A training step is written out by hand (no autograd) over tiles of images that
-stay in the processor's cache. A pruned weight is zero at the start and its gradient is zeroed at every step, which is what
-``torch.nn.utils.prune`` computes: Adam then never moves it.
+Networks advance in small groups, one thread a group; what a step computes is written twice: ``compiled_networks`` (float32 and float64 on a CPU) and
+``tensor_networks`` (bfloat16, CUDA). No operation of either mixes two networks or rounds one otherwise beside another, so the numbers of a network
+are the same, bit for bit, whatever is trained with it, and on however many cores (the tests compare them).
 
-Needs numpy and torch only.
+A pruned weight is zero at the start and its gradient is zeroed at every step, which is what ``torch.nn.utils.prune`` computes: Adam then never
+moves it. Needs numpy, numba (with scipy's BLAS), threadpoolctl and torch only.
 """
 
 import os
@@ -13,23 +13,50 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+from typing import Protocol as Interface
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from bogp.compiled_networks import CompiledNetworks, LitImages
 from bogp.datasets import Dataset, Split
 from bogp.errors import InvalidInput
 from bogp.protocols import Protocol
 from bogp.relational import LayerMasks
+from bogp.tensor_networks import TensorImages, TensorNetworks
 
-ENGINE_VERSION = 1  # raise it when a change alters numbers: stored evaluations of other versions then no longer count
-THREADS = 1  # of each network's arithmetic, whatever the machine has, so that the same job gives the same bits everywhere
-TILE_ROWS = 1280  # images in flight: their activations stay in the processor's cache
+ENGINE_VERSION = 2  # raise it when a change alters numbers: stored evaluations of other versions then no longer count
+THREADS = 1  # of each group's arithmetic, whatever the machine has, so that the same job gives the same bits everywhere
+GROUP_ROWS = 1024  # images that a group's networks together read in a step: as many activations as the cache holds
+GROUP = 8  # networks in a group at most
+CHUNK = 16  # mini-batch steps between two looks at the outside world: progress, interruption
+PRECISIONS = ("float32", "float64", "bfloat16", "tf32")
 
 Layers = list[tuple[Tensor, Tensor]]  # a layer each: weights (K, d_out, d_in), biases (K, d_out)
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Networks(Interface):
+    """What the training loop needs of a group of K networks; see ``CompiledNetworks`` for the arguments."""
+
+    count: int
+
+    def run(self, first: int, last: int) -> NDArray[np.float64]:
+        """Make optimiser steps first to last - 1; (K, steps) loss before each."""
+
+    def accuracy(self, images: Any, limit: int | None = None) -> NDArray[np.float64]:
+        """(K,) shares of the images (of the first ``limit``) that are classified correctly."""
+
+    def layers(self) -> Layers:
+        """A copy of the layers."""
+
+    def set_layers(self, layers: Layers) -> None:
+        """Put such layers in place."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +85,80 @@ class Training:
     weights: Layers | None = None
 
 
+def resolve_precision(precision: str, device: str = "cpu") -> str:
+    """The precision that a name stands for on this machine.
+
+    Args:
+        precision: ``float32``, ``float64`` (CPU only), ``bfloat16`` (matrix products of bfloat16 numbers, summed in float32, as is everything else),
+            ``tf32`` (CUDA only), or ``auto``: ``bfloat16`` where hardware multiplies matrices of it (CUDA, or a CPU with AMX), else ``float32``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        InvalidInput: no such precision or device, or this machine has not got it.
+    """
+    cuda = device.split(":")[0] == "cuda"
+    if not cuda and device != "cpu":
+        raise InvalidInput(f"device is {device!r}; allowed: cpu, cuda, cuda:0, cuda:1, ...")
+    if cuda and not torch.cuda.is_available():
+        raise InvalidInput(f"device is {device!r}, but PyTorch finds no CUDA device here; use 'cpu'.")
+    if precision == "auto":
+        return "bfloat16" if cuda or has_amx() else "float32"
+    if precision not in PRECISIONS:
+        raise InvalidInput(f"precision is {precision!r}; allowed: auto, {', '.join(PRECISIONS)}.")
+    if (precision == "tf32" and not cuda) or (precision == "float64" and cuda):
+        raise InvalidInput(
+            f"precision {precision!r} is not for device {device!r}: tf32 is a mode of CUDA devices, and float64 is for the CPU."
+        )
+    return precision
+
+
+def has_amx() -> bool:
+    """Whether the processor multiplies bfloat16 matrices in hardware (AMX)."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
+    return bool(capabilities.get("amx_bf16", False))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set as training multiplies it, for callers that train on it more than once.
+
+    Attributes:
+        purpose: what it was prepared for: data set checksum, split, input scaling, full batch or not, precision, device.
+        train, validation, test: the parts (see ``Protocol.split``).
+        sample: number of training images on which training accuracy is measured.
+    """
+
+    purpose: tuple[str, str, str, bool, str, str]
+    train: LitImages | TensorImages
+    validation: LitImages | TensorImages
+    test: LitImages | TensorImages
+    sample: int
+
+
+def prepare(dataset: Dataset, protocol: Protocol, precision: str = "float32", device: str = "cpu") -> Prepared:
+    """Make a data set ready for all trainings under protocols of this split, input scaling and kind of batch.
+
+    Raises:
+        InvalidInput: see ``resolve_precision``.
+    """
+    precision = resolve_precision(precision, device)
+
+    def images(split: Split, full_batch: bool = False) -> LitImages | TensorImages:
+        if _is_compiled(precision, device):
+            return LitImages(split, protocol.input_scaling, np.dtype(precision), full_batch)
+        return TensorImages(split, protocol.input_scaling, precision, device)
+
+    train, validation, test = _splits(dataset, protocol)
+    selection = images(validation)
+    return Prepared(
+        purpose=_purpose(dataset, protocol, precision, device),
+        train=images(train, protocol.batch_size is None),
+        validation=selection,
+        test=selection if test is validation else images(test),
+        sample=len(validation),
+    )
+
+
 def train(
     layer_masks: Sequence[LayerMasks],
     seeds: Sequence[int],
@@ -66,9 +167,11 @@ def train(
     init: Layers | None = None,
     *,
     precision: str = "float32",
+    device: str = "cpu",
+    prepared: Prepared | None = None,
     return_weights: bool = False,
     workers: int | None = None,
-    on_step: Callable[[], object] | None = None,
+    on_step: Callable[[int], object] | None = None,
 ) -> Training:
     """Train K masked networks side by side.
 
@@ -78,42 +181,77 @@ def train(
         protocol: everything else.
         dataset: the images.
         init: layers of K networks to start from instead of the seeds' own; not changed.
-        precision: ``float32`` or ``float64``.
+        precision: see ``resolve_precision``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        prepared: what ``prepare`` made of this data set, protocol, precision and device, where it is at hand.
         return_weights: also return the trained layers.
-        workers: networks trained at a time; None is one a core. It changes the time, never the numbers.
-        on_step: called after each optimiser step of each network, from the thread that trains it.
+        workers: groups trained at a time; None is one a core, and one on CUDA. It changes the time, never the numbers.
+        on_step: called with a number of optimiser steps that networks have made, from the thread that trains them.
 
     Returns:
         Accuracies on each split, the loss curves, and the weights on request.
 
     Raises:
-        InvalidInput: masks, seeds, protocol and data do not fit each other.
+        InvalidInput: masks, seeds, protocol, data, precision and device do not fit each other.
     """
-    splits = _splits(dataset, protocol)
-    _check(layer_masks, seeds, protocol, splits[0], precision)
+    precision = resolve_precision(precision, device)
+    _check(layer_masks, seeds, protocol, dataset)
     if init is not None and [(w.shape, b.shape) for w, b in init] != [((len(seeds), o, i), (len(seeds), o)) for i, o in _shapes(protocol)]:
         raise InvalidInput(f"init does not hold the layers of {len(seeds)} networks of widths {protocol.widths}.")
-    dtype = _DTYPES[precision]
-    data = [_tensors(split, protocol, dtype) for split in splits]
+    data = prepared or prepare(dataset, protocol, precision, device)
+    if data.purpose != _purpose(dataset, protocol, precision, device):
+        raise InvalidInput("The prepared data belong to another data set, split, scaling, kind of batch, precision or device.")
     starts = [initial_layers(seed, protocol) if init is None else _network(init, k) for k, seed in enumerate(seeds)]
+    workers = workers or (cores() if device == "cpu" else 1)
+    groups = _groups(seeds, protocol, workers)
     stop = threading.Event()
 
-    def one(k: int) -> _Trained:
+    def one(members: list[int]) -> list[_Trained]:
         torch.set_num_threads(THREADS)  # of this thread's matrix products
-        with torch.no_grad():
-            return _train_one(layer_masks[k], seeds[k], starts[k], protocol, data, dtype, stop, on_step)
+        networks = _networks([(layer_masks[k], starts[k], seeds[k]) for k in members], protocol, data, precision, device)
+        return _train_group(networks, protocol, data, stop, on_step)
 
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(workers or _cores()) as pool:
+    with threadpool_limits(THREADS, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         try:
-            networks = list(pool.map(one, range(len(seeds))))
+            trained = list(pool.map(one, groups))
         except BaseException:  # an interruption must not wait for trainings to end
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         finally:
             torch.set_num_threads(threads)
-    return _collect(networks, protocol, return_weights)
+    network = {k: result for members, results in zip(groups, trained, strict=True) for k, result in zip(members, results, strict=True)}
+    return _collect([network[k] for k in range(len(seeds))], protocol, return_weights)
+
+
+def group_size(protocol: Protocol) -> int:
+    """Networks that one thread trains side by side at most."""
+    return max(1, min(GROUP, GROUP_ROWS // (protocol.batch_size or GROUP_ROWS)))
+
+
+def _groups(seeds: Sequence[int], protocol: Protocol, workers: int) -> list[list[int]]:
+    """Cut the networks into groups of much the same size, a whole number a worker, equal seeds side by side (they share their batches)."""
+    fewest = -(-len(seeds) // group_size(protocol))
+    number = min(len(seeds), -(-fewest // workers) * workers)
+    return [part.tolist() for part in np.array_split(np.argsort(seeds, kind="stable"), number)]
+
+
+def _is_compiled(precision: str, device: str) -> bool:
+    return device == "cpu" and precision in ("float32", "float64")
+
+
+def _networks(members: list[tuple[LayerMasks, Layers, int]], protocol: Protocol, data: Prepared, precision: str, device: str) -> Networks:
+    """A group's networks, each with its masks, initial layers and seed."""
+    masks, starts, seeds = map(list, zip(*members, strict=True))
+    if protocol.batch_size is None:
+        orders, runs = [], [slice(0, len(seeds))]
+    else:
+        runs = [slice(seeds.index(seed), seeds.index(seed) + seeds.count(seed)) for seed in dict.fromkeys(seeds)]
+        orders = [batches(seeds[run.start], len(data.train), protocol) for run in runs]
+    if isinstance(data.train, LitImages):
+        return CompiledNetworks(masks, starts, protocol, data.train, orders, runs)
+    return TensorNetworks(masks, starts, protocol, data.train, orders, runs, precision, device)
 
 
 @dataclass
@@ -124,52 +262,43 @@ class _Trained:
     accuracy: tuple[float, float, float]
     loss: NDArray[np.float64]
     steps: int
-    looks: list[float]
+    looks: NDArray[np.float64]
 
 
-def _train_one(
-    layer_masks: LayerMasks,
-    seed: int,
-    start: Layers,
+def _train_group(
+    networks: Networks,
     protocol: Protocol,
-    data: list[tuple[Tensor, Tensor]],
-    dtype: torch.dtype,
+    data: Prepared,
     stop: threading.Event,
-    on_step: Callable[[], object] | None,
-) -> _Trained:
-    """The training loop of one network; ``data`` is (images, labels) of each split."""
-    (images, labels), validation, test = data
-    masks = [None if mask is None else torch.from_numpy(np.ascontiguousarray(mask)).to(dtype) for mask in layer_masks]
-    layers = [(w[0].to(dtype, copy=True), b[0].to(dtype, copy=True)) for w, b in start]
-    _apply(masks, layers)
-    grads = [(torch.zeros_like(w), torch.zeros_like(b)) for w, b in layers]
-    for parameter, grad in zip(_flatten(layers), _flatten(grads), strict=True):
-        parameter.grad = grad
-    adam = torch.optim.Adam(_flatten(layers), lr=protocol.learning_rate, fused=True)
-    order = batches(seed, len(images), protocol) if protocol.batch_size else None
-    best = _EarlyStopping(layers, protocol) if protocol.check_every else None
-    loss, step = np.zeros(protocol.steps), 0
-    while step < protocol.steps and not (best and best.finished):
+    on_step: Callable[[int], object] | None,
+) -> list[_Trained]:
+    """The training loop of a group: steps, looks at validation accuracy, and accuracy at the end."""
+    stopping, losses = _EarlyStopping(networks, protocol), []
+    for first, last in _chunks(protocol):
         if stop.is_set():
             raise KeyboardInterrupt
-        adam.zero_grad(set_to_none=False)
-        for x, y, share in _tiles(images, labels, next(order) if order else None):
-            loss[step] += _add_gradients(x, y, layers, grads, protocol.loss, share)
-        _apply(masks, grads)
-        adam.param_groups[0]["lr"] = protocol.learning_rate * (1 - step / protocol.steps if protocol.schedule == "linear" else 1)
-        adam.step()
-        step += 1
+        losses.append(networks.run(first, last))
         if on_step:
-            on_step()
-        if best and step % protocol.check_every == 0:  # type: ignore[operator]
-            best.look(step, _accuracy(layers, *validation))
-    if best:
-        step_of_layers, looks = best.restore(), best.looks
-    else:
-        step_of_layers, looks = step, []
-    sample = len(validation[1])
-    measured = _accuracy(layers, images[:sample], labels[:sample]), _accuracy(layers, *validation), _accuracy(layers, *test)
-    return _Trained(layers, measured, loss[:step], step_of_layers, looks)
+            on_step((last - first) * stopping.active)
+        if protocol.check_every and last % protocol.check_every == 0:
+            stopping.look(last, networks.accuracy(data.validation))
+            if not stopping.active:
+                break
+    stopping.restore()
+    parts = [networks.accuracy(data.train, data.sample), networks.accuracy(data.validation)]
+    parts.append(parts[1] if data.test is data.validation else networks.accuracy(data.test))
+    layers, loss, accuracy = networks.layers(), np.concatenate(losses, axis=1), np.stack(parts, axis=1)
+    return [
+        _Trained(_network(layers, k), tuple(accuracy[k]), loss[k, : stopping.steps_made[k]], int(stopping.steps[k]), stopping.looks(k))
+        for k in range(networks.count)
+    ]
+
+
+def _chunks(protocol: Protocol) -> Iterator[tuple[int, int]]:
+    """Cut the steps where something is to be done between two of them."""
+    size = CHUNK if protocol.batch_size else 1
+    cuts = {*range(0, protocol.steps, size), *range(0, protocol.steps, protocol.check_every or protocol.steps), protocol.steps}
+    yield from zip(sorted(cuts), sorted(cuts)[1:], strict=False)
 
 
 def _collect(networks: list[_Trained], protocol: Protocol, weights: bool) -> Training:
@@ -182,9 +311,9 @@ def _collect(networks: list[_Trained], protocol: Protocol, weights: bool) -> Tra
         loss=_filled([n.loss for n in networks]),
         final_loss=np.array([n.loss[-1] for n in networks]),
         steps=np.array([n.steps for n in networks]),
-        looks=_filled([np.array(n.looks) for n in networks]),
+        looks=_filled([n.looks for n in networks]),
         weights=[
-            (torch.stack([n.layers[i][0].detach() for n in networks]), torch.stack([n.layers[i][1].detach() for n in networks]))
+            (torch.cat([n.layers[i][0] for n in networks]), torch.cat([n.layers[i][1] for n in networks]))
             for i in range(len(protocol.widths) - 1)
         ]
         if weights
@@ -216,80 +345,51 @@ def batches(seed: int, images: int, protocol: Protocol) -> Iterator[Tensor]:
         yield from order[: images - images % size].split(size)
 
 
-def _accuracy(layers: Layers, images: Tensor, labels: Tensor) -> float:
-    """Share of images that one network classifies correctly."""
-    correct = 0
-    for x, y, _ in _tiles(images, labels, None):
-        for weight, bias in layers[:-1]:
-            x = torch.addmm(bias, x, weight.T).relu_()
-        correct += int((torch.addmm(layers[-1][1], x, layers[-1][0].T).argmax(1) == y).sum())
-    return correct / len(labels)
-
-
-def _add_gradients(x: Tensor, y: Tensor, layers: Layers, grads: Layers, loss: str, share: float) -> float:
-    """Forward and backward pass over one tile.
-
-    Args:
-        x, y: images (c, d_in) and labels (c,).
-        layers, grads: parameters, and where their gradients are added up.
-        loss: see ``Protocol.loss``.
-        share: weight of one image in the mean loss, one over the batch size.
-
-    Returns:
-        This tile's part of the mean loss.
-    """
-    hidden = [x]  # the input of each layer
-    for weight, bias in layers[:-1]:
-        hidden.append(torch.addmm(bias, hidden[-1], weight.T).relu_())
-    logits = torch.addmm(layers[-1][1], hidden[-1], layers[-1][0].T)
-    inputs = logits.softmax(1) if loss == "softmax_cross_entropy" else logits
-    log_p = inputs.log_softmax(1)
-    value = -float(log_p.gather(1, y[:, None]).sum(dtype=torch.float64)) * share
-    delta = log_p.exp_()
-    delta.scatter_add_(1, y[:, None], torch.full_like(delta[:, :1], -1))
-    if loss == "softmax_cross_entropy":  # through the extra softmax: J' d = p * (d - <p, d>)
-        delta = inputs * (delta - (inputs * delta).sum(1, keepdim=True))
-    delta *= share
-    for i in reversed(range(len(layers))):
-        grads[i][0].addmm_(delta.T, hidden[i])
-        grads[i][1].add_(delta.sum(0))
-        if i:
-            delta = torch.ops.aten.threshold_backward(torch.mm(delta, layers[i][0]), hidden[i], 0)  # through the ReLU
-    return value
-
-
-def _tiles(images: Tensor, labels: Tensor, index: Tensor | None) -> Iterator[tuple[Tensor, Tensor, float]]:
-    """Cut a batch (all images, or those of an index) into tiles of TILE_ROWS rows: images, labels, weight of one image in the mean."""
-    size = len(images) if index is None else len(index)
-    for first in range(0, size, TILE_ROWS):
-        rows = slice(first, first + TILE_ROWS) if index is None else index[first : first + TILE_ROWS]
-        yield images[rows], labels[rows], 1.0 / size
-
-
 class _EarlyStopping:
-    """Keeps a network's weights at its best look at validation accuracy until the patience has run out."""
+    """Keeps each network's layers of its best look at validation accuracy until its patience has run out; without looks, nothing.
 
-    def __init__(self, layers: Layers, protocol: Protocol) -> None:
-        self._current, self._patience = _flatten(layers), protocol.patience or 0
-        self._best = [p.clone() for p in self._current]
-        self._steps, self._waited = 0, 0
-        self.looks: list[float] = []
+    Attributes:
+        steps: (K,) steps behind the layers that ``restore`` leaves.
+        steps_made: (K,) steps until training ended.
+    """
 
-    def look(self, step: int, accuracy: float) -> None:
-        self._waited += 1
-        if accuracy > max(self.looks, default=-1.0):
-            self._best, self._steps, self._waited = [p.clone() for p in self._current], step, 0
-        self.looks.append(accuracy)
+    def __init__(self, networks: Networks, protocol: Protocol) -> None:
+        self._networks, self._patience = networks, protocol.patience
+        self._best = networks.layers() if self._patience else []
+        self._best_accuracy, self._waited = np.full(networks.count, -1.0), np.zeros(networks.count, int)
+        self._looks: list[NDArray[np.float64]] = []
+        self.steps, self.steps_made = np.full(networks.count, protocol.steps), np.full(networks.count, protocol.steps)
 
     @property
-    def finished(self) -> bool:
-        return self._waited >= self._patience
+    def active(self) -> int:
+        """Number of networks that still train."""
+        return int(self._trains.sum())
 
-    def restore(self) -> int:
-        """Put the best weights back; returns the steps behind them."""
-        for best, current in zip(self._best, self._current, strict=True):
-            current.copy_(best)
-        return self._steps
+    @property
+    def _trains(self) -> NDArray[np.bool_]:
+        return self._waited < self._patience if self._patience else np.ones(len(self.steps), bool)
+
+    def look(self, step: int, accuracy: NDArray[np.float64]) -> None:
+        """Take note of (K,) validation accuracies after so many steps."""
+        trained = self._trains
+        better = trained & (accuracy > self._best_accuracy)
+        self._looks.append(np.where(trained, accuracy, np.nan))
+        self._waited = np.where(better, 0, self._waited + trained)
+        self._best_accuracy[better], self.steps[better] = accuracy[better], step
+        self.steps_made[trained & ~self._trains] = step
+        for best, now in zip(self._best, self._networks.layers(), strict=True):
+            for kept, parameters in zip(best, now, strict=True):
+                kept[better] = parameters[better]
+
+    def restore(self) -> None:
+        """Put the best layers back."""
+        if self._best:
+            self._networks.set_layers(self._best)
+
+    def looks(self, k: int) -> NDArray[np.float64]:
+        """Validation accuracies that network k was seen at."""
+        seen = np.array([look[k] for look in self._looks])
+        return seen[~np.isnan(seen)]
 
 
 def _splits(dataset: Dataset, protocol: Protocol) -> tuple[Split, Split, Split]:
@@ -300,36 +400,30 @@ def _splits(dataset: Dataset, protocol: Protocol) -> tuple[Split, Split, Split]:
     return whole, dataset.test, dataset.test
 
 
-def _tensors(split: Split, protocol: Protocol, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    images = torch.from_numpy(split.images).to(dtype)
-    if protocol.input_scaling == "unit":
-        images /= 255
-    return images, torch.from_numpy(split.labels).long()
-
-
 def _shapes(protocol: Protocol) -> list[tuple[int, int]]:
     return list(zip(protocol.widths, protocol.widths[1:], strict=False))
 
 
-def _flatten(layers: Layers) -> list[Tensor]:
-    return [parameter for layer in layers for parameter in layer]
+def _purpose(dataset: Dataset, protocol: Protocol, precision: str, device: str) -> tuple[str, str, str, bool, str, str]:
+    return dataset.checksum, protocol.split, protocol.input_scaling, protocol.batch_size is None, precision, device
 
 
 def _network(layers: Layers, k: int) -> Layers:
     return [(weight[k : k + 1], bias[k : k + 1]) for weight, bias in layers]
 
 
-def _cores() -> int:
+@cache
+def libraries() -> str:
+    """The libraries whose versions can change the last bits: of the compiler, of BLAS, and of the tensors."""
+    return ", ".join(f"{name} {version(name).split('+')[0]}" for name in ("numba", "scipy", "torch"))
+
+
+def cores() -> int:
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _apply(masks: list[Tensor | None], layers: Layers) -> None:
-    for mask, (weight, _) in zip(masks, layers, strict=True):
-        if mask is not None:
-            weight.mul_(mask)
-
-
-def _check(layer_masks: Sequence[LayerMasks], seeds: Sequence[int], protocol: Protocol, train_split: Split, precision: str) -> None:
+def _check(layer_masks: Sequence[LayerMasks], seeds: Sequence[int], protocol: Protocol, dataset: Dataset) -> None:
     if not seeds or len(layer_masks) != len(seeds):
         raise InvalidInput(
             f"{len(layer_masks)} networks' masks and {len(seeds)} seeds were given; there must be as many, and at least one."
@@ -340,9 +434,8 @@ def _check(layer_masks: Sequence[LayerMasks], seeds: Sequence[int], protocol: Pr
         for layer, (mask, (d_in, d_out)) in enumerate(zip(masks, _shapes(protocol), strict=True)):
             if mask is not None and mask.shape != (d_out, d_in):
                 raise InvalidInput(f"The mask of layer {layer} has shape {mask.shape}; the layer's weight is {(d_out, d_in)}.")
-    if train_split.images.shape[1] != protocol.widths[0]:
-        raise InvalidInput(f"Images have {train_split.images.shape[1]} pixels; the protocol's input width is {protocol.widths[0]}.")
-    if (protocol.batch_size or 1) > len(train_split):
-        raise InvalidInput(f"batch_size {protocol.batch_size} is more than the {len(train_split)} training images.")
-    if precision not in _DTYPES:
-        raise InvalidInput(f"precision is {precision!r}; allowed: {', '.join(_DTYPES)}.")
+    if dataset.train.images.shape[1] != protocol.widths[0]:
+        raise InvalidInput(f"Images have {dataset.train.images.shape[1]} pixels; the protocol's input width is {protocol.widths[0]}.")
+    images = len(dataset.train) + (len(dataset.validation) if protocol.split == "reported" else 0)
+    if (protocol.batch_size or 1) > images:
+        raise InvalidInput(f"batch_size {protocol.batch_size} is more than the {images} training images.")
