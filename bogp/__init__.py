@@ -3,8 +3,9 @@
 Nothing heavy is imported here; import the module that you need, for example ``from bogp import masks, properties``.
 The modules stand on floors, and each imports only from the floors below its own:
 
-    0  errors, paths, progress, provenance, datasets, relational, properties, masks, protocols
-    1  database, training
+    0  errors, paths, progress, provenance, datasets, relational, masks, protocols, and
+       compiled, bitsets, connectivity, centrality, properties (each from those before it)
+    1  database, training (with compiled_networks and tensor_networks under it)
     3  evaluation
     4  search, statistics
     5  figures, claims

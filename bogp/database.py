@@ -27,7 +27,7 @@ from bogp.errors import BogpError, DatabaseError, InvalidInput
 from bogp.provenance import write_atomically
 from bogp.relational import Mask, mask_sparsity
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METRICS = ("cosine", "l1", "l2")
 SCALINGS = ("minmax", "zscore", "none")
 _TIE = 1e-14  # similarities closer than this differ by rounding only, which must not decide between identical rows

@@ -365,7 +365,7 @@ class Evaluator:
             "dataset_checksum": self.dataset(job.dataset).checksum,
             "precision": self.precision,
             "engine_version": training.ENGINE_VERSION,
-            "libraries": training.libraries(),
+            "libraries": training.libraries(self.precision, self.device),
             "device": self.device.split(":")[0],
         }
 

@@ -19,7 +19,7 @@ import pandas as pd
 from bogp import paths
 from bogp.errors import BogpError, InvalidInput
 
-_PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "networkx", "igraph", "scikit-learn", "scikit-optimize", "numba", "torch")
+_PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "networkx", "scikit-learn", "scikit-optimize", "numba", "torch")
 _STARTED = time.time()
 
 

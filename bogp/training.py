@@ -5,13 +5,14 @@ Networks advance in small groups, one thread a group; what a step computes is wr
 are the same, bit for bit, whatever is trained with it, and on however many cores (the tests compare them).
 
 A pruned weight is zero at the start and its gradient is zeroed at every step, which is what ``torch.nn.utils.prune`` computes: Adam then never
-moves it. Needs numpy, numba (with scipy's BLAS), threadpoolctl and torch only.
+moves it. Needs numpy and torch; in float32 and float64 on a CPU also numba, with scipy's BLAS, and threadpoolctl.
 """
 
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -21,10 +22,8 @@ from typing import Protocol as Interface
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from bogp.compiled_networks import CompiledNetworks, LitImages
 from bogp.datasets import Dataset, Split
 from bogp.errors import InvalidInput
 from bogp.protocols import Protocol
@@ -39,6 +38,12 @@ CHUNK = 16  # mini-batch steps between two looks at the outside world: progress,
 PRECISIONS = ("float32", "float64", "bfloat16", "tf32")
 
 Layers = list[tuple[Tensor, Tensor]]  # a layer each: weights (K, d_out, d_in), biases (K, d_out)
+
+
+class Images(Interface):
+    """The images of one split, as a back end multiplies them."""
+
+    def __len__(self) -> int: ...
 
 
 class Networks(Interface):
@@ -129,9 +134,9 @@ class Prepared:
     """
 
     purpose: tuple[str, str, str, bool, str, str]
-    train: LitImages | TensorImages
-    validation: LitImages | TensorImages
-    test: LitImages | TensorImages
+    train: Images
+    validation: Images
+    test: Images
     sample: int
 
 
@@ -143,8 +148,10 @@ def prepare(dataset: Dataset, protocol: Protocol, precision: str = "float32", de
     """
     precision = resolve_precision(precision, device)
 
-    def images(split: Split, full_batch: bool = False) -> LitImages | TensorImages:
+    def images(split: Split, full_batch: bool = False) -> Images:
         if _is_compiled(precision, device):
+            from bogp.compiled_networks import LitImages
+
             return LitImages(split, protocol.input_scaling, np.dtype(precision), full_batch)
         return TensorImages(split, protocol.input_scaling, precision, device)
 
@@ -212,7 +219,7 @@ def train(
         return _train_group(networks, protocol, data, stop, on_step)
 
     threads = torch.get_num_threads()
-    with threadpool_limits(THREADS, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+    with _blas_threads(compiled=_is_compiled(precision, device)), ThreadPoolExecutor(workers) as pool:
         try:
             trained = list(pool.map(one, groups))
         except BaseException:  # an interruption must not wait for trainings to end
@@ -249,9 +256,12 @@ def _networks(members: list[tuple[LayerMasks, Layers, int]], protocol: Protocol,
     else:
         runs = [slice(seeds.index(seed), seeds.index(seed) + seeds.count(seed)) for seed in dict.fromkeys(seeds)]
         orders = [batches(seeds[run.start], len(data.train), protocol) for run in runs]
-    if isinstance(data.train, LitImages):
-        return CompiledNetworks(masks, starts, protocol, data.train, orders, runs)
-    return TensorNetworks(masks, starts, protocol, data.train, orders, runs, precision, device)
+    if isinstance(data.train, TensorImages):
+        return TensorNetworks(masks, starts, protocol, data.train, orders, runs, precision, device)
+    from bogp.compiled_networks import CompiledNetworks, LitImages
+
+    assert isinstance(data.train, LitImages)
+    return CompiledNetworks(masks, starts, protocol, data.train, orders, runs)
 
 
 @dataclass
@@ -412,10 +422,24 @@ def _network(layers: Layers, k: int) -> Layers:
     return [(weight[k : k + 1], bias[k : k + 1]) for weight, bias in layers]
 
 
+@contextmanager
+def _blas_threads(compiled: bool) -> Iterator[None]:
+    """Fix the threads of each BLAS call (scipy's, which compiled networks use), and leave them as they were."""
+    if not compiled:
+        yield
+        return
+    import scipy.linalg  # noqa: F401  (what is not loaded yet cannot be limited)
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(THREADS, user_api="blas"):
+        yield
+
+
 @cache
-def libraries() -> str:
-    """The libraries whose versions can change the last bits: of the compiler, of BLAS, and of the tensors."""
-    return ", ".join(f"{name} {version(name).split('+')[0]}" for name in ("numba", "scipy", "torch"))
+def libraries(precision: str = "float32", device: str = "cpu") -> str:
+    """The libraries whose versions can change the last bits of such trainings: of the compiler, of BLAS, and of the tensors."""
+    names = ("numba", "scipy", "torch") if _is_compiled(precision, device) else ("torch",)
+    return ", ".join(f"{name} {version(name).split('+')[0]}" for name in names)
 
 
 def cores() -> int:

@@ -96,6 +96,12 @@ def test_a_mask_of_each_family_agrees_with_networkx(n, name):
     agree(masks.FAMILIES[name](n, 0.8, np.random.default_rng(n))[None])
 
 
+@pytest.mark.parametrize("n", [63, 64, 65, 127, 129, 200])
+@pytest.mark.parametrize("sparsity", [0.8, 0.98])
+def test_masks_around_the_ends_of_a_word_agree_with_networkx(n, sparsity):
+    agree(masks.bernoulli(n, sparsity, np.random.default_rng(n))[None])
+
+
 @pytest.mark.parametrize("sparsity", [0.15, 0.9, 0.97])
 def test_dense_and_disconnected_masks_agree_with_networkx(sparsity):
     agree(masks.bernoulli(40, sparsity, np.random.default_rng(1))[None])
@@ -140,10 +146,39 @@ def test_a_batch_gives_the_same_as_one_by_one():
     pd.testing.assert_frame_equal(properties.measure(batch), single, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("columns", [properties.PAPER_FIVE, properties.CORRECTED_FIVE, properties.NINE, *([c] for c in properties.ALL)])
+def test_the_columns_asked_for_are_those_of_the_whole_table_bit_by_bit(columns):
+    rng = np.random.default_rng(3)
+    batch = np.stack([masks.bernoulli(70, rng.uniform(0.2, 0.98), rng) for _ in range(70)])
+    whole = properties.measure(batch)
+    assert list(whole.columns) == list(properties.ALL)
+    pd.testing.assert_frame_equal(properties.measure(batch, columns), whole[list(columns)], check_exact=True)
+    backwards = list(columns)[::-1]
+    assert list(properties.measure(batch[:1], backwards).columns) == backwards
+
+
+@pytest.mark.parametrize("columns", [["clustering", "diameter"], ["Clustering"], "clustering"])
+def test_an_unknown_property_is_refused_and_the_known_ones_named(columns):
+    with pytest.raises(InvalidInput, match=r"degree_centrality, .*, cycle_rank"):
+        properties.measure(np.eye(4), columns)
+
+
+def test_masks_of_any_type_and_layout_give_the_same():
+    mask = masks.bernoulli(20, 0.5, np.random.default_rng(0))
+    frozen = mask.copy()
+    frozen.flags.writeable = False
+    expected = properties.measure(mask)
+    for other in (mask.astype(int), mask.astype(np.float32), np.asfortranarray(mask), frozen, np.ones((40, 40), bool)[::2, ::2] & mask):
+        pd.testing.assert_frame_equal(properties.measure(other), expected, check_exact=True)
+    order = np.arange(20)[::-1]
+    pd.testing.assert_frame_equal(properties.measure(mask[::-1, ::-1]), properties.measure(mask[np.ix_(order, order)]), check_exact=True)
+
+
 def test_no_masks_give_an_empty_table():
     table = properties.measure(np.zeros((0, 4, 4)))
     assert list(table.columns) == list(properties.ALL)
     assert len(table) == 0
+    assert set(map(str, table.dtypes)) == {"float64"}
 
 
 @st.composite
