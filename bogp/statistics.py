@@ -128,6 +128,7 @@ def spread_ratio(first: ArrayLike, second: ArrayLike) -> Spread:
     t = stats.t.ppf(0.975, n - 2)
     k = 1 + 2 * t**2 * (1 - r**2) / (n - 2)
     half = np.sqrt(k**2 - 1)
-    statistic = (ratio**2 - 1) * np.sqrt(n - 2) / (2 * ratio * np.sqrt(1 - r**2)) if abs(r) < 1 else np.inf * np.sign(ratio - 1)
-    p = 1.0 if ratio == 1 else float(2 * stats.t.sf(abs(statistic), n - 2))
+    apart = (ratio**2 - 1) * np.sqrt(n - 2)  # of the correlation of sum and difference, its t statistic is apart / scale
+    scale = 2 * ratio * np.sqrt(max(1 - r**2, 0.0))
+    p = 1.0 if apart == 0 else 0.0 if scale == 0 else float(2 * stats.t.sf(abs(apart) / scale, n - 2))
     return Spread(float(ratio), float(ratio * np.sqrt(k - half)), float(ratio * np.sqrt(k + half)), p)

@@ -1,0 +1,299 @@
+"""The speed claims, each as a ratio measured in one run: ours against the plain way, on full MNIST, both with every core.
+
+    python -m benchmarks.speed            # about 12 minutes on 2 cores (make bench)
+
+Writes ``speed*.csv`` with the hardware beside them under ``data/results/paper``, and the figures ``speed_*`` under ``figures/paper``. Both sides
+are warmed up; a time is the median of several runs. Compiling, which the first run on a machine waits for, is timed apart. Run it on an idle machine.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
+from benchmarks import plain_database, reference
+from bogp import compiled_networks, datasets, figures, masks, paths, properties, training
+from bogp.protocols import CALIBRATED, PAPER, Protocol
+from bogp.provenance import write_table
+from bogp.relational import layer_masks
+
+SPARSITIES, NODES, COUNTS = (0.15, 0.60, 0.90), (32, 64, 128, 256, 512), (1, 2, 4, 8, 16, 32, 64)
+RUN = "paper"
+
+
+def seconds(work: Callable[[], object], runs: int = 3) -> float:
+    """Median time of several runs, s."""
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+class Trainings:
+    """Trains the same masks in both ways."""
+
+    def __init__(self) -> None:
+        self.dataset = datasets.load("mnist")
+        rng = np.random.default_rng(0)
+        self._masks = [masks.bernoulli(128, 0.6, rng) for _ in range(max(COUNTS))]
+
+    def recipes(self, protocol: Protocol, networks: int) -> list:
+        return [layer_masks(mask, protocol.widths, protocol.masked_layers) for mask in self._masks[:networks]]
+
+    def ours(self, protocol: Protocol, networks: int, precision: str = "float32", workers: int | None = None, runs: int = 3) -> float:
+        """Seconds a network."""
+        prepared = training.prepare(self.dataset, protocol, precision)
+        recipes, seeds = self.recipes(protocol, networks), [0] * networks
+
+        def work(protocol: Protocol = protocol) -> None:
+            training.train(recipes, seeds, protocol, self.dataset, precision=precision, prepared=prepared, workers=workers)
+
+        work(replace(protocol, steps=2))
+        return seconds(work, runs) / networks
+
+    def plain(self, protocol: Protocol, runs: int = 3) -> float:
+        """Seconds a network."""
+        parts = [
+            (torch.from_numpy(part.images).float() / 255, torch.from_numpy(part.labels).long())
+            for part in training._splits(self.dataset, protocol)
+        ]
+        recipe = self.recipes(protocol, 1)[0]
+        torch.set_num_threads(training.cores())
+        reference.train(recipe, 0, replace(protocol, steps=2), *parts)
+        return seconds(lambda: reference.train(recipe, 0, protocol, *parts), runs)
+
+
+def training_rows(trainings: Trainings) -> tuple[list[dict], pd.DataFrame]:
+    """The trainings' lines of the table, and trainings a second against the number of masks."""
+    rows = []
+    plain = trainings.plain(PAPER)
+    rows.append(row("full batch, float32, 8 masks", "s a training", trainings.ours(PAPER, 8), plain, 1.8, 2.2))
+    amx = training.has_amx()
+    rows.append(row("full batch, bfloat16, 8 masks", "s a training", trainings.ours(PAPER, 8, "bfloat16"), plain, 8, 14, applies=amx))
+    plain, rates = trainings.plain(CALIBRATED, 7), []
+    for count in tqdm(COUNTS, "trainings a second", leave=False):
+        for precision in ("float32", "bfloat16"):
+            rates.append({"masks": count, "way": f"bogp, {precision}", "per_second": 1 / trainings.ours(CALIBRATED, count, precision)})
+        rates.append({"masks": count, "way": "PyTorch loop, float32", "per_second": 1 / plain})
+    table = pd.DataFrame(rates)
+    at_64 = table[table["masks"] == max(COUNTS)].set_index("way")["per_second"]
+    rows.append(row("calibrated, float32, 64 masks", "s a training", 1 / at_64["bogp, float32"], plain, 5, 10))
+    rows.append(row("calibrated, bfloat16, 64 masks", "s a training", 1 / at_64["bogp, bfloat16"], plain, 5, 10, applies=amx))
+    return rows, table
+
+
+def property_rows() -> tuple[list[dict], pd.DataFrame]:
+    """The properties' lines of the table, and graphs a second against their size; one thread on both sides."""
+    rows, rates = [], []
+    ways = {
+        "five": (list(properties.PAPER_FIVE), reference.five_properties, 100, 300),
+        "nine": (list(properties.NINE), reference.nine_properties, 60, 200),
+    }
+    with threadpool_limits(1):
+        for sparsity in tqdm(SPARSITIES, "properties", leave=False):
+            drawn = _draw(128, sparsity, 1000)
+            for name, (columns, plain, least, aim) in ways.items():
+                properties.measure(drawn[:8], columns)
+                ours = seconds(lambda columns=columns, drawn=drawn: properties.measure(drawn, columns)) / len(drawn)
+                networkx = statistics.median(seconds(lambda m=m, plain=plain: plain(m), 1) for m in drawn[:20])
+                rows.append(row(f"{name} properties, n = 128, s = {sparsity:.2f}", "s a graph", ours, networkx, least, aim))
+        for n in tqdm(NODES, "graphs a second", leave=False):
+            drawn = _draw(n, 0.60, 64)
+            properties.measure(drawn[:2])
+            ours = seconds(lambda drawn=drawn: properties.measure(drawn, list(properties.NINE))) / len(drawn)
+            few = drawn[:3] if n > 128 else drawn[:10]
+            networkx = statistics.median(seconds(lambda m=m: reference.nine_properties(m), 1) for m in few)
+            rates += [{"nodes": n, "way": "bogp", "per_second": 1 / ours}, {"nodes": n, "way": "networkx", "per_second": 1 / networkx}]
+    return rows, pd.DataFrame(rates)
+
+
+def _draw(n: int, sparsity: float, count: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.stack([masks.bernoulli(n, sparsity, rng) for _ in range(count)])
+
+
+def database_row(masks_of_ours: int = 1000, masks_of_plain: int = 10) -> dict:
+    """A build of seven sparsities as a whole process, start and imports included; the plain script is timed on fewer masks and scaled up."""
+    build = (
+        "import sys; from pathlib import Path; from bogp.database import DatabaseSpec, build;"
+        f"build(DatabaseSpec({plain_database.SPARSITIES}, {masks_of_ours}), Path(sys.argv[1]))"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        runs = iter(range(10))
+        ours = seconds(lambda: _python("-c", build, f"{folder}/{next(runs)}"))
+        start = seconds(lambda: _python("-m", "benchmarks.plain_database", "0", f"{folder}/plain.csv"))
+        some = seconds(lambda: _python("-m", "benchmarks.plain_database", str(masks_of_plain), f"{folder}/plain.csv"), 1)
+    plain = start + (some - start) * masks_of_ours / masks_of_plain
+    return row(f"database, 7 x {masks_of_ours:,} masks, whole process", "s", ours, plain, 40, 100)
+
+
+def memory_rows() -> list[dict]:
+    """Peak memory of a process that trains 64 masks on full MNIST, GiB (a few steps: it does not depend on their number)."""
+    rows = []
+    for name, steps in (("CALIBRATED", 32), ("PAPER", 2)):
+        code = (
+            "import resource; from dataclasses import replace; from benchmarks.speed import Trainings; from bogp import protocols, training;"
+            f"t = Trainings(); p = replace(protocols.{name}, steps={steps}); training.train(t.recipes(p, 64), [0] * 64, p, t.dataset);"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
+        )
+        peak = float(_python("-c", code))
+        rows.append(
+            {"what": f"peak memory, 64 masks, {name.lower()}", "unit": "GiB", "ours": peak, "at_least": 3.0, "aim": 1.5}
+            | {"verdict": _verdict(-peak, -3.0, -1.5)}
+        )
+    return rows
+
+
+def compile_rows() -> list[dict]:
+    """Time until the first small training and the first properties are there: with nothing compiled, and with what an earlier process kept."""
+    code = (
+        "import time, numpy as np; from dataclasses import replace; from bogp import datasets, masks, properties, protocols, training;"
+        "d = datasets.load('mnist-5k'); m = masks.bernoulli(128, .6, np.random.default_rng(0)); s = time.perf_counter();"
+        "training.train([(None, m, None)], [0], replace(protocols.CALIBRATED, steps=1), d); properties.measure(m);"
+        "print(time.perf_counter() - s)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        cold, warm = (float(_python("-c", code, environment={"NUMBA_CACHE_DIR": folder})) for _ in range(2))
+    return [
+        {"what": "first use on a machine: compiling", "unit": "s, once", "ours": cold},
+        {"what": "first use in a process: reading what was compiled", "unit": "s, each process", "ours": warm},
+    ]
+
+
+def time_shares(trainings: Trainings) -> pd.DataFrame:
+    """Where one core's time goes in a training (ms a training of one network), part by part, beside the floor of its matrix products."""
+    parts = []
+    for protocol in (CALIBRATED, PAPER):
+        images = len(trainings.dataset.train) + (len(trainings.dataset.validation) if protocol.split == "reported" else 0)
+        rows = min(protocol.batch_size or images, compiled_networks.TILE_ROWS)
+        repeats = protocol.steps * (protocol.batch_size or images) / rows  # tiles a training
+        with threadpool_limits(1):
+            spent = {name: each * repeats for name, each in _parts_of_a_tile(trainings, protocol, rows).items()}
+            adam = spent.pop("optimiser") * protocol.steps / repeats
+            rate = _product_rate()
+        total = trainings.ours(protocol, training.group_size(protocol), workers=1)
+        spent |= {"optimiser": adam, "rest: memory, transposes, batches, accuracy": total - sum(spent.values()) - adam}
+        lit = np.count_nonzero(trainings.dataset.train.images) / trainings.dataset.train.images.size
+        first = 4.0 * protocol.widths[0] * protocol.widths[1] * protocol.steps * (protocol.batch_size or images)
+        flops = protocol.training_flops(images)
+        spent |= {
+            "total": total,
+            "floor: all products": flops / rate,
+            "floor: products with lit pixels": (flops - (1 - lit) * first) / rate,
+        }
+        parts += [{"protocol": protocol.name, "part": name, "ms": 1e3 * s} for name, s in spent.items()]
+    return pd.DataFrame(parts)
+
+
+def _parts_of_a_tile(trainings: Trainings, protocol: Protocol, rows: int) -> dict[str, float]:
+    """Seconds of each part of a step over one tile, on its own."""
+    mini = replace(protocol, batch_size=rows, split="held_out")
+    data = training.prepare(trainings.dataset, mini).train
+    assert isinstance(data, compiled_networks.LitImages)
+    networks = training._networks(
+        [(trainings.recipes(mini, 1)[0], training.initial_layers(0, mini), 0)], mini,
+        training.prepare(trainings.dataset, mini), "float32", "cpu",
+    )  # fmt: skip
+    assert isinstance(networks, compiled_networks.CompiledNetworks)
+    networks.run(0, 1)
+    weights, (gradients, bias_gradients), moments = networks._weights, networks._gradients, networks._moments
+    outputs, deltas = networks._buffers[rows]
+    index = np.random.default_rng(0).permutation(len(data))[:rows].astype(np.uint32)
+    transposed, every = compiled_networks._transpose(data.sparse, index, data.pixels), np.arange(data.pixels, dtype=np.uint32)
+    step, last = np.array([1e-3, 1.0], np.float32), len(weights) - 1
+
+    def other_products() -> None:
+        for i in range(1, last + 1):
+            np.dot(outputs[i - 1], weights[i][0], outputs[i])
+            np.dot(outputs[i - 1].T, deltas[i], gradients[i])
+            np.dot(deltas[i], weights[i][0].T, deltas[i - 1])
+
+    def elementwise() -> None:
+        compiled_networks._loss_and_delta(outputs[last], data.labels, index, rows, False, deltas[last])
+        for i in range(last + 1):
+            compiled_networks._through_relu(outputs[i], deltas[i], i < last, bias_gradients[i])
+
+    def adam() -> None:
+        for i in range(last + 1):
+            compiled_networks._adam(weights[i][0].ravel(), gradients[i].ravel(), moments[0][i][0].ravel(), moments[2][i][0].ravel(), step)
+
+    work = {
+        "first layer, forward": lambda: compiled_networks._add_sparse_product(data.sparse, index, weights[0][0], outputs[0]),
+        "first layer, gradient": lambda: compiled_networks._add_sparse_product(transposed, every, deltas[0], gradients[0]),
+        "products of the other layers": other_products,
+        "elementwise: loss, ReLU, biases": elementwise,
+        "optimiser": adam,
+    }
+    for each in work.values():
+        each()
+    return {name: seconds(each, 101) for name, each in work.items()}
+
+
+def _product_rate() -> float:
+    """Floating-point operations a second of one core in a large float32 matrix product."""
+    a, b = (np.random.default_rng(k).standard_normal((2048, 2048)).astype(np.float32) for k in range(2))
+    a @ b
+    return 2 * 2048**3 / seconds(lambda: a @ b, 5)
+
+
+def row(what: str, unit: str, ours: float, plain: float, at_least: float, aim: float, applies: bool = True) -> dict:
+    """One line of the table."""
+    ratio = plain / ours
+    verdict = _verdict(ratio, at_least, aim) if applies else "not applicable: no AMX"
+    return {"what": what, "unit": unit, "ours": ours, "plain": plain, "ratio": ratio, "at_least": at_least, "aim": aim, "verdict": verdict}
+
+
+def _verdict(value: float, at_least: float, aim: float) -> str:
+    return "aim met" if value >= aim else "met" if value >= at_least else "missed"
+
+
+def _python(*arguments: str, environment: dict[str, str] | None = None) -> str:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | (environment or {})).stdout
+
+
+def main() -> None:
+    """Measure everything, write the tables and draw the figures."""
+    started, trainings = time.time(), Trainings()
+    graph_rows, graph_rates = property_rows()
+    network_rows, network_rates = training_rows(trainings)
+    shares = time_shares(trainings)
+    table = pd.DataFrame([*network_rows, *graph_rows, database_row(), *memory_rows(), *compile_rows()])
+    about = {
+        "cores": training.cores(),
+        "amx": training.has_amx(),
+        "engine_version": training.ENGINE_VERSION,
+        "libraries": training.libraries(),
+    }
+    folder = paths.results_dir(RUN)
+    for name, each in {"speed": table, "speed_trainings": network_rates, "speed_properties": graph_rates, "speed_shares": shares}.items():
+        write_table(each, folder / f"{name}.csv", about | {"seconds_of_all": round(time.time() - started)})
+    draw(folder)
+    print(table.to_string(index=False, float_format=lambda v: f"{v:.3g}"))
+    print(f"{time.time() - started:.0f} s in all; {json.dumps(about)}")
+
+
+def draw(folder: Path) -> None:
+    """The figures, from the tables."""
+    figures.use_style()
+    figures.save(figures.rates(pd.read_csv(folder / "speed_trainings.csv"), "masks", "masks trained in one call"), RUN, "speed_trainings")
+    figures.save(figures.rates(pd.read_csv(folder / "speed_properties.csv"), "nodes", "nodes of each graph"), RUN, "speed_properties")
+    figures.save(figures.time_shares(pd.read_csv(folder / "speed_shares.csv")), RUN, "speed_shares")
+
+
+if __name__ == "__main__":
+    main()
