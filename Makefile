@@ -6,7 +6,7 @@ BIN     := .venv/bin
 NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test check check-notebooks notebooks lab lock clean
+.PHONY: help setup reproduce test check-notebooks notebooks bench lab lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ check-notebooks: .venv/ready  ## run the notebooks cell by cell and compare the 
 
 notebooks: .venv/ready  ## execute the notebooks in place (smoke defaults), as they are committed
 	TQDM_DISABLE=1 $(BIN)/python -m tests.notebooks.execute_in_place
+
+bench: .venv/ready  ## measure the speed claims on full MNIST, ours against the plain way (about 12 minutes, on an idle machine)
+	$(BIN)/python -m benchmarks.speed
 
 lab: .venv/ready  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

@@ -172,7 +172,7 @@ class Store:
         except Exception as error:  # pyarrow raises many kinds
             raise StoreError(f"{path} cannot be read as an export of evaluations ({str(error)[:200]}).") from None
         if list(table.columns) != list(COLUMNS):
-            raise StoreError(f"{path} has other columns than this version of bogp exports.")
+            raise StoreError(f"{path} was exported by another version of bogp. Delete it, or move it away: its networks are trained again.")
         rows = table.astype(object).where(table.notna(), None).to_dict("records")
         present = self.get([row["key"] for row in rows])
         known = dict(present)
