@@ -250,6 +250,19 @@ def _product_rate() -> float:
     return 2 * 2048**3 / seconds(lambda: a @ b, 5)
 
 
+def markdown(table: pd.DataFrame) -> str:
+    """The table as it stands in the README."""
+    lines = ["| what | bogp | plain way | ratio | at least | aim | verdict |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for one in table.itertuples():
+        times = [f"{value:.3g} {one.unit}" if pd.notna(value) else "" for value in (one.ours, one.plain)]
+        ratio = f"{one.ratio:.3g}" if pd.notna(one.ratio) else ""
+        sign = "" if pd.isna(one.at_least) else "<" if pd.isna(one.ratio) else ">="
+        goals = [f"{sign} {value:g}" if pd.notna(value) else "" for value in (one.at_least, one.aim)]
+        verdict = one.verdict if isinstance(one.verdict, str) else ""
+        lines.append(f"| {one.what} | {times[0]} | {times[1]} | {ratio} | {goals[0]} | {goals[1]} | {verdict} |")
+    return "\n".join(lines)
+
+
 def row(what: str, unit: str, ours: float, plain: float, at_least: float, aim: float, applies: bool = True) -> dict:
     """One line of the table."""
     ratio = plain / ours

@@ -8,6 +8,7 @@ A pruned weight is zero at the start and its gradient is zeroed at every step, w
 moves it. Needs numpy and torch; in float32 and float64 on a CPU also numba, with scipy's BLAS, and threadpoolctl.
 """
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -208,15 +209,17 @@ def train(
     data = prepared or prepare(dataset, protocol, precision, device)
     if data.purpose != _purpose(dataset, protocol, precision, device):
         raise InvalidInput("The prepared data belong to another data set, split, scaling, kind of batch, precision or device.")
-    starts = [initial_layers(seed, protocol) if init is None else _network(init, k) for k, seed in enumerate(seeds)]
     workers = workers or (cores() if device == "cpu" else 1)
     groups = _groups(seeds, protocol, workers)
     stop = threading.Event()
 
     def one(members: list[int]) -> list[_Trained]:
         torch.set_num_threads(THREADS)  # of this thread's matrix products
-        networks = _networks([(layer_masks[k], starts[k], seeds[k]) for k in members], protocol, data, precision, device)
-        return _train_group(networks, protocol, data, stop, on_step)
+        starts = [initial_layers(seeds[k], protocol) if init is None else _network(init, k) for k in members]
+        networks = _networks(
+            [(layer_masks[k], start, seeds[k]) for k, start in zip(members, starts, strict=True)], protocol, data, precision, device
+        )
+        return _train_group(networks, protocol, data, stop, on_step, return_weights)
 
     threads = torch.get_num_threads()
     with _blas_threads(compiled=_is_compiled(precision, device)), ThreadPoolExecutor(workers) as pool:
@@ -233,7 +236,13 @@ def train(
 
 
 def group_size(protocol: Protocol) -> int:
-    """Networks that one thread trains side by side at most."""
+    """Networks that one thread trains side by side at most.
+
+    Networks whose matrices do not fill whole vectors of the processor train alone: in a stack they would begin in the middle of one, and libraries
+    may then round them in another way.
+    """
+    if any(size % 16 for size in (*protocol.widths[:-1], protocol.batch_size or 0)):
+        return 1
     return max(1, min(GROUP, GROUP_ROWS // (protocol.batch_size or GROUP_ROWS)))
 
 
@@ -266,7 +275,7 @@ def _networks(members: list[tuple[LayerMasks, Layers, int]], protocol: Protocol,
 
 @dataclass
 class _Trained:
-    """One network after training: its layers, (train, validation, test) accuracy, loss curve, steps behind the layers, and looks."""
+    """One network after training: its layers (on request), (train, validation, test) accuracy, loss curve, steps behind the layers, and looks."""
 
     layers: Layers
     accuracy: tuple[float, float, float]
@@ -281,6 +290,7 @@ def _train_group(
     data: Prepared,
     stop: threading.Event,
     on_step: Callable[[int], object] | None,
+    keep_layers: bool,
 ) -> list[_Trained]:
     """The training loop of a group: steps, looks at validation accuracy, and accuracy at the end."""
     stopping, losses = _EarlyStopping(networks, protocol), []
@@ -297,7 +307,7 @@ def _train_group(
     stopping.restore()
     parts = [networks.accuracy(data.train, data.sample), networks.accuracy(data.validation)]
     parts.append(parts[1] if data.test is data.validation else networks.accuracy(data.test))
-    layers, loss, accuracy = networks.layers(), np.concatenate(losses, axis=1), np.stack(parts, axis=1)
+    loss, accuracy, layers = np.concatenate(losses, axis=1), np.stack(parts, axis=1), networks.layers() if keep_layers else []
     return [
         _Trained(_network(layers, k), tuple(accuracy[k]), loss[k, : stopping.steps_made[k]], int(stopping.steps[k]), stopping.looks(k))
         for k in range(networks.count)
@@ -340,10 +350,13 @@ def _filled(curves: list[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 def initial_layers(seed: int, protocol: Protocol) -> Layers:
     """The weights that ``torch.manual_seed(seed)`` and ``torch.nn.Linear``, layer after layer, start from; K = 1."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        linear = [torch.nn.Linear(d_in, d_out) for d_in, d_out in _shapes(protocol)]
-    return [(m.weight.detach()[None], m.bias.detach()[None]) for m in linear]
+    generator, layers = torch.Generator().manual_seed(seed), []
+    for d_in, d_out in _shapes(protocol):
+        weight, bias = torch.empty(d_out, d_in), torch.empty(d_out)
+        torch.nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)  # as torch.nn.Linear.reset_parameters
+        torch.nn.init.uniform_(bias, -1 / math.sqrt(d_in), 1 / math.sqrt(d_in), generator=generator)
+        layers.append((weight[None], bias[None]))
+    return layers
 
 
 def batches(seed: int, images: int, protocol: Protocol) -> Iterator[Tensor]:
