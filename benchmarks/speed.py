@@ -23,7 +23,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from benchmarks import plain_database, reference
+from benchmarks import plain_properties, plain_training
 from bogp import compiled_networks, datasets, figures, masks, paths, properties, training
 from bogp.protocols import CALIBRATED, PAPER, Protocol
 from bogp.provenance import write_table
@@ -73,8 +73,8 @@ class Trainings:
         ]
         recipe = self.recipes(protocol, 1)[0]
         torch.set_num_threads(training.cores())
-        reference.train(recipe, 0, replace(protocol, steps=2), *parts)
-        return seconds(lambda: reference.train(recipe, 0, protocol, *parts), runs)
+        plain_training.train(recipe, 0, replace(protocol, steps=2), *parts)
+        return seconds(lambda: plain_training.train(recipe, 0, protocol, *parts), runs)
 
 
 def training_rows(trainings: Trainings) -> tuple[list[dict], pd.DataFrame]:
@@ -100,8 +100,8 @@ def property_rows() -> tuple[list[dict], pd.DataFrame]:
     """The properties' lines of the table, and graphs a second against their size; one thread on both sides."""
     rows, rates = [], []
     ways = {
-        "five": (list(properties.PAPER_FIVE), reference.five_properties, 100, 300),
-        "nine": (list(properties.NINE), reference.nine_properties, 60, 200),
+        "five": (list(properties.PAPER_FIVE), plain_properties.five_properties, 100, 300),
+        "nine": (list(properties.NINE), plain_properties.nine_properties, 60, 200),
     }
     with threadpool_limits(1):
         for sparsity in tqdm(SPARSITIES, "properties", leave=False):
@@ -110,13 +110,13 @@ def property_rows() -> tuple[list[dict], pd.DataFrame]:
                 properties.measure(drawn[:8], columns)
                 ours = seconds(lambda columns=columns, drawn=drawn: properties.measure(drawn, columns)) / len(drawn)
                 networkx = statistics.median(seconds(lambda m=m, plain=plain: plain(m), 1) for m in drawn[:20])
-                rows.append(row(f"{name} properties, n = 128, s = {sparsity:.2f}", "s a graph", ours, networkx, least, aim))
+                rows.append(row(f"{name} properties, n = 128, s = {sparsity:.2f}", "ms a graph", 1e3 * ours, 1e3 * networkx, least, aim))
         for n in tqdm(NODES, "graphs a second", leave=False):
             drawn = _draw(n, 0.60, 64)
             properties.measure(drawn[:2])
             ours = seconds(lambda drawn=drawn: properties.measure(drawn, list(properties.NINE))) / len(drawn)
             few = drawn[:3] if n > 128 else drawn[:10]
-            networkx = statistics.median(seconds(lambda m=m: reference.nine_properties(m), 1) for m in few)
+            networkx = statistics.median(seconds(lambda m=m: plain_properties.nine_properties(m), 1) for m in few)
             rates += [{"nodes": n, "way": "bogp", "per_second": 1 / ours}, {"nodes": n, "way": "networkx", "per_second": 1 / networkx}]
     return rows, pd.DataFrame(rates)
 
@@ -130,13 +130,13 @@ def database_row(masks_of_ours: int = 1000, masks_of_plain: int = 10) -> dict:
     """A build of seven sparsities as a whole process, start and imports included; the plain script is timed on fewer masks and scaled up."""
     build = (
         "import sys; from pathlib import Path; from bogp.database import DatabaseSpec, build;"
-        f"build(DatabaseSpec({plain_database.SPARSITIES}, {masks_of_ours}), Path(sys.argv[1]))"
+        f"build(DatabaseSpec({plain_properties.SPARSITIES}, {masks_of_ours}), Path(sys.argv[1]))"
     )
     with tempfile.TemporaryDirectory() as folder:
         runs = iter(range(10))
         ours = seconds(lambda: _python("-c", build, f"{folder}/{next(runs)}"))
-        start = seconds(lambda: _python("-m", "benchmarks.plain_database", "0", f"{folder}/plain.csv"))
-        some = seconds(lambda: _python("-m", "benchmarks.plain_database", str(masks_of_plain), f"{folder}/plain.csv"), 1)
+        start = seconds(lambda: _python("-m", "benchmarks.plain_properties", "0", f"{folder}/plain.csv"))
+        some = seconds(lambda: _python("-m", "benchmarks.plain_properties", str(masks_of_plain), f"{folder}/plain.csv"), 1)
     plain = start + (some - start) * masks_of_ours / masks_of_plain
     return row(f"database, 7 x {masks_of_ours:,} masks, whole process", "s", ours, plain, 40, 100)
 
