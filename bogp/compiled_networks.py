@@ -16,6 +16,7 @@ from bogp.compiled import compiled
 from bogp.datasets import Split
 from bogp.protocols import Protocol
 from bogp.relational import LayerMasks
+from bogp.tensor_networks import Layers
 
 TILE_ROWS = 1024  # images in flight, so that their activations stay in the cache
 _UNROLL = 4  # entries of a sparse row multiplied at a time; rows are filled up with zeros
@@ -62,7 +63,7 @@ class CompiledNetworks:
     def __init__(
         self,
         masks: Sequence[LayerMasks],
-        starts: Sequence[list[tuple[Tensor, Tensor]]],
+        starts: Sequence[Layers],
         protocol: Protocol,
         images: LitImages,
         orders: Sequence[Iterator[Tensor]],
@@ -109,11 +110,11 @@ class CompiledNetworks:
             [_correct(images.sparse, rows, images.labels, self._weights, self._biases, k, outputs) for k in range(self.count)]
         ) / len(rows)
 
-    def layers(self) -> list[tuple[Tensor, Tensor]]:
+    def layers(self) -> Layers:
         """A copy of the layers: weights (K, d_out, d_in) and biases (K, d_out)."""
         return [(torch.from_numpy(w).mT.clone(), torch.from_numpy(b).clone()) for w, b in zip(self._weights, self._biases, strict=True)]
 
-    def set_layers(self, layers: list[tuple[Tensor, Tensor]]) -> None:
+    def set_layers(self, layers: Layers) -> None:
         """Put such layers in place."""
         for weight, bias, (w, b) in zip(self._weights, self._biases, layers, strict=True):
             weight[:], bias[:] = w.mT.numpy(), b.numpy()
@@ -149,15 +150,22 @@ def _adam_step(learning_rate: float, step: int) -> tuple[float, float]:
 @compiled
 def _run(
     images, fixed, labels, pixels, batches, full_batch, first_of_run,
-    weights, biases, masks, moments, gradients, outputs, deltas, steps, twice, loss,
+    weights, biases, masks, moments, gradients, outputs, deltas, steps, extra_softmax, loss,
 ):  # fmt: skip
-    """The training loop: batches (runs, steps, batch_size) of image indices, steps (steps, 2) as ``_adam_step`` gives them; fills loss (K, steps)."""
+    """The training loop.
+
+    images: the training part as a sparse matrix; fixed: its transpose, where full_batch; labels (N,); pixels: columns of the matrix.
+    batches: (runs, steps, batch_size) image indices; first_of_run: (runs + 1,) first network of each run of networks with the same batches, and K.
+    weights, biases, masks: a layer each, (K, d_in, d_out), (K, d_out), and as weights or of length 0; changed in place.
+    moments: Adam's means of weights and of biases, then its mean squares of both; gradients: of one network's weights, and biases.
+    outputs, deltas: a layer each, (tile, d_out); steps: (steps, 2), see ``_adam_step``; loss: (K, steps), filled in.
+    """
     for step in range(len(steps)):
         for run in range(len(first_of_run) - 1):
             batch = batches[run, step]
             transposed = fixed if full_batch else _transpose(images, batch, pixels)
             for k in range(first_of_run[run], first_of_run[run + 1]):
-                loss[k, step] = _gradients(images, transposed, labels, batch, weights, biases, k, gradients, outputs, deltas, twice)
+                loss[k, step] = _gradients(images, transposed, labels, batch, weights, biases, k, gradients, outputs, deltas, extra_softmax)
                 for i in range(len(weights)):
                     if len(masks[i]):
                         gradients[0][i][:] *= masks[i][k]
@@ -166,7 +174,7 @@ def _run(
 
 
 @compiled
-def _gradients(images, transposed, labels, batch, weights, biases, k, gradients, outputs, deltas, twice):
+def _gradients(images, transposed, labels, batch, weights, biases, k, gradients, outputs, deltas, extra_softmax):
     """Forward and backward pass of network k over a batch; sets the gradients (of weights, of biases) and returns the mean loss."""
     last, pixels, loss = len(weights) - 1, len(gradients[0][0]), 0.0
     for i in range(last + 1):
@@ -176,7 +184,7 @@ def _gradients(images, transposed, labels, batch, weights, biases, k, gradients,
         rows = batch[first : first + TILE_ROWS]
         n = len(rows)
         _forward(images, rows, weights, biases, k, outputs)
-        loss += _loss_and_delta(outputs[last][:n], labels, rows, len(batch), twice, deltas[last][:n])
+        loss += _loss_and_delta(outputs[last][:n], labels, rows, len(batch), extra_softmax, deltas[last][:n])
         for i in range(last, -1, -1):
             delta = deltas[i][:n]
             _through_relu(outputs[i][:n], delta, i < last, gradients[1][i])
@@ -218,16 +226,17 @@ def _through_relu(output, delta, relu, bias_gradient):
 
 
 @compiled
-def _loss_and_delta(logits, labels, rows, batch_size, twice, delta):
-    """This tile's part of the mean cross-entropy, and its derivative by the logits; twice: a softmax goes before the loss's own."""
+def _loss_and_delta(logits, labels, rows, batch_size, extra_softmax, delta):
+    """This tile's part of the mean cross-entropy, and its derivative by the logits; extra_softmax: a softmax goes before the loss's own."""
     total, share, one = 0.0, logits.dtype.type(1.0 / batch_size), logits.dtype.type(1.0)
     for r in range(len(rows)):
         label, inputs, p = labels[rows[r]], logits[r], delta[r]
-        if twice:
+        if extra_softmax:
             _softmax(logits[r], inputs)
-        total -= inputs[label] - _softmax(inputs, p)
+        largest, log_sum = _softmax(inputs, p)
+        total += log_sum - (inputs[label] - largest)
         p[label] -= one
-        if twice:  # through the extra softmax: J' d = q * (d - <q, d>)
+        if extra_softmax:  # through the extra softmax: J' d = q * (d - <q, d>)
             p[:] = inputs * (p - np.sum(inputs * p))
         p[:] *= share
     return total / batch_size
@@ -235,7 +244,7 @@ def _loss_and_delta(logits, labels, rows, batch_size, twice, delta):
 
 @compiled
 def _softmax(x, p):
-    """Set p (which may be x itself) to the softmax of x; returns the logarithm of the sum of exponentials."""
+    """Set p (which may be x itself) to the softmax of x; returns the largest of x, and the log of the sum of exponentials less that."""
     largest, total = x[0], x.dtype.type(0)
     for j in range(len(x)):
         largest = max(largest, x[j])
@@ -244,7 +253,7 @@ def _softmax(x, p):
         total += p[j]
     for j in range(len(x)):
         p[j] /= total
-    return largest + np.log(total)
+    return largest, np.log(total)
 
 
 @compiled

@@ -5,7 +5,6 @@ All K networks of a group advance in each call. A step is written out by hand, w
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,7 +20,7 @@ from bogp.relational import LayerMasks
 TILE_ROWS = {"cpu": 1024, "cuda": 65_536}  # images in flight; on a CPU their activations stay in the cache
 FACTORS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}  # of matrix products; all else is float32
 
-Layers = list[tuple[Tensor, Tensor]]  # one a layer: weights and biases
+Layers = list[tuple[Tensor, Tensor]]  # one a layer: weights (K, d_out, d_in) and biases (K, d_out)
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,6 @@ class TensorNetworks:
         device: str,
     ) -> None:
         self.count, self._protocol, self._images, self._orders, self._runs = len(masks), protocol, images, orders, runs
-        self._precision = precision
         shapes = list(zip(protocol.widths, protocol.widths[1:], strict=False))
         parameters, self._layers = _flat(self.count, shapes, torch.float32, device)
         self._all_gradients, self._gradients = _flat(self.count, shapes, torch.float32, device)
@@ -124,23 +122,21 @@ class TensorNetworks:
     def run(self, first: int, last: int) -> NDArray[np.float64]:
         """Make optimiser steps first to last - 1; (K, steps) loss before each."""
         loss = torch.zeros(self.count, last - first, dtype=torch.float64, device=self._parameters.device)
-        with _products(self._precision):
-            for step in range(first, last):
-                self._all_gradients.zero_()
-                for tiles in self._batch():
-                    loss[:, step - first] += self._add_gradients(tiles)
-                _prune(self._gradients, self._masks)
-                self._adam.param_groups[0]["lr"] = self._protocol.learning_rate_at(step)
-                self._adam.step()
-                self._round()
+        for step in range(first, last):
+            self._all_gradients.zero_()
+            for tiles in self._batch():
+                loss[:, step - first] += self._add_gradients(tiles)
+            _prune(self._gradients, self._masks)
+            self._adam.param_groups[0]["lr"] = self._protocol.learning_rate_at(step)
+            self._adam.step()
+            self._round()
         return loss.cpu().numpy()
 
     @torch.no_grad()
     def accuracy(self, images: TensorImages, limit: int | None = None) -> NDArray[np.float64]:
         """(K,) shares of the images (of the first ``limit``) that are classified correctly."""
         tiles = images.first(limit)
-        with _products(self._precision):
-            correct = [(self._forward([(slice(None), tile)])[-1].argmax(1) == tile.labels).sum(1) for tile in tiles]
+        correct = [(self._forward([(slice(None), tile)])[-1].argmax(1) == tile.labels).sum(1) for tile in tiles]
         return torch.stack(correct).sum(0).cpu().numpy() / sum(len(tile.labels) for tile in tiles)
 
     def layers(self) -> Layers:
@@ -272,14 +268,3 @@ def _stacked(masks: tuple[NDArray[np.bool_] | None, ...], like: Tensor) -> Tenso
         if mask is not None:
             stacked[k] = torch.from_numpy(np.ascontiguousarray(mask))
     return stacked
-
-
-@contextmanager
-def _products(precision: str) -> Iterator[None]:
-    """Let CUDA round the factors of float32 products to TF32, or not, and leave the setting as it was."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

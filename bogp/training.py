@@ -12,8 +12,8 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -29,7 +29,7 @@ from bogp.datasets import Dataset, Split
 from bogp.errors import InvalidInput
 from bogp.protocols import Protocol
 from bogp.relational import LayerMasks
-from bogp.tensor_networks import TensorImages, TensorNetworks
+from bogp.tensor_networks import Layers, TensorImages, TensorNetworks
 
 ENGINE_VERSION = 2  # raise it when a change alters numbers: stored evaluations of other versions then no longer count
 THREADS = 1  # of each group's arithmetic, whatever the machine has, so that the same job gives the same bits everywhere
@@ -37,8 +37,6 @@ GROUP_ROWS = 1024  # images that a group's networks together read in a step: as 
 GROUP = 8  # networks in a group at most
 CHUNK = 16  # mini-batch steps between two looks at the outside world: progress, interruption
 PRECISIONS = ("float32", "float64", "bfloat16", "tf32")
-
-Layers = list[tuple[Tensor, Tensor]]  # a layer each: weights (K, d_out, d_in), biases (K, d_out)
 
 
 class Images(Interface):
@@ -95,8 +93,9 @@ def resolve_precision(precision: str, device: str = "cpu") -> str:
     """The precision that a name stands for on this machine.
 
     Args:
-        precision: ``float32``, ``float64`` (CPU only), ``bfloat16`` (matrix products of bfloat16 numbers, summed in float32, as is everything else),
-            ``tf32`` (CUDA only), or ``auto``: ``bfloat16`` where hardware multiplies matrices of it (CUDA, or a CPU with AMX), else ``float32``.
+        precision: ``float32``, ``float64`` (CPU only), ``bfloat16`` (factors of matrix products and what hidden layers pass on are bfloat16; sums
+            inside a product, parameters, gradients, Adam's state and the last layer are float32), ``tf32`` (CUDA only), or ``auto``: ``bfloat16``
+            where hardware multiplies matrices of it (a CPU with AMX, a CUDA device that has it), else ``float32``.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
@@ -107,8 +106,10 @@ def resolve_precision(precision: str, device: str = "cpu") -> str:
         raise InvalidInput(f"device is {device!r}; allowed: cpu, cuda, cuda:0, cuda:1, ...")
     if cuda and not torch.cuda.is_available():
         raise InvalidInput(f"device is {device!r}, but PyTorch finds no CUDA device here; use 'cpu'.")
+    if cuda and (torch.device(device).index or 0) >= torch.cuda.device_count():
+        raise InvalidInput(f"device is {device!r}, but PyTorch finds {torch.cuda.device_count()} CUDA devices here, counted from 0.")
     if precision == "auto":
-        return "bfloat16" if cuda or has_amx() else "float32"
+        return "bfloat16" if (torch.cuda.is_bf16_supported(including_emulation=False) if cuda else has_amx()) else "float32"
     if precision not in PRECISIONS:
         raise InvalidInput(f"precision is {precision!r}; allowed: auto, {', '.join(PRECISIONS)}.")
     if (precision == "tf32" and not cuda) or (precision == "float64" and cuda):
@@ -209,6 +210,8 @@ def train(
     data = prepared or prepare(dataset, protocol, precision, device)
     if data.purpose != _purpose(dataset, protocol, precision, device):
         raise InvalidInput("The prepared data belong to another data set, split, scaling, kind of batch, precision or device.")
+    if workers is not None and workers < 1:
+        raise InvalidInput(f"workers is {workers}; at least one is needed, and None is one a core.")
     workers = workers or (cores() if device == "cpu" else 1)
     groups = _groups(seeds, protocol, workers)
     stop = threading.Event()
@@ -221,16 +224,17 @@ def train(
         )
         return _train_group(networks, protocol, data, stop, on_step, return_weights)
 
-    threads = torch.get_num_threads()
-    with _blas_threads(compiled=_is_compiled(precision, device)), ThreadPoolExecutor(workers) as pool:
+    with _fixed_arithmetic(precision, device), ThreadPoolExecutor(workers) as pool:
+        tasks = [pool.submit(one, members) for members in groups]
         try:
-            trained = list(pool.map(one, groups))
-        except BaseException:  # an interruption must not wait for trainings to end
+            done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
+        finally:  # after an error, or an interruption of the waiting, the other groups end at their next look
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        finally:
-            torch.set_num_threads(threads)
+            for task in tasks:
+                task.cancel()
+        for task in done:
+            task.result()  # raises the error, if there was one
+    trained = [task.result() for task in tasks]
     network = {k: result for members, results in zip(groups, trained, strict=True) for k, result in zip(members, results, strict=True)}
     return _collect([network[k] for k in range(len(seeds))], protocol, return_weights)
 
@@ -273,6 +277,10 @@ def _networks(members: list[tuple[LayerMasks, Layers, int]], protocol: Protocol,
     return CompiledNetworks(masks, starts, protocol, data.train, orders, runs)
 
 
+class _Stopped(BaseException):
+    """Ends a group because another one failed, or the caller was interrupted."""
+
+
 @dataclass
 class _Trained:
     """One network after training: its layers (on request), (train, validation, test) accuracy, loss curve, steps behind the layers, and looks."""
@@ -296,7 +304,7 @@ def _train_group(
     stopping, losses = _EarlyStopping(networks, protocol), []
     for first, last in _chunks(protocol):
         if stop.is_set():
-            raise KeyboardInterrupt
+            raise _Stopped
         losses.append(networks.run(first, last))
         if on_step:
             on_step((last - first) * stopping.active)
@@ -436,16 +444,27 @@ def _network(layers: Layers, k: int) -> Layers:
 
 
 @contextmanager
-def _blas_threads(compiled: bool) -> Iterator[None]:
-    """Fix the threads of each BLAS call (scipy's, which compiled networks use), and leave them as they were."""
-    if not compiled:
-        yield
-        return
+def _fixed_arithmetic(precision: str, device: str) -> Iterator[None]:
+    """Settings of the whole process that trainings depend on; they are left as they were.
+
+    Compiled networks call scipy's BLAS, on one thread (Apple's Accelerate cannot be told). On CUDA the factors of float32 products are rounded to TF32
+    where that was asked for, and only there.
+    """
+    threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        with _one_blas_thread() if _is_compiled(precision, device) else nullcontext():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(products)
+
+
+def _one_blas_thread() -> AbstractContextManager[object]:
     import scipy.linalg  # noqa: F401  (what is not loaded yet cannot be limited)
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(THREADS, user_api="blas"):
-        yield
+    return threadpool_limits(THREADS, user_api="blas")
 
 
 @cache
@@ -473,6 +492,9 @@ def _check(layer_masks: Sequence[LayerMasks], seeds: Sequence[int], protocol: Pr
                 raise InvalidInput(f"The mask of layer {layer} has shape {mask.shape}; the layer's weight is {(d_out, d_in)}.")
     if dataset.train.images.shape[1] != protocol.widths[0]:
         raise InvalidInput(f"Images have {dataset.train.images.shape[1]} pixels; the protocol's input width is {protocol.widths[0]}.")
+    classes = 1 + max(int(part.labels.max()) for part in (dataset.train, dataset.validation, dataset.test))
+    if classes > protocol.widths[-1]:
+        raise InvalidInput(f"The labels are of {classes} classes; the protocol's output width is {protocol.widths[-1]}.")
     images = len(dataset.train) + (len(dataset.validation) if protocol.split == "reported" else 0)
     if (protocol.batch_size or 1) > images:
         raise InvalidInput(f"batch_size {protocol.batch_size} is more than the {images} training images.")
