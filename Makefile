@@ -1,6 +1,7 @@
 # Every target sets itself up: the virtual environment .venv is made from requirements.lock when either changes.
 PYTHON  ?= python3
 PROFILE ?= smoke
+RUN     ?= bench
 CORES   ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN     := .venv/bin
 NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
@@ -36,7 +37,7 @@ notebooks: .venv/ready  ## execute the notebooks in place (smoke defaults), as t
 	TQDM_DISABLE=1 $(BIN)/python -m tests.notebooks.execute_in_place
 
 bench: .venv/ready  ## measure the speed claims on full MNIST, ours against the plain way (about 12 minutes, on an idle machine)
-	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.speed $(RUN)
 
 lab: .venv/ready  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

@@ -15,27 +15,30 @@ SPARSITIES = (0.15, 0.30, 0.45, 0.60, 0.75, 0.90, 0.95)
 
 
 def five_properties(mask: np.ndarray) -> tuple[float, ...]:
-    """The paper's five properties of one mask by networkx."""
+    """The paper's five properties of one mask."""
+    return _five(nx.from_numpy_array(mask.astype(int)))
+
+
+def nine_properties(mask: np.ndarray) -> tuple[float, ...]:
+    """All nine; NaN where the graph is disconnected."""
     graph = nx.from_numpy_array(mask.astype(int))
+    connected = nx.is_connected(graph)
+    return (
+        *_five(graph),
+        float(np.mean(list(nx.average_degree_connectivity(graph).values()))),
+        nx.average_shortest_path_length(graph) if connected else float("nan"),
+        nx.s_metric(graph),
+        nx.wiener_index(graph) if connected else float("nan"),
+    )
+
+
+def _five(graph: nx.Graph) -> tuple[float, ...]:
     return (
         float(np.mean(list(nx.degree_centrality(graph).values()))),
         nx.average_clustering(graph),
         nx.edge_connectivity(graph),
         float(np.mean(list(nx.eigenvector_centrality(graph, max_iter=10_000).values()))),
         _cycle_length(graph),
-    )
-
-
-def nine_properties(mask: np.ndarray) -> tuple[float, ...]:
-    """All nine by networkx; NaN where the graph is disconnected."""
-    graph = nx.from_numpy_array(mask.astype(int))
-    connected = nx.is_connected(graph)
-    return (
-        *five_properties(mask),
-        float(np.mean(list(nx.average_degree_connectivity(graph).values()))),
-        nx.average_shortest_path_length(graph) if connected else float("nan"),
-        nx.s_metric(graph),
-        nx.wiener_index(graph) if connected else float("nan"),
     )
 
 

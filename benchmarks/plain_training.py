@@ -15,8 +15,15 @@ from bogp.relational import LayerMasks
 Part = tuple[Tensor, Tensor]  # images (N, 784) float32 in [0, 1], labels (N,)
 
 
-def train(masks: LayerMasks, seed: int, protocol: Protocol, train: Part, validation: Part, test: Part) -> tuple[float, ...]:
-    """Train one network as anyone would; returns its accuracy on as many training images as there are validation images, validation and test."""
+def train(
+    masks: LayerMasks, seed: int, protocol: Protocol, train: Part, validation: Part, test: Part
+) -> tuple[list[float], tuple[float, ...]]:
+    """Train one network as anyone would, under ``paper``, ``calibrated`` or a protocol like them.
+
+    Returns:
+        Loss before each step; accuracy on as many training images as there are validation images, on validation, and on test.
+    """
+    assert (protocol.loss, protocol.input_scaling, protocol.check_every) == ("cross_entropy", "unit", None)
     torch.manual_seed(seed)
     modules: list[nn.Module] = []
     for d_in, d_out, mask in zip(protocol.widths, protocol.widths[1:], masks, strict=False):
@@ -27,7 +34,7 @@ def train(masks: LayerMasks, seed: int, protocol: Protocol, train: Part, validat
     model = nn.Sequential(*modules[:-1])
     adam = torch.optim.Adam(model.parameters(), lr=protocol.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: protocol.learning_rate_at(step) / protocol.learning_rate)
-    x, y = train
+    (x, y), losses = train, []
     order = _batches(seed, len(x), protocol.batch_size)
     for _ in range(protocol.steps):
         index = next(order)
@@ -36,9 +43,10 @@ def train(masks: LayerMasks, seed: int, protocol: Protocol, train: Part, validat
         loss.backward()
         adam.step()
         schedule.step()
+        losses.append(loss.detach())
     with torch.no_grad():
         parts = (x[: len(validation[0])], y[: len(validation[0])]), validation, test
-        return tuple((model(images).argmax(1) == labels).double().mean().item() for images, labels in parts)
+        return torch.stack(losses).tolist(), tuple((model(images).argmax(1) == labels).double().mean().item() for images, labels in parts)
 
 
 def _batches(seed: int, images: int, size: int | None) -> Iterator[Tensor | None]:

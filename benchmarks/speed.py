@@ -1,12 +1,13 @@
-"""The speed claims, each as a ratio measured in one run: ours against the plain way, on full MNIST, both with every core.
+"""The speed claims, each as a ratio measured in one run: ours against the plain way, on full MNIST.
 
-    python -m benchmarks.speed            # about 12 minutes on 2 cores (make bench)
+    python -m benchmarks.speed [RUN]      # about 12 minutes on 2 cores (make bench)
 
-Writes ``speed*.csv`` with the hardware beside them under ``data/results/paper``, and the figures ``speed_*`` under ``figures/paper``. Both sides
-are warmed up; a time is the median of several runs. Compiling, which the first run on a machine waits for, is timed apart. Run it on an idle machine.
+Writes ``speed*.csv`` with the hardware beside them under ``data/results/RUN`` (default ``bench``; ``paper`` is what is committed), and the figures
+``speed_*`` under ``figures/RUN``. Trainings have every core on both sides, and properties one thread; a database build is a whole process, and may start
+others. Both sides are warmed up and have their data in memory; a time is the median of several runs, and where networkx would take too long, of fewer
+graphs. Compiling, which the first run on a machine waits for, is timed apart. Run it on an idle machine.
 """
 
-import json
 import os
 import statistics
 import subprocess
@@ -15,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,6 @@ from bogp.provenance import write_table
 from bogp.relational import layer_masks
 
 SPARSITIES, NODES, COUNTS = (0.15, 0.60, 0.90), (32, 64, 128, 256, 512), (1, 2, 4, 8, 16, 32, 64)
-RUN = "paper"
 
 
 def seconds(work: Callable[[], object], runs: int = 3) -> float:
@@ -50,49 +49,80 @@ class Trainings:
         self.dataset = datasets.load("mnist")
         rng = np.random.default_rng(0)
         self._masks = [masks.bernoulli(128, 0.6, rng) for _ in range(max(COUNTS))]
+        self._plain_test_accuracy: dict[str, float] = {}
+        self._loss: dict[tuple[str, str], np.ndarray] = {}
 
     def recipes(self, protocol: Protocol, networks: int) -> list:
         return [layer_masks(mask, protocol.widths, protocol.masked_layers) for mask in self._masks[:networks]]
 
-    def ours(self, protocol: Protocol, networks: int, precision: str = "float32", workers: int | None = None, runs: int = 3) -> float:
-        """Seconds a network."""
+    def ours(
+        self, protocol: Protocol, networks: int, precision: str = "float32", workers: int | None = None, runs: int = 3, seeds: int = 1
+    ) -> float:
+        """Seconds a network; the first is checked against the plain loop's."""
         prepared = training.prepare(self.dataset, protocol, precision)
-        recipes, seeds = self.recipes(protocol, networks), [0] * networks
+        recipes, of_network = self.recipes(protocol, networks), [k % seeds for k in range(networks)]
+        results = []
 
         def work(protocol: Protocol = protocol) -> None:
-            training.train(recipes, seeds, protocol, self.dataset, precision=precision, prepared=prepared, workers=workers)
+            results.append(
+                training.train(recipes, of_network, protocol, self.dataset, precision=precision, prepared=prepared, workers=workers)
+            )
 
         work(replace(protocol, steps=2))
-        return seconds(work, runs) / networks
+        taken = seconds(work, runs) / networks
+        accuracy = self._plain_test_accuracy.get(protocol.id)
+        if accuracy is not None and abs(results[-1].test_accuracy[0] - accuracy) > 0.01:
+            raise RuntimeError(f"Ours and the plain loop disagree under {protocol.name}: {results[-1].test_accuracy[0]} and {accuracy}.")
+        self._loss[protocol.id, precision] = results[-1].loss[0]
+        return taken
 
     def plain(self, protocol: Protocol, runs: int = 3) -> float:
-        """Seconds a network."""
+        """Seconds a network, with PyTorch's own choice of threads: one a core."""
         parts = [
             (torch.from_numpy(part.images).float() / 255, torch.from_numpy(part.labels).long())
             for part in training._splits(self.dataset, protocol)
         ]
-        recipe = self.recipes(protocol, 1)[0]
-        torch.set_num_threads(training.cores())
+        recipe, results = self.recipes(protocol, 1)[0], []
         plain_training.train(recipe, 0, replace(protocol, steps=2), *parts)
-        return seconds(lambda: plain_training.train(recipe, 0, protocol, *parts), runs)
+        taken = seconds(lambda: results.append(plain_training.train(recipe, 0, protocol, *parts)), runs)
+        losses, (_, _, self._plain_test_accuracy[protocol.id]) = results[-1]
+        self._loss[protocol.id, "plain"] = np.array(losses)
+        return taken
+
+    def agreement(self, protocol: Protocol, precision: str) -> dict:
+        """Largest relative difference of the loss from the plain loop's over all steps of the first network."""
+        ours, plain = self._loss[protocol.id, precision], self._loss[protocol.id, "plain"]
+        worst = float(np.max(np.abs(ours / plain - 1)))
+        line = {
+            "what": f"loss against the plain loop, {protocol.name}, {precision}, {len(plain)} steps",
+            "unit": "at most, relative",
+            "ours": worst,
+        }
+        if (protocol.name, precision) == ("paper", "float32"):
+            line |= {"at_least": 1e-4, "verdict": "met" if worst <= 1e-4 else "missed"}
+        return line
 
 
 def training_rows(trainings: Trainings) -> tuple[list[dict], pd.DataFrame]:
     """The trainings' lines of the table, and trainings a second against the number of masks."""
-    rows = []
+    amx, rows, rates, many = training.has_amx(), [], [], max(COUNTS)
     plain = trainings.plain(PAPER)
     rows.append(row("full batch, float32, 8 masks", "s a training", trainings.ours(PAPER, 8), plain, 1.8, 2.2))
-    amx = training.has_amx()
-    rows.append(row("full batch, bfloat16, 8 masks", "s a training", trainings.ours(PAPER, 8, "bfloat16"), plain, 8, 14, applies=amx))
-    plain, rates = trainings.plain(CALIBRATED, 7), []
+    bfloat16 = trainings.ours(PAPER, 8, "bfloat16", runs=3 if amx else 1)
+    rows.append(row("full batch, bfloat16, 8 masks", "s a training", bfloat16, plain, 8, 14, applies=amx))
+    plain = trainings.plain(CALIBRATED, 7)
     for count in tqdm(COUNTS, "trainings a second", leave=False):
         for precision in ("float32", "bfloat16"):
-            rates.append({"masks": count, "way": f"bogp, {precision}", "per_second": 1 / trainings.ours(CALIBRATED, count, precision)})
+            ours = trainings.ours(CALIBRATED, count, precision, runs=3 if amx or precision == "float32" else 1)
+            rates.append({"masks": count, "way": f"bogp, {precision}", "per_second": 1 / ours})
         rates.append({"masks": count, "way": "PyTorch loop, float32", "per_second": 1 / plain})
     table = pd.DataFrame(rates)
-    at_64 = table[table["masks"] == max(COUNTS)].set_index("way")["per_second"]
-    rows.append(row("calibrated, float32, 64 masks", "s a training", 1 / at_64["bogp, float32"], plain, 5, 10))
-    rows.append(row("calibrated, bfloat16, 64 masks", "s a training", 1 / at_64["bogp, bfloat16"], plain, 5, 10, applies=amx))
+    best = table[table["masks"] == many].set_index("way")["per_second"]
+    rows.append(row(f"calibrated, float32, {many} masks, one seed", "s a training", 1 / best["bogp, float32"], plain, 5, 10))
+    rows.append(row(f"calibrated, bfloat16, {many} masks, one seed", "s a training", 1 / best["bogp, bfloat16"], plain, 5, 10, applies=amx))
+    ours = trainings.ours(CALIBRATED, many, seeds=many)
+    rows.append(row(f"calibrated, float32, {many} masks, a seed each", "s a training", ours, plain, 5, 10))
+    rows += [trainings.agreement(protocol, precision) for protocol in (PAPER, CALIBRATED) for precision in ("float32", "bfloat16")]
     return rows, table
 
 
@@ -146,9 +176,9 @@ def memory_rows() -> list[dict]:
     rows = []
     for name, steps in (("CALIBRATED", 32), ("PAPER", 2)):
         code = (
-            "import resource; from dataclasses import replace; from benchmarks.speed import Trainings; from bogp import protocols, training;"
+            "from dataclasses import replace; from benchmarks.speed import Trainings; from bogp import protocols, provenance, training;"
             f"t = Trainings(); p = replace(protocols.{name}, steps={steps}); training.train(t.recipes(p, 64), [0] * 64, p, t.dataset);"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
+            "print(provenance.peak_memory() / 2**30)"
         )
         peak = float(_python("-c", code))
         rows.append(
@@ -186,7 +216,8 @@ def time_shares(trainings: Trainings) -> pd.DataFrame:
             adam = spent.pop("optimiser") * protocol.steps / repeats
             rate = _product_rate()
         total = trainings.ours(protocol, training.group_size(protocol), workers=1)
-        spent |= {"optimiser": adam, "rest: memory, transposes, batches, accuracy": total - sum(spent.values()) - adam}
+        spent["entry by entry: biases, ReLU, loss, masks"] = spent.pop("both passes") - sum(spent.values())
+        spent |= {"optimiser": adam, "rest: memory, batches, transposes, accuracy": total - sum(spent.values()) - adam}
         lit = np.count_nonzero(trainings.dataset.train.images) / trainings.dataset.train.images.size
         first = 4.0 * protocol.widths[0] * protocol.widths[1] * protocol.steps * (protocol.batch_size or images)
         flops = protocol.training_flops(images)
@@ -202,15 +233,16 @@ def time_shares(trainings: Trainings) -> pd.DataFrame:
 def _parts_of_a_tile(trainings: Trainings, protocol: Protocol, rows: int) -> dict[str, float]:
     """Seconds of each part of a step over one tile, on its own."""
     mini = replace(protocol, batch_size=rows, split="held_out")
-    data = training.prepare(trainings.dataset, mini).train
+    prepared = training.prepare(trainings.dataset, mini)
+    data = prepared.train
     assert isinstance(data, compiled_networks.LitImages)
     networks = training._networks(
         [(trainings.recipes(mini, 1)[0], training.initial_layers(0, mini), 0)], mini,
-        training.prepare(trainings.dataset, mini), "float32", "cpu",
+        prepared, "float32", "cpu",
     )  # fmt: skip
     assert isinstance(networks, compiled_networks.CompiledNetworks)
     networks.run(0, 1)
-    weights, (gradients, bias_gradients), moments = networks._weights, networks._gradients, networks._moments
+    weights, biases, (gradients, bias_gradients), moments = networks._weights, networks._biases, networks._gradients, networks._moments
     outputs, deltas = networks._buffers[rows]
     index = np.random.default_rng(0).permutation(len(data))[:rows].astype(np.uint32)
     transposed, every = compiled_networks._transpose(data.sparse, index, data.pixels), np.arange(data.pixels, dtype=np.uint32)
@@ -222,10 +254,10 @@ def _parts_of_a_tile(trainings: Trainings, protocol: Protocol, rows: int) -> dic
             np.dot(outputs[i - 1].T, deltas[i], gradients[i])
             np.dot(deltas[i], weights[i][0].T, deltas[i - 1])
 
-    def elementwise() -> None:
-        compiled_networks._loss_and_delta(outputs[last], data.labels, index, rows, False, deltas[last])
-        for i in range(last + 1):
-            compiled_networks._through_relu(outputs[i], deltas[i], i < last, bias_gradients[i])
+    def both_passes() -> None:
+        compiled_networks._gradients(
+            data.sparse, transposed, data.labels, index, weights, biases, 0, (gradients, bias_gradients), outputs, deltas, False
+        )
 
     def adam() -> None:
         for i in range(last + 1):
@@ -235,7 +267,7 @@ def _parts_of_a_tile(trainings: Trainings, protocol: Protocol, rows: int) -> dic
         "first layer, forward": lambda: compiled_networks._add_sparse_product(data.sparse, index, weights[0][0], outputs[0]),
         "first layer, gradient": lambda: compiled_networks._add_sparse_product(transposed, every, deltas[0], gradients[0]),
         "products of the other layers": other_products,
-        "elementwise: loss, ReLU, biases": elementwise,
+        "both passes": both_passes,
         "optimiser": adam,
     }
     for each in work.values():
@@ -276,37 +308,30 @@ def _verdict(value: float, at_least: float, aim: float) -> str:
 
 def _python(*arguments: str, environment: dict[str, str] | None = None) -> str:
     command = [sys.executable, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | (environment or {})).stdout
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | (environment or {})).stdout
 
 
-def main() -> None:
-    """Measure everything, write the tables and draw the figures."""
-    started, trainings = time.time(), Trainings()
+def main(run: str) -> None:
+    """Measure everything, write each table when it is there, and draw the figures."""
+    started, trainings, folder = time.time(), Trainings(), paths.results_dir(run)
+
+    def write(table: pd.DataFrame, name: str) -> None:
+        about = {"cores": training.cores(), "amx": training.has_amx(), "engine_version": training.ENGINE_VERSION}
+        write_table(table, folder / f"{name}.csv", about | {"libraries": training.libraries(), "seconds": round(time.time() - started)})
+
     graph_rows, graph_rates = property_rows()
+    write(graph_rates, "speed_properties")
     network_rows, network_rates = training_rows(trainings)
-    shares = time_shares(trainings)
+    write(network_rates, "speed_trainings")
+    write(time_shares(trainings), "speed_shares")
     table = pd.DataFrame([*network_rows, *graph_rows, database_row(), *memory_rows(), *compile_rows()])
-    about = {
-        "cores": training.cores(),
-        "amx": training.has_amx(),
-        "engine_version": training.ENGINE_VERSION,
-        "libraries": training.libraries(),
-    }
-    folder = paths.results_dir(RUN)
-    for name, each in {"speed": table, "speed_trainings": network_rates, "speed_properties": graph_rates, "speed_shares": shares}.items():
-        write_table(each, folder / f"{name}.csv", about | {"seconds_of_all": round(time.time() - started)})
-    draw(folder)
-    print(table.to_string(index=False, float_format=lambda v: f"{v:.3g}"))
-    print(f"{time.time() - started:.0f} s in all; {json.dumps(about)}")
-
-
-def draw(folder: Path) -> None:
-    """The figures, from the tables."""
+    write(table, "speed")
     figures.use_style()
-    figures.save(figures.rates(pd.read_csv(folder / "speed_trainings.csv"), "masks", "masks trained in one call"), RUN, "speed_trainings")
-    figures.save(figures.rates(pd.read_csv(folder / "speed_properties.csv"), "nodes", "nodes of each graph"), RUN, "speed_properties")
-    figures.save(figures.time_shares(pd.read_csv(folder / "speed_shares.csv")), RUN, "speed_shares")
+    figures.save(figures.rates(pd.read_csv(folder / "speed_trainings.csv"), "masks", "masks trained in one call"), run, "speed_trainings")
+    figures.save(figures.rates(pd.read_csv(folder / "speed_properties.csv"), "nodes", "nodes of each graph"), run, "speed_properties")
+    figures.save(figures.time_shares(pd.read_csv(folder / "speed_shares.csv")), run, "speed_shares")
+    print(f"{markdown(table)}\n\n{time.time() - started:.0f} s in all")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1] if len(sys.argv) > 1 else "bench")

@@ -12,7 +12,9 @@ def compiled(function: F) -> F:
     """Compile a function over arrays and numbers at its first call, for the processor it runs on.
 
     It releases the interpreter lock, so that threads run side by side, and may fuse a product with the sum it goes into (one rounding instead
-    of two); sums keep their order, so the same machine always gives the same bits. Where no folder can be written the code is not kept.
+    of two); sums keep their order, so the same machine always gives the same bits. Where no folder can be written the code is
+    not kept. What is kept is compiled again when the function's own file changes, not when another does from which it takes functions: then
+    delete ``__pycache__``.
 
     Args:
         function: of numpy arrays and numbers, in the subset of Python that numba compiles.

@@ -302,7 +302,7 @@ class Evaluator:
             alike.setdefault((job.protocol.id, job.dataset), {})[key] = job
         for jobs in alike.values():
             keys = sorted(jobs, key=lambda key: jobs[key].seed)
-            size = training.group_size(jobs[keys[0]].protocol) * training.cores()
+            size = training.group_size(jobs[keys[0]].protocol, self.device) * (training.cores() if self.device == "cpu" else 1)
             for i in range(0, len(keys), size):
                 yield {k: jobs[k] for k in keys[i : i + size]}
 

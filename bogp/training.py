@@ -1,8 +1,8 @@
 """The engine: trains many masked networks side by side and measures their accuracies (the training step of Algorithms 3 and 4).
 
 Networks advance in small groups, one thread a group; what a step computes is written twice: ``compiled_networks`` (float32 and float64 on a CPU) and
-``tensor_networks`` (bfloat16, CUDA). No operation of either mixes two networks or rounds one otherwise beside another, so the numbers of a network
-are the same, bit for bit, whatever is trained with it, and on however many cores (the tests compare them).
+``tensor_networks`` (bfloat16, CUDA). No operation mixes two networks, and on a CPU none rounds one otherwise beside another, so the numbers of a
+network are there the same, bit for bit, whatever is trained with it, and on however many cores (the tests compare them).
 
 A pruned weight is zero at the start and its gradient is zeroed at every step, which is what ``torch.nn.utils.prune`` computes: Adam then never
 moves it. Needs numpy and torch; in float32 and float64 on a CPU also numba, with scipy's BLAS, and threadpoolctl.
@@ -33,8 +33,9 @@ from bogp.tensor_networks import Layers, TensorImages, TensorNetworks
 
 ENGINE_VERSION = 2  # raise it when a change alters numbers: stored evaluations of other versions then no longer count
 THREADS = 1  # of each group's arithmetic, whatever the machine has, so that the same job gives the same bits everywhere
-GROUP_ROWS = 1024  # images that a group's networks together read in a step: as many activations as the cache holds
-GROUP = 8  # networks in a group at most
+GROUP_ROWS = {"cpu": 1024, "cuda": 2**19}  # images that a group's networks together read in a step: on a CPU as many as the cache holds
+GROUP = {"cpu": 8, "cuda": 64}  # networks in a group at most
+FULL_BATCH = 65_536  # images of a full batch, roughly
 CHUNK = 16  # mini-batch steps between two looks at the outside world: progress, interruption
 PRECISIONS = ("float32", "float64", "bfloat16", "tf32")
 
@@ -213,7 +214,7 @@ def train(
     if workers is not None and workers < 1:
         raise InvalidInput(f"workers is {workers}; at least one is needed, and None is one a core.")
     workers = workers or (cores() if device == "cpu" else 1)
-    groups = _groups(seeds, protocol, workers)
+    groups = _groups(seeds, group_size(protocol, device), workers)
     stop = threading.Event()
 
     def one(members: list[int]) -> list[_Trained]:
@@ -239,20 +240,21 @@ def train(
     return _collect([network[k] for k in range(len(seeds))], protocol, return_weights)
 
 
-def group_size(protocol: Protocol) -> int:
+def group_size(protocol: Protocol, device: str = "cpu") -> int:
     """Networks that one thread trains side by side at most.
 
-    Networks whose matrices do not fill whole vectors of the processor train alone: in a stack they would begin in the middle of one, and libraries
-    may then round them in another way.
+    On a CPU, networks whose matrices do not fill whole vectors of the processor train alone: in a stack they would begin in the middle of one, and
+    libraries may then round them in another way.
     """
-    if any(size % 16 for size in (*protocol.widths[:-1], protocol.batch_size or 0)):
+    kind = device.split(":")[0]
+    if kind == "cpu" and any(size % 16 for size in (*protocol.widths[:-1], protocol.batch_size or 0)):
         return 1
-    return max(1, min(GROUP, GROUP_ROWS // (protocol.batch_size or GROUP_ROWS)))
+    return max(1, min(GROUP[kind], GROUP_ROWS[kind] // (protocol.batch_size or FULL_BATCH)))
 
 
-def _groups(seeds: Sequence[int], protocol: Protocol, workers: int) -> list[list[int]]:
+def _groups(seeds: Sequence[int], size: int, workers: int) -> list[list[int]]:
     """Cut the networks into groups of much the same size, a whole number a worker, equal seeds side by side (they share their batches)."""
-    fewest = -(-len(seeds) // group_size(protocol))
+    fewest = -(-len(seeds) // size)
     number = min(len(seeds), -(-fewest // workers) * workers)
     return [part.tolist() for part in np.array_split(np.argsort(seeds, kind="stable"), number)]
 
