@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bogp import datasets, evaluation, training
+from bogp import datasets, evaluation, progress, training
 from bogp.datasets import Dataset, Split
 from bogp.errors import InvalidInput, StoreError
-from bogp.evaluation import COLUMNS, GROUP, Evaluator, Job, Recipe, Store
+from bogp.evaluation import COLUMNS, Evaluator, Job, Recipe, Store
 from bogp.masks import erdos_renyi
 from bogp.protocols import Protocol
 from bogp.relational import layer_masks
 
-PROTOCOL = Protocol("small", widths=(784, 16, 16, 10), learning_rate=1e-2, batch_size=50, steps=4)
+PROTOCOL = Protocol("small", widths=(784, 16, 16, 10), learning_rate=1e-2, batch_size=48, steps=4)
+GROUP = 8  # jobs trained and committed together under that protocol, for each core
 SPAWN = multiprocessing.get_context("spawn")  # a forked process would inherit torch's threads
 
 
@@ -41,6 +42,7 @@ def fixed(table):
 @pytest.fixture(autouse=True)
 def tiny_data(home, monkeypatch):
     monkeypatch.setattr(datasets, "load", lambda name: tiny())
+    monkeypatch.setattr(training, "cores", lambda: 1)  # whatever machine this is
     return home
 
 
@@ -121,6 +123,127 @@ def test_a_row_holds_what_training_that_network_gives(evaluator):
         assert found == pytest.approx((~job.recipe.layer_masks[1]).sum() / weights)
 
 
+@pytest.mark.parametrize(("cores", "sizes"), [(1, [8, 8, 8, 8, 8, 8, 2]), (3, [24, 24, 2]), (9, [50])])
+def test_what_keeps_every_core_busy_is_trained_together(cores, sizes, evaluator, trained, monkeypatch):
+    monkeypatch.setattr(training, "cores", lambda: cores)
+    assert training.group_size(PROTOCOL) == GROUP
+    evaluator.evaluate(jobs(50))
+    assert trained == sizes
+
+
+def test_protocols_and_data_sets_are_not_trained_together(evaluator, monkeypatch):
+    asked = []
+    train = training.train
+
+    def spy(layer_masks, seeds, protocol, data, *args, **kwargs):
+        asked.append((protocol.steps, data.name, list(seeds)))
+        return train(layer_masks, seeds, protocol, data, *args, **kwargs)
+
+    monkeypatch.setattr(training, "train", spy)
+    monkeypatch.setattr(datasets, "load", lambda name: replace(tiny(seed=len(name)), name=name))
+    short = replace(PROTOCOL, steps=2)
+    evaluator.evaluate(
+        [job for trio in zip(jobs(3), jobs(3, short), [replace(j, dataset="other") for j in jobs(3)], strict=True) for job in trio]
+    )
+    assert sorted(asked) == [(2, "tiny", [0, 1, 2]), (4, "other", [0, 1, 2]), (4, "tiny", [0, 1, 2])]
+
+
+def test_equal_seeds_are_trained_together(evaluator, monkeypatch):
+    asked, train = [], training.train
+
+    def spy(layer_masks, seeds, *args, **kwargs):
+        asked.append(list(seeds))
+        return train(layer_masks, seeds, *args, **kwargs)
+
+    monkeypatch.setattr(training, "train", spy)
+    evaluator.evaluate([replace(job, seed=at % 3) for at, job in enumerate(jobs(12))])
+    assert asked == [[0] * 4 + [1] * 4, [2] * 4]
+
+
+def test_a_data_set_is_prepared_once_for_all_its_protocols(evaluator, monkeypatch):
+    prepared, prepare = [], training.prepare
+
+    def spy(dataset, protocol, *args):
+        prepared.append(protocol.input_scaling)
+        return prepare(dataset, protocol, *args)
+
+    monkeypatch.setattr(training, "prepare", spy)
+    raw = replace(PROTOCOL, input_scaling="raw")
+    evaluator.evaluate(jobs(20) + jobs(2, replace(PROTOCOL, learning_rate=2e-2, scope="all")))
+    assert prepared == ["unit"]
+    table = evaluator.evaluate(jobs(2, raw))
+    assert prepared == ["unit", "raw"]
+    result = training.train([j.recipe.layer_masks for j in jobs(2)], [0, 1], raw, tiny())  # without what was prepared
+    assert table["test_accuracy"].tolist() == result.test_accuracy.tolist()
+    assert table["final_loss"].tolist() == result.final_loss.tolist()
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """Every progress bar that is made; each notes how far it came."""
+    made = []
+
+    class Bar:
+        def __init__(self, total, unit, *, show=True, **options):
+            self.total, self.show, self.n, self.path = total, show, 0.0, [0.0]
+            made.append(self)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def update(self, n):
+            self.n += n
+            self.path.append(self.n)
+
+    monkeypatch.setattr(progress, "bar", Bar)
+    return made
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        PROTOCOL,
+        replace(PROTOCOL, steps=37),
+        replace(PROTOCOL, batch_size=None, steps=7),
+        replace(PROTOCOL, steps=40, check_every=2, patience=2),
+    ],
+    ids=["one chunk", "three chunks", "full batch", "early stopping"],
+)
+def test_the_progress_bar_reaches_its_total_and_never_passes_it(protocol, cores, evaluator, bars, monkeypatch):
+    monkeypatch.setattr(training, "cores", lambda: cores)
+    evaluator.evaluate(jobs(3, protocol))
+    table = evaluator.evaluate(jobs(20, protocol))
+    assert [bar.total for bar in bars] == [3, 17]  # those that were known are no work
+    for bar in bars:
+        assert bar.n == pytest.approx(bar.total, abs=1e-9)
+        assert (np.diff(bar.path) >= 0).all()
+        assert len(bar.path) > 1 + bar.total / (GROUP * cores)  # it moves within groups too
+    assert protocol.patience is None or table["steps"].max() < protocol.steps  # some stopped before their last step
+
+
+def test_the_progress_bar_counts_what_another_process_trained_meanwhile(evaluator, bars, home, monkeypatch):
+    asked, get = jobs(10), evaluator.store.get
+    other = Evaluator(home / "other.sqlite", progress=False)
+    rows = other.evaluate(asked[:5]).astype(object).to_dict("records")
+    other.store.close()
+    bars.clear()
+
+    def meanwhile(keys):
+        found = get(keys)
+        evaluator.store.add(rows)  # right after the first look
+        return found
+
+    monkeypatch.setattr(evaluator.store, "get", meanwhile)
+    evaluator.evaluate(asked)
+    assert evaluator.trained == 5
+    assert bars[0].n == pytest.approx(bars[0].total, abs=1e-9)
+    assert bars[0].total == 10
+
+
 def test_a_training_that_diverged_has_no_final_loss(evaluator, monkeypatch):
     train = training.train
 
@@ -131,16 +254,20 @@ def test_a_training_that_diverged_has_no_final_loss(evaluator, monkeypatch):
     assert evaluator.evaluate(jobs(2))["final_loss"].isna().tolist() == [False, True]
 
 
-def test_a_job_in_the_store_may_have_had_any_company(evaluator, home):
-    together = evaluator.evaluate(jobs(GROUP + 3))
-    other = Evaluator(home / "other.sqlite", progress=False)
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+def test_a_job_in_the_store_may_have_had_any_company(precision, home, monkeypatch):
+    monkeypatch.setattr(training, "cores", lambda: 3)
+    with_company, other = (Evaluator(home / f"{name}.sqlite", precision=precision, progress=False) for name in ("one", "other"))
+    together = with_company.evaluate(jobs(GROUP + 3))
+    monkeypatch.setattr(training, "cores", lambda: 1)
     alone = pd.concat([other.evaluate([job]) for job in jobs(GROUP + 3)], ignore_index=True)
+    with_company.store.close()
     other.store.close()
     pd.testing.assert_frame_equal(fixed(together), fixed(alone), check_exact=True)
 
 
 def test_with_early_stopping_too_a_row_does_not_depend_on_its_company(evaluator, home):
-    # The networks of a group stop at different steps; those that stopped go on being carried along.
+    # The networks of a group stop at different steps; those that stopped are carried along until the last one does.
     stopping = replace(PROTOCOL, steps=40, check_every=2, patience=2)
     asked = jobs(6, stopping)
     together = evaluator.evaluate(asked)
@@ -149,7 +276,7 @@ def test_with_early_stopping_too_a_row_does_not_depend_on_its_company(evaluator,
     other = Evaluator(home / "other.sqlite", progress=False)
     apart = other.evaluate([job for job, first in zip(asked, early, strict=True) if first])
     other.store.close()
-    pd.testing.assert_frame_equal(fixed(together[early].reset_index(drop=True)), fixed(apart), rtol=1e-5)
+    pd.testing.assert_frame_equal(fixed(together[early].reset_index(drop=True)), fixed(apart), check_exact=True)
 
 
 def test_the_key_changes_with_everything_that_the_numbers_depend_on(evaluator, home, monkeypatch):
@@ -168,13 +295,47 @@ def test_the_key_changes_with_everything_that_the_numbers_depend_on(evaluator, h
         patch.setattr(training, "ENGINE_VERSION", training.ENGINE_VERSION + 1)
         keys.append(evaluator.key(job))
     with monkeypatch.context() as patch:
-        patch.setattr("torch.__version__", "0.0.1")
+        patch.setattr(training, "libraries", lambda precision="float32", device="cpu": "torch 0.0.1")
         keys.append(evaluator.key(job))
     monkeypatch.setattr(datasets, "load", lambda name: tiny(seed=1))  # other content under the same name
     changed = Evaluator(progress=False)
     keys.append(changed.key(job))
     changed.store.close()
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(("amx", "resolved"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_is_resolved_once_and_stands_in_rows_and_keys_by_its_name(amx, resolved, evaluator, home, monkeypatch):
+    monkeypatch.setattr(training, "has_amx", lambda: amx)
+    with_auto, named = (Evaluator(home / f"{precision}.sqlite", precision=precision, progress=False) for precision in ("auto", resolved))
+    monkeypatch.setattr(training, "has_amx", lambda: not amx)
+    found, expected = with_auto.evaluate(jobs(2)), named.evaluate(jobs(2))
+    assert with_auto.precision == resolved
+    assert found["precision"].tolist() == [resolved] * 2
+    assert found["libraries"].tolist() == [training.libraries(resolved)] * 2
+    pd.testing.assert_frame_equal(fixed(found), fixed(expected), check_exact=True)
+    with_auto.store.close()
+    named.store.close()
+
+
+def test_two_precisions_are_two_rows(home, evaluator, trained):
+    tables = []
+    for precision in ("float32", "float64", "bfloat16", "float32"):
+        with_precision = Evaluator(precision=precision, progress=False)
+        tables.append(with_precision.evaluate(jobs(2)))
+        with_precision.store.close()
+    assert trained == [2, 2, 2]  # the fourth knew its rows
+    assert sorted(evaluator.store.table()["precision"]) == ["bfloat16"] * 2 + ["float32"] * 2 + ["float64"] * 2
+    pd.testing.assert_frame_equal(tables[0], tables[3])
+    losses = [table["final_loss"].tolist() for table in tables[:3]]
+    assert losses[0] != losses[1] != losses[2]  # each was trained in its own precision
+
+
+@pytest.mark.parametrize("options", [{"precision": "float16"}, {"precision": "tf32"}, {"device": "gpu"}], ids=str)
+def test_what_cannot_be_trained_here_is_refused_at_once(options, home):
+    with pytest.raises(InvalidInput, match=r"allowed|tf32"):
+        Evaluator(progress=False, **options)
+    assert not (home / "data").exists()
 
 
 def test_the_key_does_not_change_with_a_protocols_name(evaluator):
@@ -234,16 +395,17 @@ def _evaluate_in_process(store: Path, log: Path, stop_in_call: int, started: Pat
         with log.open("a") as file:
             file.write("".join(f"{seed}\n" for seed in seeds))
 
-        def step():
+        def step(steps):
             if calls[0] == stop_in_call:
                 started.touch()
                 time.sleep(600)
-            time.sleep(0.02)  # gives two processes the time to meet
-            on_step()
+            time.sleep(0.1)  # gives two processes the time to meet
+            on_step(steps)
 
         return train(layer_masks, seeds, *args, on_step=step, **kwargs)
 
     training.train = wrapper
+    training.cores = lambda: 1
     datasets.load = lambda name: tiny()
     Evaluator(store, progress=False).evaluate(jobs(20))
 
@@ -260,7 +422,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(home, evaluator, trained
     deadline = time.monotonic() + 100
     while not started.exists() and victim.is_alive() and time.monotonic() < deadline:
         time.sleep(0.1)
-    victim.kill()  # SIGKILL, one step into the second group
+    victim.kill()  # SIGKILL, in the middle of the second group
     victim.join()
     assert started.exists()
     assert victim.exitcode == -signal.SIGKILL

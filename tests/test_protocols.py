@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from bogp import protocols
 from bogp.errors import InvalidInput
@@ -96,6 +97,19 @@ def test_the_paper_costs_1_52_teraflop_on_60_000_images():
 def test_mini_batches_cost_by_their_size_and_not_by_the_data():
     protocol = replace(PAPER, batch_size=100, steps=7)
     assert protocol.training_flops(60_000) == protocol.training_flops(500) == pytest.approx(PAPER.training_flops(100) * 7 / 50)
+
+
+def test_the_learning_rate_of_each_step_is_what_torchs_scheduler_gives():
+    constant, linear = Protocol("constant", learning_rate=0.3, steps=5), Protocol("linear", learning_rate=0.3, steps=5, schedule="linear")
+    assert [constant.learning_rate_at(step) for step in range(5)] == [0.3] * 5
+    adam = torch.optim.Adam([torch.zeros(1)], lr=0.3)
+    scheduler = torch.optim.lr_scheduler.LinearLR(adam, start_factor=1.0, end_factor=0.0, total_iters=5)
+    for step in range(5):
+        assert linear.learning_rate_at(step) == pytest.approx(adam.param_groups[0]["lr"], rel=1e-12)
+        adam.step()
+        scheduler.step()
+    assert linear.learning_rate_at(0) == 0.3
+    assert linear.learning_rate_at(4) == pytest.approx(0.06)  # the last step still learns
 
 
 @pytest.mark.parametrize(
