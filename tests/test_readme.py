@@ -19,6 +19,33 @@ def test_the_table_is_the_committed_one(monkeypatch):
     assert claims.findings(table) in README.replace("\n", " ")
 
 
+def test_the_speed_table_is_the_committed_one():
+    from benchmarks.speed import markdown
+
+    assert markdown(pd.read_csv(RESULTS / "speed.csv")) in README
+
+
+def test_what_it_says_of_bfloat16_is_what_was_measured():
+    measured = pd.read_csv(RESULTS / "precision_calibrated.csv").set_index("measure").loc["validation_accuracy"]
+    assert f"{measured.difference:+.5f}, 90 % interval [{measured.low_90:+.5f}, {measured.high_90:+.5f}]" in README
+    assert f"{measured.spread_ratio:.2f} [{measured.spread_low_95:.2f}, {measured.spread_high_95:.2f}]" in README
+    assert ("so equivalent within 0.001" in README) == bool(measured.equivalent)
+
+
+def test_nothing_was_left_to_fill_in():
+    assert not any(word in README for word in ("SPEED_TABLE", "SHARES", "EQUIVALENCE", "TODO"))
+
+
+def test_the_committed_evaluations_are_of_this_engine():
+    from bogp.evaluation import COLUMNS
+    from bogp.training import ENGINE_VERSION
+
+    for path in (ROOT / "data" / "evaluations" / "paper").glob("*.parquet"):
+        table = pd.read_parquet(path)
+        assert list(table.columns) == list(COLUMNS)
+        assert set(table.engine_version) == {ENGINE_VERSION}
+
+
 def test_the_summary_follows_from_the_committed_evaluations():
     """Every number of the table again, from the exported evaluations: nothing in between is taken on trust."""
     for path in sorted((RESULTS / claims.FIXED_SPARSITY).glob("*_history.csv")):
