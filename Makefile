@@ -36,7 +36,7 @@ check-notebooks: .venv/ready  ## run the notebooks cell by cell and compare the 
 notebooks: .venv/ready  ## execute the notebooks in place (smoke defaults), as they are committed
 	TQDM_DISABLE=1 $(BIN)/python -m tests.notebooks.execute_in_place
 
-bench: .venv/ready  ## measure the speed claims on full MNIST, ours against the plain way (about 12 minutes, on an idle machine)
+bench: .venv/ready  ## measure the speed claims on full MNIST, ours against the plain way (about 10 minutes, on an idle machine)
 	$(BIN)/python -m benchmarks.speed $(RUN)
 
 lab: .venv/ready  ## open JupyterLab on the notebooks
