@@ -207,7 +207,7 @@ class TensorNetworks:
                 [torch.empty(self.count, rows, d, dtype=t, device=self._parameters.device) for d, t in zip(hidden, types, strict=True)]
                 for _ in range(2)
             )
-            logits = torch.empty(self.count, classes, rows, device=self._parameters.device)
+            logits = torch.empty(self.count, classes, rows, dtype=torch.float32, device=self._parameters.device)
             self._buffers[rows] = [*outputs, logits], [*deltas, logits]
         return self._buffers[rows]
 

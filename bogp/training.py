@@ -10,9 +10,10 @@ moves it. Needs numpy and torch; in float32 and float64 on a CPU also numba, wit
 
 import math
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -102,7 +103,7 @@ def resolve_precision(precision: str, device: str = "cpu") -> str:
     Raises:
         InvalidInput: no such precision or device, or this machine has not got it.
     """
-    cuda = device.split(":")[0] == "cuda"
+    cuda = re.fullmatch(r"cuda(:\d+)?", device) is not None
     if not cuda and device != "cpu":
         raise InvalidInput(f"device is {device!r}; allowed: cpu, cuda, cuda:0, cuda:1, ...")
     if cuda and not torch.cuda.is_available():
@@ -226,8 +227,10 @@ def train(
         return _train_group(networks, protocol, data, stop, on_step, return_weights)
 
     with _fixed_arithmetic(precision, device), ThreadPoolExecutor(workers) as pool:
-        tasks = [pool.submit(one, members) for members in groups]
+        tasks: list[Future[list[_Trained]]] = []
         try:
+            for members in groups:
+                tasks.append(pool.submit(one, members))
             done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
         finally:  # after an error, or an interruption of the waiting, the other groups end at their next look
             stop.set()
@@ -362,7 +365,7 @@ def initial_layers(seed: int, protocol: Protocol) -> Layers:
     """The weights that ``torch.manual_seed(seed)`` and ``torch.nn.Linear``, layer after layer, start from; K = 1."""
     generator, layers = torch.Generator().manual_seed(seed), []
     for d_in, d_out in _shapes(protocol):
-        weight, bias = torch.empty(d_out, d_in), torch.empty(d_out)
+        weight, bias = torch.empty(d_out, d_in, dtype=torch.float32), torch.empty(d_out, dtype=torch.float32)
         torch.nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)  # as torch.nn.Linear.reset_parameters
         torch.nn.init.uniform_(bias, -1 / math.sqrt(d_in), 1 / math.sqrt(d_in), generator=generator)
         layers.append((weight[None], bias[None]))

@@ -116,6 +116,8 @@ def test_the_transpose_is_that_of_each_tile(rows, dtype):
     transposed = compiled_networks._transpose(lit.sparse, chosen, pixels)
     tiles = [images[chosen[first : first + TILE_ROWS]] for first in range(0, rows, TILE_ROWS)]
     assert len(transposed[0]) == len(tiles) * pixels + 1
+    lit_in = np.array([np.count_nonzero(tile, axis=0) for tile in tiles]).ravel()
+    assert (np.diff(transposed[0].astype(int)) == -(-lit_in // 4) * 4).all()  # filled up to four entries, and no further
     whole = dense(transposed, TILE_ROWS)
     for t, tile in enumerate(tiles):
         found = whole[t * pixels : (t + 1) * pixels]
