@@ -244,7 +244,9 @@ def _parts_of_a_tile(trainings: Trainings, protocol: Protocol, rows: int) -> dic
     networks.run(0, 1)
     weights, biases, (gradients, bias_gradients), moments = networks._weights, networks._biases, networks._gradients, networks._moments
     outputs, deltas = networks._buffers[rows]
-    index = np.random.default_rng(0).permutation(len(data))[:rows].astype(np.uint32)
+    index = np.arange(rows, dtype=np.uint32)
+    if protocol.batch_size:  # a mini-batch is scattered over the images, a tile of all of them is not
+        index = np.random.default_rng(0).permutation(len(data))[:rows].astype(np.uint32)
     transposed, every = compiled_networks._transpose(data.sparse, index, data.pixels), np.arange(data.pixels, dtype=np.uint32)
     step, last = np.array([1e-3, 1.0], np.float32), len(weights) - 1
 

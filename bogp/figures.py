@@ -221,6 +221,10 @@ def rates(table: pd.DataFrame, size: str, label: str) -> Figure:
     ticks = sorted(table[size].unique())
     ax.set_xticks(ticks, [str(t) for t in ticks])
     ax.minorticks_off()
+    if size == "masks":  # less than a decade: powers of ten alone would leave one tick
+        ax.set_yticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
+        ax.set_ylim(0.5, 8)
+        ax.minorticks_off()
     ax.legend(title="")
     return figure
 
