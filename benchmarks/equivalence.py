@@ -1,7 +1,7 @@
 """Does bfloat16 give other accuracies than float32? Six masks, twenty seeds, each trained in both, on full MNIST.
 
     python -m benchmarks.equivalence calibrated            # one to two minutes on 2 cores
-    python -m benchmarks.equivalence paper                 # about 25 minutes
+    python -m benchmarks.equivalence paper                 # half an hour, by the rate of a training
 
 Writes the evaluations to ``data/evaluations/paper/precision_<protocol>.parquet`` and the verdict to ``data/results/paper/precision_<protocol>.csv``.
 The rule, fixed beforehand: the two are equivalent if two one-sided paired t tests at 5 % put the difference of mean accuracy within 0.001, and the spread

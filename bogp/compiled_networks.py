@@ -5,25 +5,21 @@ products with zeros changes nothing but the order of rounding. The other product
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from bogp.compiled import compiled
 from bogp.datasets import Split
-from bogp.protocols import Protocol
-from bogp.relational import LayerMasks
-from bogp.tensor_networks import Layers
+from bogp.tensor_networks import Group, Layers
 
 TILE_ROWS = 1024  # images in flight, so that their activations stay in the cache
 _UNROLL = 4  # entries of a sparse row multiplied at a time; rows are filled up with zeros
 
-Sparse = tuple[
-    NDArray[np.uint32], NDArray[np.uint32], NDArray[np.floating]
-]  # row r: entries start[r] to start[r + 1] of columns and values
+# A sparse matrix (start, column, value): row r holds entries start[r] to start[r + 1] of the other two.
+Sparse = tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.floating]]
 Arrays = tuple[NDArray[np.floating], ...]  # one a layer
 
 
@@ -52,24 +48,13 @@ class CompiledNetworks:
     """K networks that advance together.
 
     Args:
-        masks: K tuples, one mask a layer, (d_out, d_in) or None.
-        starts: for each network its initial layers: weights (1, d_out, d_in) and biases (1, d_out).
-        protocol: see ``Protocol``.
+        group: their masks, initial layers and batches.
         images: the training part.
-        orders: batches of image indices, an iterator for each run of networks that share them; empty for full batch.
-        runs: networks of each run.
     """
 
-    def __init__(
-        self,
-        masks: Sequence[LayerMasks],
-        starts: Sequence[Layers],
-        protocol: Protocol,
-        images: LitImages,
-        orders: Sequence[Iterator[Tensor]],
-        runs: Sequence[slice],
-    ) -> None:
-        self.count, self._protocol, self._images, self._orders = len(masks), protocol, images, orders
+    def __init__(self, group: Group, images: LitImages) -> None:
+        masks, starts, protocol = group.masks, group.starts, group.protocol
+        self.count, self._protocol, self._images, self._orders = len(masks), protocol, images, group.orders
         dtype, depth = images.sparse[2].dtype, range(len(protocol.widths) - 1)
         self._weights: Arrays = tuple(_aligned([start[i][0][0].T.numpy() for start in starts], dtype) for i in depth)
         self._biases: Arrays = tuple(_aligned([start[i][1][0].numpy() for start in starts], dtype) for i in depth)
@@ -77,7 +62,7 @@ class CompiledNetworks:
         for weight, mask in zip(self._weights, self._masks, strict=True):
             if len(mask):
                 weight *= mask
-        self._first_of_run = np.array([run.start for run in runs] + [self.count])
+        self._first_of_run = np.array([run.start for run in group.runs] + [self.count])
         self._moments = tuple(tuple(_zeros(p.shape, dtype) for p in parameters) for parameters in (self._weights, self._biases) * 2)
         self._gradients = tuple(tuple(_zeros(p.shape[1:], dtype) for p in parameters) for parameters in (self._weights, self._biases))
         rows = min(TILE_ROWS, protocol.batch_size or TILE_ROWS)

@@ -242,7 +242,7 @@ class Evaluator:
                 self.store.merge(path)
         self._progress = progress
         self._datasets: dict[str, datasets.Dataset] = {}
-        self._prepared: tuple[object, training.Prepared] | None = None
+        self._prepared: training.Prepared | None = None
 
     def dataset(self, name: str) -> datasets.Dataset:
         """The data set of that name, loaded once."""
@@ -348,10 +348,10 @@ class Evaluator:
         """The data set in the form that is trained on; the last one is kept."""
         from bogp import training
 
-        purpose = data.checksum, protocol.split, protocol.input_scaling, protocol.batch_size is None
-        if self._prepared is None or self._prepared[0] != purpose:
-            self._prepared = purpose, training.prepare(data, protocol, self.precision, self.device)
-        return self._prepared[1]
+        purpose = training.purpose_of(data, protocol, self.precision, self.device)
+        if self._prepared is None or self._prepared.purpose != purpose:
+            self._prepared = training.prepare(data, protocol, self.precision, self.device)
+        return self._prepared
 
     def _identity(self, job: Job) -> dict[str, Any]:
         from bogp import training

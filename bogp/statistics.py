@@ -85,6 +85,9 @@ def equivalence(first: ArrayLike, second: ArrayLike, margin: float) -> Equivalen
         first, second: (n,) paired observations, n >= 2.
         margin: positive, in their unit.
 
+    Returns:
+        The difference first - second with its 90 % interval, and the p value of "the means differ by the margin or more".
+
     Raises:
         InvalidInput: no pairs, fewer than two, or a margin that is not positive.
     """
@@ -116,6 +119,9 @@ def spread_ratio(first: ArrayLike, second: ArrayLike) -> Spread:
 
     Args:
         first, second: (n,) paired observations, n >= 3, neither constant.
+
+    Returns:
+        The ratio with its 95 % interval, which holds 1 exactly when p is at least 0.05.
 
     Raises:
         InvalidInput: no pairs, fewer than three, or one side constant.

@@ -24,6 +24,25 @@ Layers = list[tuple[Tensor, Tensor]]  # one a layer: weights (K, d_out, d_in) an
 
 
 @dataclass(frozen=True)
+class Group:
+    """Networks that advance together, in either back end.
+
+    Attributes:
+        masks: K tuples, one mask a layer, (d_out, d_in) or None.
+        starts: for each network its initial layers: weights (1, d_out, d_in) and biases (1, d_out).
+        protocol: see ``Protocol``.
+        orders: batches of image indices, an iterator for each run of networks that share them; empty for full batch.
+        runs: the networks of each run.
+    """
+
+    masks: Sequence[LayerMasks]
+    starts: Sequence[Layers]
+    protocol: Protocol
+    orders: Sequence[Iterator[Tensor]]
+    runs: Sequence[slice]
+
+
+@dataclass(frozen=True)
 class Tile:
     """Some images as a factor in products: x (rows, pixels), labels (rows,)."""
 
@@ -62,12 +81,10 @@ class TensorImages:
     @cached_property
     def tiles(self) -> list[Tile]:
         """All images in order."""
-        return [Tile(x, labels) for x, labels in zip(self._x.split(self.rows), self._labels.split(self.rows), strict=True)]
+        return self.first(None)
 
     def first(self, limit: int | None) -> list[Tile]:
         """The first images in order; None is all."""
-        if limit is None:
-            return self.tiles
         return [Tile(x, labels) for x, labels in zip(self._x[:limit].split(self.rows), self._labels[:limit].split(self.rows), strict=True)]
 
 
@@ -78,28 +95,15 @@ class TensorNetworks:
     with a side of ten are quicker that way round. The last layer, 1 % of the work, is not rounded.
 
     Args:
-        masks: K tuples, one mask a layer, (d_out, d_in) or None.
-        starts: for each network its initial layers: weights (1, d_out, d_in) and biases (1, d_out).
-        protocol: see ``Protocol``.
+        group: their masks, initial layers and batches.
         images: the training part.
-        orders: batches of image indices, an iterator for each run of networks that share them; empty for full batch.
-        runs: networks of each run.
         precision: a key of ``FACTORS``.
         device: where the networks lie.
     """
 
-    def __init__(
-        self,
-        masks: Sequence[LayerMasks],
-        starts: Sequence[Layers],
-        protocol: Protocol,
-        images: TensorImages,
-        orders: Sequence[Iterator[Tensor]],
-        runs: Sequence[slice],
-        precision: str,
-        device: str,
-    ) -> None:
-        self.count, self._protocol, self._images, self._orders, self._runs = len(masks), protocol, images, orders, runs
+    def __init__(self, group: Group, images: TensorImages, precision: str, device: str) -> None:
+        masks, starts, protocol = group.masks, group.starts, group.protocol
+        self.count, self._protocol, self._images, self._orders, self._runs = len(masks), protocol, images, group.orders, group.runs
         shapes = list(zip(protocol.widths, protocol.widths[1:], strict=False))
         parameters, self._layers = _flat(self.count, shapes, torch.float32, device)
         self._all_gradients, self._gradients = _flat(self.count, shapes, torch.float32, device)

@@ -30,7 +30,7 @@ from bogp.datasets import Dataset, Split
 from bogp.errors import InvalidInput
 from bogp.protocols import Protocol
 from bogp.relational import LayerMasks
-from bogp.tensor_networks import Layers, TensorImages, TensorNetworks
+from bogp.tensor_networks import Group, Layers, TensorImages, TensorNetworks
 
 ENGINE_VERSION = 2  # raise it when a change alters numbers: stored evaluations of other versions then no longer count
 THREADS = 1  # of each group's arithmetic, whatever the machine has, so that the same job gives the same bits everywhere
@@ -48,7 +48,7 @@ class Images(Interface):
 
 
 class Networks(Interface):
-    """What the training loop needs of a group of K networks; see ``CompiledNetworks`` for the arguments."""
+    """What the training loop needs of a group of K networks; made from a ``Group``."""
 
     count: int
 
@@ -147,6 +147,11 @@ class Prepared:
 def prepare(dataset: Dataset, protocol: Protocol, precision: str = "float32", device: str = "cpu") -> Prepared:
     """Make a data set ready for all trainings under protocols of this split, input scaling and kind of batch.
 
+    Args:
+        dataset: the images.
+        protocol: of which the split, the input scaling and whether it has mini-batches count.
+        precision, device: see ``resolve_precision``.
+
     Raises:
         InvalidInput: see ``resolve_precision``.
     """
@@ -162,7 +167,7 @@ def prepare(dataset: Dataset, protocol: Protocol, precision: str = "float32", de
     train, validation, test = _splits(dataset, protocol)
     selection = images(validation)
     return Prepared(
-        purpose=_purpose(dataset, protocol, precision, device),
+        purpose=purpose_of(dataset, protocol, precision, device),
         train=images(train, protocol.batch_size is None),
         validation=selection,
         test=selection if test is validation else images(test),
@@ -210,7 +215,7 @@ def train(
     if init is not None and [(w.shape, b.shape) for w, b in init] != [((len(seeds), o, i), (len(seeds), o)) for i, o in _shapes(protocol)]:
         raise InvalidInput(f"init does not hold the layers of {len(seeds)} networks of widths {protocol.widths}.")
     data = prepared or prepare(dataset, protocol, precision, device)
-    if data.purpose != _purpose(dataset, protocol, precision, device):
+    if data.purpose != purpose_of(dataset, protocol, precision, device):
         raise InvalidInput("The prepared data belong to another data set, split, scaling, kind of batch, precision or device.")
     if workers is not None and workers < 1:
         raise InvalidInput(f"workers is {workers}; at least one is needed, and None is one a core.")
@@ -244,7 +249,7 @@ def train(
 
 
 def group_size(protocol: Protocol, device: str = "cpu") -> int:
-    """Networks that one thread trains side by side at most.
+    """Networks that one thread trains side by side at most, on ``cpu`` or ``cuda``.
 
     On a CPU, networks whose matrices do not fill whole vectors of the processor train alone: in a stack they would begin in the middle of one, and
     libraries may then round them in another way.
@@ -274,12 +279,13 @@ def _networks(members: list[tuple[LayerMasks, Layers, int]], protocol: Protocol,
     else:
         runs = [slice(seeds.index(seed), seeds.index(seed) + seeds.count(seed)) for seed in dict.fromkeys(seeds)]
         orders = [batches(seeds[run.start], len(data.train), protocol) for run in runs]
+    group = Group(masks, starts, protocol, orders, runs)
     if isinstance(data.train, TensorImages):
-        return TensorNetworks(masks, starts, protocol, data.train, orders, runs, precision, device)
+        return TensorNetworks(group, data.train, precision, device)
     from bogp.compiled_networks import CompiledNetworks, LitImages
 
     assert isinstance(data.train, LitImages)
-    return CompiledNetworks(masks, starts, protocol, data.train, orders, runs)
+    return CompiledNetworks(group, data.train)
 
 
 class _Stopped(BaseException):
@@ -440,7 +446,8 @@ def _shapes(protocol: Protocol) -> list[tuple[int, int]]:
     return list(zip(protocol.widths, protocol.widths[1:], strict=False))
 
 
-def _purpose(dataset: Dataset, protocol: Protocol, precision: str, device: str) -> tuple[str, str, str, bool, str, str]:
+def purpose_of(dataset: Dataset, protocol: Protocol, precision: str, device: str) -> tuple[str, str, str, bool, str, str]:
+    """What decides whether prepared data serve a training, as ``Prepared.purpose`` says it; precision as ``resolve_precision`` gives it."""
     return dataset.checksum, protocol.split, protocol.input_scaling, protocol.batch_size is None, precision, device
 
 
