@@ -112,10 +112,10 @@ def mask_and_graph(mask: Mask, title: str) -> Figure:
     return figure
 
 
-def search_trace(history: pd.DataFrame, method: str = "bogp") -> Figure:
-    """Each evaluation of each search of one method, and the best so far; one panel a search."""
+def search_trace(history: pd.DataFrame, method: str = "bogp", searches: int = 5) -> Figure:
+    """Each evaluation of the first searches of one method, and the best so far; one panel a search."""
     mine = history[history["method"] == method].assign(best=best_so_far(history))
-    seeds = sorted(mine["search_seed"].unique())
+    seeds = sorted(mine["search_seed"].unique())[:searches]
     figure, axes = plt.subplots(1, len(seeds), figsize=(max(2.1 * len(seeds), 4), 2.8), sharey=True, squeeze=False)
     for ax, seed in zip(axes[0], seeds, strict=True):
         one = mine[mine["search_seed"] == seed]
