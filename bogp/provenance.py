@@ -46,6 +46,24 @@ def write_table(table: pd.DataFrame, path: Path, parameters: Mapping[str, Any], 
     return path
 
 
+def recorded_table(path: Path, parameters: Mapping[str, Any]) -> pd.DataFrame | None:
+    """A table that ``write_table`` wrote earlier, if it was made with exactly these parameters; else None.
+
+    Args:
+        path: of the CSV.
+        parameters: as they would be given to ``write_table``.
+
+    Returns:
+        The table, its numbers as they were written to the last bit; None where there is none, or one of other parameters.
+    """
+    record = path.with_suffix(".json")
+    try:
+        same = json.loads(record.read_text())["parameters"] == json.loads(json.dumps(parameters))
+        return pd.read_csv(path, float_precision="round_trip") if same else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def provenance(parameters: Mapping[str, Any], inputs: Sequence[Path] = ()) -> dict[str, Any]:
     """Git commit, parameters, package versions, hardware, wall time (s), peak memory (MiB) and input checksums of this process."""
     return {
