@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import platform
@@ -47,21 +48,23 @@ def write_table(table: pd.DataFrame, path: Path, parameters: Mapping[str, Any], 
 
 
 def recorded_table(path: Path, parameters: Mapping[str, Any]) -> pd.DataFrame | None:
-    """A table that ``write_table`` wrote earlier, if it was made with exactly these parameters; else None.
+    """A table that ``write_table`` wrote earlier, if it was made with exactly these parameters and was not changed since; else None.
 
     Args:
         path: of the CSV.
         parameters: as they would be given to ``write_table``.
 
     Returns:
-        The table, its numbers as they were written to the last bit; None where there is none, or one of other parameters.
+        The table, its numbers as they were written to the last bit; None where there is none, one of other parameters, or one that was edited.
     """
-    record = path.with_suffix(".json")
     try:
-        same = json.loads(record.read_text())["parameters"] == json.loads(json.dumps(parameters))
-        return pd.read_csv(path, float_precision="round_trip") if same else None
-    except (OSError, ValueError, KeyError):
+        record, content = json.loads(path.with_suffix(".json").read_text()), path.read_bytes()
+        wanted = json.loads(json.dumps(dict(parameters), default=str)), hashlib.sha256(content).hexdigest()
+    except (OSError, ValueError):
         return None
+    if (record.get("parameters"), record.get("sha256")) != wanted:
+        return None
+    return pd.read_csv(io.BytesIO(content), float_precision="round_trip")
 
 
 def provenance(parameters: Mapping[str, Any], inputs: Sequence[Path] = ()) -> dict[str, Any]:
