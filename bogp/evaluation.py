@@ -1,8 +1,9 @@
 """The one way from a question to a number: an ``Evaluator`` looks a job up in the store and trains only what is missing.
 
-A *job* is (recipe, seed, protocol, data set). Its row in the store is addressed by a hash of those and of the precision, the engine version,
-the versions of the libraries that compute, and the device class, so that numbers which could differ never stand in for each other. The store
-is an SQLite file in write-ahead mode, safe to share between processes; rows are exported as Parquet and merge by union.
+A *job* is (recipe, seed, protocol, data set); a recipe is layer masks, or a pruning method that makes them. Its row in the store is addressed by a hash
+of those and of the precision, the engine version, the versions of the libraries that compute, and the device class, so that numbers which could differ
+never stand in for each other. The store is an SQLite file in write-ahead mode, safe to share between processes; rows are exported as Parquet and merge
+by union.
 """
 
 from __future__ import annotations
@@ -29,13 +30,16 @@ from bogp.errors import InvalidInput, StoreError
 from bogp.protocols import Protocol
 from bogp.relational import LayerMasks, effective_sparsity, model_sparsity
 
-if TYPE_CHECKING:  # imported where it is used
+if TYPE_CHECKING:  # imported where they are used
     from bogp import training
+    from bogp.baselines import Method
 
+# ``method``: settings of a pruning method as JSON, empty for layer masks; ``trainings``: how many the row took; ``layer_sparsity``: a JSON list.
 COLUMNS = {
     "key": "TEXT PRIMARY KEY", "recipe": "TEXT", "seed": "INTEGER", "protocol": "TEXT", "protocol_name": "TEXT", "dataset": "TEXT",
     "dataset_checksum": "TEXT", "precision": "TEXT", "engine_version": "INTEGER", "libraries": "TEXT", "device": "TEXT",
-    "model_sparsity": "REAL", "effective_sparsity": "REAL", "train_accuracy": "REAL", "validation_accuracy": "REAL", "test_accuracy": "REAL",
+    "method": "TEXT", "trainings": "INTEGER", "model_sparsity": "REAL", "effective_sparsity": "REAL", "layer_sparsity": "TEXT",
+    "train_accuracy": "REAL", "validation_accuracy": "REAL", "test_accuracy": "REAL",
     "final_loss": "REAL", "steps": "INTEGER", "seconds": "REAL", "finished": "TEXT",
 }  # fmt: skip
 
@@ -61,9 +65,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Job:
-    """One training: a recipe and a seed, under a protocol, on a data set."""
+    """One network: a recipe (layer masks, or a method that makes them) and a seed, under a protocol, on a data set."""
 
-    recipe: Recipe
+    recipe: Recipe | Method
     seed: int
     protocol: Protocol
     dataset: str
@@ -264,7 +268,8 @@ class Evaluator:
             One row a job, in their order, with the columns ``COLUMNS``.
 
         Raises:
-            InvalidInput: a job's masks do not fit its protocol (before any training).
+            InvalidInput: a job's masks do not fit its protocol, or its method cannot reach its sparsity or would empty a layer (before any training, but
+                for what later rounds of a method come to).
             StoreError, DatasetError: the store or the data cannot be used. What was trained before is kept.
         """
         if not jobs:
@@ -273,66 +278,82 @@ class Evaluator:
         wanted = dict(zip(keys, jobs, strict=True))
         self.asked.update(keys)
         for job in wanted.values():
-            model_sparsity(job.recipe.layer_masks, job.protocol.widths)  # refuses masks that do not fit, before work starts
+            if isinstance(job.recipe, Recipe):
+                model_sparsity(job.recipe.layer_masks, job.protocol.widths)  # refuses masks that do not fit, before work starts
         rows = self.store.get(list(wanted))
-        groups = list(self._groups({k: j for k, j in wanted.items() if k not in rows}))
-        with progress.bar(sum(len(g) for g in groups), "training", show=bool(groups) and self._progress) as bar:
+        unknown = {k: j for k, j in wanted.items() if k not in rows}
+        first = {k: self._first_masks(j) for k, j in unknown.items()}  # refuses methods that cannot do what is asked, before work starts
+        groups = list(self._groups(unknown))
+        with progress.bar(sum(_trainings(j) for j in unknown.values()), "training", show=bool(groups) and self._progress) as bar:
             for group in groups:
                 with self.store.locked(list(group)):
                     there = self.store.get(list(group))  # another process may have trained some of them meanwhile
                     rows |= there
                     missing = {k: j for k, j in group.items() if k not in there}
-                    bar.update(len(there))
+                    bar.update(sum(_trainings(group[k]) for k in there))
                     if missing:
-                        trained = self._train(missing, bar)
+                        trained = self._train(missing, [first[k] for k in missing], bar)
                         self.store.add(trained)
                         self.trained += len(trained)
                         rows |= {row["key"]: row for row in trained}
         return pd.DataFrame([rows[k] for k in keys], columns=list(COLUMNS))
 
     def _groups(self, missing: dict[str, Job]) -> Iterator[dict[str, Job]]:
-        """Jobs of one protocol and data set that keep every core busy once; a group is committed as a whole, so it is what a killed run can lose.
+        """Jobs of one protocol, data set and number of rounds that keep every core busy once.
 
-        A network's numbers do not depend on its company, so any grouping will do; equal seeds stand together because they share their batches.
+        A group is committed as a whole, so it is what a killed run can lose. A network's numbers do not depend on its company, so any grouping will do;
+        equal seeds stand together because they share their batches.
         """
         from bogp import training
 
-        alike: dict[tuple[str, str], dict[str, Job]] = {}
+        alike: dict[Any, dict[str, Job]] = {}
         for key, job in missing.items():
-            alike.setdefault((job.protocol.id, job.dataset), {})[key] = job
+            alike.setdefault((job.protocol.id, job.dataset, _rounds(job)), {})[key] = job
         for jobs in alike.values():
             keys = sorted(jobs, key=lambda key: jobs[key].seed)
             size = training.group_size(jobs[keys[0]].protocol, self.device) * (training.cores() if self.device == "cpu" else 1)
             for i in range(0, len(keys), size):
                 yield {k: jobs[k] for k in keys[i : i + size]}
 
-    def _train(self, group: dict[str, Job], bar: Any) -> list[dict[str, Any]]:
-        from bogp import training
+    def _first_masks(self, job: Job) -> LayerMasks | None:
+        """The masks that a job's first training sees; None where it is of the unpruned network, to be pruned after it."""
+        from bogp import baselines
 
-        jobs = list(group.values())
-        protocol, data, started = jobs[0].protocol, self.dataset(jobs[0].dataset), time.perf_counter()
-        shown = bar.n
-        result = training.train(
-            [job.recipe.layer_masks for job in jobs],
-            [job.seed for job in jobs],
-            protocol,
-            data,
-            precision=self.precision,
-            device=self.device,
-            prepared=self._prepare(data, protocol),
-            on_step=lambda steps: bar.update(steps / protocol.steps),
-        )
-        bar.update(max(0.0, shown + len(jobs) - bar.n))  # of those that stopped early
-        seconds = (time.perf_counter() - started) / len(jobs)
-        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        if isinstance(job.recipe, Recipe):
+            return job.recipe.layer_masks
+        return baselines.first_masks(job.recipe, job.seed, job.protocol, self.dataset(job.dataset))
+
+    def _train(self, group: dict[str, Job], first: list[LayerMasks | None], bar: Any) -> list[dict[str, Any]]:
+        from bogp import baselines, training
+
+        jobs, shown, started = list(group.values()), bar.n, time.perf_counter()
+        protocol, data, seeds = jobs[0].protocol, self.dataset(jobs[0].dataset), [job.seed for job in jobs]
+        settings: dict[str, Any] = {
+            "precision": self.precision,
+            "device": self.device,
+            "prepared": self._prepare(data, protocol),
+            "on_step": lambda steps: bar.update(steps / protocol.steps),
+        }
+        methods = [job.recipe for job in jobs if not isinstance(job.recipe, Recipe)]
+        if methods:
+            fitted = baselines.fit(methods, seeds, protocol, data, first=first, **settings)
+        else:
+            masks = [mask for mask in first if mask is not None]
+            fitted = baselines.Fitted(training.train(masks, seeds, protocol, data, **settings), masks)
+        bar.update(max(0.0, shown + sum(map(_trainings, jobs)) - bar.n))  # of those that stopped early
+        seconds, finished = (time.perf_counter() - started) / len(jobs), datetime.now(UTC).isoformat(timespec="seconds")
+        result = fitted.training
         return [
             self._identity(job)
             | {
                 "key": key,
                 "protocol_name": protocol.name,
                 "dataset": job.dataset,
-                "model_sparsity": model_sparsity(job.recipe.layer_masks, protocol.widths),
-                "effective_sparsity": effective_sparsity(job.recipe.layer_masks, protocol.widths),
+                "method": "" if isinstance(job.recipe, Recipe) else job.recipe.settings,
+                "trainings": _trainings(job),
+                "model_sparsity": model_sparsity(fitted.masks[i], protocol.widths),
+                "effective_sparsity": effective_sparsity(fitted.masks[i], protocol.widths),
+                "layer_sparsity": json.dumps([0.0 if mask is None else round(1 - float(mask.mean()), 9) for mask in fitted.masks[i]]),
                 "train_accuracy": float(result.train_accuracy[i]),
                 "validation_accuracy": float(result.validation_accuracy[i]),
                 "test_accuracy": float(result.test_accuracy[i]),
@@ -368,6 +389,15 @@ class Evaluator:
             "libraries": training.libraries(self.precision, self.device),
             "device": self.device.split(":")[0],
         }
+
+
+def _rounds(job: Job) -> tuple[int, bool, bool] | None:
+    """What networks that advance together have to agree in."""
+    return None if isinstance(job.recipe, Recipe) else (job.recipe.rounds, job.recipe.pretrain, job.recipe.rewind)
+
+
+def _trainings(job: Job) -> int:
+    return 1 if isinstance(job.recipe, Recipe) else job.recipe.trainings
 
 
 def protocol_settings(protocol: Protocol) -> dict[str, Any]:

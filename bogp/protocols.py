@@ -6,9 +6,10 @@ settings, and every stored number carries it: two numbers are comparable only if
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from bogp.errors import InvalidInput
+from bogp.errors import InvalidInput, UnreachableSparsity
 
 _CHOICES = {
     "input_scaling": ("unit", "raw"),
@@ -127,3 +128,36 @@ def named(name: str) -> Protocol:
     if name not in NAMED:
         raise InvalidInput(f"There is no protocol {name!r}; there are: {', '.join(NAMED)}.")
     return NAMED[name]
+
+
+def smaller_dense(protocol: Protocol, weights: int, narrow: str) -> Protocol:
+    """The protocol of an unpruned network with about so many weights: what a sparse network has to beat.
+
+    Args:
+        protocol: of the network to make smaller.
+        weights: to come as near to as whole units allow.
+        narrow: ``all`` gives all hidden layers one width, ``last`` narrows the last hidden layer alone.
+
+    Raises:
+        InvalidInput: an unknown ``narrow``.
+        UnreachableSparsity: even a width of one unit has more weights, by more than half a unit's.
+    """
+    if narrow not in ("all", "last"):
+        raise InvalidInput(f"narrow is {narrow!r}; allowed: all, last.")
+    first, *hidden, last = protocol.widths
+
+    def with_width(width: int) -> tuple[int, ...]:
+        return (first, *([width] * len(hidden) if narrow == "all" else [*hidden[:-1], width]), last)
+
+    def count(width: int) -> int:
+        return sum(a * b for a, b in zip(with_width(width), with_width(width)[1:], strict=False))
+
+    best = min(range(1, max(hidden) + 1), key=lambda width: abs(count(width) - weights))
+    if count(1) - weights > (count(2) - count(1)) / 2:
+        raise UnreachableSparsity(f"A dense network with {weights} weights is asked for; the smallest one of this depth has {count(1)}.")
+    return resized(protocol, with_width(best))
+
+
+def resized(protocol: Protocol, widths: Sequence[int]) -> Protocol:
+    """The protocol with other layer widths, which its name then carries; for networks without a mask."""
+    return replace(protocol, name=f"{protocol.name} {'-'.join(map(str, widths))}", widths=tuple(widths), scope="input")

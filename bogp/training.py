@@ -434,6 +434,11 @@ class _EarlyStopping:
         return seen[~np.isnan(seen)]
 
 
+def training_part(dataset: Dataset, protocol: Protocol) -> Split:
+    """The images that networks are trained on under a protocol, in order."""
+    return _splits(dataset, protocol)[0]
+
+
 def _splits(dataset: Dataset, protocol: Protocol) -> tuple[Split, Split, Split]:
     if protocol.split == "held_out":
         return dataset.train, dataset.validation, dataset.test
