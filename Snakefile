@@ -1,6 +1,9 @@
 # The paper as a workflow: each rule runs one notebook through the strict runner (bogp.run), or gathers what notebooks wrote.
 #
-#   profile.yaml ─> 02_mask_database ──> database ──> 03_fixed_sparsity_bo (one job per protocol and sparsity) ──> fixed_sparsity
+#   profile.yaml ─> 01_motivation (one job per protocol)
+#                ─> 02_mask_database ──> database ──> 03_fixed_sparsity_bo (one job per protocol and sparsity) ──> fixed_sparsity
+#                                                       └──> 05_baselines (one job per protocol and sparsity) ──> 05_baselines: Table 1
+#                ─> 04_alpha_tradeoff_bo (one job per alpha) ──> 04_alpha_tradeoff_bo: Table 2
 #
 # Run it with `make reproduce PROFILE=smoke` or `make reproduce PROFILE=paper`. A result is stale when a parameter, an input or the engine version changed.
 import json
@@ -11,9 +14,11 @@ from bogp.training import ENGINE_VERSION
 
 RUN = config["run"]
 RESULTS, FIGURES, DATABASE = paths.results_dir(RUN), paths.figures_dir(RUN), paths.database_dir(config["database"]["database"])
+EVALUATIONS, BUILD = paths.evaluations_dir(RUN), paths.home() / "build" / "cells" / RUN
 EXECUTED = paths.home() / config["executed"]
 SEARCH = {name: search for name, search in config["fixed_sparsity"].items()}  # by protocol
 NAMES = [f"{protocol}_s{s:.2f}" for protocol, search in SEARCH.items() for s in search["sparsities"]]
+TABLE_1_TABLES, TABLE_1_FIGURES = ["table1", "layers", "emptied"], ["layers", "table1", "like_for_like", "gaps", "gaps_paper"]
 RUNNER = sys.executable + " -m bogp.run --no-progress {input.notebook} {output.executed} -y {params.yaml:q}"
 
 
@@ -28,6 +33,14 @@ def search_parameters(wildcards):
     return {"run": RUN, "protocol": wildcards.protocol, "sparsity": float(wildcards.sparsity)} | spec | own
 
 
+def baselines_parameters(protocol, sparsities, cell):
+    shared = {k: v for k, v in config["database"].items() if k in ("database", "family", "masks_per_sparsity", "n")}
+    shared |= {"database_sparsities": config["database"]["sparsities"], "database_seed": config["database"].get("seed", 0)}
+    searched = {k: v for k, v in SEARCH[protocol].items() if k not in ("sparsities", "use_exported")}
+    own = {k: v for k, v in config["baselines"][protocol].items() if k != "sparsities"}
+    return {"run": RUN, "protocol": protocol, "sparsities": sparsities, "cell": cell} | shared | searched | own
+
+
 def as_yaml(parameters):
     return json.dumps(parameters)  # JSON is YAML
 
@@ -37,6 +50,7 @@ rule all:
         RESULTS / "fixed_sparsity.csv",
         EXECUTED / "02_mask_database.ipynb",
         expand(EXECUTED / "03_{name}.ipynb", name=NAMES),
+        expand(EXECUTED / "05_{protocol}.ipynb", protocol=config["baselines"]),
 
 
 rule mask_database:
@@ -66,6 +80,48 @@ rule fixed_sparsity_bo:
         yaml=lambda wildcards: as_yaml(search_parameters(wildcards)),
         engine=ENGINE_VERSION,
     threads: workflow.cores  # the engine uses them all
+    shell:
+        RUNNER
+
+
+rule baselines_cell:  # one sparsity of Table 1; what the whole table says better is deleted once that is made
+    input:
+        notebook="notebooks/05_baselines.ipynb",
+        manifest=rules.mask_database.output.manifest,
+        chosen=RESULTS / "03_fixed_sparsity_bo" / "{protocol}_s{sparsity}_chosen.csv",
+    output:
+        results=RESULTS / "05_baselines" / "{protocol}_s{sparsity}_results.csv",
+        executed=temp(BUILD / "05_{protocol}_s{sparsity}.ipynb"),
+        tables=temp(expand(RESULTS / "05_baselines" / "{{protocol}}_s{{sparsity}}_{t}.{e}", t=TABLE_1_TABLES, e=["csv", "json"])),
+        figures=temp(expand(FIGURES / "05_{{protocol}}_s{{sparsity}}_{f}.{e}", f=TABLE_1_FIGURES, e=["pdf", "png"])),
+        emptied=temp(EVALUATIONS / "05_baselines_{protocol}_s{sparsity}_emptied.parquet"),
+    params:
+        yaml=lambda wildcards: as_yaml(baselines_parameters(wildcards.protocol, [float(wildcards.sparsity)], cell=True)),
+        engine=ENGINE_VERSION,
+    threads: workflow.cores
+    shell:
+        RUNNER
+
+
+rule baselines:
+    input:
+        notebook="notebooks/05_baselines.ipynb",
+        manifest=rules.mask_database.output.manifest,
+        cells=lambda wildcards: expand(
+            RESULTS / "05_baselines" / "{{protocol}}_s{s:.2f}_results.csv", s=config["baselines"][wildcards.protocol]["sparsities"]
+        ),
+    output:
+        executed=EXECUTED / "05_{protocol}.ipynb",
+        tables=expand(RESULTS / "05_baselines" / "{{protocol}}_{t}.csv", t=TABLE_1_TABLES),
+        figures=expand(FIGURES / "05_{{protocol}}_{f}.pdf", f=TABLE_1_FIGURES),
+    wildcard_constraints:
+        protocol="[a-z]+",
+    params:
+        yaml=lambda wildcards: as_yaml(
+            baselines_parameters(wildcards.protocol, config["baselines"][wildcards.protocol]["sparsities"], cell=False)
+        ),
+        engine=ENGINE_VERSION,
+    threads: workflow.cores
     shell:
         RUNNER
 

@@ -6,10 +6,13 @@ The modules stand on floors, and each imports only from the floors below its own
     0  errors, paths, progress, provenance, datasets, relational, masks, protocols, and
        compiled, bitsets, connectivity, centrality, properties (each from those before it)
     1  database, training (with compiled_networks and tensor_networks under it)
+    2  scores, baselines
     3  evaluation
     4  search, statistics
-    5  figures, claims
-    6  run
+    5  claims
+    6  motivation, tradeoff, comparison (notebooks 01, 04 and 05)
+    7  figures
+    8  run
 """
 
 __version__ = "0.1.0"

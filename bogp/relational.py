@@ -142,7 +142,7 @@ def mask_sparsity(masks: ArrayLike) -> NDArray[np.float64]:
 def model_sparsity(masks: LayerMasks, widths: Sequence[int]) -> float:
     """Share of all weights of the network that the layer masks remove; biases are not counted."""
     kept = sum(int(m.sum()) for m in _full(masks, widths))
-    return 1.0 - kept / _n_weights(widths)
+    return 1.0 - kept / n_weights(widths)
 
 
 def effective_sparsity(masks: LayerMasks, widths: Sequence[int]) -> float:
@@ -159,10 +159,11 @@ def effective_sparsity(masks: LayerMasks, widths: Sequence[int]) -> float:
         backward.append(np.any(m & backward[-1][:, None], axis=0))
     backward.reverse()
     kept = sum(int((m & forward[i] & backward[i + 1][:, None]).sum()) for i, m in enumerate(full))
-    return 1.0 - kept / _n_weights(widths)
+    return 1.0 - kept / n_weights(widths)
 
 
-def _n_weights(widths: Sequence[int]) -> int:
+def n_weights(widths: Sequence[int]) -> int:
+    """Number of weights of a network of such layer widths; biases are not counted."""
     return sum(a * b for a, b in zip(widths, widths[1:], strict=False))
 
 
