@@ -19,6 +19,8 @@ EXECUTED = paths.home() / config["executed"]
 SEARCH = {name: search for name, search in config["fixed_sparsity"].items()}  # by protocol
 NAMES = [f"{protocol}_s{s:.2f}" for protocol, search in SEARCH.items() for s in search["sparsities"]]
 TABLE_1_TABLES, TABLE_1_FIGURES = ["table1", "layers", "emptied"], ["layers", "table1", "like_for_like", "gaps", "gaps_paper"]
+TABLE_2_TABLES = ["chosen", "table2", "front", "alpha_ranges", "tables_compared", "reference"]
+TABLE_2_FIGURES = ["front", "table2", "reference"]
 RUNNER = sys.executable + " -m bogp.run --no-progress {input.notebook} {output.executed} -y {params.yaml:q}"
 
 
@@ -41,6 +43,10 @@ def baselines_parameters(protocol, sparsities, cell):
     return {"run": RUN, "protocol": protocol, "sparsities": sparsities, "cell": cell} | shared | searched | own
 
 
+def tradeoff_parameters(protocol, alphas):
+    return {"run": RUN, "protocol": protocol} | config["tradeoff"][protocol] | {"alphas": alphas}
+
+
 def as_yaml(parameters):
     return json.dumps(parameters)  # JSON is YAML
 
@@ -48,9 +54,26 @@ def as_yaml(parameters):
 rule all:
     input:
         RESULTS / "fixed_sparsity.csv",
+        expand(EXECUTED / "01_{protocol}.ipynb", protocol=config["motivation"]),
         EXECUTED / "02_mask_database.ipynb",
         expand(EXECUTED / "03_{name}.ipynb", name=NAMES),
+        expand(EXECUTED / "04_{protocol}.ipynb", protocol=config["tradeoff"]),
         expand(EXECUTED / "05_{protocol}.ipynb", protocol=config["baselines"]),
+
+
+rule motivation:
+    input:
+        notebook="notebooks/01_motivation.ipynb",
+    output:
+        executed=EXECUTED / "01_{protocol}.ipynb",
+        tables=expand(RESULTS / "01_motivation" / "{{protocol}}_{t}.csv", t=["graphs", "trainings", "correlations", "monotone"]),
+        figures=expand(FIGURES / "01_{{protocol}}_{f}.pdf", f=["graphs", "figures_5_to_7", "other_properties", "matched_width", "correlations"]),
+    params:
+        yaml=lambda wildcards: as_yaml({"run": RUN, "protocol": wildcards.protocol} | config["motivation"][wildcards.protocol]),
+        engine=ENGINE_VERSION,
+    threads: workflow.cores
+    shell:
+        RUNNER
 
 
 rule mask_database:
@@ -120,6 +143,46 @@ rule baselines:
         yaml=lambda wildcards: as_yaml(
             baselines_parameters(wildcards.protocol, config["baselines"][wildcards.protocol]["sparsities"], cell=False)
         ),
+        engine=ENGINE_VERSION,
+    threads: workflow.cores
+    shell:
+        RUNNER
+
+
+rule tradeoff_cell:  # one alpha of Table 2
+    input:
+        notebook="notebooks/04_alpha_tradeoff_bo.ipynb",
+    output:
+        history=RESULTS / "04_alpha_tradeoff_bo" / "{protocol}_a{alpha}_history.csv",
+        executed=temp(BUILD / "04_{protocol}_a{alpha}.ipynb"),
+        tables=temp(expand(RESULTS / "04_alpha_tradeoff_bo" / "{{protocol}}_a{{alpha}}_{t}.{e}", t=TABLE_2_TABLES, e=["csv", "json"])),
+        figures=temp(expand(FIGURES / "04_{{protocol}}_a{{alpha}}_{f}.{e}", f=TABLE_2_FIGURES, e=["pdf", "png"])),
+        evaluations=temp(EVALUATIONS / "04_alpha_tradeoff_bo_{protocol}_a{alpha}.parquet"),
+    params:
+        yaml=lambda wildcards: as_yaml(tradeoff_parameters(wildcards.protocol, [float(wildcards.alpha)])),
+        engine=ENGINE_VERSION,
+    threads: workflow.cores
+    shell:
+        RUNNER
+
+
+rule tradeoff:
+    input:
+        notebook="notebooks/04_alpha_tradeoff_bo.ipynb",
+        cells=lambda wildcards: expand(
+            RESULTS / "04_alpha_tradeoff_bo" / "{{protocol}}_a{a:.2f}_history.csv", a=config["tradeoff"][wildcards.protocol]["alphas"]
+        ),
+        evaluations=lambda wildcards: expand(
+            EVALUATIONS / "04_alpha_tradeoff_bo_{{protocol}}_a{a:.2f}.parquet", a=config["tradeoff"][wildcards.protocol]["alphas"]
+        ),
+    output:
+        executed=EXECUTED / "04_{protocol}.ipynb",
+        tables=expand(RESULTS / "04_alpha_tradeoff_bo" / "{{protocol}}_{t}.csv", t=TABLE_2_TABLES),
+        figures=expand(FIGURES / "04_{{protocol}}_{f}.pdf", f=TABLE_2_FIGURES),
+    wildcard_constraints:
+        protocol="[a-z]+",
+    params:
+        yaml=lambda wildcards: as_yaml(tradeoff_parameters(wildcards.protocol, config["tradeoff"][wildcards.protocol]["alphas"])),
         engine=ENGINE_VERSION,
     threads: workflow.cores
     shell:

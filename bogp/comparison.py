@@ -369,6 +369,19 @@ def rendered(table: pd.DataFrame, accounting: str, measure: str = "test") -> pd.
     return pd.DataFrame(lines).fillna("")
 
 
+def markdown(table: pd.DataFrame, accounting: str, methods: Sequence[str]) -> str:
+    """Some methods of one accounting as the table that stands in the README.
+
+    Args:
+        table: from ``summary``, of one protocol.
+        accounting: ``PAPER`` or ``LIKE``.
+        methods: names; they stand in the order of ``LABELS``.
+    """
+    lines = rendered(table[table["method"].isin(methods)], accounting)
+    head = [f"| {' | '.join(lines.columns)} |", f"| {' | '.join('---' for _ in lines.columns)} |"]
+    return "\n".join(head + [f"| {' | '.join(map(str, row))} |" for row in lines.itertuples(index=False)])
+
+
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     """At how many sparsities each method is better or worse than BoGP on test images, or cannot be told apart from it (95 % intervals, uncorrected).
 

@@ -38,22 +38,24 @@ class DatabaseSpec:
     """What a database holds.
 
     Attributes:
-        sparsities: target sparsities, each in (0, 1) and reachable by the family.
-        masks_per_sparsity: number of masks for each.
+        sparsities: target sparsities, each in (0, 1) and reachable by the family; empty where a range is given.
+        masks_per_sparsity: number of masks for each; with a range, of all.
         n: nodes of each relational graph.
         family: name of a function in ``bogp.masks``, or of your own.
         parameters: keyword arguments of the family, as (name, value) pairs.
         seed: of the whole database.
         shard_size: masks a shard.
+        sparsity_range: instead of ``sparsities``: lowest and highest, each mask's target is drawn uniformly between them.
     """
 
-    sparsities: tuple[float, ...]
+    sparsities: tuple[float, ...] = ()
     masks_per_sparsity: int = 1000
     n: int = 128
     family: str = "bernoulli"
     parameters: tuple[tuple[str, Any], ...] = ()
     seed: int = 0
     shard_size: int = 125
+    sparsity_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         try:  # what a spec holds is what its JSON holds
@@ -61,22 +63,45 @@ class DatabaseSpec:
         except (TypeError, ValueError):
             raise InvalidInput(f"parameters is {self.parameters!r}; (name, value) pairs of numbers, texts or lists are needed.") from None
         object.__setattr__(self, "parameters", parameters)
-        if not self.sparsities or len(set(self.sparsities)) != len(self.sparsities):
+        if self.sparsity_range is not None and len(self.sparsities):
+            raise InvalidInput(f"sparsities is {self.sparsities} and sparsity_range {self.sparsity_range}; give one of them.")
+        if self.sparsity_range is None and (not self.sparsities or len(set(self.sparsities)) != len(self.sparsities)):
             raise InvalidInput(f"sparsities is {self.sparsities}; at least one is needed, and each only once.")
-        for sparsity in self.sparsities:
+        for sparsity in self.extremes:
             mask_families.check_size(self.n, sparsity)
         object.__setattr__(self, "sparsities", tuple(float(s) for s in self.sparsities))
+        if self.sparsity_range is not None:
+            object.__setattr__(self, "sparsity_range", tuple(float(s) for s in self.sparsity_range))
+            if len(self.sparsity_range) != 2 or not self.sparsity_range[0] < self.sparsity_range[1]:
+                raise InvalidInput(
+                    f"sparsity_range is {self.sparsity_range}; the lowest and the highest sparsity are needed, in this order."
+                )
         if min(self.masks_per_sparsity, self.shard_size) < 1 or self.seed < 0:
             raise InvalidInput("masks_per_sparsity and shard_size must be at least 1, and seed at least 0.")
 
     @property
-    def shards(self) -> list[tuple[float, range]]:
-        """Sparsity and mask numbers of each shard."""
+    def shards(self) -> list[tuple[float | None, range]]:
+        """Sparsity (None: each mask has its own, drawn from the range) and mask numbers of each shard."""
         return [
             (sparsity, range(first, min(first + self.shard_size, self.masks_per_sparsity)))
-            for sparsity in self.sparsities
+            for sparsity in self.sparsities or (None,)
             for first in range(0, self.masks_per_sparsity, self.shard_size)
         ]
+
+    @property
+    def extremes(self) -> tuple[float, ...]:
+        """Sparsities that the family must reach: each of them, or the ends of the range."""
+        return self.sparsities if self.sparsity_range is None else self.sparsity_range
+
+    @property
+    def description(self) -> str:
+        """The sparsities in words, for messages."""
+        return ", ".join(f"{s:g}" for s in self.sparsities) or "any sparsity between {:g} and {:g}".format(*self.extremes)
+
+    def drawn_target(self, number: int) -> float:
+        """Target sparsity of the mask of that number, where the spec has a range: it depends on nothing but the seed and the number."""
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(number,)))
+        return float(rng.uniform(min(self.extremes), max(self.extremes)))
 
 
 @dataclass(frozen=True)
@@ -140,13 +165,14 @@ class MaskDatabase:
         """The masks of one target sparsity (Psi_s of the paper).
 
         Raises:
-            DatabaseError: the database holds none.
+            DatabaseError: the database holds none, or its masks have sparsities drawn from a range.
         """
         mask_families.check_size(self.spec.n, sparsity)
         chosen = np.isclose(self.table["target_sparsity"], sparsity, rtol=0, atol=1e-9)
-        if not chosen.any():
-            held = ", ".join(f"{s:g}" for s in self.spec.sparsities)
-            raise DatabaseError(f"The database holds no masks of sparsity {sparsity:g}; it holds {held}. Build one with that sparsity.")
+        if not chosen.any() or self.spec.sparsity_range:
+            raise DatabaseError(
+                f"The database holds no masks of sparsity {sparsity:g}; it holds {self.spec.description}. Build one with that sparsity."
+            )
         return MaskDatabase(self.table[chosen].reset_index(drop=True), self.spec, self.bits[chosen])
 
     def values(self, columns: Sequence[str]) -> NDArray[np.float64]:
@@ -177,7 +203,7 @@ def build(spec: DatabaseSpec, folder: Path, *, workers: int = -1, sampler: mask_
         )
     draw = sampler or mask_families.family(spec.family)
     try:
-        for sparsity in spec.sparsities:  # refuse what cannot be drawn before work starts
+        for sparsity in spec.extremes:  # refuse what cannot be drawn before work starts
             _draw(spec, draw, sparsity, 0)
     except TypeError as error:
         raise InvalidInput(f"The family {spec.family!r} cannot be drawn with parameters {dict(spec.parameters)} ({error}).") from None
@@ -333,14 +359,15 @@ def _write_shard(spec: DatabaseSpec, draw: mask_families.Family, folder: Path, s
 
     sparsity, numbers = spec.shards[shard]
     with threadpool_limits(1):  # the workers share the cores already; and one thread gives the same bits everywhere
-        drawn = np.stack([_draw(spec, draw, sparsity, number) for number in numbers])
+        targets = [spec.drawn_target(number) if sparsity is None else sparsity for number in numbers]
+        drawn = np.stack([_draw(spec, draw, target, number) for target, number in zip(targets, numbers, strict=True)])
         measured = properties.measure(drawn)
     columns: dict[str, Any] = {
-        "mask_id": [f"s{sparsity!r}-{number:05d}" for number in numbers],
+        "mask_id": [f"drawn-{number:05d}" if sparsity is None else f"s{sparsity!r}-{number:05d}" for number in numbers],
         "family": [spec.family] * len(drawn),
         "parameters": [json.dumps(dict(spec.parameters), sort_keys=True)] * len(drawn),
         "seed": np.full(len(drawn), spec.seed, dtype=np.int64),
-        "target_sparsity": np.full(len(drawn), sparsity),
+        "target_sparsity": np.array(targets, dtype=np.float64),
         "sparsity": mask_sparsity(drawn),
         **{name: measured[name].to_numpy() for name in properties.ALL},
         "bits": [np.packbits(m.reshape(-1)).tobytes() for m in drawn],
@@ -400,12 +427,12 @@ def _claim(spec: DatabaseSpec, folder: Path) -> None:
                 f"{folder} already holds a database with other {', '.join(different)}. Choose another name, or delete the folder."
             )
     else:
-        write_atomically({path: (json.dumps(asdict(spec), indent=2) + "\n").encode()})
+        write_atomically({path: (json.dumps(_as_json(spec), indent=2) + "\n").encode()})
 
 
 def _write_manifest(spec: DatabaseSpec, folder: Path) -> None:
     shards = [hashlib.sha256((folder / _shard_name(i)).read_bytes()).hexdigest() for i in range(len(spec.shards))]
-    manifest = {"schema_version": SCHEMA_VERSION, "spec": asdict(spec), "shards": shards, "scaling": dict(_all_constants(spec, folder))}
+    manifest = {"schema_version": SCHEMA_VERSION, "spec": _as_json(spec), "shards": shards, "scaling": dict(_all_constants(spec, folder))}
     write_atomically({folder / "manifest.json": (json.dumps(manifest, indent=2) + "\n").encode()})
     for left_over in folder.glob(".*.tmp"):  # of builds that were killed; a young one may be another process's work
         if time.time() - left_over.stat().st_mtime > 3600:
@@ -413,11 +440,13 @@ def _write_manifest(spec: DatabaseSpec, folder: Path) -> None:
 
 
 def _all_constants(spec: DatabaseSpec, folder: Path) -> Iterator[tuple[str, dict[str, dict[str, float | None]]]]:
-    """Constants of each scaling, for each sparsity: what ``fit_scaling`` uses, kept for readers of other languages."""
+    """Constants of each scaling, for each sparsity or over a whole range: what ``fit_scaling`` uses, kept for readers of other languages."""
     parts = [pq.read_table(folder / _shard_name(i), columns=["target_sparsity", *properties.ALL]) for i in range(len(spec.shards))]
-    for sparsity, group in pa.concat_tables(parts).to_pandas().groupby("target_sparsity"):
+    whole = pa.concat_tables(parts).to_pandas()
+    groups = [("all", whole)] if spec.sparsity_range else [(repr(float(s)), group) for s, group in whole.groupby("target_sparsity")]
+    for name, group in groups:
         constants = {c: _scaling_constants(group[c].to_numpy(np.float64)) for c in properties.ALL}
-        yield repr(float(sparsity)), {c: {k: v if np.isfinite(v) else None for k, v in each.items()} for c, each in constants.items()}
+        yield name, {c: {k: v if np.isfinite(v) else None for k, v in each.items()} for c, each in constants.items()}
 
 
 def _scaling_constants(values: NDArray[np.float64]) -> dict[str, float]:
@@ -432,6 +461,11 @@ def _read_json(path: Path, remedy: str) -> dict[str, Any]:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         raise DatabaseError(remedy) from None
+
+
+def _as_json(spec: DatabaseSpec) -> dict[str, Any]:
+    """The fields of a spec; without a range, those that it had before there were ranges, so that the files stay the same."""
+    return {k: v for k, v in asdict(spec).items() if k != "sparsity_range" or v is not None}
 
 
 def _spec_from_json(fields: dict[str, Any], folder: Path) -> DatabaseSpec:

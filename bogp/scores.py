@@ -26,8 +26,8 @@ def lamp(weights: ArrayLike) -> NDArray[np.float64]:
     """
     array = np.asarray(weights, dtype=np.float64)
     square = array.reshape(-1) ** 2
-    order = np.argsort(square, kind="stable")
-    at_least = np.cumsum(square[order][::-1])[::-1]
+    order = np.argsort(-square, kind="stable")  # of equal weights the first is worth most, as in ``highest``
+    at_least = np.cumsum(square[order])
     result = np.zeros_like(square)
     result[order] = square[order] / np.maximum(at_least, np.finfo(np.float64).tiny)
     return result.reshape(array.shape)

@@ -1,4 +1,4 @@
-"""Algorithm 3: Bayesian optimisation of a mask through its graph properties, and random search beside it (paper section 5.3).
+"""Algorithms 3 and 4: Bayesian optimisation of a mask through its graph properties, and random search beside it (paper section 5.3).
 
 A *searcher* proposes masks (``ask``) and learns what they scored (``tell``). ``run`` advances any number of searchers together, one call of
 the evaluator a round, and returns every evaluation as one table. Nothing is kept between runs but the evaluations themselves: a search that was
@@ -9,7 +9,7 @@ batches. A mask that is proposed again is a replication and trains with seed 10,
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
@@ -183,7 +183,7 @@ def run(
     evaluator: Evaluator,
     protocol: Protocol,
     dataset: str,
-    objective: Objective = validation_accuracy,
+    objective: Objective | Mapping[str, Objective] = validation_accuracy,
 ) -> pd.DataFrame:
     """Advance searchers in lockstep, one call of the evaluator a round, until all are done.
 
@@ -193,7 +193,8 @@ def run(
         evaluator: trains what the store does not hold.
         protocol: how masks are trained, and which layers they sit on.
         dataset: name of the data set.
-        objective: turns rows of the evaluator (with the mask's ``sparsity`` added) into scores; larger is better.
+        objective: turns rows of the evaluator (with the mask's ``sparsity`` added) into scores; larger is better. Or one for each name of a
+            searcher, so that searches for different things advance together.
 
     Returns:
         The history, one evaluation a row, ordered by method, seed and evaluation: ``method``, ``search_seed``, ``evaluation`` (from 0), ``phase``,
@@ -201,12 +202,19 @@ def run(
         accuracies on each split, ``seconds``, ``key`` (of the evaluation), and ``query_...`` for each searched property.
 
     Raises:
-        InvalidInput: no searchers, or two of one name and seed; the graph does not fit the protocol.
+        InvalidInput: no searchers, or two of one name and seed; a searcher without an objective, or one without a searcher; the graph does not
+            fit the protocol.
     """
     if not searchers:
         raise InvalidInput("There are no searchers to run.")
     if len({(s.name, s.seed) for s in searchers}) != len(searchers):
         raise InvalidInput("Two searchers have the same name and seed; their histories could not be told apart.")
+    names = {s.name for s in searchers}
+    objectives = objective if isinstance(objective, Mapping) else dict.fromkeys(names, objective)
+    if set(objectives) != names:
+        raise InvalidInput(
+            f"The objectives are named {sorted(objectives)} and the searchers {sorted(names)}; each name needs one objective."
+        )
     history: list[pd.DataFrame] = []
     visits: dict[tuple[str, int, int], int] = {}
     while asked := [(s, p) for s in searchers for p in s.ask()]:
@@ -219,7 +227,7 @@ def run(
         jobs = [mask_job(database, p.row, seed, protocol, dataset) for (_, p), seed in zip(asked, seeds, strict=True)]
         rows = evaluator.evaluate(jobs)
         rows["sparsity"] = [float(database.table["sparsity"].iloc[p.row]) for _, p in asked]
-        rows["objective"] = objective(rows)
+        rows["objective"] = _scores(rows, [s.name for s, _ in asked], objectives)
         history.append(_history(asked, seen, seeds, rows, database))
         for searcher in searchers:
             mine = [score for (s, _), score in zip(asked, rows["objective"], strict=True) if s is searcher]
@@ -265,11 +273,7 @@ def retrain(
     Raises:
         InvalidInput: a number of seeds out of range.
     """
-    searches = int(chosen["search_seed"].max()) + 1
-    if not 1 <= seeds <= (SEED_LIMIT - FRESH_SEED) // searches:
-        raise InvalidInput(
-            f"seeds is {seeds}; with search seeds up to {searches - 1}, from 1 to {(SEED_LIMIT - FRESH_SEED) // searches} are allowed."
-        )
+    check_fresh_seeds(seeds, int(chosen["search_seed"].max()) + 1)
     row_of = {mask_id: row for row, mask_id in enumerate(database.table["mask_id"])}
     jobs = [
         mask_job(database, row_of[one.mask_id], FRESH_SEED + one.search_seed * seeds + i, protocol, dataset)
@@ -280,9 +284,28 @@ def retrain(
     return chosen.assign(apparent=chosen["validation_accuracy"], fresh_validation=rows[:, 0], fresh_test=rows[:, 1], fresh_seeds=seeds)
 
 
+def check_fresh_seeds(seeds: int, searches: int) -> None:
+    """Refuse no searches, and a number of fresh seeds that the searches with seeds 0 to ``searches`` - 1 cannot each have for themselves."""
+    if searches < 1:
+        raise InvalidInput(f"searches is {searches}; at least one is needed.")
+    most = (SEED_LIMIT - FRESH_SEED) // searches
+    if not 1 <= seeds <= most:
+        raise InvalidInput(f"seeds is {seeds}; with search seeds up to {searches - 1}, from 1 to {most} are allowed.")
+
+
 def best_so_far(history: pd.DataFrame) -> pd.Series:
     """Largest objective that each search had seen after each evaluation."""
     return history.groupby(["method", "search_seed"])["objective"].cummax()
+
+
+def _scores(rows: pd.DataFrame, names: Sequence[str], objectives: Mapping[str, Objective]) -> NDArray[np.float64]:
+    """Each row under the objective of the searcher that asked for it."""
+    scores = np.empty(len(rows))
+    for name, objective in objectives.items():
+        mine = np.array([n == name for n in names])
+        if mine.any():
+            scores[mine] = objective(rows[mine])
+    return scores
 
 
 def _history(

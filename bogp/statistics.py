@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bogp.errors import InvalidInput
@@ -138,3 +138,180 @@ def spread_ratio(first: ArrayLike, second: ArrayLike) -> Spread:
     scale = 2 * ratio * np.sqrt(max(1 - r**2, 0.0))
     p = 1.0 if apart == 0 else 0.0 if scale == 0 else float(2 * stats.t.sf(abs(apart) / scale, n - 2))
     return Spread(float(ratio), float(ratio * np.sqrt(k - half)), float(ratio * np.sqrt(k + half)), p)
+
+
+def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
+    """Spearman's rank correlation; equal values share their mean rank.
+
+    Args:
+        x, y: (n,) paired observations, n >= 3.
+
+    Returns:
+        A number in [-1, 1]; NaN where one side is constant, for a constant has no order.
+
+    Raises:
+        InvalidInput: no pairs, fewer than three, or a value that is not finite.
+    """
+    a, b = _ranks(x, y)
+    if min(np.ptp(a), np.ptp(b)) == 0:
+        return float("nan")
+    return float(np.clip(np.corrcoef(a, b)[0, 1], -1, 1))
+
+
+def partial_rank_correlation(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> float:
+    """Spearman's correlation of x and y with the ranks of a third variable held fixed (Kendall & Stuart, partial correlation of ranks).
+
+    It takes away what is linear in the ranks of ``given``.
+
+    Args:
+        x, y, given: (n,) observations, n >= 4.
+
+    Returns:
+        A number in [-1, 1]; NaN where x, y or ``given`` is constant, or x or y has the same order as ``given`` (or the reverse, ties included),
+        for then nothing of it is left.
+
+    Raises:
+        InvalidInput: of different lengths, fewer than four, or a value that is not finite.
+    """
+    if len(_ranks(x, y, given)[0]) < 4:
+        raise InvalidInput("A partial correlation needs at least four observations.")
+    xy, xz, yz = rank_correlation(x, y), rank_correlation(x, given), rank_correlation(y, given)
+    left = (1 - xz**2) * (1 - yz**2)
+    if not min(1 - xz**2, 1 - yz**2) > 1e-12:  # rounding, or NaN
+        return float("nan")
+    return float(np.clip((xy - xz * yz) / np.sqrt(left), -1, 1))
+
+
+def mean_rank_correlation(x: ArrayLike, observations: ArrayLike, given: ArrayLike | None = None, level: float = 0.95) -> Interval:
+    """Rank correlation of a fixed quantity with a noisy one, over repetitions: one coefficient a repetition, their mean and t interval.
+
+    The items are all there are; what is sampled are the repetitions. Noise in a repetition draws its coefficient towards zero.
+
+    Args:
+        x: (items,) the fixed quantity.
+        observations: (repetitions, items).
+        given: (items,) held fixed (``partial_rank_correlation``), or None.
+        level: coverage, in (0, 1).
+
+    Returns:
+        The interval, its ends kept within [-1, 1]; NaN with n = 0 where the coefficient of some repetition is undefined.
+
+    Raises:
+        InvalidInput: shapes that do not fit, too few items, values that are not finite, or a level out of range.
+    """
+    y = _repeated(x, observations)
+    rho = [rank_correlation(x, row) if given is None else partial_rank_correlation(x, row, given) for row in y]
+    if not np.isfinite(rho).all():
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    found = mean_interval(rho, level)
+    low, high = np.clip([found.low, found.high], -1, 1)
+    return Interval(found.mean, float(low), float(high), found.n)
+
+
+def holm(p: ArrayLike) -> NDArray[np.float64]:
+    """P values adjusted so that rejecting those below 5 % makes one false rejection or more in at most 5 % of families (Holm 1979).
+
+    Args:
+        p: (n,) p values of one family, n >= 1.
+
+    Returns:
+        (n,) adjusted, in the order given, at most 1.
+
+    Raises:
+        InvalidInput: none, or a value outside [0, 1].
+    """
+    values = np.asarray(p, dtype=np.float64)
+    if values.ndim != 1 or len(values) == 0 or not ((values >= 0) & (values <= 1)).all():
+        raise InvalidInput("holm needs a list of at least one p value, each in [0, 1].")
+    order = np.argsort(values, kind="stable")
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)), 1)
+    return adjusted
+
+
+@dataclass(frozen=True)
+class Monotonicity:
+    """What pairs of items say about "y is a monotone function of x"; a pair counts when its means differ at 5 % after Holm over all pairs.
+
+    Attributes:
+        direction: 1 or -1, the sign of the rank correlation of the means (1 where that is zero or undefined).
+        pairs: pairs of items with different x.
+        agreeing, contradicting: those of them whose means differ significantly along the direction, and against it.
+        largest: the largest difference of means among the contradicting, 0 if there are none.
+        tied_pairs: pairs of items with the same x.
+        tied_apart: those of them whose means differ significantly: y is then no function of x, whatever its direction.
+        largest_tied: the largest difference of means among these, 0 if there are none.
+    """
+
+    direction: int
+    pairs: int
+    agreeing: int
+    contradicting: int
+    largest: float
+    tied_pairs: int
+    tied_apart: int
+    largest_tied: float
+
+    @property
+    def rejected(self) -> bool:
+        """Whether y goes both up and down with x: some pair rules out a decreasing function, and some pair an increasing one."""
+        return self.agreeing > 0 and self.contradicting > 0
+
+
+def monotonicity(x: ArrayLike, observations: ArrayLike) -> Monotonicity:
+    """Look among all pairs of items for significant contradictions of "y is a monotone function of x".
+
+    Each pair has a paired t test over the repetitions, all pairs of items, tied ones too, make one Holm family. So if y is truly
+    monotone in x, it is rejected at most 5 % of the time. Not rejected is not proven: with few repetitions hardly any pair can be significant.
+
+    Args:
+        x: (items,) the fixed quantity; items are tied where it is exactly equal.
+        observations: (repetitions, items), at least two repetitions, the same repetition paired across items.
+
+    Returns:
+        The counts. A pair whose difference is the same in every repetition has no spread to be tested against and is never significant: with
+        accuracies in steps of one image and few repetitions that happens by chance.
+
+    Raises:
+        InvalidInput: shapes that do not fit, fewer than three items, one repetition only, or values that are not finite.
+    """
+    y, position = _repeated(x, observations), np.asarray(x, dtype=np.float64)
+    if len(y) < 2:
+        raise InvalidInput("A paired test needs at least two repetitions; this is one.")
+    first, second = np.triu_indices(len(position), 1)
+    differences = y[:, second] - y[:, first]
+    means, errors = differences.mean(axis=0), differences.std(axis=0, ddof=1) / np.sqrt(len(y))
+    spread = errors > 1e-12 * np.abs(y).max()
+    p = np.ones(len(means))
+    p[spread] = 2 * stats.t.sf(np.abs(means[spread]) / errors[spread], len(y) - 1)
+    significant, steps = holm(p) < 0.05, np.sign(position[second] - position[first])
+    direction = -1 if rank_correlation(position, y.mean(axis=0)) < 0 else 1
+    along, tied = steps * direction * means, steps == 0
+    contradicting, apart = significant & (along < 0), significant & tied
+    return Monotonicity(
+        direction=direction,
+        pairs=int((~tied).sum()),
+        agreeing=int((significant & (along > 0)).sum()),
+        contradicting=int(contradicting.sum()),
+        largest=float(np.abs(means[contradicting]).max(initial=0)),
+        tied_pairs=int(tied.sum()),
+        tied_apart=int(apart.sum()),
+        largest_tied=float(np.abs(means[apart]).max(initial=0)),
+    )
+
+
+def _ranks(*lists: ArrayLike) -> list[NDArray[np.float64]]:
+    """Mean ranks of lists of one length, checked."""
+    values = [np.asarray(one, dtype=np.float64) for one in lists]
+    shapes = {v.shape for v in values}
+    if len(shapes) > 1 or values[0].ndim != 1 or len(values[0]) < 3 or not np.isfinite(values).all():
+        raise InvalidInput("A rank correlation needs lists of one length, of at least three finite values.")
+    return [stats.rankdata(v) for v in values]
+
+
+def _repeated(x: ArrayLike, observations: ArrayLike) -> NDArray[np.float64]:
+    """Observations, (repetitions, items), checked against one value an item."""
+    y, shape = np.asarray(observations, dtype=np.float64), np.shape(x)
+    if len(shape) != 1 or y.ndim != 2 or y.shape[1:] != shape or len(y) == 0 or not np.isfinite(y).all():
+        raise InvalidInput(f"Observations are finite and (repetitions, items), with one x an item; got {y.shape} for x of shape {shape}.")
+    return y

@@ -205,6 +205,86 @@ def test_sparsities_that_differ_in_the_seventh_digit_stay_apart(tmp_path):
     assert len(close.at(0.12345671)) == 2
 
 
+# --- sparsities drawn from a range ---
+
+SPREAD = DatabaseSpec((), 30, n=32, seed=3, shard_size=7, sparsity_range=(0.2, 0.9))
+
+
+def test_targets_drawn_from_a_range_fill_it_and_are_met(tmp_path):
+    table = build(SPREAD, tmp_path / "x", workers=1).table
+    target = table["target_sparsity"].to_numpy()
+    assert len(set(target)) == len(table) == 30
+    assert table["mask_id"].is_unique
+    assert 0.2 <= target.min() < 0.3
+    assert 0.8 < target.max() <= 0.9
+    assert np.abs(table["sparsity"] - target).max() < 4 * np.sqrt(2 * 0.25) / 32  # of half as many free entries as the mask has
+    uniform = [DatabaseSpec((), 1, n=4, seed=seed, sparsity_range=(0.2, 0.9)).drawn_target(0) for seed in range(2000)]
+    assert np.histogram(uniform, 7, (0.2, 0.9))[0].min() > 2000 / 7 - 4 * np.sqrt(2000 / 7)
+
+
+def test_a_mask_of_a_range_depends_neither_on_the_shards_nor_on_the_number_of_masks(tmp_path):
+    whole = build(SPREAD, tmp_path / "x", workers=1)
+    fewer = build(replace(SPREAD, masks_per_sparsity=11, shard_size=4), tmp_path / "y", workers=2)
+    np.testing.assert_array_equal(whole.masks()[:11], fewer.masks())
+    pd.testing.assert_frame_equal(whole.table[:11], fewer.table)
+    (tmp_path / "x" / "part-00002.parquet").unlink()
+    before = files(tmp_path / "x")
+    assert build(SPREAD, tmp_path / "x", workers=1).spec == SPREAD
+    assert before.items() <= files(tmp_path / "x").items()
+    np.testing.assert_array_equal(open_database(tmp_path / "x").masks(), whole.masks())
+    other = build(replace(SPREAD, seed=4), tmp_path / "z", workers=1)
+    assert (other.table["target_sparsity"] != whole.table["target_sparsity"]).all()
+
+
+def test_a_database_of_a_range_has_no_single_sparsity(tmp_path):
+    whole = build(SPREAD, tmp_path / "x", workers=1)
+    for sparsity in (0.6, whole.table["target_sparsity"][0]):
+        with pytest.raises(DatabaseError, match=r"no masks of sparsity 0\.\d+; it holds any sparsity between 0\.2 and 0\.9"):
+            whole.at(sparsity)
+    with pytest.raises(DatabaseError, match="other sparsity_range"):
+        build(replace(SPREAD, sparsity_range=(0.2, 0.95)), tmp_path / "x", workers=1)
+
+
+def test_the_manifest_of_a_range_has_one_set_of_constants(tmp_path):
+    whole = build(SPREAD, tmp_path / "x", workers=1)
+    constants = json.loads((tmp_path / "x" / "manifest.json").read_text())["scaling"]
+    assert list(constants) == ["all"]
+    assert constants["all"]["clustering"]["max"] == whole.table["clustering"].max()
+
+
+def test_a_database_without_a_range_has_the_files_that_it_had_before_there_were_ranges(built):
+    fields = ["sparsities", "masks_per_sparsity", "n", "family", "parameters", "seed", "shard_size"]
+    assert list(json.loads((built / "spec.json").read_text())) == fields
+    assert list(json.loads((built / "manifest.json").read_text())["spec"]) == fields
+    assert open_database(built).spec == SPEC
+
+
+@pytest.mark.parametrize("extreme", [(0.3, 0.9), (0.6, 0.999)], ids=str)
+def test_a_range_that_the_family_cannot_reach_is_refused_before_anything_is_written(extreme, tmp_path):
+    with pytest.raises(UnreachableSparsity, match="barabasi_albert"):
+        build(DatabaseSpec((), 2, n=16, family="barabasi_albert", sparsity_range=extreme), tmp_path / "x", workers=1)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"sparsities": (0.5,), "sparsity_range": (0.2, 0.9)},
+        {"sparsity_range": (0.9, 0.2)},
+        {"sparsity_range": (0.5, 0.5)},
+        {"sparsity_range": (0.5,)},
+        {"sparsity_range": (0.0, 0.5)},
+        {"sparsity_range": (0.5, 1.0)},
+        {"sparsity_range": (0.5, float("nan"))},
+    ],
+    ids=str,
+)
+def test_sparsities_or_a_range_of_them_are_needed(fields):
+    with pytest.raises(InvalidInput, match=r"[Ss]parsit"):
+        DatabaseSpec(**fields)
+
+
 # --- what is on disk ---
 
 

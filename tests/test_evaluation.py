@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import signal
 import sqlite3
@@ -9,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bogp import datasets, evaluation, progress, training
+from bogp import baselines, datasets, evaluation, progress, training
+from bogp.baselines import Method, named
 from bogp.datasets import Dataset, Split
-from bogp.errors import InvalidInput, StoreError
+from bogp.errors import BogpError, InvalidInput, StoreError, UnreachableSparsity
 from bogp.evaluation import COLUMNS, Evaluator, Job, Recipe, Store
 from bogp.masks import erdos_renyi
 from bogp.protocols import Protocol
@@ -34,6 +36,13 @@ def jobs(count, protocol=PROTOCOL, first=0):
     return [Job(recipe, first + k, protocol, "tiny") for k, recipe in enumerate(recipes)]
 
 
+def pruned(count, method=None, protocol=PROTOCOL):
+    """Jobs of pruning methods, one round and several, in turn; or all of one."""
+    names = ("glob_1", "glob_5", "lottery", "unif_5", "random", "snip", "lamp")
+    methods = [method or named(names[k % len(names)], 0.5 + 0.05 * (k % 5)) for k in range(count)]
+    return [Job(m, k, protocol, "tiny") for k, m in enumerate(methods)]
+
+
 def fixed(table):
     """Without what differs from one run to another."""
     return table.drop(columns=["seconds", "finished"])
@@ -48,7 +57,7 @@ def tiny_data(home, monkeypatch):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """The size of each group of networks that the engine was asked to train."""
+    """The size of each group of networks that the engine was asked to train, once for each training of a method."""
     sizes, train = [], training.train
 
     def spy(layer_masks, seeds, *args, **kwargs):
@@ -56,6 +65,7 @@ def trained(monkeypatch):
         return train(layer_masks, seeds, *args, **kwargs)
 
     monkeypatch.setattr(training, "train", spy)
+    monkeypatch.setattr(baselines, "train", spy)
     return sizes
 
 
@@ -386,7 +396,7 @@ def test_an_interruption_keeps_the_groups_before(evaluator, trained, monkeypatch
     assert sum(trained) == 20
 
 
-def _evaluate_in_process(store: Path, log: Path, stop_in_call: int, started: Path) -> None:
+def _evaluate_in_process(store: Path, log: Path, stop_in_call: int, started: Path, method: Method | None = None) -> None:
     """Another process: notes each network that it trains, and may stand still in the middle of a call until it is killed."""
     train, calls = training.train, [0]
 
@@ -404,10 +414,10 @@ def _evaluate_in_process(store: Path, log: Path, stop_in_call: int, started: Pat
 
         return train(layer_masks, seeds, *args, on_step=step, **kwargs)
 
-    training.train = wrapper
+    training.train = baselines.train = wrapper
     training.cores = lambda: 1
     datasets.load = lambda name: tiny()
-    Evaluator(store, progress=False).evaluate(jobs(20))
+    Evaluator(store, progress=False).evaluate(pruned(20, method) if method else jobs(20))
 
 
 def process(*args):
@@ -416,9 +426,10 @@ def process(*args):
     return started
 
 
-def test_a_run_that_was_killed_goes_on_where_it_stopped(home, evaluator, trained):
-    store, started = home / "killed.sqlite", home / "started"
-    victim = process(store, home / "log", 2, started)
+@pytest.mark.parametrize("method", [None, Method(0.8, rounds=5)], ids=["masks", "between two rounds"])
+def test_a_run_that_was_killed_goes_on_where_it_stopped(method, home, evaluator, trained):
+    store, started, asked, rounds = home / "killed.sqlite", home / "started", pruned(20, method) if method else jobs(20), 5 if method else 1
+    victim = process(store, home / "log", rounds + (rounds + 1) // 2, started, method)
     deadline = time.monotonic() + 100
     while not started.exists() and victim.is_alive() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -430,12 +441,12 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(home, evaluator, trained
         before = kept.table()
     assert len(before) == GROUP
     resumed = Evaluator(store, progress=False)
-    table = resumed.evaluate(jobs(20))
-    assert sum(trained) == 20 - GROUP
+    table = resumed.evaluate(asked)
+    assert sum(trained) == (20 - GROUP) * rounds
     after = resumed.store.table()
     pd.testing.assert_frame_equal(after[after["key"].isin(before["key"])].reset_index(drop=True), before)
     resumed.store.close()
-    pd.testing.assert_frame_equal(fixed(table), fixed(evaluator.evaluate(jobs(20))), check_exact=True)
+    pd.testing.assert_frame_equal(fixed(table), fixed(evaluator.evaluate(asked)), check_exact=True)
 
 
 def test_two_processes_train_each_job_once_between_them(home):
@@ -590,3 +601,180 @@ def test_protocol_settings_are_ready_for_json():
     settings = evaluation.protocol_settings(PROTOCOL)
     assert settings["id"] == PROTOCOL.id
     assert settings["widths"] == (784, 16, 16, 10)
+
+
+# Pruning methods as recipes
+
+
+def test_masks_and_methods_are_evaluated_together_and_stand_in_the_order_of_the_jobs(evaluator, trained):
+    with_masks, with_methods = jobs(7), pruned(7)
+    asked = [job for pair in zip(with_methods, with_masks, strict=True) for job in pair]
+    table = evaluator.evaluate(asked)
+    assert table["seed"].tolist() == [job.seed for job in asked]
+    assert table["recipe"].tolist() == [job.recipe.id for job in asked]
+    assert table["key"].tolist() == [evaluator.key(job) for job in asked]
+    assert table["trainings"].tolist() == [n for many in (1, 5, 2, 5, 1, 1, 2) for n in (many, 1)]
+    assert (table["method"][1::2] == "").all()
+    assert [Method(**json.loads(text)) for text in table["method"][::2]] == [job.recipe for job in with_methods]
+    assert evaluator.trained == len(asked)
+    assert sum(trained) == table["trainings"].sum()
+    pd.testing.assert_frame_equal(evaluator.evaluate(asked[::-1])[::-1].reset_index(drop=True), table)
+    assert sum(trained) == table["trainings"].sum()  # asking again trains nothing
+
+
+def test_networks_advance_together_that_agree_in_rounds(evaluator, trained):
+    evaluator.evaluate([*pruned(3, named("glob_5", 0.5)), *pruned(4, named("unif_5", 0.6)), *pruned(2, named("lottery", 0.5)), *jobs(2)])
+    assert sorted(trained) == [2, 2, 2, *[7] * 5]
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_methods_bits_do_not_depend_on_its_company(precision, home, monkeypatch):
+    asked = pruned(2 * GROUP)
+    monkeypatch.setattr(training, "cores", lambda: 3)
+    with_company, other = (Evaluator(home / f"{name}.sqlite", precision=precision, progress=False) for name in ("one", "other"))
+    together = with_company.evaluate([*jobs(3), *asked])[3:].reset_index(drop=True)
+    monkeypatch.setattr(training, "cores", lambda: 1)
+    alone = pd.concat([other.evaluate([job]) for job in reversed(asked)], ignore_index=True)[::-1].reset_index(drop=True)
+    with_company.store.close()
+    other.store.close()
+    pd.testing.assert_frame_equal(fixed(together), fixed(alone), check_exact=True)
+
+
+def test_a_methods_row_holds_what_fitting_it_gives(evaluator):
+    asked = [*pruned(7), Job(named("glob_5", 0.9, "masked"), 3, PROTOCOL, "tiny"), Job(named("synflow", 0.995), 3, PROTOCOL, "tiny")]
+    table, weights = evaluator.evaluate(asked), 784 * 16 + 16 * 16 + 16 * 10
+    for job, (_, row) in zip(asked, table.iterrows(), strict=True):
+        fitted = baselines.fit([job.recipe], [job.seed], PROTOCOL, tiny())
+        for column in ("train_accuracy", "validation_accuracy", "test_accuracy", "final_loss"):
+            assert row[column] == getattr(fitted.training, column)[0]
+        sizes = [(16, 784), (16, 16), (10, 16)]
+        masks = [np.ones(shape) if mask is None else mask.astype(float) for mask, shape in zip(fitted.masks[0], sizes, strict=True)]
+        assert row["model_sparsity"] == pytest.approx(1 - sum(m.sum() for m in masks) / weights, abs=1e-12)
+        assert json.loads(row["layer_sparsity"]) == pytest.approx([(m == 0).mean() for m in masks], abs=1e-8)
+        first, hidden, last = masks  # a weight counts if any path leads through it: so many arrive times so many leave
+        through = [
+            first * (last @ hidden).sum(0)[:, None],
+            hidden * first.sum(1) * last.sum(0)[:, None],
+            last * (hidden @ first).sum(1),
+        ]
+        assert row["effective_sparsity"] == pytest.approx(1 - sum(np.count_nonzero(t) for t in through) / weights, abs=1e-12)
+    assert table["model_sparsity"].iloc[7] == pytest.approx(230 / weights, abs=1e-12)  # .9 of 256 weights, of all
+    assert (table["effective_sparsity"] > table["model_sparsity"]).any()
+
+
+def test_the_masks_of_a_recipe_give_its_layers_sparsities(evaluator):
+    (job,) = jobs(1)
+    row = evaluator.evaluate([job]).iloc[0]
+    assert json.loads(row["layer_sparsity"]) == pytest.approx([0.0, (~job.recipe.layer_masks[1]).mean(), 0.0], abs=1e-8)
+
+
+def test_a_methods_key_changes_with_its_settings_and_is_not_that_of_its_masks(evaluator):
+    method = named("glob_1", 0.6)
+    masks = baselines.first_masks(method, 0, PROTOCOL, tiny())
+    recipes = [method, Recipe(masks), replace(method, sparsity=0.7), replace(method, allow_empty=True), replace(method, rounds=2)]
+    assert len({evaluator.key(Job(recipe, 0, PROTOCOL, "tiny")) for recipe in recipes}) == len(recipes)
+    one, other = evaluator.evaluate([Job(recipe, 0, PROTOCOL, "tiny") for recipe in recipes[:2]]).to_dict("records")
+    same = (
+        "train_accuracy",
+        "validation_accuracy",
+        "test_accuracy",
+        "final_loss",
+        "model_sparsity",
+        "effective_sparsity",
+        "layer_sparsity",
+    )
+    assert {c: one[c] for c in same} == {c: other[c] for c in same}
+
+
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [
+        (Method(0.99999), UnreachableSparsity),
+        (Method(0.99999, pretrain=True, rewind=True), UnreachableSparsity),
+        (Method(0.99), InvalidInput),
+    ],
+    ids=["no weight", "no weight, after training", "empty layer"],
+)
+def test_one_method_that_cannot_be_done_stops_all_before_any_training(method, error, evaluator, trained):
+    with pytest.raises(error):
+        evaluator.evaluate([*jobs(9), *pruned(9), Job(method, 0, PROTOCOL, "tiny")])
+    assert trained == []
+    assert evaluator.trained == 0
+    assert len(evaluator.store.table()) == 0
+
+
+def test_the_papers_network_without_its_first_layer_is_refused_or_predicts_one_class(evaluator, trained):
+    """Sparsity .92 is past the edge of .911 at which global magnitude has emptied the first layer (tests/test_baselines.py)."""
+    wide = replace(PROTOCOL, name="wide", widths=(784, 128, 128, 10))
+    with pytest.raises(InvalidInput, match=r"every weight of layer 0 \(784 x 128\)"):
+        evaluator.evaluate([*jobs(2), Job(Method(0.9), 0, wide, "tiny"), Job(Method(0.92), 0, wide, "tiny")])
+    assert (trained, evaluator.trained, len(evaluator.store.table())) == ([], 0, 0)
+    row = evaluator.evaluate([Job(Method(0.92, allow_empty=True), 0, wide, "tiny")]).iloc[0]
+    assert row["effective_sparsity"] == 1.0
+    assert row["model_sparsity"] == pytest.approx(0.92, abs=1e-5)
+    assert json.loads(row["layer_sparsity"])[0] == 1.0
+    data = tiny()
+    shares = {(np.mean(data.validation.labels == c), np.mean(data.test.labels == c)) for c in range(10)}
+    assert (row["validation_accuracy"], row["test_accuracy"]) in shares
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_the_progress_bar_counts_trainings(cores, evaluator, bars, monkeypatch):
+    monkeypatch.setattr(training, "cores", lambda: cores)
+    evaluator.evaluate([*jobs(3), *pruned(7)])
+    evaluator.evaluate([*jobs(4), *pruned(14)])
+    assert [bar.total for bar in bars] == [3 + 17, 1 + 17]  # 1, 5, 2, 5, 1, 1 and 2 trainings
+    for bar in bars:
+        assert bar.n == pytest.approx(bar.total, abs=1e-9)
+        assert (np.diff(bar.path) >= 0).all()
+
+
+def test_methods_that_another_process_trained_meanwhile_are_left_out_and_the_rest_keep_their_own_masks(evaluator, bars, home, monkeypatch):
+    asked, get = pruned(6, named("random", 0.6)), evaluator.store.get
+    other = Evaluator(home / "other.sqlite", progress=False)
+    expected = other.evaluate(asked)
+    other.store.close()
+    bars.clear()
+
+    def meanwhile(keys):
+        found = get(keys)
+        evaluator.store.add(expected.astype(object).to_dict("records")[:3])  # right after the first look
+        return found
+
+    monkeypatch.setattr(evaluator.store, "get", meanwhile)
+    pd.testing.assert_frame_equal(fixed(evaluator.evaluate(asked)), fixed(expected), check_exact=True)
+    assert evaluator.trained == 3
+    assert (bars[0].n, bars[0].total) == (pytest.approx(6), 6)
+
+
+def test_a_network_that_diverges_between_rounds_ends_the_run_and_keeps_the_groups_before(evaluator, trained, monkeypatch):
+    spied, asked = baselines.train, pruned(GROUP + 3, named("glob_5", 0.5))
+
+    def diverging(*args, **kwargs):
+        result = spied(*args, **kwargs)
+        if len(trained) == 5 + 2:
+            result.weights[0][0][1, 0, 0] = np.nan
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(baselines, "train", diverging)
+        with pytest.raises(BogpError, match=f"seed {GROUP + 1} diverged"):
+            evaluator.evaluate(asked)
+    assert evaluator.store.table()["seed"].sort_values().tolist() == list(range(GROUP))
+    evaluator.evaluate(asked)
+    assert trained == [GROUP] * 5 + [3] * (2 + 5)
+
+
+def test_rows_of_methods_survive_export_and_merge(home, evaluator, trained):
+    asked = [*jobs(2), *pruned(7)]
+    first, done = evaluator.evaluate(asked), sum(trained)
+    file = evaluator.store.export(home / "all.parquet")
+    other = Evaluator(home / "other.sqlite", progress=False, known=[file])
+    pd.testing.assert_frame_equal(other.evaluate(asked), first, check_exact=True)
+    pd.testing.assert_frame_equal(other.store.table(), evaluator.store.table(), check_exact=True)
+    assert other.store.merge(file) == 0
+    other.store.close()
+    assert sum(trained) == done
+    found = pd.read_parquet(file)
+    assert set(found["method"]) == {"", *(job.recipe.settings for job in asked[2:])}
+    assert found["trainings"].sum() == done

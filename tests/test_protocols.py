@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from bogp import protocols
-from bogp.errors import InvalidInput
-from bogp.protocols import CALIBRATED, NAMED, PAPER, Protocol
+from bogp.errors import InvalidInput, UnreachableSparsity
+from bogp.protocols import CALIBRATED, CONVERGED, NAMED, PAPER, Protocol, resized, smaller_dense
 
 OTHER_VALUES = {
     "widths": (784, 64, 64, 10),
@@ -126,3 +126,49 @@ def test_the_learning_rate_of_each_step_is_what_torchs_scheduler_gives():
 )
 def test_a_scope_says_which_layers_are_masked_and_the_last_never_is(widths, scope, layers):
     assert Protocol("x", widths=widths, scope=scope).masked_layers == layers
+
+
+def weights(widths):
+    return sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+
+
+@pytest.mark.parametrize("narrow", ["all", "last"])
+@pytest.mark.parametrize("widths", [(784, 128, 128, 10), (20, 6, 9, 4), (20, 9, 6, 3, 4), (5, 7, 2)], ids=str)
+def test_a_smaller_dense_network_comes_as_near_as_whole_units_allow(widths, narrow):
+    protocol = Protocol("x", widths=widths, scope="input", steps=7)
+    first, *hidden, last = widths
+    top = max(hidden) if narrow == "all" else hidden[-1]
+    every = {w: (first, *([w] * len(hidden) if narrow == "all" else [*hidden[:-1], w]), last) for w in range(1, top + 1)}
+    sizes = {w: weights(network) for w, network in every.items()}
+    wanted = range(sizes[1], sizes[top] + 1, 1 if sizes[top] < 1_000 else 997)
+    for number in wanted:
+        found = smaller_dense(protocol, number, narrow)
+        assert found.widths in every.values()
+        assert abs(weights(found.widths) - number) == min(abs(size - number) for size in sizes.values())
+    for width, size in sizes.items():
+        assert smaller_dense(protocol, size, narrow).widths == every[width]
+
+
+@pytest.mark.parametrize("narrow", ["all", "last"])
+def test_below_the_smallest_dense_network_by_more_than_half_a_unit_there_is_none(narrow):
+    protocol = Protocol("x", widths=(20, 6, 6, 4), scope="all")
+    smallest, second = (weights((20, w, w, 4) if narrow == "all" else (20, 6, w, 4)) for w in (1, 2))
+    edge = smallest - (second - smallest) // 2
+    assert smaller_dense(protocol, edge, narrow).widths[2] == 1
+    for number in (edge - 1, 0, -5):
+        with pytest.raises(UnreachableSparsity, match=f"with {number} weights.*smallest one of this depth has {smallest}"):
+            smaller_dense(protocol, number, narrow)
+
+
+@pytest.mark.parametrize("narrow", ["first", "", None, "All"], ids=repr)
+def test_an_unknown_way_to_narrow_is_refused(narrow):
+    with pytest.raises(InvalidInput, match="allowed: all, last"):
+        smaller_dense(PAPER, 10_000, narrow)
+
+
+@pytest.mark.parametrize("protocol", [PAPER, CALIBRATED, CONVERGED], ids=lambda p: p.name)
+def test_other_widths_change_nothing_else(protocol):
+    found = resized(protocol, [784, 20, 10])
+    assert found == replace(protocol, name=f"{protocol.name} 784-20-10", widths=(784, 20, 10), scope="input")
+    assert found.id != protocol.id
+    assert smaller_dense(protocol, weights((784, 128, 40, 10)), "last") == resized(protocol, (784, 128, 40, 10))

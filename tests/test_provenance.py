@@ -103,3 +103,61 @@ def test_an_input_that_is_missing_is_told_before_anything_is_written(home):
     with pytest.raises(BogpError):
         provenance.write_table(TABLE, home / "t.csv", {}, inputs=[home / "absent"])
     assert list(home.iterdir()) == []
+
+
+PARAMETERS = {"seed": 3, "sparsities": (0.1, 0.9), "home": Path("data"), "rule": None}
+
+
+@pytest.fixture
+def recorded(home):
+    rng = np.random.default_rng(0)
+    floats = np.concatenate([rng.normal(size=500), 10.0 ** rng.uniform(-300, 300, 500), [np.nan, 0.1 + 0.2, 5e-324, 1 / 3, -0.0]])
+    table = pd.DataFrame({"at": np.arange(len(floats)), "x": floats, "rule": "a,b", "met": floats > 0})
+    provenance.write_table(table, home / "t.csv", PARAMETERS)
+    return home / "t.csv", table
+
+
+def test_a_recorded_table_is_found_by_its_parameters_to_the_last_bit(recorded):
+    path, table = recorded
+    found = provenance.recorded_table(path, dict(reversed(PARAMETERS.items())))
+    pd.testing.assert_frame_equal(found, table, check_exact=True)
+    assert found["x"].to_numpy().tobytes() == table["x"].to_numpy().tobytes()
+    pd.testing.assert_frame_equal(provenance.recorded_table(path, PARAMETERS | {"sparsities": [0.1, 0.9]}), table)  # as JSON has it
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"seed": 4}, {"seed": "3"}, {"sparsities": (0.1,)}, {"sparsities": (0.9, 0.1)}, {"more": 1}, {"rule": 0}, {"home": Path("x")}],
+    ids=str,
+)
+def test_a_table_of_other_parameters_is_not_taken(other, recorded):
+    assert provenance.recorded_table(recorded[0], PARAMETERS | other) is None
+    assert provenance.recorded_table(recorded[0], {k: v for k, v in PARAMETERS.items() if k not in other} or {}) is None or "more" in other
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [lambda b: b.replace(b"0.3333", b"0.3334", 1), lambda b: b + b"1,1,1,1\n", lambda b: b[:-1], lambda b: b""],
+    ids=["digit", "row", "cut", "empty"],
+)
+def test_an_edited_table_is_not_taken(edit, recorded):
+    path, _ = recorded
+    before = path.read_bytes()
+    assert edit(before) != before
+    path.write_bytes(edit(before))
+    assert provenance.recorded_table(path, PARAMETERS) is None
+    path.write_bytes(before)
+    assert provenance.recorded_table(path, PARAMETERS) is not None
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe", b"{}", b"[]", b"null", b"3", b'"text"'], ids=repr)
+def test_a_table_whose_record_is_missing_or_broken_is_not_taken(content, recorded):
+    record = recorded[0].with_suffix(".json")
+    record.unlink() if content is None else record.write_bytes(content)
+    assert provenance.recorded_table(recorded[0], PARAMETERS) is None
+
+
+def test_a_table_that_is_missing_is_not_found(recorded):
+    recorded[0].unlink()
+    assert provenance.recorded_table(recorded[0], PARAMETERS) is None
+    assert provenance.recorded_table(recorded[0].with_name("other.csv"), {}) is None

@@ -232,6 +232,29 @@ def test_an_objective_may_use_accuracy_and_sparsity(database):
     np.testing.assert_allclose(history["objective"], expected.iloc[[0, 40]])
 
 
+def test_searchers_of_several_objectives_advance_together_each_by_its_own(database):
+    objectives = {f"for {a:g}": lambda rows, a=a: rows["validation_accuracy"] + a * rows["sparsity"] for a in (0.0, 0.5)}
+    fake = Fake(database, noise=0.01)
+    searchers = [BoxSearch(database, SETTINGS, seed, name) for name in objectives for seed in (0, 1)]
+    history = go(searchers, database, fake, objective=objectives)
+    assert [len(jobs) for jobs in fake.calls] == [4 * 4, 4, 4, 4]
+    for name, objective in objectives.items():
+        mine = history[history["method"] == name]
+        alone = go(
+            [BoxSearch(database, SETTINGS, seed, name) for seed in (0, 1)], database, Fake(database, noise=0.01), objective=objective
+        )
+        pd.testing.assert_frame_equal(mine.reset_index(drop=True), alone, check_exact=True)
+    assert (history.query("method == 'for 0'")["mask_id"].to_numpy() != history.query("method == 'for 0.5'")["mask_id"].to_numpy()).any()
+
+
+@pytest.mark.parametrize("names", [["scripted"], ["scripted", "other", "third"], []], ids=str)
+def test_a_searcher_without_an_objective_or_an_objective_without_a_searcher_is_refused(names, database):
+    fake = Fake(database)
+    with pytest.raises(InvalidInput, match="needs one objective"):
+        go([Scripted([[0]]), Scripted([[1]], name="other")], database, fake, objective=dict.fromkeys(names, search.validation_accuracy))
+    assert fake.calls == []
+
+
 def test_random_search_repeats_no_mask_and_depends_on_its_seed(database):
     draws = [[p.row for p in RandomSearch(database, len(database), seed).ask()] for seed in (0, 1, 0)]
     assert sorted(draws[0]) == list(range(len(database)))
@@ -283,6 +306,13 @@ def test_retraining_uses_fresh_seeds_and_averages_over_them(together, database):
 def test_a_number_of_fresh_seeds_out_of_range_is_refused(seeds, together, database):
     with pytest.raises(InvalidInput, match="seeds"):
         retrain(recommend(together[0]), database, Fake(database), PROTOCOL, "tiny", seeds=seeds)
+
+
+def test_fresh_seeds_can_be_checked_beforehand():
+    search.check_fresh_seeds(1_000, 5)
+    for seeds, searches in ((0, 5), (1_001, 5), (1, 0)):
+        with pytest.raises(InvalidInput):
+            search.check_fresh_seeds(seeds, searches)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,214 @@
+"""Table 1: what is compared with what, how often, at which cost; and the arithmetic of its cells."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from bogp import baselines, comparison, search
+from bogp import database as db
+from bogp.comparison import LIKE, PAPER, Plan
+from bogp.errors import DatabaseError, InvalidInput, UnreachableSparsity
+from bogp.evaluation import Evaluator, Store
+from bogp.protocols import CALIBRATED
+from bogp.provenance import recorded_table
+
+SHORT = replace(CALIBRATED, name="short", widths=(784, 32, 32, 10), steps=6)
+PLAN = Plan(
+    SHORT, "mnist-5k", ("base", "glob_1", "glob_5", "smaller_dense", "one_hidden_layer"), ("base", "random", "snip", "smaller_dense"),
+    ("glob_1", "glob_5", "base"), ("base", "glob_1", "random"), pairs=3, repeats=2, budget=6, fresh_seeds=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def by(tmp_path_factory):
+    spec = db.DatabaseSpec((0.5, 0.8), 8, n=32)
+    masks = db.build(spec, tmp_path_factory.mktemp("masks"), workers=1)
+    return comparison.Search(spec, masks, search.SearchSettings(n_initial=3, n_iterations=3))
+
+
+def chosen_at(sparsities):
+    return pd.DataFrame({"method": "bogp", "search_seed": range(len(sparsities)), "sparsity": sparsities})
+
+
+def test_every_method_gets_its_pairs_budget_and_seeds():
+    entries = comparison.entries(PLAN, 0.5, chosen_at([0.5, 0.51171875, 0.4921875]))
+    counted = pd.DataFrame(
+        [(e.accounting, e.method, e.pair, e.budget) for e in entries], columns=["accounting", "method", "pair", "budget"]
+    )
+    times = counted.groupby(["accounting", "method"]).pair.apply(list).to_dict()
+    assert times[PAPER, "glob_1"] == times[PAPER, "base"] == times[LIKE, "random"] == times[PAPER, "random_hidden"] == [0, 1, 2]
+    assert times[PAPER, "glob_5"] == times[LIKE, "snip"] == times[LIKE, "glob_5_best"] == [0, 1]
+    budgets = counted.groupby(["accounting", "method"]).budget.unique().to_dict()
+    assert budgets[PAPER, "glob_1"] == [1] and budgets[PAPER, "glob_5"] == [5]
+    assert budgets[LIKE, "glob_1_best"] == [6] and budgets[LIKE, "base_best"] == [6]
+    assert budgets[LIKE, "glob_5_best"] == [5]  # a second one would cost more than the budget
+    once = [e for e in entries if len(e.jobs) == 1 and not e.method.endswith("_best")]
+    assert {(e.pair, e.jobs[0].seed) for e in once} == {(0, 5000), (1, 5002), (2, 5004)}  # the first fresh seed of each search
+    best = [[job.seed for job in e.jobs] for e in entries if e.method == "glob_1_best"]
+    assert len({s for seeds in best for s in seeds}) == 18, "no network serves two pairs"
+
+
+def test_like_for_like_removes_exactly_as_many_weights_of_the_same_layer(home):
+    exact = [0.5, 524 / 1024, 504 / 1024]
+    for entry in comparison.entries(PLAN, 0.5, chosen_at(exact)):
+        job = entry.jobs[0]
+        if not isinstance(job.recipe, baselines.Method):
+            continue
+        masks = baselines.first_masks(job.recipe, job.seed, SHORT, Evaluator().dataset("mnist-5k"))
+        removed = [0 if m is None else int((~m).sum()) for m in masks]
+        if entry.accounting == LIKE or entry.method == "random_hidden":
+            first = job.recipe.rounds == 1
+            assert removed[0] == removed[2] == 0
+            assert removed[1] == round(exact[entry.pair] * 1024) if first else removed[1] < exact[entry.pair] * 1024
+        elif job.recipe.rounds == 1:
+            assert sum(removed) == round(0.5 * (784 * 32 + 32 * 32 + 320))
+
+
+def test_controls_without_a_mask_have_the_weights_that_are_left():
+    entries = comparison.entries(PLAN, 0.5, chosen_at([0.5, 0.5, 0.5]))
+    by_name = {(e.accounting, e.method): e.jobs[0].protocol.widths for e in entries}
+    assert by_name[PAPER, "one_hidden_layer"] == (784, 32, 10)
+    first, width, same, last = by_name[PAPER, "smaller_dense"]
+    assert (first, last) == (784, 10) and width == same
+    assert abs(784 * width + width**2 + 10 * width - 13_216) <= (784 + 2 * width + 10) / 2 + 1  # half a unit away at most
+    assert by_name[LIKE, "smaller_dense"][:2] == (784, 32)
+    assert by_name[LIKE, "smaller_dense"][2] == 20  # 32 * w + 10 * w is nearest to 512 + 320 at 19.8
+
+
+def test_results_choose_on_validation_and_account_for_every_weight(home, by):
+    table = comparison.at_sparsity(PLAN, 0.8, by, "t")
+    again = comparison.at_sparsity(PLAN, 0.8, by, "t")
+    pd.testing.assert_frame_equal(table, again)
+    with Store(home / "data/evaluations.sqlite") as store:
+        rows = store.table().set_index("key")
+    whole = 784 * 32 + 32 * 32 + 320
+    one = table.set_index(["accounting", "method", "pair"]).sort_index()
+    candidates = rows[(rows.seed >= comparison.CANDIDATE_SEED) & rows.method.str.contains('"rounds": 1')]
+    for pair in range(3):
+        mine = candidates[candidates.seed.between(comparison.CANDIDATE_SEED + 6 * pair, comparison.CANDIDATE_SEED + 6 * pair + 5)]
+        assert len(mine) == 6
+        assert one.loc[(LIKE, "glob_1_best", pair), "validation"] == mine.validation_accuracy.max()
+        assert one.loc[(LIKE, "glob_1_best", pair), "test"] in set(
+            mine.test_accuracy[mine.validation_accuracy == mine.validation_accuracy.max()]
+        )
+        removed = {m: whole - one.loc[(LIKE, m, pair), "weights"] for m in ("bogp", "bogp_mask", "random", "glob_1_best")}
+        assert len(set(removed.values())) == 1, "the same number of pruned weights"
+        assert one.loc[(LIKE, "random", pair), "mask_sparsity"] == pytest.approx(removed["bogp"] / 1024)
+        assert one.loc[(PAPER, "glob_1", pair), "model_sparsity"] == pytest.approx(round(0.8 * whole) / whole)
+    assert (table.effective_sparsity >= table.model_sparsity - 1e-12).all()
+    network = rows.loc[table.key[table.method != "bogp_mask"]]
+    assert np.isfinite(network.test_accuracy).all()
+
+
+def test_a_recorded_table_serves_only_the_same_plan(home, by):
+    small = replace(PLAN, methods=("base",), like=(), chosen=(), pairs=2, repeats=1)
+    comparison.at_sparsity(small, 0.5, by, "t")
+    path = home / "data/results/t/05_baselines/short_s0.50_results.csv"
+    record = path.with_suffix(".json").read_bytes()
+    comparison.at_sparsity(replace(small, repeats=2), 0.5, by, "t")
+    assert path.with_suffix(".json").read_bytes() != record, "another plan is made anew"
+    assert recorded_table(path, {}) is None
+
+
+def test_without_the_local_store_the_export_suffices(home, by):
+    small = replace(PLAN, methods=("base", "glob_1"), like=("random",), chosen=(), pairs=2, repeats=1)
+    table = comparison.at_sparsity(small, 0.5, by, "t")
+    (home / "data/evaluations.sqlite").unlink()
+    (home / "data/results/t/05_baselines/short_s0.50_results.csv").unlink()
+    pd.testing.assert_frame_equal(comparison.at_sparsity(small, 0.5, by, "t"), table)
+    exported = pd.read_parquet(home / "data/evaluations/t/05_baselines_short_s0.50.parquet")
+    with Store(home / "data/evaluations.sqlite") as store:
+        pd.testing.assert_frame_equal(store.table()[["key", "seconds"]], exported[["key", "seconds"]])  # nothing was trained anew
+
+
+def made_up(values):
+    rows = [
+        ("d", "p", accounting, method, 0.5, pair, budget, v, v + 0.1, 0.5, 0.1, 0.1)
+        for (accounting, method, budget), each in values.items()
+        for pair, v in enumerate(each)
+    ]
+    names = ["dataset", "protocol", "accounting", "method", "target_sparsity", "pair", "budget", "validation", "test"]
+    return pd.DataFrame(rows, columns=[*names, "mask_sparsity", "model_sparsity", "effective_sparsity"])
+
+
+def test_summary_against_scipy_and_pairs():
+    rng = np.random.default_rng(0)
+    bogp, glob, mask, best = rng.normal(0.9, 0.01, (4, 6))
+    values = {(PAPER, "bogp", 26): bogp, (PAPER, "glob_1", 1): glob, (PAPER, "glob_5", 5): glob[:3], (LIKE, "bogp", 25): bogp,
+              (LIKE, "bogp_mask", 26): mask, (LIKE, "glob_1", 1): glob, (LIKE, "glob_1_best", 25): best}  # fmt: skip
+    table = comparison.summary(made_up(values), {"glob_1": {0.5: 0.97}}).set_index(["accounting", "method", "measure"])
+    cell = table.loc[(PAPER, "glob_1", "test")]
+    low, high = stats.t.interval(0.95, 5, glob.mean() + 0.1, stats.sem(glob))
+    assert (cell["low"], cell["high"], cell["n"], cell["paper"]) == pytest.approx((low, high, 6, 0.97))
+    assert np.isnan(table.loc[(LIKE, "glob_1", "test"), "paper"]), "the paper has one accounting"
+    for key, reference, mine in [
+        ((PAPER, "glob_1"), bogp, glob), ((PAPER, "glob_5"), bogp[:3], glob[:3]), ((LIKE, "glob_1"), mask, glob), ((LIKE, "glob_1_best"), bogp, best),
+    ]:  # fmt: skip
+        gap = stats.ttest_rel(mine, reference).confidence_interval()
+        row = table.loc[(*key, "validation")]
+        assert (row.gap, row.gap_low, row.gap_high) == pytest.approx(((mine - reference).mean(), gap.low, gap.high))
+        assert row.gap_n == len(mine)
+    assert np.isnan(table.loc[(PAPER, "bogp", "test"), "gap"])
+
+
+def test_verdicts_and_the_rendered_table_say_what_the_summary_says():
+    x = np.linspace(0.90, 0.91, 5)
+    noise = np.array([1, -1, 1, -1, 0]) * 1e-4
+    values = {
+        (PAPER, "bogp", 26): x,
+        (PAPER, "glob_1", 1): x - 0.01 + noise,
+        (PAPER, "unif_1", 1): x + 0.01 + noise,
+        (PAPER, "snip", 1): x + noise,
+    }
+    table = comparison.summary(made_up(values), {"unif_1": {0.5: 0.123}})
+    verdict = comparison.verdicts(table).set_index("method")
+    counts = verdict[["better than BoGP", "worse than BoGP", "undecided"]]
+    assert counts.loc["Glob_1"].tolist() == [0, 1, 0]
+    assert counts.loc["Unif_1"].tolist() == [1, 0, 0]
+    assert counts.loc["SNIP"].tolist() == [0, 0, 1]
+    lines = comparison.rendered(table, PAPER).set_index("method")["s = 0.50"]
+    assert lines["Unif_1"].startswith("1.0150 ± ") and lines["Unif_1"].endswith("[0.123]")
+    assert "[" not in lines["Glob_1"]
+    assert comparison.rendered(table, PAPER).method.tolist() == ["BoGP", "Glob_1", "Unif_1", "SNIP"]
+
+
+@pytest.mark.parametrize("widths", [(784, 128, 128, 10), (784, 32, 16, 10)])
+def test_where_global_pruning_empties_the_first_layer(widths):
+    """Against the weights themselves: the share of all weights that are no larger than the first layer's largest."""
+    from bogp.training import initial_layers
+
+    protocol = replace(CALIBRATED, widths=widths)
+    shares = []
+    for seed in range(5):
+        weights = [w[0].abs() for w, _ in initial_layers(seed, protocol)]
+        shares.append(sum(int((w <= weights[0].max()).sum()) for w in weights) / sum(w.numel() for w in weights))
+    assert comparison.emptying_sparsity(widths) == pytest.approx(np.mean(shares), abs=0.004)
+
+
+def test_layer_sparsities_show_the_emptied_layer(home):
+    table = comparison.layer_sparsities(CALIBRATED, "mnist-5k", ["glob_1", "unif_1", "lamp_1"], [0.5, 0.92], 1, Evaluator())
+    assert len(table) == 3 * 2 * 3
+    empty = table[table["empty"]]
+    assert empty[["method", "sparsity", "layer"]].to_numpy().tolist() == [["glob_1", 0.92, 0]]
+    assert empty.effective_sparsity.item() == 1
+    assert table[table.method == "unif_1"].layer_sparsity.to_numpy() == pytest.approx(table[table.method == "unif_1"].sparsity, abs=1e-3)
+    with pytest.raises(InvalidInput, match="lottery prunes after training"):
+        comparison.layer_sparsities(CALIBRATED, "mnist-5k", ["lottery"], [0.5], 1, Evaluator())
+
+
+def test_bad_plans_are_refused_before_any_training(home, by):
+    with pytest.raises(InvalidInput, match="no pruning method 'globe_1'"):
+        replace(PLAN, methods=("globe_1",))
+    with pytest.raises(InvalidInput, match="at least 1"):
+        replace(PLAN, repeats=0)
+    with pytest.raises(DatabaseError, match=r"no masks of sparsity 0\.7"):
+        comparison.at_sparsity(PLAN, 0.7, by, "t")
+    with pytest.raises(InvalidInput, match="3 pairs"):
+        comparison.entries(PLAN, 0.5, chosen_at([0.5]))
+    with pytest.raises(UnreachableSparsity):
+        comparison.entries(replace(PLAN, protocol=replace(SHORT, widths=(784, 2, 2, 10))), 0.9, chosen_at([0.9] * 3))
+    with Store(home / "data/evaluations.sqlite") as store:
+        assert store.table().empty
