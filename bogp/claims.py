@@ -128,6 +128,12 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def as_markdown(table: pd.DataFrame) -> str:
+    """A table of texts and whole numbers in Markdown, as it stands in the README."""
+    lines = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def findings(table: pd.DataFrame) -> str:
     """The comparison of BoGP with random search in two sentences, worked out from the table.
 

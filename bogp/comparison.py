@@ -8,7 +8,7 @@ A *pair* k is one search of BoGP; whatever is trained once beside it starts from
 in pairs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -347,15 +347,18 @@ def summary(table: pd.DataFrame, printed: dict[str, dict[float, float]]) -> pd.D
     return pd.DataFrame(rows, columns=names)
 
 
-def rendered(table: pd.DataFrame, accounting: str, measure: str = "test") -> pd.DataFrame:
+def rendered(table: pd.DataFrame, accounting: str, measure: str = "test", methods: Collection[str] | None = None) -> pd.DataFrame:
     """One accounting of Table 1 for people: a line a method, a column a sparsity, mean and half width of the 95 % interval, the paper's number in brackets.
 
     Args:
         table: from ``summary``, of one protocol.
         accounting: ``PAPER`` or ``LIKE``.
         measure: ``test`` or ``validation``.
+        methods: which; None is all.
     """
-    mine = table[(table["accounting"] == accounting) & (table["measure"] == measure)]
+    mine = table[
+        (table["accounting"] == accounting) & (table["measure"] == measure) & table["method"].isin(methods or set(table["method"]))
+    ]
     order = [name for name in LABELS if name in set(mine["method"])] + sorted(set(mine["method"]) - set(LABELS))
     lines = []
     for name in order:
@@ -367,19 +370,6 @@ def rendered(table: pd.DataFrame, accounting: str, measure: str = "test") -> pd.
         }  # fmt: skip
         lines.append({"method": LABELS.get(name, name), "trainings": one["budget"].iloc[0], "n": one["n"].iloc[0]} | cells)
     return pd.DataFrame(lines).fillna("")
-
-
-def markdown(table: pd.DataFrame, accounting: str, methods: Sequence[str]) -> str:
-    """Some methods of one accounting as the table that stands in the README.
-
-    Args:
-        table: from ``summary``, of one protocol.
-        accounting: ``PAPER`` or ``LIKE``.
-        methods: names; they stand in the order of ``LABELS``.
-    """
-    lines = rendered(table[table["method"].isin(methods)], accounting)
-    head = [f"| {' | '.join(lines.columns)} |", f"| {' | '.join('---' for _ in lines.columns)} |"]
-    return "\n".join(head + [f"| {' | '.join(map(str, row))} |" for row in lines.itertuples(index=False)])
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:

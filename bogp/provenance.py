@@ -62,7 +62,7 @@ def recorded_table(path: Path, parameters: Mapping[str, Any]) -> pd.DataFrame | 
         wanted = json.loads(json.dumps(dict(parameters), default=str)), hashlib.sha256(content).hexdigest()
     except (OSError, ValueError):
         return None
-    if (record.get("parameters"), record.get("sha256")) != wanted:
+    if not isinstance(record, dict) or (record.get("parameters"), record.get("sha256")) != wanted:
         return None
     return pd.read_csv(io.BytesIO(content), engine="python")  # the default of pandas 2 may be off in the last bit
 

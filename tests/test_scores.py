@@ -105,7 +105,7 @@ class Gated(nn.Module):
 def test_snip_is_how_the_loss_feels_a_factor_in_front_of_each_weight(widths, extra_softmax):
     rng = np.random.default_rng(7)
     weights, biases = layers(7, widths), [rng.normal(size=d) for d in widths[1:]]
-    images, labels = rng.random((40, 6)), rng.integers(0, 4, 40)
+    images, labels = rng.normal(size=(40, 6)), rng.integers(0, 4, 40)
     gated = Gated(weights, biases)
     logits = gated(torch.from_numpy(images))
     likelihood = (logits.softmax(1) if extra_softmax else logits).log_softmax(1)[torch.arange(40), torch.from_numpy(labels)]
@@ -119,7 +119,7 @@ def test_snip_is_how_the_loss_feels_a_factor_in_front_of_each_weight(widths, ext
 def test_snip_agrees_with_turning_each_factor_a_little():
     rng = np.random.default_rng(1)
     weights, biases = layers(1, (4, 3, 3)), [rng.normal(size=3), rng.normal(size=3)]
-    images, labels = rng.random((9, 4)), rng.integers(0, 3, 9)
+    images, labels = rng.normal(size=(9, 4)), rng.integers(0, 3, 9)
     found = scores.snip(weights, biases, images, labels)
 
     def loss(factor, layer, at):

@@ -18,7 +18,8 @@ def code_cells(path: Path) -> list[nbformat.NotebookNode]:
 
 
 def test_there_are_notebooks():
-    assert [p.name for p in NOTEBOOKS] == ["02_mask_database.ipynb", "03_fixed_sparsity_bo.ipynb"]
+    names = ["01_motivation", "02_mask_database", "03_fixed_sparsity_bo", "04_alpha_tradeoff_bo", "05_baselines"]
+    assert [p.stem for p in NOTEBOOKS] == names
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS + EXECUTED, ids=lambda p: p.stem)
@@ -53,12 +54,15 @@ def test_prose_first_and_logic_in_the_library(path):
         assert part in prose, part
 
 
-def test_profiles_name_only_parameters_that_exist():
+@pytest.mark.parametrize("profile", sorted((ROOT / "notebooks" / "profiles").glob("*.yaml")), ids=lambda p: p.stem)
+def test_profiles_name_only_parameters_that_exist(profile):
     import yaml
 
     declared = {p.stem[:2]: set(declared_parameters(p)) for p in NOTEBOOKS}
-    for profile in sorted((ROOT / "notebooks" / "profiles").glob("*.yaml")):
-        config = yaml.safe_load(profile.read_text())
-        assert set(config["database"]) <= declared["02"], profile.name
-        for search in config["fixed_sparsity"].values():
-            assert set(search) <= declared["03"], profile.name
+    config = yaml.safe_load(profile.read_text())
+    assert set(config["database"]) <= declared["02"]
+    for section, number in (("motivation", "01"), ("fixed_sparsity", "03"), ("tradeoff", "04"), ("baselines", "05")):
+        for settings in config[section].values():
+            assert set(settings) - ({"sparsities"} if number == "03" else set()) <= declared[number], section
+    for protocol, settings in config["baselines"].items():
+        assert set(settings["sparsities"]) <= set(config["fixed_sparsity"][protocol]["sparsities"]), "Table 1 has the masks of notebook 03"

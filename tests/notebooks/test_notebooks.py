@@ -103,7 +103,7 @@ def test_bad_values_end_in_one_clear_message_and_a_status(home, capsys, paramete
 
 
 @pytest.mark.parametrize("profile", ["smoke", "paper"])
-def test_the_workflow_plans_one_job_per_sparsity(home, profile):
+def test_the_workflow_plans_one_job_per_cell(home, profile):
     import yaml
 
     config = ROOT / "notebooks" / "profiles" / f"{profile}.yaml"
@@ -123,6 +123,14 @@ def test_the_workflow_plans_one_job_per_sparsity(home, profile):
     ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"XDG_CACHE_HOME": str(home)})
     assert result.returncode == 0, result.stderr[-2000:]
-    jobs = sum(len(s["sparsities"]) for s in yaml.safe_load(config.read_text())["fixed_sparsity"].values())
-    line = next(line for line in (result.stdout + result.stderr).splitlines() if line.startswith("fixed_sparsity_bo"))
-    assert line.split()[1] == str(jobs)
+    lines = [line.split() for line in (result.stdout + result.stderr).splitlines()]
+    planned = {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()}
+    settings = yaml.safe_load(config.read_text())
+
+    def cells(section: str, grid: str) -> int:
+        return sum(len(each[grid]) for each in settings[section].values())
+
+    assert planned["fixed_sparsity_bo"] == cells("fixed_sparsity", "sparsities")
+    assert planned["tradeoff_cell"] == cells("tradeoff", "alphas")
+    assert planned["baselines_cell"] == cells("baselines", "sparsities")
+    assert planned["motivation"] == len(settings["motivation"])
