@@ -58,6 +58,10 @@ LABELS = {
     "synflow_best": "SynFlow, best of n",
     "lottery_best": "lottery ticket, best of n",
 }
+README = (
+    "base", "one_hidden_layer", "smaller_dense", "bogp", "bogp_mask", "random_mask", "random_hidden", "random", "erk", "glob_1", "glob_5", "unif_1", "unif_5",
+    "lamp", "snip", "synflow", "lottery", "base_best", "random_best", "glob_1_best", "glob_5_best", "snip_best", "synflow_best", "lottery_best",
+)  # fmt: skip
 _CONTROLS = ("base", "smaller_dense", "one_hidden_layer")  # networks without a mask
 
 
@@ -387,6 +391,31 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
         )
     names = ["accounting", "method", "better than BoGP", "worse than BoGP", "undecided", "largest difference", "at sparsity"]
     return pd.DataFrame(rows, columns=names)
+
+
+def findings(table: pd.DataFrame) -> str:
+    """What Table 1 comes to, worked out from it: BoGP against each group of comparisons on test images.
+
+    Args:
+        table: from ``summary``, of one protocol.
+    """
+    test = table[table["measure"] == "test"].dropna(subset="gap_low")
+
+    def count(accounting: str, methods: Collection[str]) -> str:
+        one = test[(test["accounting"] == accounting) & test["method"].isin(methods)]
+        better, worse = int((one["gap_high"] < 0).sum()), int((one["gap_low"] > 0).sum())
+        return f"better in {better}, worse in {worse}, undecided in {len(one) - better - worse} of {len(one)}"
+
+    best = [m for m in set(test["method"]) if m.endswith("_best")]
+    largest = (
+        test[(test["accounting"] == LIKE) & test["method"].isin(["random", "glob_1", "random_best", "glob_1_best"])]["gap"].abs().max()
+    )
+    return (
+        f"Against the paper's four baselines as the paper counts, BoGP is {count(PAPER, ['glob_1', 'glob_5', 'unif_1', 'unif_5'])} comparisons; "
+        f"against a random mask on the same layer {count(PAPER, ['random_hidden'])}. Like for like its mask is {count(LIKE, ['glob_1'])} against magnitude "
+        f"pruning before training, and {count(LIKE, ['random'])} against random pruning; the network that the search chose is {count(LIKE, best)} "
+        f"against others chosen with the same budget. The largest mean difference from random and magnitude pruning, like for like, is {largest:.4f}."
+    )
 
 
 def layer_sparsities(

@@ -19,6 +19,72 @@ def test_the_table_is_the_committed_one(monkeypatch):
     assert claims.findings(table) in README.replace("\n", " ")
 
 
+def test_table_1_follows_from_the_committed_results_and_stands_in_the_readme():
+    from bogp import comparison
+
+    folder = RESULTS / comparison.NOTEBOOK
+    for protocol, shown in (("calibrated", comparison.README), ("paper", None)):
+        results = pd.concat([pd.read_csv(f) for f in sorted(folder.glob(f"{protocol}_s*_results.csv"))], ignore_index=True)
+        printed = claims.PAPER_TABLE_1 | {"base": dict.fromkeys(results.target_sparsity.unique(), claims.PAPER_BASE)}
+        table = comparison.summary(results, printed)
+        pd.testing.assert_frame_equal(table, pd.read_csv(folder / f"{protocol}_table1.csv"))
+        for accounting in (comparison.PAPER, comparison.LIKE) if shown else ():
+            assert claims.as_markdown(comparison.rendered(table, accounting, methods=shown)) in README
+        if shown:
+            assert comparison.findings(table) in README.replace("\n", " ")
+            enough = table[table.method.isin(["bogp", "random", "glob_1", "unif_1", "base"])]
+            assert set(enough.n) == {20}
+            assert table.n.min() >= 5
+
+
+def test_results_of_table_1_follow_from_the_committed_evaluations():
+    from bogp import comparison
+
+    for path in sorted((RESULTS / comparison.NOTEBOOK).glob("*_results.csv")):
+        name = path.name.removesuffix("_results.csv")
+        files = [ROOT / "data" / "evaluations" / "paper" / f"{n}_{name}.parquet" for n in (comparison.NOTEBOOK, claims.FIXED_SPARSITY)]
+        stored = pd.concat([pd.read_parquet(f) for f in files]).drop_duplicates("key").set_index("key")
+        results = pd.read_csv(path)
+        network = results[
+            ~((results.method.isin(["bogp_mask", "random_mask"])) | ((results.accounting == comparison.PAPER) & (results.method == "bogp")))
+        ]
+        for mine, theirs in (("validation", "validation_accuracy"), ("test", "test_accuracy")):
+            assert (network[mine].to_numpy() == stored.loc[network.key, theirs].to_numpy()).all()
+
+
+def test_table_2_follows_from_the_committed_choices_and_stands_in_the_readme():
+    from bogp import tradeoff
+
+    folder = RESULTS / tradeoff.ALPHA_TRADEOFF
+    table = tradeoff.table_2(pd.read_csv(folder / "calibrated_chosen.csv"))
+    pd.testing.assert_frame_equal(table, pd.read_csv(folder / "calibrated_table2.csv")[list(table.columns)])
+    assert claims.as_markdown(tradeoff.table_2_for_people(table[table.form == "sum"])) in README
+    assert set(table.n) == {5}
+    pd.testing.assert_frame_equal(tradeoff.tables_compared(), pd.read_csv(folder / "calibrated_tables_compared.csv"))
+    stored = pd.read_parquet(ROOT / "data" / "evaluations" / "paper" / f"{tradeoff.ALPHA_TRADEOFF}_calibrated.parquet").set_index("key")
+    for path in sorted(folder.glob("calibrated_a*_history.csv")):
+        history = pd.read_csv(path)
+        assert (history.validation_accuracy.to_numpy() == stored.loc[history.key, "validation_accuracy"].to_numpy()).all()
+        for alpha, form in ((a, f) for a in history.alpha.unique() for f in tradeoff.FORMS):
+            one = history[(history.alpha == alpha) & (history.form == form)]
+            weight = 1 if form == "sum" else 1 - alpha
+            assert (one.objective - (weight * one.validation_accuracy + alpha * one.sparsity)).abs().max() < 1e-12
+
+
+def test_the_correlations_follow_from_the_committed_trainings_and_stand_in_the_readme():
+    from bogp import motivation
+
+    folder = RESULTS / motivation.MOTIVATION
+    graphs, trainings = (pd.read_csv(folder / f"calibrated_{t}.csv") for t in ("graphs", "trainings"))
+    correlations, monotone = motivation.correlations(graphs, trainings), motivation.monotone(graphs, trainings)
+    pd.testing.assert_frame_equal(correlations, pd.read_csv(folder / "calibrated_correlations.csv"))
+    pd.testing.assert_frame_equal(monotone, pd.read_csv(folder / "calibrated_monotone.csv"))
+    assert claims.as_markdown(motivation.answers(graphs, trainings, correlations, monotone)) in README
+    stored = pd.read_parquet(ROOT / "data" / "evaluations" / "paper" / "01_motivation_calibrated.parquet").set_index("key")
+    assert (trainings.test_accuracy.to_numpy() == stored.loc[trainings.key, "test_accuracy"].to_numpy()).all()
+    assert trainings.seed.nunique() >= 10 and trainings.graph.nunique() == 21
+
+
 def test_the_speed_table_is_the_committed_one():
     from benchmarks.speed import markdown
 
@@ -71,7 +137,17 @@ def test_all_sparsities_of_the_paper_profile_are_committed():
     profile = yaml.safe_load((ROOT / "notebooks" / "profiles" / "paper.yaml").read_text())
     names = {f"{protocol}_s{s:.2f}" for protocol, search in profile["fixed_sparsity"].items() for s in search["sparsities"]}
     assert {f.name.removesuffix("_history.csv") for f in (RESULTS / claims.FIXED_SPARSITY).glob("*_history.csv")} == names
-    assert {f.stem for f in (ROOT / "docs" / "executed").glob("*.ipynb")} == {"02_mask_database", *(f"03_{name}" for name in names)}
+    executed = {"02_mask_database", *(f"03_{name}" for name in names)}
+    executed |= {
+        f"{n}_{protocol}" for n, section in (("01", "motivation"), ("04", "tradeoff"), ("05", "baselines")) for protocol in profile[section]
+    }
+    assert {f.stem for f in (ROOT / "docs" / "executed").glob("*.ipynb")} == executed
+    for protocol, settings in profile["baselines"].items():
+        files = {f.name for f in (RESULTS / "05_baselines").glob(f"{protocol}_s*_results.csv")}
+        assert files == {f"{protocol}_s{s:.2f}_results.csv" for s in settings["sparsities"]}
+    for protocol, settings in profile["tradeoff"].items():
+        files = {f.name for f in (RESULTS / "04_alpha_tradeoff_bo").glob(f"{protocol}_a*_history.csv")}
+        assert files == {f"{protocol}_a{a:.2f}_history.csv" for a in settings["alphas"]}
 
 
 def test_no_file_names_the_machine_it_was_made_on():
