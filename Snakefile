@@ -43,8 +43,8 @@ def baselines_parameters(protocol, sparsities, cell):
     return {"run": RUN, "protocol": protocol, "sparsities": sparsities, "cell": cell} | shared | searched | own
 
 
-def tradeoff_parameters(protocol, alphas):
-    return {"run": RUN, "protocol": protocol} | config["tradeoff"][protocol] | {"alphas": alphas}
+def tradeoff_parameters(protocol, alphas, cell):
+    return {"run": RUN, "protocol": protocol} | config["tradeoff"][protocol] | {"alphas": alphas, "cell": cell}
 
 
 def as_yaml(parameters):
@@ -107,13 +107,14 @@ rule fixed_sparsity_bo:
         RUNNER
 
 
-rule baselines_cell:  # one sparsity of Table 1; what the whole table says better is deleted once that is made
+rule baselines_cell:  # one sparsity of Table 1; what the whole table says better is deleted at once
     input:
         notebook="notebooks/05_baselines.ipynb",
         manifest=rules.mask_database.output.manifest,
         chosen=RESULTS / "03_fixed_sparsity_bo" / "{protocol}_s{sparsity}_chosen.csv",
     output:
         results=RESULTS / "05_baselines" / "{protocol}_s{sparsity}_results.csv",
+        evaluations=EVALUATIONS / "05_baselines_{protocol}_s{sparsity}.parquet",
         executed=temp(BUILD / "05_{protocol}_s{sparsity}.ipynb"),
         tables=temp(expand(RESULTS / "05_baselines" / "{{protocol}}_s{{sparsity}}_{t}.{e}", t=TABLE_1_TABLES, e=["csv", "json"])),
         figures=temp(expand(FIGURES / "05_{{protocol}}_s{{sparsity}}_{f}.{e}", f=TABLE_1_FIGURES, e=["pdf", "png"])),
@@ -159,7 +160,7 @@ rule tradeoff_cell:  # one alpha of Table 2
         figures=temp(expand(FIGURES / "04_{{protocol}}_a{{alpha}}_{f}.{e}", f=TABLE_2_FIGURES, e=["pdf", "png"])),
         evaluations=temp(EVALUATIONS / "04_alpha_tradeoff_bo_{protocol}_a{alpha}.parquet"),
     params:
-        yaml=lambda wildcards: as_yaml(tradeoff_parameters(wildcards.protocol, [float(wildcards.alpha)])),
+        yaml=lambda wildcards: as_yaml(tradeoff_parameters(wildcards.protocol, [float(wildcards.alpha)], cell=True)),
         engine=ENGINE_VERSION,
     threads: workflow.cores
     shell:
@@ -182,7 +183,7 @@ rule tradeoff:
     wildcard_constraints:
         protocol="[a-z]+",
     params:
-        yaml=lambda wildcards: as_yaml(tradeoff_parameters(wildcards.protocol, config["tradeoff"][wildcards.protocol]["alphas"])),
+        yaml=lambda wildcards: as_yaml(tradeoff_parameters(wildcards.protocol, config["tradeoff"][wildcards.protocol]["alphas"], cell=False)),
         engine=ENGINE_VERSION,
     threads: workflow.cores
     shell:

@@ -26,6 +26,7 @@ from bogp.training import Layers, Prepared, Training, initial_layers, train, tra
 SCORES = ("magnitude", "lamp", "snip", "synflow", "random")
 ALLOCATIONS = ("global", "uniform", "erk")
 LAYERS = ("all", "masked")
+# A change of what follows, or of a score, changes numbers without changing any setting: it raises training.ENGINE_VERSION.
 SYNFLOW_STEPS = 100  # of pruning, as in its publication: one step would collapse a layer
 SNIP_IMAGES = 1_000  # training images, drawn by the seed, on which SNIP takes its gradient
 _ROUND_SEED = 2**20  # training t of a network that is not rewound sees batches of seed + t * this: an order of its own
@@ -147,10 +148,18 @@ def first_masks(method: Method, seed: int, protocol: Protocol, dataset: Dataset)
         UnreachableSparsity: no weight would stay.
         InvalidInput: a layer would lose all its weights, and that is not allowed.
     """
+    _check_counts(method, protocol, seed)
     if method.pretrain:
-        kept_weights(method, method.rounds, [_shapes(protocol)[i] for i in _pruned_layers(method, protocol)])
         return None
     return _prune(method, 1, _network(initial_layers(seed, protocol), 0), None, seed, protocol, dataset)
+
+
+def check(method: Method, seed: int, protocol: Protocol, dataset: Dataset) -> None:
+    """Refuse what can be seen to be impossible without training; arguments and errors as in ``first_masks``.
+
+    What cannot be seen is which layers global ranking will empty after a training.
+    """
+    first_masks(method, seed, protocol, dataset)
 
 
 def fit(
@@ -293,17 +302,29 @@ def _prune(
         rng = _generator(seed, _SHUFFLE)
         for i in pruned:
             alive[i] = rng.permutation(alive[i].reshape(-1)).reshape(alive[i].shape)
-    empty = [i for i in pruned if not alive[i].any()]
-    if empty and not method.allow_empty:
-        raise InvalidInput(
-            f"{_title(method)} would remove every weight of layer {empty[0]} ({' x '.join(map(str, alive[empty[0]].shape[::-1]))}) for seed {seed}. "
-            "Lower the sparsity, choose the allocation 'uniform' or 'erk', or allow it with allow_empty=True."
-        )
+    _refuse_empty(method, protocol, seed, [i for i in pruned if not alive[i].any()])
     return tuple(alive[i] if i in pruned else None for i in range(len(alive)))
 
 
 def _generator(seed: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose,)))
+
+
+def _check_counts(method: Method, protocol: Protocol, seed: int) -> None:
+    """Refuse a sparsity that no round can reach, and layers that the allocation alone leaves without a weight in the end."""
+    pruned = _pruned_layers(method, protocol)
+    kept = kept_weights(method, method.rounds, [_shapes(protocol)[i] for i in pruned])
+    if method.allocation != "global":
+        _refuse_empty(method, protocol, seed, [i for i, count in zip(pruned, kept, strict=True) if count == 0])
+
+
+def _refuse_empty(method: Method, protocol: Protocol, seed: int, empty: list[int]) -> None:
+    if empty and not method.allow_empty:
+        d_out, d_in = _shapes(protocol)[empty[0]]
+        raise InvalidInput(
+            f"{_title(method)} would remove every weight of layer {empty[0]} ({d_in} x {d_out}) for seed {seed}. "
+            "Lower the sparsity, choose another allocation, or allow it with allow_empty=True."
+        )
 
 
 def _shapes(protocol: Protocol) -> list[tuple[int, int]]:

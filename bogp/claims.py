@@ -14,7 +14,7 @@ import pandas as pd
 from bogp import paths
 from bogp.database import DatabaseSpec, MaskDatabase, fit_scaling, nearest
 from bogp.errors import BogpError
-from bogp.evaluation import protocol_settings
+from bogp.evaluation import Evaluator, protocol_settings
 from bogp.protocols import Protocol
 from bogp.provenance import write_table
 from bogp.search import SearchSettings
@@ -34,18 +34,16 @@ FIXED_SPARSITY = "03_fixed_sparsity_bo"  # folder of the results of that noteboo
 
 
 def search_parameters(
-    protocol: Protocol, sparsity: float, settings: SearchSettings, searches: int, spec: DatabaseSpec, dataset: str, checksum: str
+    protocol: Protocol, sparsity: float, settings: SearchSettings, searches: int, spec: DatabaseSpec, dataset: str, evaluator: Evaluator
 ) -> dict[str, Any]:
     """What the results of a search at a fixed sparsity depend on, for the record beside its tables.
 
     Args:
         protocol, sparsity, settings, searches, spec, dataset: of notebook 03.
-        checksum: of the data set.
+        evaluator: gives what the numbers depend on beside the job: data checksum, precision, device, versions.
     """
-    from bogp.training import ENGINE_VERSION
-
     return {"protocol": protocol_settings(protocol), "sparsity": sparsity, "search": vars(settings), "searches": searches, "database": vars(spec),
-            "dataset": dataset, "dataset_checksum": checksum, "engine_version": ENGINE_VERSION}  # fmt: skip
+            "dataset": dataset, "evaluator": evaluator.settings(dataset)}  # fmt: skip
 
 
 def reach(database: MaskDatabase, columns: Sequence[str], metric: str, scaling: str, queries: int, seed: int) -> dict[str, float]:

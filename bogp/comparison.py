@@ -23,18 +23,19 @@ from bogp.evaluation import Evaluator, Job, Recipe
 from bogp.protocols import Protocol, resized, smaller_dense
 from bogp.provenance import recorded_table, write_table
 from bogp.relational import effective_sparsity, layer_masks, model_sparsity, n_weights
-from bogp.statistics import mean_interval, paired_difference
+from bogp.statistics import equivalence, mean_interval, paired_difference
 
 NOTEBOOK = "05_baselines"  # folder of its results, and start of the names of its evaluations
+MARGIN = 0.002  # in accuracy: smaller differences count as none where equivalence is tested; set before the first run
 PAPER, LIKE = "as in the paper", "like for like"
-CANDIDATE_SEED = 1_000_000  # the first seed of networks of which the best is chosen; no other seeds lie above it
+CANDIDATE_SEED = 1_000_000  # the first seed of networks of which the best is chosen; other networks' seeds lie below it
 LABELS = {
     "base": "Base (unpruned)",
     "one_hidden_layer": "Base without the masked layer",
     "smaller_dense": "smaller dense network",
     "bogp": "BoGP",
     "bogp_mask": "BoGP's mask, given",
-    "random_mask": "best of n random masks, given",
+    "random_mask": "random search's mask, given",
     "random_hidden": "random mask, hidden layer",
     "random": "random",
     "erk": "ERK",
@@ -51,7 +52,8 @@ LABELS = {
     "synflow_shuffled": "SynFlow, shuffled",
     "lottery": "lottery ticket",
     "base_best": "Base, best of n",
-    "random_best": "random masks, best of n",
+    "random_search": "random search",
+    "random_best": "random, best of n",
     "glob_1_best": "Glob_1, best of n",
     "glob_5_best": "Glob_5, best of n",
     "snip_best": "SNIP, best of n",
@@ -60,7 +62,8 @@ LABELS = {
 }
 README = (
     "base", "one_hidden_layer", "smaller_dense", "bogp", "bogp_mask", "random_mask", "random_hidden", "random", "erk", "glob_1", "glob_5", "unif_1", "unif_5",
-    "lamp", "snip", "synflow", "lottery", "base_best", "random_best", "glob_1_best", "glob_5_best", "snip_best", "synflow_best", "lottery_best",
+    "lamp", "snip", "synflow", "lottery", "base_best", "random_search", "random_best", "glob_1_best", "glob_5_best", "snip_best", "synflow_best",
+    "lottery_best",
 )  # fmt: skip
 _CONTROLS = ("base", "smaller_dense", "one_hidden_layer")  # networks without a mask
 
@@ -73,9 +76,10 @@ class Plan:
         protocol: how networks are trained, and which layers BoGP's mask lies on.
         dataset: name of the data set.
         methods: names (``baselines.named``, or ``base``, ``smaller_dense``, ``one_hidden_layer``) in the paper's accounting.
-        like: names in the accounting like for like, trained once.
+        like: names in the accounting like for like, one network each.
         chosen: names in the accounting like for like of which the best of as many as ``budget`` pays for is chosen on validation.
-        paired: names that are repeated for each pair; the others for the first ``repeats`` pairs.
+        paired: of ``methods`` and ``like``, the names that are repeated for each pair; the others are for the first ``repeats`` pairs.
+        paired_chosen: the same of ``chosen``.
         pairs: searches of BoGP.
         repeats: see ``paired``.
         budget: trainings of one search.
@@ -88,22 +92,31 @@ class Plan:
     like: tuple[str, ...]
     chosen: tuple[str, ...]
     paired: tuple[str, ...]
+    paired_chosen: tuple[str, ...]
     pairs: int
     repeats: int
     budget: int
     fresh_seeds: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("methods", "like", "chosen", "paired"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for field in ("methods", "like", "chosen", "paired", "paired_chosen"):
+            names = tuple(getattr(self, field))
+            object.__setattr__(self, field, names)
+            for name in names:
+                if name not in _CONTROLS:
+                    baselines.named(name, 0.5)  # refuses unknown names
+            if len(set(names)) != len(names):
+                raise InvalidInput(f"{field} is {', '.join(names)}; each name may stand there once.")
+        for field, of in (("paired", (*self.methods, *self.like)), ("paired_chosen", self.chosen)):
+            if strangers := set(getattr(self, field)) - set(of):
+                raise InvalidInput(f"{field} names {', '.join(sorted(strangers))}, which is not among what is compared.")
         if min(self.pairs, self.repeats, self.budget, self.fresh_seeds) < 1:
             raise InvalidInput("pairs, repeats, budget and fresh_seeds must be at least 1.")
-        for name in {*self.methods, *self.like, *self.chosen} - set(_CONTROLS):
-            baselines.named(name, 0.5)  # refuses unknown names
+        search.check_fresh_seeds(self.fresh_seeds, self.pairs)
 
-    def times(self, name: str) -> int:
+    def times(self, name: str, paired: Collection[str]) -> int:
         """How often a method is repeated."""
-        return self.pairs if name in self.paired else min(self.repeats, self.pairs)
+        return self.pairs if name in paired else min(self.repeats, self.pairs)
 
     def seed(self, pair: int) -> int:
         """Of what is trained once beside the retraining of a pair's mask."""
@@ -159,21 +172,38 @@ def at_sparsity(plan: Plan, sparsity: float, by: Search, run: str, use_exported:
     export = exports / f"{NOTEBOOK}_{name}.parquet"
     known = [export, exports / f"{FIXED_SPARSITY}_{name}.parquet"]
     evaluator = Evaluator(known=known if use_exported else [])
-    checksum = evaluator.dataset(plan.dataset).checksum
-    searched = search_parameters(plan.protocol, sparsity, by.settings, plan.pairs, by.spec, plan.dataset, checksum)
+    searched = search_parameters(plan.protocol, sparsity, by.settings, plan.pairs, by.spec, plan.dataset, evaluator)
     searched |= {"fresh_seeds": plan.fresh_seeds}
     parameters = {"search": searched} | {f.name: getattr(plan, f.name) for f in fields(plan) if f.name != "protocol"}
     found = recorded_table(folder / f"{name}_results.csv", parameters)
-    if found is not None:
+    if found is not None and export.exists():
         return found
     masks = by.masks.at(sparsity)
+    check(plan, sparsity, evaluator)
     chosen = recorded_table(earlier / f"{name}_chosen.csv", searched)
     if chosen is None:
         chosen = _search(plan, masks, by.settings, evaluator)
     table = results(plan, sparsity, chosen, masks, evaluator)
+    evaluator.store.export(export, sorted(evaluator.asked))  # before the table: one that is found again has its evaluations beside it
     write_table(table, folder / f"{name}_results.csv", parameters)
-    evaluator.store.export(export, sorted(evaluator.asked))
     return table
+
+
+def check(plan: Plan, sparsity: float, evaluator: Evaluator) -> None:
+    """Refuse, before anything is trained, what cannot be done at a sparsity.
+
+    Args:
+        plan, evaluator: as in ``results``.
+        sparsity: target of the masks.
+
+    Raises:
+        UnreachableSparsity, InvalidInput: a method cannot reach it, or would empty a layer (where that shows before training: pruning by global rank after a
+            training cannot be foreseen).
+    """
+    for entry in _entries(replace(plan, pairs=1), sparsity, {0: sparsity}):
+        for job in entry.jobs[:1]:
+            if isinstance(job.recipe, baselines.Method):
+                baselines.check(job.recipe, job.seed, job.protocol, evaluator.dataset(job.dataset))
 
 
 def _search(plan: Plan, masks: MaskDatabase, settings: search.SearchSettings, evaluator: Evaluator) -> pd.DataFrame:
@@ -205,13 +235,13 @@ def _entries(plan: Plan, sparsity: float, exact: dict[int, float]) -> Iterator[E
         seed = plan.seed(pair)
         yield Entry(PAPER, "random_hidden", sparsity, pair, (_job(plan, "random", exact[pair], "masked", seed),))
         for name in plan.methods:
-            if pair < plan.times(name):
+            if pair < plan.times(name, plan.paired):
                 yield Entry(PAPER, name, sparsity, pair, (_job(plan, name, sparsity, "all", seed),))
         for name in plan.like:
-            if pair < plan.times(name):
+            if pair < plan.times(name, plan.paired):
                 yield Entry(LIKE, name, sparsity, pair, (_job(plan, name, exact[pair], "masked", seed),))
         for name in plan.chosen:
-            if pair < plan.times(name):
+            if pair < plan.times(name, plan.paired_chosen):
                 each = _trainings(_job(plan, name, exact[pair], "masked", seed))
                 first = CANDIDATE_SEED + pair * plan.budget
                 seeds = range(first, first + max(1, plan.budget // each))
@@ -242,7 +272,8 @@ def results(plan: Plan, sparsity: float, chosen: pd.DataFrame, masks: MaskDataba
     Returns:
         One row an accounting, method and pair: ``budget`` (trainings that it cost), ``validation`` and ``test`` accuracy of the network that was chosen on
         validation (for ``bogp_mask`` and ``random_mask``: of the chosen mask trained again with fresh seeds), ``weights`` that are left, sparsity of the
-        mask (of the layers that were pruned), of the model and effective, ``layer_sparsity``, and the evaluation's ``key``.
+        mask (of the layers that were pruned), of the model and effective, ``layer_sparsity``, and the evaluation's ``key`` (``-`` for a mask that was
+        trained again, with ``fresh_seeds`` evaluations).
     """
     todo = entries(plan, sparsity, chosen)
     rows = evaluator.evaluate([job for entry in todo for job in entry.jobs])
@@ -290,11 +321,10 @@ def _searched(plan: Plan, sparsity: float, chosen: pd.DataFrame, masks: MaskData
             "model_sparsity": sparse,
             "effective_sparsity": effective_sparsity(expanded, plan.protocol.widths),
             "layer_sparsity": str([0.0 if m is None else round(1 - float(m.mean()), 9) for m in expanded]),
-            "key": one.key,
         }
-        again = {"budget": budget + 1, "validation": one.fresh_validation, "test": one.fresh_test}
-        first = {"budget": budget, "validation": one.apparent, "test": one.test_accuracy}
-        best = {"bogp": "bogp", "random": "random_best"}[one.method]
+        again = {"budget": budget + plan.fresh_seeds, "validation": one.fresh_validation, "test": one.fresh_test, "key": "-"}
+        first = {"budget": budget, "validation": one.apparent, "test": one.test_accuracy, "key": one.key}
+        best = {"bogp": "bogp", "random": "random_search"}[one.method]
         table.append(_identity(plan, LIKE, best, sparsity, one.search_seed) | first | common)
         table.append(_identity(plan, LIKE, f"{one.method}_mask", sparsity, one.search_seed) | again | common)
         if one.method == "bogp":
@@ -317,38 +347,31 @@ def summary(table: pd.DataFrame, printed: dict[str, dict[float, float]]) -> pd.D
     Returns:
         One row a protocol, accounting, method, sparsity and measure (``validation``, ``test``): mean, low, high, n, ``paper``, ``budget``, the three sparsities
         (means), and the paired difference from BoGP on the same pairs, ``gap``, ``gap_low``, ``gap_high``, ``gap_n`` (from its network where a method's best of
-        several was chosen as well, else from its mask trained again).
+        several was chosen as well, else from its mask trained again), and ``at_par``: whether it is smaller than ``MARGIN`` by two one-sided tests at 5 %.
     """
     rows = []
     keys = ["dataset", "protocol", "accounting", "target_sparsity"]
     for at, cell in table.groupby(keys):
         for method, one in cell.groupby("method"):
-            reference = "bogp" if at[2] == PAPER or method == "bogp" or method.endswith("_best") else "bogp_mask"
+            reference = "bogp" if at[2] == PAPER or is_chosen(method) else "bogp_mask"
             both = one.merge(cell[cell["method"] == reference], on="pair", suffixes=("", "_bogp"))
             for measure in ("validation", "test"):
                 interval = mean_interval(one[measure])
                 gap = paired_difference(both[measure], both[f"{measure}_bogp"]) if method != reference else None
-                shares = [one[c].mean() for c in ("mask_sparsity", "model_sparsity", "effective_sparsity")]
-                paper = printed.get(method, {}).get(at[3], np.nan) if at[2] == PAPER else np.nan
-                ends = (gap.mean, gap.low, gap.high, gap.n) if gap else (np.nan, np.nan, np.nan, 0)
-                rows.append(
-                    (
-                        *at,
-                        method,
-                        measure,
-                        interval.mean,
-                        interval.low,
-                        interval.high,
-                        interval.n,
-                        paper,
-                        one["budget"].iloc[0],
-                        *shares,
-                        *ends,
-                    )
-                )
-    names = [*keys, "method", "measure", "mean", "low", "high", "n", "paper", "budget"]
-    names += ["mask_sparsity", "model_sparsity", "effective_sparsity", "gap", "gap_low", "gap_high", "gap_n"]
-    return pd.DataFrame(rows, columns=names)
+                row = dict(zip(keys, at, strict=True)) | {"method": method, "measure": measure} | vars(interval)
+                row["paper"] = printed.get(method, {}).get(at[3], np.nan) if at[2] == PAPER else np.nan
+                row |= {c: one[c].mean() for c in ("budget", "mask_sparsity", "model_sparsity", "effective_sparsity")}
+                row |= {"gap": np.nan, "gap_low": np.nan, "gap_high": np.nan, "gap_n": 0, "at_par": False}
+                if gap:
+                    row |= {"gap": gap.mean, "gap_low": gap.low, "gap_high": gap.high, "gap_n": gap.n}
+                    row["at_par"] = gap.n > 1 and equivalence(both[measure], both[f"{measure}_bogp"], MARGIN).holds
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def is_chosen(method: str) -> bool:
+    """Whether a line of the accounting like for like shows the network that validation chose among a whole budget of them."""
+    return method in ("bogp", "random_search") or method.endswith("_best")
 
 
 def rendered(table: pd.DataFrame, accounting: str, measure: str = "test", methods: Collection[str] | None = None) -> pd.DataFrame:
@@ -372,12 +395,32 @@ def rendered(table: pd.DataFrame, accounting: str, measure: str = "test", method
             + ("" if np.isnan(row["paper"]) else f" [{row['paper']:.3f}]")
             for s, row in one.iterrows()
         }  # fmt: skip
-        lines.append({"method": LABELS.get(name, name), "trainings": one["budget"].iloc[0], "n": one["n"].iloc[0]} | cells)
+        lines.append({"method": LABELS.get(name, name), "trainings": round(one["budget"].iloc[0]), "n": one["n"].iloc[0]} | cells)
     return pd.DataFrame(lines).fillna("")
 
 
+def shuffles(table: pd.DataFrame) -> pd.DataFrame:
+    """What a method's score is worth beyond how many weights each layer keeps: test accuracy minus that of its shuffled mask, on the same pairs.
+
+    Args:
+        table: from ``results``, of one or more sparsities.
+
+    Returns:
+        One row a method and sparsity whose shuffled control is there: mean difference, ``low``, ``high`` (95 % t interval) and ``n``.
+    """
+    rows, paper = [], table[table["accounting"] == PAPER]
+    for (method, sparsity), control in paper[paper["method"].str.endswith("_shuffled")].groupby(["method", "target_sparsity"], sort=False):
+        own = paper[(paper["method"] == method.removesuffix("_shuffled")) & (paper["target_sparsity"] == sparsity)]
+        both = own.merge(control, on="pair", suffixes=("", "_shuffled"))
+        if len(both):
+            gap = paired_difference(both["test"], both["test_shuffled"])
+            rows.append((LABELS.get(method.removesuffix("_shuffled"), method), sparsity, gap.mean, gap.low, gap.high, gap.n))
+    return pd.DataFrame(rows, columns=["method", "sparsity", "method minus shuffled", "low", "high", "n"])
+
+
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """At how many sparsities each method is better or worse than BoGP on test images, or cannot be told apart from it (95 % intervals, uncorrected).
+    """At how many sparsities each method is better or worse than BoGP on test images, or cannot be told apart from it (95 % intervals, uncorrected),
+    and at how many it is at par (two one-sided tests, margin ``MARGIN``).
 
     Args:
         table: from ``summary``, of one protocol.
@@ -386,10 +429,31 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     for (accounting, method), one in table[table["measure"] == "test"].dropna(subset="gap_low").groupby(["accounting", "method"]):
         better, worse = int((one["gap_low"] > 0).sum()), int((one["gap_high"] < 0).sum())
         largest = one.loc[one["gap"].abs().idxmax()]
+        undecided, par = len(one) - better - worse, int(one["at_par"].sum())
         rows.append(
-            (accounting, LABELS.get(method, method), better, worse, len(one) - better - worse, largest["gap"], largest["target_sparsity"])
+            (
+                accounting,
+                LABELS.get(method, method),
+                better,
+                worse,
+                undecided,
+                par,
+                largest["gap"],
+                largest["target_sparsity"],
+                one["gap_n"].min(),
+            )
         )
-    names = ["accounting", "method", "better than BoGP", "worse than BoGP", "undecided", "largest difference", "at sparsity"]
+    names = [
+        "accounting",
+        "method",
+        "better than BoGP",
+        "worse than BoGP",
+        "undecided",
+        f"at par within {MARGIN}",
+        "largest difference",
+        "at sparsity",
+        "n",
+    ]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -406,9 +470,9 @@ def findings(table: pd.DataFrame) -> str:
         better, worse = int((one["gap_high"] < 0).sum()), int((one["gap_low"] > 0).sum())
         return f"better in {better}, worse in {worse}, undecided in {len(one) - better - worse} of {len(one)}"
 
-    best = [m for m in set(test["method"]) if m.endswith("_best")]
+    best = [m for m in set(test["method"]) if is_chosen(m)]
     largest = (
-        test[(test["accounting"] == LIKE) & test["method"].isin(["random", "glob_1", "random_best", "glob_1_best"])]["gap"].abs().max()
+        test[(test["accounting"] == LIKE) & test["method"].isin(["random", "glob_1", "random_search", "glob_1_best"])]["gap"].abs().max()
     )
     return (
         f"Against the paper's four baselines as the paper counts, BoGP is {count(PAPER, ['glob_1', 'glob_5', 'unif_1', 'unif_5'])} comparisons; "
@@ -455,7 +519,7 @@ def emptying_sparsity(widths: Sequence[int]) -> float:
 
 
 def emptied(plan: Plan, sparsity: float, evaluator: Evaluator) -> pd.DataFrame:
-    """Accuracy at a sparsity where global pruning at the start empties a layer, beside uniform pruning; ``repeats`` seeds each, as rows of the evaluator."""
+    """Global pruning before training where it empties a layer, beside uniform pruning of the same sparsity: ``repeats`` rows of the evaluator each."""
     jobs, names = [], []
     for name in ("glob_1", "unif_1"):
         method = replace(baselines.named(name, sparsity), allow_empty=True)

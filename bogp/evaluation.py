@@ -282,7 +282,7 @@ class Evaluator:
                 model_sparsity(job.recipe.layer_masks, job.protocol.widths)  # refuses masks that do not fit, before work starts
         rows = self.store.get(list(wanted))
         unknown = {k: j for k, j in wanted.items() if k not in rows}
-        first = {k: self._first_masks(j) for k, j in unknown.items()}  # refuses methods that cannot do what is asked, before work starts
+        first = self._all_first_masks(unknown)  # refuses methods that cannot do what is asked, before anything is trained
         groups = list(self._groups(unknown))
         with progress.bar(sum(_trainings(j) for j in unknown.values()), "training", show=bool(groups) and self._progress) as bar:
             for group in groups:
@@ -315,13 +315,20 @@ class Evaluator:
             for i in range(0, len(keys), size):
                 yield {k: jobs[k] for k in keys[i : i + size]}
 
-    def _first_masks(self, job: Job) -> LayerMasks | None:
-        """The masks that a job's first training sees; None where it is of the unpruned network, to be pruned after it."""
+    def _all_first_masks(self, jobs: dict[str, Job]) -> dict[str, LayerMasks | None]:
+        """The masks that each job's first training sees; None where it is of the unpruned network, to be pruned after it."""
         from bogp import baselines
 
-        if isinstance(job.recipe, Recipe):
-            return job.recipe.layer_masks
-        return baselines.first_masks(job.recipe, job.seed, job.protocol, self.dataset(job.dataset))
+        masks: dict[str, LayerMasks | None] = {}
+        methods = sum(not isinstance(job.recipe, Recipe) for job in jobs.values())
+        with progress.bar(methods, "pruning", show=methods > 0 and self._progress) as bar:
+            for key, job in jobs.items():
+                if isinstance(job.recipe, Recipe):
+                    masks[key] = job.recipe.layer_masks
+                else:
+                    masks[key] = baselines.first_masks(job.recipe, job.seed, job.protocol, self.dataset(job.dataset))
+                    bar.update()
+        return masks
 
     def _train(self, group: dict[str, Job], first: list[LayerMasks | None], bar: Any) -> list[dict[str, Any]]:
         from bogp import baselines, training
@@ -375,15 +382,17 @@ class Evaluator:
         return self._prepared
 
     def _identity(self, job: Job) -> dict[str, Any]:
-        from bogp import training
-
         if isinstance(job.seed, bool) or not isinstance(job.seed, (int, np.integer)) or not 0 <= job.seed < 2**31:
             raise InvalidInput(f"A job's seed is {job.seed!r}; a whole number from 0 to 2^31 - 1 is needed.")
+        identity = {"recipe": job.recipe.id, "seed": int(job.seed), "protocol": job.protocol.id}
+        return identity | self.settings(job.dataset)
+
+    def settings(self, dataset: str) -> dict[str, Any]:
+        """What every number of this evaluator on a data set depends on, beside recipe, seed and protocol."""
+        from bogp import training
+
         return {
-            "recipe": job.recipe.id,
-            "seed": int(job.seed),
-            "protocol": job.protocol.id,
-            "dataset_checksum": self.dataset(job.dataset).checksum,
+            "dataset_checksum": self.dataset(dataset).checksum,
             "precision": self.precision,
             "engine_version": training.ENGINE_VERSION,
             "libraries": training.libraries(self.precision, self.device),

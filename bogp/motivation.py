@@ -144,8 +144,17 @@ def describe(masks: Mask, study: Study) -> pd.DataFrame:
     return table
 
 
+def numbering(seed: int, nodes: int) -> NDArray[np.intp]:
+    """The order in which the nodes of a graph get their channels, drawn for each seed, the same for all graphs.
+
+    Input channels are pixels, so the number of a node says which part of the image it reads, which no property of the graph knows. Drawn anew for each
+    seed, that is noise, and not part of the graph.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(5,))).permutation(nodes)
+
+
 def train(graphs: pd.DataFrame, masks: Mask, study: Study, dataset: str, evaluator: Evaluator) -> pd.DataFrame:
-    """Train each graph's network in both variants from each seed.
+    """Train each graph's network in both variants from each seed, its nodes numbered as ``numbering`` draws.
 
     Args:
         graphs: from ``describe``.
@@ -162,8 +171,9 @@ def train(graphs: pd.DataFrame, masks: Mask, study: Study, dataset: str, evaluat
     for variant in VARIANTS:
         for number, width, mask in zip(graphs["graph"], graphs[f"width_{variant}"], masks, strict=True):
             network = study.network(int(width))
-            recipe = Recipe(layer_masks(mask, network.widths, network.masked_layers))
             for seed in range(study.seeds):
+                order = numbering(seed, len(mask))
+                recipe = Recipe(layer_masks(mask[np.ix_(order, order)], network.widths, network.masked_layers))
                 rows.append({"variant": variant, "graph": number, "seed": seed, "width": width})
                 jobs.append(Job(recipe, seed, network, dataset))
     found = evaluator.evaluate(jobs)
@@ -248,9 +258,9 @@ def density_margin(graphs: pd.DataFrame, trainings: pd.DataFrame, column: str, v
 def verdict(table: pd.DataFrame, judgements: pd.DataFrame, columns: Sequence[str] = tuple(FIGURES_5_TO_7)) -> str:
     """The verdict on "performance is a monotonic function of multiple properties" (paper section 3), by a rule fixed beforehand.
 
-    At equal width, a property *supports* the claim if the interval of its raw correlation leaves zero out and a monotone relation is not rejected.
-    Two that support it are enough for ``supported``. If a monotone relation is rejected for so many that fewer than two are left, the
-    claim is ``contradicted``. Anything else is ``undecided``.
+    At equal width, a property *supports* the claim if the interval of its raw correlation leaves zero out, a monotone relation is not rejected, and no
+    two graphs of the same value differ significantly (accuracy would then be no function of the property at all). Two that support it are
+    enough for ``supported``. If fewer than two are left that neither of the two counts against, the claim is ``contradicted``. Anything else is ``undecided``.
 
     Args:
         table: from ``correlations``.
@@ -261,7 +271,8 @@ def verdict(table: pd.DataFrame, judgements: pd.DataFrame, columns: Sequence[str
         ``supported``, ``contradicted`` or ``undecided``.
     """
     raw = table[(table["variant"] == "same") & (table["kind"] == "raw")].set_index("property").loc[list(columns)]
-    rejected = judgements[judgements["variant"] == "same"].set_index("property")["rejected"].loc[list(columns)].astype(bool)
+    judged = judgements[judgements["variant"] == "same"].set_index("property").loc[list(columns)]
+    rejected = judged["rejected"].astype(bool) | (judged["tied_apart"] > 0)
     trend = (raw["low"] > 0) | (raw["high"] < 0)
     if (trend & ~rejected).sum() >= 2:
         return "supported"

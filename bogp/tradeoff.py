@@ -461,6 +461,21 @@ def disagreement(compared: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def can_both_be_true(compared: pd.DataFrame) -> str:
+    """Whether the paper's two tables can both be what they are said to be, a sentence for each reading and form; from ``tables_compared``.
+
+    If both come from the same system, each row of Table 2 is the maximum of its objective over the masks that there are, so it cannot be beaten.
+    """
+    lines = []
+    for (reading, form), one in compared.groupby(["reading", "form"], sort=False):
+        rows, beaten = one["alpha"].nunique(), {against: int(some["beaten"].sum()) for against, some in one.groupby("against")}
+        impossible = rows - int(one[one["against"] == "Table 1"]["possible"].sum())
+        why = [f"{n} of {rows} rows of Table 2 are beaten by a row of {against}" for against, n in beaten.items() if n]
+        why += [f"{impossible} of {rows} have a sparsity that no mask reaches"] if impossible else []
+        lines.append(f"sparsity of the {reading}, objective {form}: {'no, ' + ', '.join(why) if why else 'nothing speaks against it'}")
+    return "Can both tables be true?\n" + "\n".join(lines)
+
+
 def printed_beside_measured(reference: pd.DataFrame) -> pd.DataFrame:
     """At each sparsity of the paper's Table 2, the printed accuracy and the measured one, linear between reference masks (NaN outside them).
 

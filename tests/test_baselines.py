@@ -185,6 +185,20 @@ def test_a_method_of_several_rounds_trains_a_network_of_its_own_for_each_seed(di
         assert (alone.training.loss[0] == together.training.loss[k]).all()
 
 
+def test_what_was_pruned_stays_pruned_whatever_the_score_says_later(digits, calls, monkeypatch):
+    """Here the score of the second round is the first one's turned round: it would rather have back what is gone."""
+    place = np.arange(WEIGHTS, dtype=float)
+    monkeypatch.setattr(
+        baselines,
+        "worth",
+        lambda *_: [p.reshape(s) for p, s in zip(np.split(-place if calls else place, [25_088, 25_600]), SHAPES, strict=True)],
+    )
+    fit([Method(0.75, rounds=2, allow_empty=True)], [0], SMALL, digits)
+    found = [np.flatnonzero(np.concatenate([mask.reshape(-1) for mask in call["masks"][0]])) for call in calls]
+    assert found[0].tolist() == list(range(WEIGHTS // 2, WEIGHTS))
+    assert found[1].tolist() == list(range(WEIGHTS // 2, WEIGHTS // 4 * 3))
+
+
 def test_masks_that_are_at_hand_are_used(digits, calls):
     methods = [Method(0.5), Method(0.8, "random")]
     masks = [first_masks(method, 1, SMALL, digits) for method in methods]
@@ -390,8 +404,10 @@ def subsets(masks):
 @pytest.mark.parametrize(
     "method", [Method(0.5, "random", "uniform"), Method(0.5, allocation="uniform", shuffle=True)], ids=["random", "shuffled"]
 )
-def test_every_mask_of_a_layer_is_equally_likely(method, digits):
+def test_every_mask_of_a_layer_is_equally_likely(method, digits, monkeypatch):
     protocol, draws = Protocol("tiny", widths=(3, 2, 2, 2)), 4_000
+    start = training.initial_layers(0, protocol)
+    monkeypatch.setattr(baselines, "initial_layers", lambda seed, protocol: start)  # one network, so that chance is the method's alone
     masks = [first_masks(method, seed, protocol, digits) for seed in range(draws)]
     for layer, number in ((0, 20), (1, 6), (2, 6)):  # 6 choose 3, 4 choose 2
         found = subsets(m[layer] for m in masks)
@@ -498,6 +514,15 @@ def test_a_layer_that_training_would_lose_is_refused_in_its_round(digits, calls)
     with pytest.raises(InvalidInput, match=r"magnitude \(global, 2 rounds\) at sparsity 0\.99 would remove every weight of layer 0 "):
         fit([Method(0.99, rounds=2)], [0], replace(SMALL, learning_rate=1e-6), digits)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "method", [Method(0.998, allocation="uniform", rounds=5), Method(0.998, allocation="uniform", pretrain=True)], ids=str
+)
+def test_a_layer_that_its_own_share_leaves_without_a_weight_is_refused_before_training(method, digits, calls):
+    with pytest.raises(InvalidInput, match=r"every weight of layer 2 \(16 x 10\)"):
+        fit([method], [0], SMALL, digits)
+    assert calls == []
 
 
 # Bad input

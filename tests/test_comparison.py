@@ -18,7 +18,7 @@ from bogp.provenance import recorded_table
 SHORT = replace(CALIBRATED, name="short", widths=(784, 32, 32, 10), steps=6)
 PLAN = Plan(
     SHORT, "mnist-5k", ("base", "glob_1", "glob_5", "smaller_dense", "one_hidden_layer"), ("base", "random", "snip", "smaller_dense"),
-    ("glob_1", "glob_5", "base"), ("base", "glob_1", "random"), pairs=3, repeats=2, budget=6, fresh_seeds=2,
+    ("glob_1", "glob_5", "base"), ("base", "glob_1", "random"), ("glob_1", "base"), pairs=3, repeats=2, budget=6, fresh_seeds=2,
 )  # fmt: skip
 
 
@@ -99,12 +99,14 @@ def test_results_choose_on_validation_and_account_for_every_weight(home, by):
         assert one.loc[(LIKE, "random", pair), "mask_sparsity"] == pytest.approx(removed["bogp"] / 1024)
         assert one.loc[(PAPER, "glob_1", pair), "model_sparsity"] == pytest.approx(round(0.8 * whole) / whole)
     assert (table.effective_sparsity >= table.model_sparsity - 1e-12).all()
-    network = rows.loc[table.key[table.method != "bogp_mask"]]
-    assert np.isfinite(network.test_accuracy).all()
+    network = table[table.key != "-"]
+    assert (rows.loc[network.key, "test_accuracy"].to_numpy() == network.test.to_numpy()).all()
+    assert set(table.method[table.key == "-"]) == {"bogp", "bogp_mask", "random_mask"}, "retrained with several seeds"
+    assert set(table.budget[table.method == "bogp_mask"]) == {6 + 2}
 
 
 def test_a_recorded_table_serves_only_the_same_plan(home, by):
-    small = replace(PLAN, methods=("base",), like=(), chosen=(), pairs=2, repeats=1)
+    small = replace(PLAN, methods=("base",), like=(), chosen=(), paired=(), paired_chosen=(), pairs=2, repeats=1)
     comparison.at_sparsity(small, 0.5, by, "t")
     path = home / "data/results/t/05_baselines/short_s0.50_results.csv"
     record = path.with_suffix(".json").read_bytes()
@@ -114,7 +116,7 @@ def test_a_recorded_table_serves_only_the_same_plan(home, by):
 
 
 def test_without_the_local_store_the_export_suffices(home, by):
-    small = replace(PLAN, methods=("base", "glob_1"), like=("random",), chosen=(), pairs=2, repeats=1)
+    small = replace(PLAN, methods=("base", "glob_1"), like=("random",), chosen=(), paired_chosen=(), pairs=2, repeats=1)
     table = comparison.at_sparsity(small, 0.5, by, "t")
     (home / "data/evaluations.sqlite").unlink()
     (home / "data/results/t/05_baselines/short_s0.50_results.csv").unlink()
@@ -175,6 +177,27 @@ def test_verdicts_and_the_rendered_table_say_what_the_summary_says():
     assert comparison.rendered(table, PAPER).method.tolist() == ["BoGP", "Glob_1", "Unif_1", "SNIP"]
 
 
+def test_shuffles_compare_the_same_pairs():
+    values = {(PAPER, "snip", 1): [0.9, 0.8, 0.7], (PAPER, "snip_shuffled", 1): [0.8, 0.6]}
+    table = comparison.shuffles(made_up(values)).iloc[0]
+    assert (table["method"], table["n"]) == ("SNIP", 2)
+    assert table["method minus shuffled"] == pytest.approx(0.15), "the third pair has no control"
+    assert comparison.shuffles(made_up({(PAPER, "snip_shuffled", 1): [0.8, 0.6]})).empty
+
+
+def test_at_par_is_an_equivalence_test():
+    x, noise = np.full(10, 0.9), np.array([1, -1] * 5) * 1e-4
+    wide = np.array([1, -1] * 5) * 1e-2
+    values = {
+        (PAPER, "bogp", 26): x,
+        (PAPER, "glob_1", 1): x + noise,
+        (PAPER, "unif_1", 1): x + wide,
+        (PAPER, "snip", 1): x + noise + 0.003,
+    }
+    at_par = comparison.summary(made_up(values), {}).groupby("method").at_par.first()
+    assert at_par.to_dict() == {"bogp": False, "glob_1": True, "unif_1": False, "snip": False}
+
+
 @pytest.mark.parametrize("widths", [(784, 128, 128, 10), (784, 32, 16, 10)])
 def test_where_global_pruning_empties_the_first_layer(widths):
     """Against the weights themselves: the share of all weights that are no larger than the first layer's largest."""
@@ -204,6 +227,14 @@ def test_bad_plans_are_refused_before_any_training(home, by):
         replace(PLAN, methods=("globe_1",))
     with pytest.raises(InvalidInput, match="at least 1"):
         replace(PLAN, repeats=0)
+    with pytest.raises(InvalidInput, match="each name may stand there once"):
+        replace(PLAN, like=("random", "random"))
+    with pytest.raises(InvalidInput, match="paired names glob_2, which is not among"):
+        replace(PLAN, paired=("glob_2",))
+    with pytest.raises(InvalidInput, match="would remove every weight of layer 0"):
+        comparison.check(replace(PLAN, protocol=CALIBRATED), 0.92, Evaluator())
+    with pytest.raises(InvalidInput, match=r"5 rounds.* would remove every weight of layer 2"):
+        comparison.check(replace(PLAN, methods=("unif_5",), paired=("base", "random"), protocol=CALIBRATED), 0.9998, Evaluator())
     with pytest.raises(DatabaseError, match=r"no masks of sparsity 0\.7"):
         comparison.at_sparsity(PLAN, 0.7, by, "t")
     with pytest.raises(InvalidInput, match="3 pairs"):

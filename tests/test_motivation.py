@@ -197,8 +197,10 @@ def test_verdicts_of_known_truths(graphs, truth, verdict):
 def test_the_rule_of_the_verdict(raw, rejected, verdict):
     columns = list(motivation.FIGURES_5_TO_7)
     table = pd.DataFrame({"property": columns, "variant": "same", "kind": "raw", "low": [r[0] for r in raw], "high": [r[1] for r in raw]})
-    judged = pd.DataFrame({"property": columns, "variant": "same", "rejected": rejected})
+    judged = pd.DataFrame({"property": columns, "variant": "same", "rejected": rejected, "tied_apart": 0})
     assert motivation.verdict(table, judged) == verdict
+    apart = judged.assign(rejected=False, tied_apart=np.array(rejected) * 3)
+    assert motivation.verdict(table, apart) == verdict, "one value and two accuracies count as a monotone function rejected"
 
 
 def test_answers_say_what_the_tables_hold(graphs):

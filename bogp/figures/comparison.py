@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bogp.comparison import LABELS, PAPER
+from bogp.comparison import LABELS, LIKE, PAPER
 
 # Okabe-Ito; a method keeps its colour and marker in every figure
 _STYLE = {
@@ -51,24 +51,16 @@ def accuracy(table: pd.DataFrame, accounting: str, panels: dict[str, Sequence[st
         panels: methods of each panel by its title.
     """
     mine = table[(table["accounting"] == accounting) & (table["measure"] == "test")]
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels) + 0.4, 4.8), squeeze=False, sharey=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels) + 0.4, 4.8), squeeze=False)
     for ax, (title, methods) in zip(axes[0], panels.items(), strict=True):
         shown = [m for m in methods if m in set(mine["method"])]
         for at, method in enumerate(shown):
             one = mine[mine["method"] == method].sort_values("target_sparsity")
             colour, marker = style(method)
             shift = (at - (len(shown) - 1) / 2) * 0.012
-            _bars(
-                ax,
-                one["target_sparsity"] + shift,
-                one,
-                "mean",
-                "low",
-                "high",
-                colour,
-                marker,
-                f"{LABELS.get(method, method)} (n = {one['n'].max()})",
-            )
+            error = np.stack([one["mean"] - one["low"], one["high"] - one["mean"]])
+            label = f"{LABELS.get(method, method)} (n = {one['n'].max()})"
+            ax.errorbar(one["target_sparsity"] + shift, one["mean"], yerr=error, fmt=marker, color=colour, capsize=2, ms=4, label=label)
             paper = one.dropna(subset="paper")
             ax.plot(paper["target_sparsity"] + shift, paper["paper"], "x", color=colour, ms=6, mew=1.4)
         if accounting == PAPER:
@@ -78,8 +70,14 @@ def accuracy(table: pd.DataFrame, accounting: str, panels: dict[str, Sequence[st
         margin = max(0.15 * (high - low), 0.004)  # intervals of very few pairs may reach beyond: the means are what must be told apart
         ax.set(title=title, xlabel="sparsity of the pruned layers (share removed)", ylim=(low - 2 * margin, high + margin))
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=7, ncols=2)
+    limits = np.array([ax.get_ylim() for ax in axes[0]])
+    for ax in axes[0] if accounting == LIKE else ():  # in the paper's accounting one low number would flatten the other panels
+        ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
     axes[0, 0].set_ylabel("test accuracy")
-    figure.suptitle(f"{accounting}; bars: {_SHARED}", fontsize=9)
+    figure.suptitle(
+        f"{accounting}; bars: {_SHARED}, cut where they leave the range of the means{'' if accounting == LIKE else '; axes differ'}",
+        fontsize=9,
+    )
     return figure
 
 
@@ -116,8 +114,3 @@ def gaps(table: pd.DataFrame, accounting: str, methods: Sequence[str]) -> Figure
 def style(method: str) -> tuple[str, str]:
     """Colour and marker of a method; the same for all its variants."""
     return _STYLE.get(method.split("_")[0], ("#555555", "."))
-
-
-def _bars(ax: plt.Axes, x: pd.Series, table: pd.DataFrame, middle: str, low: str, high: str, colour: str, marker: str, label: str) -> None:
-    error = np.stack([table[middle] - table[low], table[high] - table[middle]])
-    ax.errorbar(x, table[middle], yerr=error, fmt=marker, color=colour, capsize=2, ms=4, linewidth=1, label=label)
