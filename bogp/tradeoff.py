@@ -470,7 +470,8 @@ def can_both_be_true(compared: pd.DataFrame) -> str:
     for (reading, form), one in compared.groupby(["reading", "form"], sort=False):
         rows, beaten = one["alpha"].nunique(), {against: int(some["beaten"].sum()) for against, some in one.groupby("against")}
         impossible = rows - int(one[one["against"] == "Table 1"]["possible"].sum())
-        why = [f"{n} of {rows} rows of Table 2 are beaten by a row of {against}" for against, n in beaten.items() if n]
+        by = {"Table 1": "a row of Table 1", "Table 2": "another row of it"}
+        why = [f"{n} of {rows} rows of Table 2 are beaten by {by[against]}" for against, n in beaten.items() if n]
         why += [f"{impossible} of {rows} have a sparsity that no mask reaches"] if impossible else []
         lines.append(f"sparsity of the {reading}, objective {form}: {'no, ' + ', '.join(why) if why else 'nothing speaks against it'}")
     return "Can both tables be true?\n" + "\n".join(lines)
