@@ -5,7 +5,7 @@ The modules stand on floors, and each imports only from the floors below its own
 
     0  errors, paths, progress, provenance, datasets, relational, masks, protocols, and
        compiled, bitsets, connectivity, centrality, properties (each from those before it)
-    1  database, training (with compiled_networks and tensor_networks under it)
+    1  database, store, training (with compiled_networks and tensor_networks under it)
     2  scores, baselines
     3  evaluation
     4  search, statistics

@@ -11,9 +11,10 @@ from bogp import baselines, comparison, search
 from bogp import database as db
 from bogp.comparison import LIKE, PAPER, Plan
 from bogp.errors import DatabaseError, InvalidInput, UnreachableSparsity
-from bogp.evaluation import Evaluator, Store
+from bogp.evaluation import Evaluator
 from bogp.protocols import CALIBRATED
 from bogp.provenance import recorded_table
+from bogp.store import Store
 
 SHORT = replace(CALIBRATED, name="short", widths=(784, 32, 32, 10), steps=6)
 PLAN = Plan(

@@ -14,10 +14,11 @@ from bogp import baselines, datasets, evaluation, progress, training
 from bogp.baselines import Method, named
 from bogp.datasets import Dataset, Split
 from bogp.errors import BogpError, InvalidInput, StoreError, UnreachableSparsity
-from bogp.evaluation import COLUMNS, Evaluator, Job, Recipe, Store
+from bogp.evaluation import Evaluator, Job, Recipe
 from bogp.masks import erdos_renyi
 from bogp.protocols import Protocol
 from bogp.relational import layer_masks
+from bogp.store import COLUMNS, Store
 
 PROTOCOL = Protocol("small", widths=(784, 16, 16, 10), learning_rate=1e-2, batch_size=48, steps=4)
 GROUP = 8  # jobs trained and committed together under that protocol, for each core

@@ -103,7 +103,7 @@ def test_nothing_was_left_to_fill_in():
 
 
 def test_the_committed_evaluations_are_of_this_engine():
-    from bogp.evaluation import COLUMNS
+    from bogp.store import COLUMNS
     from bogp.training import ENGINE_VERSION
 
     for path in (ROOT / "data" / "evaluations" / "paper").glob("*.parquet"):

@@ -9,10 +9,10 @@ import pytest
 from scipy import stats
 
 from bogp import motivation, paths
-from bogp.evaluation import Store
 from bogp.protocols import named
 from bogp.relational import layer_masks
 from bogp.run import main, run_notebook
+from bogp.store import Store
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "01_motivation.ipynb"
 SMALL = {"run": "t", "seeds": 2, "width": 12}

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from bogp import database, paths
-from bogp.evaluation import Store
 from bogp.run import main, run_notebook
+from bogp.store import Store
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "04_alpha_tradeoff_bo.ipynb"
 SMALL = {

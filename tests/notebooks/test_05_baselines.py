@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from bogp import paths
-from bogp.evaluation import Store
 from bogp.run import main, run_notebook
+from bogp.store import Store
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "05_baselines.ipynb"
 SMALL = {

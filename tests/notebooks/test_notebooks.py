@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from bogp import database, paths, properties
-from bogp.evaluation import Store
 from bogp.run import main, run_notebook
+from bogp.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK_02, NOTEBOOK_03 = (ROOT / "notebooks" / f"{name}.ipynb" for name in ("02_mask_database", "03_fixed_sparsity_bo"))
