@@ -36,7 +36,7 @@ def search_parameters(wildcards):
 
 
 def baselines_parameters(protocol, sparsities, cell):
-    shared = {k: v for k, v in config["database"].items() if k in ("database", "family", "masks_per_sparsity", "n")}
+    shared = {k: v for k, v in config["database"].items() if k in ("database", "family", "masks_per_sparsity")}
     shared |= {"database_sparsities": config["database"]["sparsities"], "database_seed": config["database"].get("seed", 0)}
     searched = {k: v for k, v in SEARCH[protocol].items() if k not in ("sparsities", "use_exported")}
     own = {k: v for k, v in config["baselines"][protocol].items() if k != "sparsities"}

@@ -10,7 +10,7 @@ The modules stand on floors, and each imports only from the floors below its own
     3  evaluation
     4  search, statistics
     5  claims
-    6  motivation, tradeoff, comparison (notebooks 01, 04 and 05)
+    6  motivation (notebook 01); tradeoff, front, table_2 (04); comparison, table_1 (05)
     7  figures
     8  run
 """

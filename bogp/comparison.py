@@ -8,7 +8,7 @@ A *pair* k is one search of BoGP; whatever is trained once beside it starts from
 in pairs.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -23,49 +23,11 @@ from bogp.evaluation import Evaluator, Job, Recipe
 from bogp.protocols import Protocol, resized, smaller_dense
 from bogp.provenance import recorded_table, write_table
 from bogp.relational import effective_sparsity, layer_masks, model_sparsity, n_weights
-from bogp.statistics import equivalence, mean_interval, paired_difference
 
 NOTEBOOK = "05_baselines"  # folder of its results, and start of the names of its evaluations
-MARGIN = 0.002  # in accuracy: smaller differences count as none where equivalence is tested; set before the first run
 PAPER, LIKE = "as in the paper", "like for like"
 CANDIDATE_SEED = 1_000_000  # the first seed of networks of which the best is chosen; other networks' seeds lie below it
-LABELS = {
-    "base": "Base (unpruned)",
-    "one_hidden_layer": "Base without the masked layer",
-    "smaller_dense": "smaller dense network",
-    "bogp": "BoGP",
-    "bogp_mask": "BoGP's mask, given",
-    "random_mask": "random search's mask, given",
-    "random_hidden": "random mask, hidden layer",
-    "random": "random",
-    "erk": "ERK",
-    "glob_1": "Glob_1",
-    "glob_1_shuffled": "Glob_1, shuffled",
-    "glob_5": "Glob_5",
-    "unif_1": "Unif_1",
-    "unif_5": "Unif_5",
-    "lamp_1": "LAMP_1",
-    "lamp": "LAMP after training",
-    "snip": "SNIP",
-    "snip_shuffled": "SNIP, shuffled",
-    "synflow": "SynFlow",
-    "synflow_shuffled": "SynFlow, shuffled",
-    "lottery": "lottery ticket",
-    "base_best": "Base, best of n",
-    "random_search": "random search",
-    "random_best": "random, best of n",
-    "glob_1_best": "Glob_1, best of n",
-    "glob_5_best": "Glob_5, best of n",
-    "snip_best": "SNIP, best of n",
-    "synflow_best": "SynFlow, best of n",
-    "lottery_best": "lottery ticket, best of n",
-}
-README = (
-    "base", "one_hidden_layer", "smaller_dense", "bogp", "bogp_mask", "random_mask", "random_hidden", "random", "erk", "glob_1", "glob_5", "unif_1", "unif_5",
-    "lamp", "snip", "synflow", "lottery", "base_best", "random_search", "random_best", "glob_1_best", "glob_5_best", "snip_best", "synflow_best",
-    "lottery_best",
-)  # fmt: skip
-_CONTROLS = ("base", "smaller_dense", "one_hidden_layer")  # networks without a mask
+CONTROLS = ("base", "smaller_dense", "one_hidden_layer")  # networks without a mask
 
 
 @dataclass(frozen=True)
@@ -78,8 +40,7 @@ class Plan:
         methods: names (``baselines.named``, or ``base``, ``smaller_dense``, ``one_hidden_layer``) in the paper's accounting.
         like: names in the accounting like for like, one network each.
         chosen: names in the accounting like for like of which the best of as many as ``budget`` pays for is chosen on validation.
-        paired: of ``methods`` and ``like``, the names that are repeated for each pair; the others are for the first ``repeats`` pairs.
-        paired_chosen: the same of ``chosen``.
+        paired: names that are repeated for each pair, ``..._best`` those of ``chosen``; the others are for the first ``repeats`` pairs.
         pairs: searches of BoGP.
         repeats: see ``paired``.
         budget: trainings of one search.
@@ -92,31 +53,29 @@ class Plan:
     like: tuple[str, ...]
     chosen: tuple[str, ...]
     paired: tuple[str, ...]
-    paired_chosen: tuple[str, ...]
     pairs: int
     repeats: int
     budget: int
     fresh_seeds: int = 1
 
     def __post_init__(self) -> None:
-        for field in ("methods", "like", "chosen", "paired", "paired_chosen"):
+        for field in ("methods", "like", "chosen", "paired"):
             names = tuple(getattr(self, field))
             object.__setattr__(self, field, names)
-            for name in names:
-                if name not in _CONTROLS:
-                    baselines.named(name, 0.5)  # refuses unknown names
             if len(set(names)) != len(names):
                 raise InvalidInput(f"{field} is {', '.join(names)}; each name may stand there once.")
-        for field, of in (("paired", (*self.methods, *self.like)), ("paired_chosen", self.chosen)):
-            if strangers := set(getattr(self, field)) - set(of):
-                raise InvalidInput(f"{field} names {', '.join(sorted(strangers))}, which is not among what is compared.")
+        for name in {*self.methods, *self.like, *self.chosen} - set(CONTROLS):
+            baselines.named(name, 0.5)  # refuses unknown names
+        compared = {*self.methods, *self.like, *(f"{name}_best" for name in self.chosen)}
+        if strangers := set(self.paired) - compared:
+            raise InvalidInput(f"paired names {', '.join(sorted(strangers))}, which is not among what is compared.")
         if min(self.pairs, self.repeats, self.budget, self.fresh_seeds) < 1:
             raise InvalidInput("pairs, repeats, budget and fresh_seeds must be at least 1.")
         search.check_fresh_seeds(self.fresh_seeds, self.pairs)
 
-    def times(self, name: str, paired: Collection[str]) -> int:
+    def times(self, name: str) -> int:
         """How often a method is repeated."""
-        return self.pairs if name in paired else min(self.repeats, self.pairs)
+        return self.pairs if name in self.paired else min(self.repeats, self.pairs)
 
     def seed(self, pair: int) -> int:
         """Of what is trained once beside the retraining of a pair's mask."""
@@ -235,13 +194,13 @@ def _entries(plan: Plan, sparsity: float, exact: dict[int, float]) -> Iterator[E
         seed = plan.seed(pair)
         yield Entry(PAPER, "random_hidden", sparsity, pair, (_job(plan, "random", exact[pair], "masked", seed),))
         for name in plan.methods:
-            if pair < plan.times(name, plan.paired):
+            if pair < plan.times(name):
                 yield Entry(PAPER, name, sparsity, pair, (_job(plan, name, sparsity, "all", seed),))
         for name in plan.like:
-            if pair < plan.times(name, plan.paired):
+            if pair < plan.times(name):
                 yield Entry(LIKE, name, sparsity, pair, (_job(plan, name, exact[pair], "masked", seed),))
         for name in plan.chosen:
-            if pair < plan.times(name, plan.paired_chosen):
+            if pair < plan.times(f"{name}_best"):
                 each = _trainings(_job(plan, name, exact[pair], "masked", seed))
                 first = CANDIDATE_SEED + pair * plan.budget
                 seeds = range(first, first + max(1, plan.budget // each))
@@ -335,151 +294,6 @@ def _searched(plan: Plan, sparsity: float, chosen: pd.DataFrame, masks: MaskData
 def _identity(plan: Plan, accounting: str, method: str, sparsity: float, pair: int) -> dict[str, Any]:
     names = {"dataset": plan.dataset, "protocol": plan.protocol.name, "accounting": accounting, "method": method}
     return names | {"target_sparsity": sparsity, "pair": pair}
-
-
-def summary(table: pd.DataFrame, printed: dict[str, dict[float, float]]) -> pd.DataFrame:
-    """Table 1: mean and 95 % t interval over pairs of each method at each sparsity, in both accountings.
-
-    Args:
-        table: from ``results``, of one or more sparsities.
-        printed: the paper's accuracy by method and sparsity; it stands beside ours in the paper's accounting.
-
-    Returns:
-        One row a protocol, accounting, method, sparsity and measure (``validation``, ``test``): mean, low, high, n, ``paper``, ``budget``, the three sparsities
-        (means), and the paired difference from BoGP on the same pairs, ``gap``, ``gap_low``, ``gap_high``, ``gap_n`` (from its network where a method's best of
-        several was chosen as well, else from its mask trained again), and ``at_par``: whether it is smaller than ``MARGIN`` by two one-sided tests at 5 %.
-    """
-    rows = []
-    keys = ["dataset", "protocol", "accounting", "target_sparsity"]
-    for at, cell in table.groupby(keys):
-        for method, one in cell.groupby("method"):
-            reference = "bogp" if at[2] == PAPER or is_chosen(method) else "bogp_mask"
-            both = one.merge(cell[cell["method"] == reference], on="pair", suffixes=("", "_bogp"))
-            for measure in ("validation", "test"):
-                interval = mean_interval(one[measure])
-                gap = paired_difference(both[measure], both[f"{measure}_bogp"]) if method != reference else None
-                row = dict(zip(keys, at, strict=True)) | {"method": method, "measure": measure} | vars(interval)
-                row["paper"] = printed.get(method, {}).get(at[3], np.nan) if at[2] == PAPER else np.nan
-                row |= {c: one[c].mean() for c in ("budget", "mask_sparsity", "model_sparsity", "effective_sparsity")}
-                row |= {"gap": np.nan, "gap_low": np.nan, "gap_high": np.nan, "gap_n": 0, "at_par": False}
-                if gap:
-                    row |= {"gap": gap.mean, "gap_low": gap.low, "gap_high": gap.high, "gap_n": gap.n}
-                    row["at_par"] = gap.n > 1 and equivalence(both[measure], both[f"{measure}_bogp"], MARGIN).holds
-                rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def is_chosen(method: str) -> bool:
-    """Whether a line of the accounting like for like shows the network that validation chose among a whole budget of them."""
-    return method in ("bogp", "random_search") or method.endswith("_best")
-
-
-def rendered(table: pd.DataFrame, accounting: str, measure: str = "test", methods: Collection[str] | None = None) -> pd.DataFrame:
-    """One accounting of Table 1 for people: a line a method, a column a sparsity, mean and half width of the 95 % interval, the paper's number in brackets.
-
-    Args:
-        table: from ``summary``, of one protocol.
-        accounting: ``PAPER`` or ``LIKE``.
-        measure: ``test`` or ``validation``.
-        methods: which; None is all.
-    """
-    mine = table[
-        (table["accounting"] == accounting) & (table["measure"] == measure) & table["method"].isin(methods or set(table["method"]))
-    ]
-    order = [name for name in LABELS if name in set(mine["method"])] + sorted(set(mine["method"]) - set(LABELS))
-    lines = []
-    for name in order:
-        one = mine[mine["method"] == name].set_index("target_sparsity").sort_index()
-        cells = {
-            f"s = {s:.2f}": f"{row['mean']:.4f}" + ("" if np.isnan(row["low"]) else f" ± {row['high'] - row['mean']:.4f}")
-            + ("" if np.isnan(row["paper"]) else f" [{row['paper']:.3f}]")
-            for s, row in one.iterrows()
-        }  # fmt: skip
-        lines.append({"method": LABELS.get(name, name), "trainings": round(one["budget"].iloc[0]), "n": one["n"].iloc[0]} | cells)
-    return pd.DataFrame(lines).fillna("")
-
-
-def shuffles(table: pd.DataFrame) -> pd.DataFrame:
-    """What a method's score is worth beyond how many weights each layer keeps: test accuracy minus that of its shuffled mask, on the same pairs.
-
-    Args:
-        table: from ``results``, of one or more sparsities.
-
-    Returns:
-        One row a method and sparsity whose shuffled control is there: mean difference, ``low``, ``high`` (95 % t interval) and ``n``.
-    """
-    rows, paper = [], table[table["accounting"] == PAPER]
-    for (method, sparsity), control in paper[paper["method"].str.endswith("_shuffled")].groupby(["method", "target_sparsity"], sort=False):
-        own = paper[(paper["method"] == method.removesuffix("_shuffled")) & (paper["target_sparsity"] == sparsity)]
-        both = own.merge(control, on="pair", suffixes=("", "_shuffled"))
-        if len(both):
-            gap = paired_difference(both["test"], both["test_shuffled"])
-            rows.append((LABELS.get(method.removesuffix("_shuffled"), method), sparsity, gap.mean, gap.low, gap.high, gap.n))
-    return pd.DataFrame(rows, columns=["method", "sparsity", "method minus shuffled", "low", "high", "n"])
-
-
-def verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """At how many sparsities each method is better or worse than BoGP on test images, or cannot be told apart from it (95 % intervals, uncorrected),
-    and at how many it is at par (two one-sided tests, margin ``MARGIN``).
-
-    Args:
-        table: from ``summary``, of one protocol.
-    """
-    rows = []
-    for (accounting, method), one in table[table["measure"] == "test"].dropna(subset="gap_low").groupby(["accounting", "method"]):
-        better, worse = int((one["gap_low"] > 0).sum()), int((one["gap_high"] < 0).sum())
-        largest = one.loc[one["gap"].abs().idxmax()]
-        undecided, par = len(one) - better - worse, int(one["at_par"].sum())
-        rows.append(
-            (
-                accounting,
-                LABELS.get(method, method),
-                better,
-                worse,
-                undecided,
-                par,
-                largest["gap"],
-                largest["target_sparsity"],
-                one["gap_n"].min(),
-            )
-        )
-    names = [
-        "accounting",
-        "method",
-        "better than BoGP",
-        "worse than BoGP",
-        "undecided",
-        f"at par within {MARGIN}",
-        "largest difference",
-        "at sparsity",
-        "n",
-    ]
-    return pd.DataFrame(rows, columns=names)
-
-
-def findings(table: pd.DataFrame) -> str:
-    """What Table 1 comes to, worked out from it: BoGP against each group of comparisons on test images.
-
-    Args:
-        table: from ``summary``, of one protocol.
-    """
-    test = table[table["measure"] == "test"].dropna(subset="gap_low")
-
-    def count(accounting: str, methods: Collection[str]) -> str:
-        one = test[(test["accounting"] == accounting) & test["method"].isin(methods)]
-        better, worse = int((one["gap_high"] < 0).sum()), int((one["gap_low"] > 0).sum())
-        return f"better in {better}, worse in {worse}, undecided in {len(one) - better - worse} of {len(one)}"
-
-    best = [m for m in set(test["method"]) if is_chosen(m)]
-    largest = (
-        test[(test["accounting"] == LIKE) & test["method"].isin(["random", "glob_1", "random_search", "glob_1_best"])]["gap"].abs().max()
-    )
-    return (
-        f"Against the paper's four baselines as the paper counts, BoGP is {count(PAPER, ['glob_1', 'glob_5', 'unif_1', 'unif_5'])} comparisons; "
-        f"against a random mask on the same layer {count(PAPER, ['random_hidden'])}. Like for like its mask is {count(LIKE, ['glob_1'])} against magnitude "
-        f"pruning before training, and {count(LIKE, ['random'])} against random pruning; the network that the search chose is {count(LIKE, best)} "
-        f"against others chosen with the same budget. The largest mean difference from random and magnitude pruning, like for like, is {largest:.4f}."
-    )
 
 
 def layer_sparsities(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bogp import baselines, comparison, search
+from bogp import baselines, comparison, search, table_1
 from bogp import database as db
 from bogp.comparison import LIKE, PAPER, Plan
 from bogp.errors import DatabaseError, InvalidInput, UnreachableSparsity
@@ -19,7 +19,7 @@ from bogp.store import Store
 SHORT = replace(CALIBRATED, name="short", widths=(784, 32, 32, 10), steps=6)
 PLAN = Plan(
     SHORT, "mnist-5k", ("base", "glob_1", "glob_5", "smaller_dense", "one_hidden_layer"), ("base", "random", "snip", "smaller_dense"),
-    ("glob_1", "glob_5", "base"), ("base", "glob_1", "random"), ("glob_1", "base"), pairs=3, repeats=2, budget=6, fresh_seeds=2,
+    ("glob_1", "glob_5", "base"), ("base", "glob_1", "random", "glob_1_best", "base_best"), pairs=3, repeats=2, budget=6, fresh_seeds=2,
 )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_results_choose_on_validation_and_account_for_every_weight(home, by):
 
 
 def test_a_recorded_table_serves_only_the_same_plan(home, by):
-    small = replace(PLAN, methods=("base",), like=(), chosen=(), paired=(), paired_chosen=(), pairs=2, repeats=1)
+    small = replace(PLAN, methods=("base",), like=(), chosen=(), paired=(), pairs=2, repeats=1)
     comparison.at_sparsity(small, 0.5, by, "t")
     path = home / "data/results/t/05_baselines/short_s0.50_results.csv"
     record = path.with_suffix(".json").read_bytes()
@@ -117,7 +117,7 @@ def test_a_recorded_table_serves_only_the_same_plan(home, by):
 
 
 def test_without_the_local_store_the_export_suffices(home, by):
-    small = replace(PLAN, methods=("base", "glob_1"), like=("random",), chosen=(), paired_chosen=(), pairs=2, repeats=1)
+    small = replace(PLAN, methods=("base", "glob_1"), like=("random",), chosen=(), paired=("base", "glob_1", "random"), pairs=2, repeats=1)
     table = comparison.at_sparsity(small, 0.5, by, "t")
     (home / "data/evaluations.sqlite").unlink()
     (home / "data/results/t/05_baselines/short_s0.50_results.csv").unlink()
@@ -142,7 +142,7 @@ def test_summary_against_scipy_and_pairs():
     bogp, glob, mask, best = rng.normal(0.9, 0.01, (4, 6))
     values = {(PAPER, "bogp", 26): bogp, (PAPER, "glob_1", 1): glob, (PAPER, "glob_5", 5): glob[:3], (LIKE, "bogp", 25): bogp,
               (LIKE, "bogp_mask", 26): mask, (LIKE, "glob_1", 1): glob, (LIKE, "glob_1_best", 25): best}  # fmt: skip
-    table = comparison.summary(made_up(values), {"glob_1": {0.5: 0.97}}).set_index(["accounting", "method", "measure"])
+    table = table_1.summary(made_up(values), {"glob_1": {0.5: 0.97}}).set_index(["accounting", "method", "measure"])
     cell = table.loc[(PAPER, "glob_1", "test")]
     low, high = stats.t.interval(0.95, 5, glob.mean() + 0.1, stats.sem(glob))
     assert (cell["low"], cell["high"], cell["n"], cell["paper"]) == pytest.approx((low, high, 6, 0.97))
@@ -166,24 +166,24 @@ def test_verdicts_and_the_rendered_table_say_what_the_summary_says():
         (PAPER, "unif_1", 1): x + 0.01 + noise,
         (PAPER, "snip", 1): x + noise,
     }
-    table = comparison.summary(made_up(values), {"unif_1": {0.5: 0.123}})
-    verdict = comparison.verdicts(table).set_index("method")
+    table = table_1.summary(made_up(values), {"unif_1": {0.5: 0.123}})
+    verdict = table_1.verdicts(table).set_index("method")
     counts = verdict[["better than BoGP", "worse than BoGP", "undecided"]]
     assert counts.loc["Glob_1"].tolist() == [0, 1, 0]
     assert counts.loc["Unif_1"].tolist() == [1, 0, 0]
     assert counts.loc["SNIP"].tolist() == [0, 0, 1]
-    lines = comparison.rendered(table, PAPER).set_index("method")["s = 0.50"]
+    lines = table_1.rendered(table, PAPER).set_index("method")["s = 0.50"]
     assert lines["Unif_1"].startswith("1.0150 ± ") and lines["Unif_1"].endswith("[0.123]")
     assert "[" not in lines["Glob_1"]
-    assert comparison.rendered(table, PAPER).method.tolist() == ["BoGP", "Glob_1", "Unif_1", "SNIP"]
+    assert table_1.rendered(table, PAPER).method.tolist() == ["BoGP", "Glob_1", "Unif_1", "SNIP"]
 
 
 def test_shuffles_compare_the_same_pairs():
     values = {(PAPER, "snip", 1): [0.9, 0.8, 0.7], (PAPER, "snip_shuffled", 1): [0.8, 0.6]}
-    table = comparison.shuffles(made_up(values)).iloc[0]
+    table = table_1.shuffles(made_up(values)).iloc[0]
     assert (table["method"], table["n"]) == ("SNIP", 2)
     assert table["method minus shuffled"] == pytest.approx(0.15), "the third pair has no control"
-    assert comparison.shuffles(made_up({(PAPER, "snip_shuffled", 1): [0.8, 0.6]})).empty
+    assert table_1.shuffles(made_up({(PAPER, "snip_shuffled", 1): [0.8, 0.6]})).empty
 
 
 def test_at_par_is_an_equivalence_test():
@@ -195,7 +195,7 @@ def test_at_par_is_an_equivalence_test():
         (PAPER, "unif_1", 1): x + wide,
         (PAPER, "snip", 1): x + noise + 0.003,
     }
-    at_par = comparison.summary(made_up(values), {}).groupby("method").at_par.first()
+    at_par = table_1.summary(made_up(values), {}).groupby("method").at_par.first()
     assert at_par.to_dict() == {"bogp": False, "glob_1": True, "unif_1": False, "snip": False}
 
 
@@ -235,7 +235,7 @@ def test_bad_plans_are_refused_before_any_training(home, by):
     with pytest.raises(InvalidInput, match="would remove every weight of layer 0"):
         comparison.check(replace(PLAN, protocol=CALIBRATED), 0.92, Evaluator())
     with pytest.raises(InvalidInput, match=r"5 rounds.* would remove every weight of layer 2"):
-        comparison.check(replace(PLAN, methods=("unif_5",), paired=("base", "random"), protocol=CALIBRATED), 0.9998, Evaluator())
+        comparison.check(replace(PLAN, methods=("unif_5",), paired=(), protocol=CALIBRATED), 0.9998, Evaluator())
     with pytest.raises(DatabaseError, match=r"no masks of sparsity 0\.7"):
         comparison.at_sparsity(PLAN, 0.7, by, "t")
     with pytest.raises(InvalidInput, match="3 pairs"):

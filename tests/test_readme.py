@@ -20,18 +20,18 @@ def test_the_table_is_the_committed_one(monkeypatch):
 
 
 def test_table_1_follows_from_the_committed_results_and_stands_in_the_readme():
-    from bogp import comparison
+    from bogp import comparison, table_1
 
     folder = RESULTS / comparison.NOTEBOOK
-    for protocol, shown in (("calibrated", comparison.README), ("paper", None)):
+    for protocol, shown in (("calibrated", table_1.README), ("paper", None)):
         results = pd.concat([pd.read_csv(f) for f in sorted(folder.glob(f"{protocol}_s*_results.csv"))], ignore_index=True)
         printed = claims.PAPER_TABLE_1 | {"base": dict.fromkeys(results.target_sparsity.unique(), claims.PAPER_BASE)}
-        table = comparison.summary(results, printed)
+        table = table_1.summary(results, printed)
         pd.testing.assert_frame_equal(table, pd.read_csv(folder / f"{protocol}_table1.csv"))
         for accounting in (comparison.PAPER, comparison.LIKE) if shown else ():
-            assert claims.as_markdown(comparison.rendered(table, accounting, methods=shown)) in README
+            assert claims.as_markdown(table_1.rendered(table, accounting, methods=shown)) in README
         if shown:
-            assert comparison.findings(table) in README.replace("\n", " ")
+            assert table_1.findings(table) in README.replace("\n", " ")
             enough = table[table.method.isin(["bogp", "random", "glob_1", "unif_1", "base"])]
             assert set(enough.n) == {20}
             assert table.n.min() >= 5
@@ -53,14 +53,14 @@ def test_results_of_table_1_follow_from_the_committed_evaluations():
 
 
 def test_table_2_follows_from_the_committed_choices_and_stands_in_the_readme():
-    from bogp import tradeoff
+    from bogp import table_2, tradeoff
 
     folder = RESULTS / tradeoff.ALPHA_TRADEOFF
-    table = tradeoff.table_2(pd.read_csv(folder / "calibrated_chosen.csv"))
+    table = table_2.summary(pd.read_csv(folder / "calibrated_chosen.csv"))
     pd.testing.assert_frame_equal(table, pd.read_csv(folder / "calibrated_table2.csv")[list(table.columns)])
-    assert claims.as_markdown(tradeoff.table_2_for_people(table[table.form == "sum"])) in README
+    assert claims.as_markdown(table_2.rendered(table[table.form == "sum"])) in README
     assert set(table.n) == {5}
-    pd.testing.assert_frame_equal(tradeoff.tables_compared(), pd.read_csv(folder / "calibrated_tables_compared.csv"))
+    pd.testing.assert_frame_equal(table_2.tables_compared(), pd.read_csv(folder / "calibrated_tables_compared.csv"))
     stored = pd.read_parquet(ROOT / "data" / "evaluations" / "paper" / f"{tradeoff.ALPHA_TRADEOFF}_calibrated.parquet").set_index("key")
     for path in sorted(folder.glob("calibrated_a*_history.csv")):
         history = pd.read_csv(path)

@@ -6,13 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bogp import search, tradeoff
+from bogp import front, search, table_2, tradeoff
 from bogp.claims import PAPER_BOGP
 from bogp.database import DatabaseSpec, build
 from bogp.errors import InvalidInput
+from bogp.front import alpha_ranges, binned, pareto_front, upper_hull
 from bogp.protocols import Protocol
 from bogp.search import BoxSearch, SearchSettings
-from bogp.tradeoff import PAPER_TABLE_2, TradeOff, alpha_ranges, binned, pareto_front, upper_hull
+from bogp.table_2 import PAPER_TABLE_2
+from bogp.tradeoff import TradeOff
 
 PROTOCOL = Protocol("small", widths=(784, 16, 16, 10), learning_rate=1e-2, batch_size=50, steps=3)
 SETTINGS = SearchSettings(columns=("degree_centrality", "clustering"), n_initial=3, n_iterations=2)
@@ -138,9 +140,9 @@ def test_an_alpha_that_asks_for_an_end_is_called_meaningless():
     assert of_sum["asks_for"].tolist() == ["the densest", "a trade-off", "the sparsest"]
     np.testing.assert_allclose(of_sum["highest"], [0.1, 0.9, 1.0])
     np.testing.assert_allclose(ranges[ranges["form"] == "interpolated"]["highest"], [0.1 / 1.1, 0.9 / 1.9, 1.0])
-    asked = tradeoff.asked_for(ranges, [0.05, 0.5, 0.95])
+    asked = front.asked_for(ranges, [0.05, 0.5, 0.95])
     assert asked[asked["form"] == "sum"]["asks_for"].tolist() == ["the densest", "a trade-off", "the sparsest"]
-    assert "alpha from 0.900 to 1.000 asks for the sparsest mask (sparsity 0.900)" in tradeoff.meaningless(ranges)
+    assert "alpha from 0.900 to 1.000 asks for the sparsest mask (sparsity 0.900)" in front.meaningless(ranges)
     steep = alpha_ranges([0.9, 0.0], [0.0, 0.5]).assign(curve="front")  # only an alpha of 1.8 would ask for the sparse one
     assert steep[steep["form"] == "sum"]["sparsity"].tolist() == [0.0]
     assert steep[steep["form"] == "interpolated"]["highest"].tolist() == pytest.approx([1.8 / 2.8, 1.0])
@@ -248,14 +250,14 @@ def chosen_of(searches):
     """What ``chosen_masks`` gives, with plain numbers: measure m of search k is 0.1 * k, and 0.05 more for BoGP."""
     rows = [
         {"alpha": alpha, "form": form, "method": method, "search_seed": k}
-        | dict.fromkeys(tradeoff.MEASURES, 0.1 * k + 0.05 * (method == "bogp"))
+        | dict.fromkeys(table_2.MEASURES, 0.1 * k + 0.05 * (method == "bogp"))
         for alpha in (0.15, 0.2) for form in tradeoff.FORMS for method in ("random", "bogp") for k in range(searches)
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def test_table_2_has_means_intervals_pairs_and_the_papers_numbers():
-    table = tradeoff.table_2(chosen_of(3)).set_index(["alpha", "form", "method", "measure"])
+    table = table_2.summary(chosen_of(3)).set_index(["alpha", "form", "method", "measure"])
     row = table.loc[(0.15, "sum", "bogp", "fresh_test")]
     assert (row["mean"], row["n"], row["paper"]) == (pytest.approx(0.15), 3, 0.88)
     assert row["high"] - row["mean"] == pytest.approx(4.302653 * 0.1 / np.sqrt(3))  # t at 97.5 % with two degrees of freedom
@@ -267,12 +269,12 @@ def test_table_2_has_means_intervals_pairs_and_the_papers_numbers():
 
 
 def test_one_search_gives_no_interval_but_a_table():
-    table = tradeoff.table_2(chosen_of(1))
+    table = table_2.summary(chosen_of(1))
     assert table["low"].isna().all()
-    shown = tradeoff.table_2_for_people(table)
+    shown = table_2.rendered(table)
     assert shown["BoGP, accuracy"].tolist() == ["0.050"] * 4
     assert shown["paper, sparsity"].tolist() == ["0.76", "0.76", "-", "-"]
-    assert tradeoff.table_2_for_people(tradeoff.table_2(chosen_of(2)))["BoGP, accuracy"].str.contains("[", regex=False).all()
+    assert table_2.rendered(table_2.summary(chosen_of(2)))["BoGP, accuracy"].str.contains("[", regex=False).all()
 
 
 def test_reference_masks_are_spread_and_hold_both_ends(masks):
@@ -292,7 +294,7 @@ def test_everything_evaluated_counts_each_training_once(history, masks):
     assert reference.groupby("protocol").size().to_dict() == {"small": 4, "other": 4}
     table = masks.table.set_index("mask_id").loc[reference["mask_id"]]
     np.testing.assert_array_equal(reference["sparsity"], table["sparsity"])
-    points = tradeoff.evaluated(history, reference, "small")
+    points = front.evaluated(history, reference, "small")
     own = reference[reference["protocol"] == "small"]
     accuracy = dict(zip(history["key"], history["validation_accuracy"], strict=True)) | dict(
         zip(own["key"], own["validation_accuracy"], strict=True)
@@ -309,7 +311,7 @@ def test_everything_evaluated_counts_each_training_once(history, masks):
 
 
 def test_the_papers_tables_are_compared_by_its_own_objective():
-    compared = tradeoff.tables_compared()
+    compared = table_2.tables_compared()
     assert len(compared) == 3 * 2 * 6 * 2
     row = compared.query("reading == 'mask' and form == 'sum' and alpha == 0.9 and against == 'Table 1'").iloc[0]
     assert row["objective"] == pytest.approx(0.25 + 0.9 * 0.98)
@@ -327,20 +329,20 @@ def test_the_papers_tables_are_compared_by_its_own_objective():
 
 
 def test_a_hidden_mask_cannot_give_the_whole_model_the_sparsities_of_table_2():
-    compared = tradeoff.tables_compared()
+    compared = table_2.tables_compared()
     largest = compared.groupby("reading")["largest_sparsity"].first()
     assert largest["model 784-128-128-10"] == pytest.approx(16384 / 118016)
     assert largest["model 784-128-10"] == pytest.approx(784 * 128 / (784 * 128 + 1280))
     assert not compared[compared["reading"] == "model 784-128-128-10"]["possible"].any()
     assert compared[compared["reading"] != "model 784-128-128-10"]["possible"].all()
-    summed = tradeoff.disagreement(compared).set_index(["sparsity of the", "objective"])
+    summed = table_2.disagreement(compared).set_index(["sparsity of the", "objective"])
     count = compared.query("reading == 'mask' and form == 'interpolated' and against == 'Table 1'")["beaten"].sum()
     assert summed.loc[("mask", "interpolated"), "rows beaten by Table 1"].startswith(f"{count} of 6")
 
 
 def test_printed_accuracies_stand_beside_measured_ones_within_the_masks():
     reference = pd.DataFrame({"protocol": "p", "sparsity": [0.94, 0.7], "validation_accuracy": [0.6, 0.9]})
-    table = tradeoff.printed_beside_measured(reference).set_index("alpha")
+    table = table_2.printed_beside_measured(reference).set_index("alpha")
     assert table.loc[0.1, "p"] == pytest.approx(0.9 - 0.3 * 0.03 / 0.24)
     assert np.isnan(table.loc[0.9, "p"])  # 0.98 lies outside
     assert table["printed"].tolist() == [a for a, _ in PAPER_TABLE_2.values()]

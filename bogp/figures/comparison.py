@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bogp.comparison import LABELS, LIKE, PAPER
+from bogp.comparison import LIKE, PAPER
+from bogp.table_1 import LABELS
 
 # Okabe-Ito; a method keeps its colour and marker in every figure
 _STYLE = {
@@ -46,7 +47,7 @@ def accuracy(table: pd.DataFrame, accounting: str, panels: dict[str, Sequence[st
     """Test accuracy against sparsity in one accounting, methods spread over panels, with the paper's values drawn in.
 
     Args:
-        table: from ``comparison.summary``, of one protocol.
+        table: from ``table_1.summary``, of one protocol.
         accounting: ``comparison.PAPER`` or ``comparison.LIKE``.
         panels: methods of each panel by its title.
     """

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from bogp.claims import PAPER_BOGP
 from bogp.figures import METHODS
-from bogp.tradeoff import FORMS, PAPER_TABLE_2
+from bogp.table_2 import PAPER_TABLE_2
+from bogp.tradeoff import FORMS
 
 _METHOD_COLOURS = {"bogp": "#0072B2", "random": "#D55E00"}
 _FORM_MARKERS = {"sum": "o", "interpolated": "s"}
