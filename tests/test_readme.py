@@ -30,6 +30,9 @@ def test_table_1_follows_from_the_committed_results_and_stands_in_the_readme():
         pd.testing.assert_frame_equal(table, pd.read_csv(folder / f"{protocol}_table1.csv"))
         for accounting in (comparison.PAPER, comparison.LIKE) if shown else ():
             assert claims.as_markdown(table_1.rendered(table, accounting, methods=shown)) in README
+        if protocol == "paper":
+            base = table[(table.method == "base") & (table.measure == "test")]["mean"].iloc[0]
+            assert f"own settings leave it at about {base:.2f}" in README
         if shown:
             assert table_1.findings(table) in README.replace("\n", " ")
             enough = table[table.method.isin(["bogp", "random", "glob_1", "unif_1", "base"])]
@@ -53,13 +56,15 @@ def test_results_of_table_1_follow_from_the_committed_evaluations():
 
 
 def test_table_2_follows_from_the_committed_choices_and_stands_in_the_readme():
-    from bogp import table_2, tradeoff
+    from bogp import front, table_2, tradeoff
 
     folder = RESULTS / tradeoff.ALPHA_TRADEOFF
     table = table_2.summary(pd.read_csv(folder / "calibrated_chosen.csv"))
     pd.testing.assert_frame_equal(table, pd.read_csv(folder / "calibrated_table2.csv")[list(table.columns)])
     assert claims.as_markdown(table_2.rendered(table[table.form == "sum"])) in README
     assert set(table.n) == {5}
+    assert front.meaningless(pd.read_csv(folder / "calibrated_alpha_ranges.csv")) in README
+    assert table_2.can_both_be_true(table_2.tables_compared()) in README
     pd.testing.assert_frame_equal(table_2.tables_compared(), pd.read_csv(folder / "calibrated_tables_compared.csv"))
     stored = pd.read_parquet(ROOT / "data" / "evaluations" / "paper" / f"{tradeoff.ALPHA_TRADEOFF}_calibrated.parquet").set_index("key")
     for path in sorted(folder.glob("calibrated_a*_history.csv")):
@@ -80,6 +85,12 @@ def test_the_correlations_follow_from_the_committed_trainings_and_stand_in_the_r
     pd.testing.assert_frame_equal(correlations, pd.read_csv(folder / "calibrated_correlations.csv"))
     pd.testing.assert_frame_equal(monotone, pd.read_csv(folder / "calibrated_monotone.csv"))
     assert claims.as_markdown(motivation.answers(graphs, trainings, correlations, monotone)) in README
+    assert motivation.conclusion(correlations, monotone) in README
+    means = trainings[trainings.variant == "same"].groupby("graph").test_accuracy.mean()
+    assert f"lie between {means.min():.4f} and {means.max():.4f} on average" in README
+    assert correlations.set_index(["property", "variant", "kind"]).loc[("density", "same", "raw"), "high"] < 0, (
+        "accuracy falls with density"
+    )
     stored = pd.read_parquet(ROOT / "data" / "evaluations" / "paper" / "01_motivation_calibrated.parquet").set_index("key")
     assert (trainings.test_accuracy.to_numpy() == stored.loc[trainings.key, "test_accuracy"].to_numpy()).all()
     assert trainings.seed.nunique() >= 10 and trainings.graph.nunique() == 21
