@@ -22,7 +22,7 @@ TABLES = ["chosen", "table2", "front", "alpha_ranges", "tables_compared", "refer
 def test_04_one_alpha_at_a_time_then_all_without_training(home):
     results = paths.results_dir("t") / "04_alpha_tradeoff_bo"
     for alpha in SMALL["alphas"]:
-        run_notebook(NOTEBOOK, home / "04.ipynb", SMALL | {"alphas": [alpha]}, progress=False)
+        run_notebook(NOTEBOOK, home / "04.ipynb", SMALL | {"alphas": [alpha], "cell": True}, progress=False)
     assert {p.name for p in results.glob("*.csv")} == {
         f"calibrated_a{alpha}_{table}.csv" for alpha in ("0.10", "0.90") for table in ["history", *TABLES]
     }
