@@ -40,6 +40,42 @@ def test_table_1_follows_from_the_committed_results_and_stands_in_the_readme():
             assert table.n.min() >= 5
 
 
+def test_what_the_readme_says_of_table_1_in_words():
+    from bogp.comparison import LIKE, PAPER
+
+    table = pd.read_csv(RESULTS / "05_baselines" / "calibrated_table1.csv")
+    test = table[table.measure == "test"].set_index(["accounting", "method", "target_sparsity"]).sort_index()
+    for accounting, method in ((PAPER, "random_hidden"), (LIKE, "random"), (LIKE, "glob_1")):
+        assert test.loc[(accounting, method)].at_par.sum() == 6, "at par within 0.002 at all six sparsities"
+    for accounting, method in ((PAPER, "glob_5"), (PAPER, "unif_5"), (LIKE, "glob_5")):
+        assert (test.loc[(accounting, method)].gap_low > 0).all(), "better than BoGP everywhere"
+    for method in ("base_best", "glob_1_best"):
+        one = test.loc[(LIKE, method)]
+        assert (one.gap_high > 0).all() and (one.gap_low > 0).any(), "never worse, and better at some sparsities"
+    assert test.loc[(PAPER, "unif_1", 0.9)].model_sparsity > 0.89 and 0.12 < test.loc[(PAPER, "bogp", 0.9)].model_sparsity < 0.13
+    without, base = test.loc[(PAPER, "one_hidden_layer", 0.6)], test.loc[(PAPER, "base", 0.6)]
+    assert without.low < base["mean"] < without.high
+    emptied = pd.read_csv(RESULTS / "05_baselines" / "calibrated_emptied.csv").groupby("name")
+    assert emptied.model_sparsity.max()["glob_1"] < 0.925 and emptied.effective_sparsity.min()["glob_1"] == 1
+
+
+def test_what_the_readme_says_of_table_2_in_words():
+    from bogp import table_2
+
+    folder = RESULTS / "04_alpha_tradeoff_bo"
+    chosen = pd.read_csv(folder / "calibrated_table2.csv")
+    ours = chosen[(chosen.form == "sum") & (chosen.method == "bogp")].set_index(["measure", "alpha"])["mean"]
+    assert (ours["sparsity"] > 0.9).all() and (ours["fresh_test"] > 0.95).all() and len(ours["sparsity"]) == 6
+    beside = table_2.printed_beside_measured(pd.read_csv(folder / "calibrated_reference.csv"))
+    high = beside[beside.alpha >= 0.5]
+    assert (high[["calibrated", "paper", "released"]].gt(high.printed, axis=0)).all(axis=None)
+    curves = pd.read_csv(folder / "calibrated_reference.csv")
+    assert curves[curves.sparsity > 0.9].validation_accuracy.min() > 0.37, "as low as Table 2 did not occur"
+    compared = table_2.tables_compared()
+    printed = compared[(compared.reading == "mask") & (compared.form == "sum")]
+    assert printed[printed.against == "Table 1"].beaten.all() and printed[printed.against == "Table 2"].beaten.any()
+
+
 def test_results_of_table_1_follow_from_the_committed_evaluations():
     from bogp import comparison
 
@@ -107,6 +143,17 @@ def test_what_it_says_of_bfloat16_is_what_was_measured():
     assert f"{measured.difference:+.5f}, 90 % interval [{measured.low_90:+.5f}, {measured.high_90:+.5f}]" in README
     assert f"{measured.spread_ratio:.2f} [{measured.spread_low_95:.2f}, {measured.spread_high_95:.2f}]" in README
     assert ("so equivalent within 0.001" in README) == bool(measured.equivalent)
+
+
+def test_the_cost_of_the_committed_results():
+    rows = pd.concat([pd.read_parquet(f) for f in (ROOT / "data" / "evaluations" / "paper").glob("0*.parquet")]).drop_duplicates("key")
+    full = rows[rows.protocol_name.str.startswith(("paper", "released"))]
+    speed = pd.read_csv(RESULTS / "speed.csv").set_index("what")["ours"]
+    seconds = speed["calibrated, float32, 64 masks, a seed each"], speed["full batch, float32, 8 masks"]
+    hours = ((rows.trainings.sum() - full.trainings.sum()) * seconds[0] + full.trainings.sum() * seconds[1]) / 3600
+    assert f"are {rows.trainings.sum():,} trainings, {full.trainings.sum():,} of them full batch" in README
+    assert f"that is {hours:.1f} hours on two idle cores" in README.replace("\n", " ")
+    assert f"add up to {rows.seconds.sum() / 3600:.1f} hours" in README
 
 
 def test_nothing_was_left_to_fill_in():
