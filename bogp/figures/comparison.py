@@ -57,11 +57,13 @@ def accuracy(table: pd.DataFrame, accounting: str, panels: dict[str, Sequence[st
         shown = [m for m in methods if m in set(mine["method"])]
         for at, method in enumerate(shown):
             one = mine[mine["method"] == method].sort_values("target_sparsity")
-            colour, marker = style(method)
+            colour, marker, face = style(method)
             shift = (at - (len(shown) - 1) / 2) * 0.012
             error = np.stack([one["mean"] - one["low"], one["high"] - one["mean"]])
             label = f"{LABELS.get(method, method)} (n = {one['n'].max()})"
-            ax.errorbar(one["target_sparsity"] + shift, one["mean"], yerr=error, fmt=marker, color=colour, capsize=2, ms=4, label=label)
+            ax.errorbar(
+                one["target_sparsity"] + shift, one["mean"], yerr=error, fmt=marker, color=colour, mfc=face, capsize=2, ms=4.5, label=label
+            )
             paper = one.dropna(subset="paper")
             ax.plot(paper["target_sparsity"] + shift, paper["paper"], "x", color=colour, ms=6, mew=1.4)
         if accounting == PAPER:
@@ -69,7 +71,7 @@ def accuracy(table: pd.DataFrame, accounting: str, panels: dict[str, Sequence[st
         seen = mine[mine["method"].isin(shown)]
         low, high = seen[["mean", "paper"]].min().min(), seen[["mean", "paper"]].max().max()
         margin = max(0.15 * (high - low), 0.004)  # intervals of very few pairs may reach beyond: the means are what must be told apart
-        ax.set(title=title, xlabel="sparsity of the pruned layers (share removed)", ylim=(low - 2 * margin, high + margin))
+        ax.set(title=title, xlabel="sparsity of the pruned layers (share removed)", ylim=(low - margin, high + margin))
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=7, ncols=2)
     limits = np.array([ax.get_ylim() for ax in axes[0]])
     for ax in axes[0] if accounting == LIKE else ():  # in the paper's accounting one low number would flatten the other panels
@@ -99,8 +101,8 @@ def gaps(table: pd.DataFrame, accounting: str, methods: Sequence[str]) -> Figure
         one = mine[mine["target_sparsity"] == sparsity].set_index("method").reindex(shown)
         ends = np.stack([one["gap"] - one["gap_low"], one["gap_high"] - one["gap"]])
         for at, method in enumerate(shown):
-            colour, marker = style(method)
-            ax.errorbar(one["gap"].iloc[at], at, xerr=ends[:, [at]], fmt=marker, color=colour, capsize=2, ms=4)
+            colour, marker, face = style(method)
+            ax.errorbar(one["gap"].iloc[at], at, xerr=ends[:, [at]], fmt=marker, color=colour, mfc=face, capsize=2, ms=4.5)
         ax.axvline(0, color="#000000", linewidth=0.8)
         ax.set_title(f"s = {sparsity:.2f}")
         ax.locator_params(axis="x", nbins=4)
@@ -112,6 +114,11 @@ def gaps(table: pd.DataFrame, accounting: str, methods: Sequence[str]) -> Figure
     return figure
 
 
-def style(method: str) -> tuple[str, str]:
-    """Colour and marker of a method; the same for all its variants."""
-    return _STYLE.get(method.split("_")[0], ("#555555", "."))
+def style(method: str) -> tuple[str, str, str]:
+    """Colour, marker and face of a method: the same colour and marker for all its variants, an open face for those beside the plain one."""
+    colour, marker = _STYLE.get(method.split("_")[0], ("#555555", "."))
+    return (
+        colour,
+        marker,
+        "white" if method.endswith("_5") or method in ("lamp", "random_search", "random_mask", "random_hidden") else colour,
+    )
