@@ -14,7 +14,7 @@ import pandas as pd
 from bogp import paths
 from bogp.database import DatabaseSpec, MaskDatabase, fit_scaling, nearest
 from bogp.errors import BogpError
-from bogp.evaluation import Evaluator, protocol_settings
+from bogp.evaluation import protocol_settings
 from bogp.protocols import Protocol
 from bogp.provenance import write_table
 from bogp.search import SearchSettings
@@ -34,16 +34,11 @@ FIXED_SPARSITY = "03_fixed_sparsity_bo"  # folder of the results of that noteboo
 
 
 def search_parameters(
-    protocol: Protocol, sparsity: float, settings: SearchSettings, searches: int, spec: DatabaseSpec, dataset: str, evaluator: Evaluator
+    protocol: Protocol, sparsity: float, settings: SearchSettings, searches: int, spec: DatabaseSpec, dataset: str
 ) -> dict[str, Any]:
-    """What the results of a search at a fixed sparsity depend on, for the record beside its tables.
-
-    Args:
-        protocol, sparsity, settings, searches, spec, dataset: of notebook 03.
-        evaluator: gives what the numbers depend on beside the job: data checksum, precision, device, versions.
-    """
+    """What notebook 03 records of a search at a fixed sparsity, checksums and fresh seeds apart; arguments as there."""
     return {"protocol": protocol_settings(protocol), "sparsity": sparsity, "search": vars(settings), "searches": searches, "database": vars(spec),
-            "dataset": dataset, "evaluator": evaluator.settings(dataset)}  # fmt: skip
+            "dataset": dataset}  # fmt: skip
 
 
 def reach(database: MaskDatabase, columns: Sequence[str], metric: str, scaling: str, queries: int, seed: int) -> dict[str, float]:

@@ -131,16 +131,18 @@ def at_sparsity(plan: Plan, sparsity: float, by: Search, run: str, use_exported:
     export = exports / f"{NOTEBOOK}_{name}.parquet"
     known = [export, exports / f"{FIXED_SPARSITY}_{name}.parquet"]
     evaluator = Evaluator(known=known if use_exported else [])
-    searched = search_parameters(plan.protocol, sparsity, by.settings, plan.pairs, by.spec, plan.dataset, evaluator)
-    searched |= {"fresh_seeds": plan.fresh_seeds}
-    parameters = {"search": searched} | {f.name: getattr(plan, f.name) for f in fields(plan) if f.name != "protocol"}
+    searched = search_parameters(plan.protocol, sparsity, by.settings, plan.pairs, by.spec, plan.dataset) | {
+        "fresh_seeds": plan.fresh_seeds
+    }
+    parameters: dict[str, Any] = {"search": searched | {"evaluator": evaluator.settings(plan.dataset)}}
+    parameters |= {f.name: getattr(plan, f.name) for f in fields(plan) if f.name != "protocol"}
     found = recorded_table(folder / f"{name}_results.csv", parameters)
     if found is not None and export.exists():
         return found
     masks = by.masks.at(sparsity)
     check(plan, sparsity, evaluator)
-    chosen = recorded_table(earlier / f"{name}_chosen.csv", searched)
-    if chosen is None:
+    chosen = recorded_table(earlier / f"{name}_chosen.csv", searched | {"dataset_checksum": evaluator.dataset(plan.dataset).checksum})
+    if chosen is None or not _is_known(chosen, masks, plan, evaluator):
         chosen = _search(plan, masks, by.settings, evaluator)
     table = results(plan, sparsity, chosen, masks, evaluator)
     evaluator.store.export(export, sorted(evaluator.asked))  # before the table: one that is found again has its evaluations beside it
@@ -163,6 +165,17 @@ def check(plan: Plan, sparsity: float, evaluator: Evaluator) -> None:
         for job in entry.jobs[:1]:
             if isinstance(job.recipe, baselines.Method):
                 baselines.check(job.recipe, job.seed, job.protocol, evaluator.dataset(job.dataset))
+
+
+def _is_known(chosen: pd.DataFrame, masks: MaskDatabase, plan: Plan, evaluator: Evaluator) -> bool:
+    """Whether this evaluator would ask for the very evaluations that these masks were chosen by (same engine, libraries, precision and device)."""
+    row_of = {mask_id: row for row, mask_id in enumerate(masks.table["mask_id"])}
+    jobs = (
+        search.mask_job(masks, row_of[one.mask_id], int(one.training_seed), plan.protocol, plan.dataset)
+        for one in chosen.itertuples()
+        if one.mask_id in row_of
+    )
+    return [evaluator.key(job) for job in jobs] == chosen["key"].tolist()
 
 
 def _search(plan: Plan, masks: MaskDatabase, settings: search.SearchSettings, evaluator: Evaluator) -> pd.DataFrame:

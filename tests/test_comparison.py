@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bogp import baselines, comparison, search, table_1
+from bogp import baselines, claims, comparison, search, table_1
 from bogp import database as db
 from bogp.comparison import LIKE, PAPER, Plan
 from bogp.errors import DatabaseError, InvalidInput, UnreachableSparsity
 from bogp.evaluation import Evaluator
 from bogp.protocols import CALIBRATED
-from bogp.provenance import recorded_table
+from bogp.provenance import recorded_table, write_table
 from bogp.store import Store
 
 SHORT = replace(CALIBRATED, name="short", widths=(784, 32, 32, 10), steps=6)
@@ -114,6 +114,33 @@ def test_a_recorded_table_serves_only_the_same_plan(home, by):
     comparison.at_sparsity(replace(small, repeats=2), 0.5, by, "t")
     assert path.with_suffix(".json").read_bytes() != record, "another plan is made anew"
     assert recorded_table(path, {}) is None
+
+
+def test_the_masks_of_notebook_03_are_taken_if_they_are_of_this_search(home, by, monkeypatch):
+    small = replace(PLAN, methods=("base",), like=(), chosen=(), paired=("base",), pairs=2)
+    table = comparison.at_sparsity(small, 0.5, by, "t")
+    masks, evaluator = by.masks.at(0.5), Evaluator()
+    searchers = [search.BoxSearch(masks, by.settings, seed) for seed in range(2)]
+    searchers += [search.RandomSearch(masks, by.settings.budget, seed) for seed in range(2)]
+    history = search.run(searchers, masks, evaluator, SHORT, "mnist-5k")
+    chosen = search.retrain(search.recommend(history), masks, evaluator, SHORT, "mnist-5k", small.fresh_seeds)
+    recorded = claims.search_parameters(SHORT, 0.5, by.settings, 2, by.spec, "mnist-5k")
+    recorded |= {"dataset_checksum": evaluator.dataset("mnist-5k").checksum, "fresh_seeds": small.fresh_seeds}
+    path = home / "data/results/t/03_fixed_sparsity_bo/short_s0.50_chosen.csv"
+    results = home / "data/results/t/05_baselines/short_s0.50_results.csv"
+    searched = []
+    original = comparison._search
+    monkeypatch.setattr(comparison, "_search", lambda *a: searched.append(1) or original(*a))
+    for table_03, parameters, again in [
+        (chosen, recorded, 0),
+        (chosen.assign(key="0" * 32), recorded, 1),
+        (chosen, recorded | {"searches": 3}, 1),
+    ]:
+        write_table(table_03, path, parameters)
+        results.unlink()
+        searched.clear()
+        pd.testing.assert_frame_equal(comparison.at_sparsity(small, 0.5, by, "t"), table)
+        assert len(searched) == again
 
 
 def test_without_the_local_store_the_export_suffices(home, by):
