@@ -6,6 +6,7 @@ settings, and every stored number carries it: two numbers are comparable only if
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -69,8 +70,8 @@ class Protocol:
             raise InvalidInput(f"Protocol widths are {self.widths}; at least an input, a hidden and an output width, each positive.")
         if self.scope == "hidden" and len(self.widths) < 4:
             raise InvalidInput("Scope 'hidden' needs two hidden layers with a matrix between them; use scope 'input' or 'all'.")
-        if not 0 < self.learning_rate < 100:
-            raise InvalidInput(f"Protocol learning_rate is {self.learning_rate}; it must be positive.")
+        if not 0 < self.learning_rate < math.inf:
+            raise InvalidInput(f"Protocol learning_rate is {self.learning_rate}; it must be positive and finite.")
         if self.steps < 1 or (self.batch_size is not None and self.batch_size < 1):
             raise InvalidInput("Protocol steps and batch_size must be at least 1 (batch_size None is full batch).")
         if (self.check_every or 0) > self.steps:

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from bogp.database import METRICS, SCALINGS, MaskDatabase, fit_scaling, nearest
+from bogp.database import METRICS, SCALINGS, MaskDatabase, Nearest, Scaling, fit_scaling, nearest
 from bogp.errors import InvalidInput
 from bogp.evaluation import Evaluator, Job, Recipe
 from bogp.properties import PAPER_FIVE
@@ -28,6 +28,7 @@ from bogp.relational import layer_masks
 SEED_LIMIT = 10_000  # search seeds and fresh seeds lie below it, replications above
 FRESH_SEED = 5_000  # the first seed of retraining; search seeds lie below it
 Objective = Callable[[pd.DataFrame], NDArray[np.float64]]
+LookUp = Callable[[NDArray[np.float64], MaskDatabase, Scaling, str], Nearest]
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,16 @@ class BoxSearch:
         database: the masks to choose from, of one sparsity (Psi_s) or of many.
         settings: of the search.
         seed: of the initial points and the optimiser, and of the trainings.
+        look_up: finds the mask of each query; the arguments are those of ``database.nearest``, which it is.
     """
 
-    def __init__(self, database: MaskDatabase, settings: SearchSettings, seed: int, name: str = "bogp") -> None:
+    def __init__(
+        self, database: MaskDatabase, settings: SearchSettings, seed: int, name: str = "bogp", look_up: LookUp = nearest
+    ) -> None:
         from skopt import Optimizer
 
         self.name, self.seed = name, _checked_seed(seed)
-        self._database, self._settings = database, settings
+        self._database, self._settings, self._look_up = database, settings, look_up
         self._scaling = fit_scaling(database, settings.columns, settings.scaling)
         scaled = self._scaling.transform(database.values(self._scaling.columns))
         low, high = np.nanmin(scaled, axis=0), np.nanmax(scaled, axis=0)
@@ -139,7 +143,7 @@ class BoxSearch:
                 warnings.filterwarnings("ignore", message="The objective has been evaluated at")
                 self._points, phase = np.array([self._optimiser.ask()]), "surrogate"
         values = self._scaling.inverse(self._points)
-        found = nearest(values, self._database, self._scaling, self._settings.metric)
+        found = self._look_up(values, self._database, self._scaling, self._settings.metric)
         queries = [dict(zip(self._scaling.columns, point.tolist(), strict=True)) for point in values]
         return [
             Proposal(int(row), phase, query, float(s)) for row, query, s in zip(found.row, queries, found.similarity, strict=True)
