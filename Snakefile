@@ -4,6 +4,7 @@
 #                ─> 02_mask_database ──> database ──> 03_fixed_sparsity_bo (one job per protocol and sparsity) ──> fixed_sparsity
 #                                                       └──> 05_baselines (one job per protocol and sparsity) ──> 05_baselines: Table 1
 #                ─> 04_alpha_tradeoff_bo (one job per alpha) ──> 04_alpha_tradeoff_bo: Table 2
+#                ─> 06_claims, which reads the results of 01, 03, 04 and 05
 #
 # Run it with `make reproduce PROFILE=smoke` or `make reproduce PROFILE=paper`. A result is stale when a parameter, an input or the engine version changed.
 import json
@@ -21,6 +22,8 @@ NAMES = [f"{protocol}_s{s:.2f}" for protocol, search in SEARCH.items() for s in 
 TABLE_1_TABLES, TABLE_1_FIGURES = ["table1", "layers", "emptied"], ["layers", "table1", "like_for_like", "gaps", "gaps_paper"]
 TABLE_2_TABLES = ["chosen", "table2", "front", "alpha_ranges", "tables_compared", "reference"]
 TABLE_2_FIGURES = ["front", "table2", "reference"]
+CLAIMS_TABLES = ["claims", "evidence"]
+CLAIMS_FIGURES = ["settings"]
 RUNNER = sys.executable + " -m bogp.run --no-progress {input.notebook} {output.executed} -y {params.yaml:q}"
 
 
@@ -47,6 +50,12 @@ def tradeoff_parameters(protocol, alphas, cell):
     return {"run": RUN, "protocol": protocol} | config["tradeoff"][protocol] | {"alphas": alphas, "cell": cell}
 
 
+def claims_parameters(wildcards):
+    shared = {k: v for k, v in config["database"].items() if k in ("database", "masks_per_sparsity")}
+    shared |= {"database_sparsities": config["database"]["sparsities"]}
+    return {"run": RUN, "protocol": wildcards.protocol} | shared | config["claims"][wildcards.protocol]
+
+
 def as_yaml(parameters):
     return json.dumps(parameters)  # JSON is YAML
 
@@ -59,6 +68,7 @@ rule all:
         expand(EXECUTED / "03_{name}.ipynb", name=NAMES),
         expand(EXECUTED / "04_{protocol}.ipynb", protocol=config["tradeoff"]),
         expand(EXECUTED / "05_{protocol}.ipynb", protocol=config["baselines"]),
+        expand(EXECUTED / "06_{protocol}.ipynb", protocol=config["claims"]),
 
 
 rule motivation:
@@ -184,6 +194,30 @@ rule tradeoff:
         protocol="[a-z]+",
     params:
         yaml=lambda wildcards: as_yaml(tradeoff_parameters(wildcards.protocol, config["tradeoff"][wildcards.protocol]["alphas"], cell=False)),
+        engine=ENGINE_VERSION,
+    threads: workflow.cores
+    shell:
+        RUNNER
+
+
+rule claims:
+    input:
+        notebook="notebooks/06_claims.ipynb",
+        manifest=rules.mask_database.output.manifest,
+        chosen=lambda wildcards: expand(
+            RESULTS / "03_fixed_sparsity_bo" / "{{protocol}}_s{s:.2f}_chosen.csv", s=SEARCH[wildcards.protocol]["sparsities"]
+        ),
+        compared=lambda wildcards: expand(
+            RESULTS / "05_baselines" / "{{protocol}}_s{s:.2f}_results.csv", s=config["baselines"][wildcards.protocol]["sparsities"]
+        ),
+        motivation=RESULTS / "01_motivation" / "{protocol}_monotone.csv",
+        tables=RESULTS / "04_alpha_tradeoff_bo" / "{protocol}_tables_compared.csv",
+    output:
+        executed=EXECUTED / "06_{protocol}.ipynb",
+        tables=expand(RESULTS / "06_claims" / "{{protocol}}_{t}.csv", t=CLAIMS_TABLES),
+        figures=expand(FIGURES / "06_{{protocol}}_{f}.pdf", f=CLAIMS_FIGURES),
+    params:
+        yaml=lambda wildcards: as_yaml(claims_parameters(wildcards)),
         engine=ENGINE_VERSION,
     threads: workflow.cores
     shell:

@@ -275,20 +275,20 @@ def fit_scaling(database: MaskDatabase, columns: Sequence[str], name: str = "min
 
     Args:
         database: whose rows it is fitted on; NaN is ignored.
-        columns: property names.
+        columns: numeric columns of the table: properties, or others that it has.
         name: of the scaling.
 
     Returns:
         The scaling, over those of the columns that vary.
 
     Raises:
-        InvalidInput: an unknown scaling or property, no columns, or none that varies.
+        InvalidInput: an unknown scaling, no columns, one that the table does not have or that holds no numbers, or none that varies.
         DatabaseError: the database is empty.
     """
     columns = tuple(columns)
     if name not in SCALINGS:
         raise InvalidInput(f"There is no scaling {name!r}; there are: {', '.join(SCALINGS)}.")
-    allowed = (*properties.ALL, "sparsity")
+    allowed = tuple(database.table.select_dtypes("number").columns)
     if not columns or not set(columns) <= set(allowed):
         raise InvalidInput(f"columns are {columns}; name one or more of {', '.join(allowed)}.")
     if len(database) == 0:

@@ -95,12 +95,58 @@ class Searcher(Interface):
         """The objective (larger is better) of each of the last proposals."""
 
 
+@dataclass(frozen=True)
+class Box:
+    """The continuous space that a box search searches, over the properties that vary.
+
+    Attributes:
+        database: the masks to choose from.
+        scaling: of the properties; points of the box are in scaled units.
+        metric: of Algorithm 2.
+        low, high: (d,) its corners.
+    """
+
+    database: MaskDatabase
+    scaling: Scaling
+    metric: str
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    def draw(self, count: int, seed: int) -> NDArray[np.float64]:
+        """(count, d) points drawn uniformly with a search's seed; the first of them are the same however many are drawn."""
+        drawn = int(np.random.SeedSequence(seed).generate_state(2)[0])  # the second is the optimiser's
+        return np.random.default_rng(drawn).uniform(self.low, self.high, size=(count, len(self.low)))
+
+    def proposals(self, points: NDArray[np.float64], phase: str, look_up: LookUp = nearest) -> list[Proposal]:
+        """The mask of each of the (Q, d) points."""
+        values = self.scaling.inverse(points)
+        found = look_up(values, self.database, self.scaling, self.metric)
+        queries = [dict(zip(self.scaling.columns, point.tolist(), strict=True)) for point in values]
+        return [
+            Proposal(int(row), phase, query, float(s)) for row, query, s in zip(found.row, queries, found.similarity, strict=True)
+        ]  # fmt: skip
+
+
+def box(database: MaskDatabase, settings: SearchSettings) -> Box:
+    """The box of property ranges: [0.001, 1] in each property after minmax scaling, else the range over the database.
+
+    Raises:
+        InvalidInput: the settings' columns are none of the database's, or none of them varies.
+        DatabaseError: the database is empty.
+    """
+    scaling = fit_scaling(database, settings.columns, settings.scaling)
+    scaled = scaling.transform(database.values(scaling.columns))
+    low, high = np.nanmin(scaled, axis=0), np.nanmax(scaled, axis=0)
+    if settings.scaling == "minmax":
+        low = np.full_like(low, 0.001)
+    return Box(database, scaling, settings.metric, low, high)
+
+
 class BoxSearch:
     """Bayesian optimisation in the continuous box of property ranges, then the nearest mask (``box`` mode, the paper's).
 
-    The box is [0.001, 1] in each property after minmax scaling, else the range over the database. scikit-optimize's Gaussian process (Matern 5/2, noise
-    fitted) is told the query, as the paper's black-box function takes a property vector, and the lower confidence bound on the negated
-    objective proposes the next one.
+    scikit-optimize's Gaussian process (Matern 5/2, noise fitted) is told the query (a point of ``box``), as the paper's black-box function takes a property
+    vector, and the lower confidence bound on the negated objective proposes the next one.
 
     Args:
         database: the masks to choose from, of one sparsity (Psi_s) or of many.
@@ -109,27 +155,19 @@ class BoxSearch:
         look_up: finds the mask of each query; the arguments are those of ``database.nearest``, which it is.
     """
 
-    def __init__(
-        self, database: MaskDatabase, settings: SearchSettings, seed: int, name: str = "bogp", look_up: LookUp = nearest
-    ) -> None:
+    def __init__(self, database: MaskDatabase, settings: SearchSettings, seed: int, name: str = "bogp", look_up: LookUp = nearest) -> None:
         from skopt import Optimizer
 
-        self.name, self.seed = name, _checked_seed(seed)
-        self._database, self._settings, self._look_up = database, settings, look_up
-        self._scaling = fit_scaling(database, settings.columns, settings.scaling)
-        scaled = self._scaling.transform(database.values(self._scaling.columns))
-        low, high = np.nanmin(scaled, axis=0), np.nanmax(scaled, axis=0)
-        if settings.scaling == "minmax":
-            low = np.full_like(low, 0.001)
-        initial, optimiser = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
-        self._points = np.random.default_rng(initial).uniform(low, high, size=(settings.n_initial, len(low)))
+        self.name, self.seed = name, checked_seed(seed)
+        self._settings, self._look_up, self._box = settings, look_up, box(database, settings)
+        self._points = self._box.draw(settings.n_initial, seed)
         self._optimiser = Optimizer(
-            list(zip(low.tolist(), high.tolist(), strict=True)),
+            list(zip(self._box.low.tolist(), self._box.high.tolist(), strict=True)),
             base_estimator="GP",
             n_initial_points=settings.n_initial,
             acq_func="LCB",  # explicit: kappa is ignored under the default
             acq_func_kwargs={"kappa": settings.kappa},
-            random_state=optimiser % 2**31,
+            random_state=int(np.random.SeedSequence(seed).generate_state(2)[1]) % 2**31,
         )
         self._told = 0
 
@@ -142,12 +180,7 @@ class BoxSearch:
             with warnings.catch_warnings():  # a point that was asked before is replaced by a random one, which is as good as any here
                 warnings.filterwarnings("ignore", message="The objective has been evaluated at")
                 self._points, phase = np.array([self._optimiser.ask()]), "surrogate"
-        values = self._scaling.inverse(self._points)
-        found = self._look_up(values, self._database, self._scaling, self._settings.metric)
-        queries = [dict(zip(self._scaling.columns, point.tolist(), strict=True)) for point in values]
-        return [
-            Proposal(int(row), phase, query, float(s)) for row, query, s in zip(found.row, queries, found.similarity, strict=True)
-        ]  # fmt: skip
+        return self._box.proposals(self._points, phase, self._look_up)
 
     def tell(self, scores: Sequence[float]) -> None:
         """Fit the surrogate to the negated scores."""
@@ -161,7 +194,7 @@ class RandomSearch:
     """Masks drawn uniformly from the database, each at most once: what any search has to beat at the same budget."""
 
     def __init__(self, database: MaskDatabase, budget: int, seed: int, name: str = "random") -> None:
-        self.name, self.seed = name, _checked_seed(seed)
+        self.name, self.seed = name, checked_seed(seed)
         if not 1 <= budget <= len(database):
             raise InvalidInput(f"A random search of {budget} masks needs a database of at least as many; this one has {len(database)}.")
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
@@ -332,7 +365,8 @@ def _history(
     return pd.concat([table, rows[measured].reset_index(drop=True), queries], axis=1)
 
 
-def _checked_seed(seed: int) -> int:
+def checked_seed(seed: int) -> int:
+    """A search seed, refused where it lies out of the range of search seeds."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < FRESH_SEED:
         raise InvalidInput(f"A search seed is {seed!r}; a whole number from 0 to {FRESH_SEED - 1} is needed.")
     return int(seed)

@@ -521,6 +521,19 @@ def test_minmax_spans_zero_to_one_and_zscore_has_mean_zero_and_deviation_one(ope
             np.testing.assert_allclose([scaled.mean(0), scaled.std(0)], [np.zeros(scaled.shape[1]), np.ones(scaled.shape[1])], atol=1e-9)
 
 
+def test_any_numeric_column_of_the_table_can_be_scaled(opened):
+    values = np.arange(len(opened)) % 7
+    more = MaskDatabase(opened.table.assign(my_property=values), opened.spec, opened.bits)
+    scaling = fit_scaling(more, ["my_property", "sparsity", "clustering"])
+    assert scaling.columns == ("my_property", "sparsity", "clustering")
+    np.testing.assert_allclose(scaling.transform(more.values(scaling.columns))[:, 0], values / 6)
+    assert nearest([[6, 0.3, 0.2]], more, scaling, "l2").row.shape == (1,)
+    with pytest.raises(InvalidInput, match=r"'my_property'.*name one or more of .*clustering"):
+        fit_scaling(opened, ["my_property", "clustering"])
+    with pytest.raises(InvalidInput, match="name one or more"):  # a property, but not of this table
+        fit_scaling(synthetic(clustering=[0.0, 1.0]), ["s_metric"])
+
+
 def test_unknown_names_are_refused(opened):
     with pytest.raises(InvalidInput, match="no scaling 'rank'"):
         fit_scaling(opened, ["clustering"], "rank")

@@ -4,13 +4,14 @@ With all pairs of mask and seed the accuracies split into a part of the mask, a 
 candidates on which searches are replayed (``replay``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bogp.components import components, detectable_spread, spread_p
 from bogp.database import DatabaseSpec, MaskDatabase, build
 from bogp.errors import InvalidInput
 from bogp.evaluation import Evaluator, Job, Recipe
@@ -54,10 +55,11 @@ def mixture(families: Sequence[str], sparsity: float, each: int, n: int, name: s
         seed: of the databases.
 
     Returns:
-        One table, family after family; its ``spec`` is the first family's.
+        One table, family after family, each mask's id with its family before it; the ``spec`` is the first family's.
     """
     parts = [build(DatabaseSpec((sparsity,), each, n=n, family=f, seed=seed), database_dir(f"{name}-{f}-{sparsity:g}")) for f in families]
     table = pd.concat([p.table for p in parts], ignore_index=True)
+    table["mask_id"] = table["family"] + "-" + table["mask_id"]  # each family counts its own masks from 0
     return MaskDatabase(table, parts[0].spec, np.concatenate([p.bits for p in parts]))
 
 
@@ -82,7 +84,9 @@ def train(masks: Sequence[Mask] | Mask, seeds: int, protocol: Protocol, dataset:
     return train_layers([layer_masks(mask, protocol.widths, protocol.masked_layers) for mask in masks], seeds, protocol, dataset, evaluator)
 
 
-def train_layers(masks: Sequence[tuple[Mask | None, ...]], seeds: int, protocol: Protocol, dataset: str, evaluator: Evaluator) -> pd.DataFrame:
+def train_layers(
+    masks: Sequence[tuple[Mask | None, ...]], seeds: int, protocol: Protocol, dataset: str, evaluator: Evaluator
+) -> pd.DataFrame:
     """As ``train``, with the masks of each layer given: what is no expanded graph can be trained as well."""
     if seeds < 2:
         raise InvalidInput(f"seeds is {seeds}; with fewer than 2 the part of a mask and that of a seed cannot be told apart.")
@@ -96,9 +100,81 @@ def table(trainings: pd.DataFrame, measure: str = "test_accuracy") -> NDArray[np
     """The accuracies as (masks, seeds), both in ascending order.
 
     Raises:
-        InvalidInput: some mask was not trained from some seed.
+        InvalidInput: some mask was not trained from some seed, or twice (the rows are of more than one design).
     """
+    if trainings.duplicated(["mask", "seed"]).any():
+        raise InvalidInput("Some mask was trained from some seed twice; give the trainings of one design at a time.")
     wide = trainings.pivot(index="mask", columns="seed", values=measure)
     if wide.isna().any(axis=None):
         raise InvalidInput("Some mask was not trained from some seed; a crossed design has every pair.")
     return wide.to_numpy()
+
+
+def tidy(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Several designs in one table, with their names in the column ``set``."""
+    return pd.concat([rows.assign(set=name) for name, rows in tables.items()], ignore_index=True)
+
+
+def parts(trainings: pd.DataFrame, measure: str = "test_accuracy", by: Sequence[str] = ("set",)) -> pd.DataFrame:
+    """What belongs to the mask, to the seed, and to neither, in each design.
+
+    Args:
+        trainings: from ``tidy`` (or ``train``, with columns that name the design).
+        measure: the accuracy.
+        by: columns that tell designs apart.
+
+    Returns:
+        Rows of those columns, ``n_masks``, ``n_seeds``, ``mean``, ``part`` (``masks``, ``seeds``, ``residual``: standard deviations; ``icc``, the
+        share of masks in the variance of one training; ``ceiling``, their share in that of a mean over the seeds), ``value``, ``low``, ``high`` (95 %),
+        ``p`` (of no difference between masks), and for masks ``detectable``: the spread that this design would find with a power of 80 %.
+    """
+    rows = []
+    for name, one in trainings.groupby(list(by), sort=False):
+        found = components(table(one, measure))
+        labels = dict(zip(by, name, strict=True)) | {"n_masks": found.masks, "n_seeds": found.seeds, "mean": found.mean, "p": found.p}
+        parts_of = {
+            "masks": found.between_masks,
+            "seeds": found.between_seeds,
+            "residual": found.residual,
+            "icc": found.icc,
+            "ceiling": found.ceiling,
+        }
+        detectable = {"masks": detectable_spread(found.masks, found.seeds, found.residual.value)}
+        rows += [
+            labels | {"part": part, "value": e.value, "low": e.low, "high": e.high, "detectable": detectable.get(part, np.nan)}
+            for part, e in parts_of.items()
+        ]
+    return pd.DataFrame(rows)
+
+
+def spreads(trainings: pd.DataFrame, threshold: float, measure: str = "test_accuracy") -> pd.DataFrame:
+    """Whether the standard deviation between masks is above a threshold, for each design of ``tidy``: the evidence of claim 2.
+
+    Returns:
+        Rows of ``case``, ``estimate``, ``low``, ``high`` (95 %), ``n`` (masks), ``p_for`` and ``p_against`` (above and below the threshold) and ``detectable``.
+    """
+    rows = []
+    for name, one in trainings.groupby("set", sort=False):
+        accuracies = table(one, measure)
+        found = components(accuracies)
+        p_for, p_against = spread_p(accuracies, threshold)
+        spread = found.between_masks
+        rows.append(
+            (
+                name,
+                spread.value,
+                spread.low,
+                spread.high,
+                found.masks,
+                p_for,
+                p_against,
+                detectable_spread(found.masks, found.seeds, found.residual.value),
+            )
+        )
+    return pd.DataFrame(rows, columns=["case", "estimate", "low", "high", "n", "p_for", "p_against", "detectable"])
+
+
+def first_of_each(database: MaskDatabase, each: int) -> MaskDatabase:
+    """The first graphs of each family of a mixture, in its order."""
+    rows = database.table.groupby("family", sort=False).head(each).index.to_numpy()
+    return MaskDatabase(database.table.iloc[rows].reset_index(drop=True), database.spec, database.bits[rows])

@@ -16,6 +16,7 @@ from bogp.errors import InvalidInput
 from bogp.evaluation import Evaluator
 from bogp.protocols import Protocol
 from bogp.search import BoxSearch, LookUp, SearchSettings
+from bogp.statistics import paired_difference
 
 ONE_MASK = 65  # the released notebook returned its mask no. 65 to every query
 CORRECT = "none: as it should be"
@@ -107,3 +108,10 @@ def run(
         found.append(winners.merge(visited, on="search_seed").assign(defect=pipeline.name))
     columns = ["defect", "search_seed", "mask_id", "distinct", "spread", "apparent", "fresh_validation", "fresh_test", "reported"]
     return pd.concat(found, ignore_index=True)[columns]
+
+
+def effects(rows: pd.DataFrame) -> pd.DataFrame:
+    """What each defect adds to the reported accuracy, paired by search: ``defect``, ``mean``, ``low``, ``high`` (95 % t interval), ``n``."""
+    wide = rows.pivot(index="search_seed", columns="defect", values="reported")
+    names = [name for name in rows["defect"].unique() if name != CORRECT]
+    return pd.DataFrame([{"defect": name} | vars(paired_difference(wide[name], wide[CORRECT])) for name in names])

@@ -7,14 +7,16 @@ networks under M and under P M Q are one, up to the numbering of their hidden un
 node holds and no graph property; ``rewire`` keeps the degree of each node alone; ``shuffle`` keeps the number of weights in each layer alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bogp.audit import crossed
+from bogp.components import nested
 from bogp.database import MaskDatabase
+from bogp.datasets import Dataset
 from bogp.errors import InvalidInput
 from bogp.evaluation import Evaluator
 from bogp.protocols import Protocol
@@ -33,6 +35,78 @@ def exchangeable_pair(mask: Mask) -> tuple[Mask, Mask]:
         Two symmetric (2n, 2n) masks.
     """
     return np.kron(np.eye(2, dtype=bool), mask), np.kron(~np.eye(2, dtype=bool), mask)
+
+
+def twin_losses(
+    first: Mask, second: Mask, rows: ArrayLike, columns: ArrayLike, protocol: Protocol, dataset: Dataset, seed: int
+) -> NDArray[np.float64]:
+    """Losses of two networks, the second of which starts from the first one's weights with hidden units renumbered.
+
+    If ``second`` is ``first[rows][:, columns]``, the networks are the same and differ by rounding alone; with both permutations the identity, the
+    difference is what the two masks make of one start. The evaluator keeps trainings from a seed's own weights only, so both are trained here, in float64.
+
+    Args:
+        first, second: masks of the layer between two hidden layers, (d_out, d_in).
+        rows: permutation of 0..d_out-1: output unit i of the second network starts as unit rows[i] of the first.
+        columns: permutation of 0..d_in-1, the same of the input units.
+        protocol: with two hidden layers, of widths d_in and d_out.
+        dataset: trained on.
+        seed: of the first network's initial weights, and of the batches of both.
+
+    Returns:
+        (2, steps) mean losses before each step.
+
+    Raises:
+        InvalidInput: a network of another depth, masks that do not fit it, or rows or columns that are no permutations.
+    """
+    import torch
+
+    from bogp import training
+
+    if len(protocol.widths) != 4:
+        raise InvalidInput(f"Widths {protocol.widths} do not make a network with two hidden layers, whose units could be renumbered.")
+    units_in, units_out = (
+        _permutation(order, width, name)
+        for order, width, name in ((columns, protocol.widths[1], "columns"), (rows, protocol.widths[2], "rows"))
+    )
+    start = training.initial_layers(seed, protocol)
+    (w0, b0), (w1, b1), (w2, b2) = start  # weights (1, d_out, d_in) and biases (1, d_out) of each layer
+    renumbered = [(w0[:, units_in], b0[:, units_in]), (w1[:, units_out][:, :, units_in], b1[:, units_out]), (w2[:, :, units_out], b2)]
+    init = [(torch.cat([w, v]), torch.cat([b, c])) for (w, b), (v, c) in zip(start, renumbered, strict=True)]
+    masks = [(None, mask, None) for mask in (first, second)]
+    return training.train(masks, [seed, seed], protocol, dataset, init, precision="float64").loss
+
+
+def loss_gap(losses: NDArray[np.float64]) -> float:
+    """Largest |a - b| / max(|a|, |b|) over the steps of two loss curves, (2, steps); NaN if a loss is not finite."""
+    a, b = losses
+    return float(np.max(np.abs(a - b) / np.maximum(np.abs(a), np.abs(b))))
+
+
+def exchangeable_twins(blocks: Mapping[str, Mask], protocol: Protocol, dataset: Dataset, seed: int) -> pd.DataFrame:
+    """Train the exchangeable pair of each block from renumbered starts, and, as a control, from the same start: the evidence of claim 4.
+
+    Args:
+        blocks: symmetric (n, n) masks A by name; the hidden layers have 2n units.
+        protocol, dataset, seed: as in ``twin_losses``.
+
+    Returns:
+        One row a block: ``case``, ``difference`` (``loss_gap`` from renumbered starts), ``same_start`` (from the same start) and ``n`` (losses compared).
+    """
+    rows = []
+    for case, block in blocks.items():
+        pair, n = exchangeable_pair(block), len(block)
+        as_is, swapped = np.arange(2 * n), np.roll(np.arange(2 * n), n)
+        gaps = [loss_gap(twin_losses(*pair, order, as_is, protocol, dataset, seed)) for order in (swapped, as_is)]
+        rows.append({"case": case, "difference": gaps[0], "same_start": gaps[1], "n": protocol.steps})
+    return pd.DataFrame(rows)
+
+
+def _permutation(order: ArrayLike, width: int, name: str) -> list[int]:
+    found = np.asarray(order)
+    if not np.array_equal(np.sort(found, axis=None), np.arange(width)) or found.ndim != 1:
+        raise InvalidInput(f"{name} is no permutation of the layer's {width} units, 0 to {width - 1}.")
+    return [int(unit) for unit in found]
 
 
 def relabel(mask: Mask, rng: np.random.Generator) -> Mask:
@@ -125,3 +199,28 @@ def train(
 def numbering(index: int, n: int) -> NDArray[np.intp]:
     """The order that version 0 of ``relabelled`` gives the nodes of mask ``index``."""
     return np.random.default_rng(np.random.SeedSequence(index, spawn_key=(6, 0, 0))).permutation(n)
+
+
+def parts(trainings: pd.DataFrame, measure: str = "test_accuracy") -> pd.DataFrame:
+    """What belongs to the graph, to the version of it, and to neither, for each change.
+
+    Args:
+        trainings: from ``train``, of one or more changes.
+        measure: the accuracy.
+
+    Returns:
+        Rows of ``change``, ``graphs``, ``versions``, ``seeds`` (their numbers), ``mean``, ``part`` (``graphs``, ``versions`` within a graph,
+        ``residual``: standard deviations; ``share``: of the graph in the variance of graph and version), ``value``, ``low``, ``high`` (95 %), and
+        ``p`` of the F test (graphs against versions, versions against the residual).
+    """
+    rows = []
+    for change, one in trainings.groupby("change", sort=False):
+        values = (
+            one.sort_values(["graph", "version", "seed"])[measure].to_numpy().reshape(one["graph"].nunique(), one["version"].nunique(), -1)
+        )
+        found = nested(values)
+        labels = {"change": change, "graphs": found.graphs, "versions": found.versions, "seeds": found.seeds, "mean": float(values.mean())}
+        tested = {"graphs": found.p_graphs, "versions": found.p_versions}
+        named = {"graphs": found.between_graphs, "versions": found.between_versions, "residual": found.residual, "share": found.share}
+        rows += [labels | {"part": part} | vars(estimate) | {"p": tested.get(part, np.nan)} for part, estimate in named.items()]
+    return pd.DataFrame(rows)

@@ -11,6 +11,7 @@ import pandas as pd
 from bogp.evaluation import Evaluator
 from bogp.protocols import CALIBRATED, CONVERGED, LITERAL, PAPER, RELEASED, Protocol
 from bogp.search import unpruned_job
+from bogp.statistics import mean_interval
 
 
 def path() -> tuple[Protocol, ...]:
@@ -27,12 +28,16 @@ def path() -> tuple[Protocol, ...]:
     return (*steps, CALIBRATED)
 
 
-def readings() -> tuple[Protocol, ...]:
-    """What the printed settings could mean, and what the released code changed: each differs from ``paper`` in what its name says."""
+def readings(images: int = 60_000) -> tuple[Protocol, ...]:
+    """What the printed settings could mean, and what the released code changed: each differs from ``paper`` in what its name says.
+
+    Args:
+        images: that ``paper`` trains on (training and validation part), for the number of steps in an epoch of batches.
+    """
     rates = {"3e-3": 3e-3, "3e-2": 3e-2, "3e-1": 3e-1, "3e4, as printed": 3e4}
     return (
         *(replace(PAPER, name=f"paper, learning rate {name}", learning_rate=rate) for name, rate in rates.items()),
-        replace(PAPER, name="paper, 50 epochs in batches of 128", batch_size=128, steps=50 * (60_000 // 128)),
+        replace(PAPER, name="paper, 50 epochs in batches of 128", batch_size=128, steps=50 * (images // 128)),
         replace(PAPER, name="paper, raw inputs", input_scaling="raw"),
         replace(PAPER, name="paper, softmax twice", loss="softmax_cross_entropy"),
         RELEASED,
@@ -58,3 +63,9 @@ def audit(protocols: Sequence[Protocol], seeds: int, dataset: str, evaluator: Ev
     rows = evaluator.evaluate([unpruned_job(seed, protocol, dataset) for protocol, seed in asked])
     labels = pd.DataFrame({"protocol": [p.name for p, _ in asked], "seed": [s for _, s in asked]})
     return labels.join(rows[["validation_accuracy", "test_accuracy", "key"]])
+
+
+def summary(audited: pd.DataFrame) -> pd.DataFrame:
+    """Mean test accuracy under each protocol with its 95 % t interval: ``protocol``, ``mean``, ``low``, ``high``, ``n``, in the order of ``audit``."""
+    intervals = {name: mean_interval(one["test_accuracy"]) for name, one in audited.groupby("protocol", sort=False)}
+    return pd.DataFrame([{"protocol": name} | vars(interval) for name, interval in intervals.items()])

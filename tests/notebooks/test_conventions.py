@@ -18,7 +18,7 @@ def code_cells(path: Path) -> list[nbformat.NotebookNode]:
 
 
 def test_there_are_notebooks():
-    names = ["01_motivation", "02_mask_database", "03_fixed_sparsity_bo", "04_alpha_tradeoff_bo", "05_baselines"]
+    names = ["01_motivation", "02_mask_database", "03_fixed_sparsity_bo", "04_alpha_tradeoff_bo", "05_baselines", "06_claims"]
     assert [p.stem for p in NOTEBOOKS] == names
 
 
@@ -61,7 +61,7 @@ def test_profiles_name_only_parameters_that_exist(profile):
     declared = {p.stem[:2]: set(declared_parameters(p)) for p in NOTEBOOKS}
     config = yaml.safe_load(profile.read_text())
     assert set(config["database"]) <= declared["02"]
-    for section, number in (("motivation", "01"), ("fixed_sparsity", "03"), ("tradeoff", "04"), ("baselines", "05")):
+    for section, number in (("motivation", "01"), ("fixed_sparsity", "03"), ("tradeoff", "04"), ("baselines", "05"), ("claims", "06")):
         for settings in config[section].values():
             assert set(settings) - ({"sparsities"} if number == "03" else set()) <= declared[number], section
     for protocol, settings in config["baselines"].items():

@@ -134,3 +134,4 @@ def test_the_workflow_plans_one_job_per_cell(home, profile):
     assert planned["tradeoff_cell"] == cells("tradeoff", "alphas")
     assert planned["baselines_cell"] == cells("baselines", "sparsities")
     assert planned["motivation"] == len(settings["motivation"])
+    assert planned["claims"] == len(settings["claims"])
