@@ -6,10 +6,10 @@ The modules stand on floors, and each imports only from the floors below its own
     0  errors, paths, progress, provenance, datasets, relational, masks, protocols, and
        compiled, bitsets, connectivity, centrality, properties (each from those before it)
     1  database, store, training (with compiled_networks and tensor_networks under it)
-    2  scores, baselines
+    2  scores, baselines, labelled (features of graphs whose nodes hold pixels)
     3  evaluation
-    4  search, statistics; controls (other proposers and recommenders), components (of variance)
-    5  claims; labelled (features of graphs whose nodes hold pixels, beside their properties)
+    4  search, statistics, components (of variance)
+    5  claims; controls (other proposers and recommenders)
     6  motivation (notebook 01); tradeoff, front, table_2 (04); comparison, table_1 (05); audit (06)
     7  figures
     8  run

@@ -6,6 +6,7 @@ import pytest
 
 from bogp import database
 from bogp.audit import crossed
+from bogp.components import components
 from bogp.database import DatabaseSpec
 from bogp.errors import DatabaseError, InvalidInput
 from bogp.evaluation import Job, Recipe
@@ -157,3 +158,45 @@ def test_a_table_has_masks_in_rows_and_seeds_in_columns_in_whatever_order_they_c
 def test_what_is_no_crossed_design_is_refused(rows, message):
     with pytest.raises(InvalidInput, match=message):
         crossed.table(rows)
+
+
+# --- what the tables say ---
+
+
+def made_up(masks, seeds, between, rest, seed=0):
+    rng = np.random.default_rng(seed)
+    y = 0.9 + between * rng.normal(size=(masks, 1)) + 0.01 * rng.normal(size=seeds) + rest * rng.normal(size=(masks, seeds))
+    rows = pd.DataFrame({"mask": np.repeat(np.arange(masks), seeds), "seed": np.tile(np.arange(seeds), masks), "test_accuracy": y.ravel()})
+    return rows.sample(frac=1, random_state=0)
+
+
+def test_parts_are_the_components_of_each_design_in_the_order_given():
+    designs = {"b": made_up(20, 5, 0.004, 0.001), "a": made_up(10, 4, 0.0, 0.002, seed=1)}
+    trainings = crossed.tidy(designs)
+    assert len(trainings) == 140 and trainings["set"].unique().tolist() == ["b", "a"]
+    found = crossed.parts(trainings).set_index(["set", "part"])
+    for name, rows in designs.items():
+        expected = components(crossed.table(rows))
+        assert tuple(found.loc[(name, "icc"), ["n_masks", "n_seeds"]]) == (expected.masks, expected.seeds)
+        for part, estimate in {"masks": expected.between_masks, "residual": expected.residual, "ceiling": expected.ceiling}.items():
+            assert tuple(found.loc[(name, part), ["value", "low", "high"]]) == (estimate.value, estimate.low, estimate.high)
+        assert found.loc[(name, "masks"), "p"] == expected.p
+    assert found.loc["b", "p"].iloc[0] < 1e-6 < 0.01 < found.loc["a", "p"].iloc[0]
+    assert found["detectable"].notna().sum() == 2
+    by_two = crossed.parts(trainings.assign(kind="x"), by=("kind", "set"))
+    assert by_two[["kind", "set"]].drop_duplicates().to_numpy().tolist() == [["x", "b"], ["x", "a"]]
+
+
+def test_spreads_judge_the_standard_deviation_between_masks():
+    found = crossed.spreads(crossed.tidy({"wide": made_up(60, 6, 0.01, 0.001), "narrow": made_up(60, 6, 0.0005, 0.001, seed=1)}), 0.002)
+    wide, narrow = found.to_dict("records")
+    assert wide["low"] > 0.002 and wide["p_for"] < 0.05 < wide["p_against"]
+    assert narrow["high"] < 0.002 and narrow["p_against"] < 0.05 < narrow["p_for"]
+    assert (wide["case"], wide["n"]) == ("wide", 60)
+
+
+def test_the_first_graphs_of_each_family_stay_the_graphs_that_they_are(evaluator):
+    whole = crossed.mixture(FAMILIES[:2], 0.8, 3, 16, "m")
+    few = crossed.first_of_each(whole, 2)
+    assert few.table["mask_id"].tolist() == whole.table["mask_id"].iloc[[0, 1, 3, 4]].tolist()
+    np.testing.assert_array_equal(few.masks(), whole.masks()[[0, 1, 3, 4]])

@@ -12,6 +12,7 @@ from scipy.stats import chisquare
 from bogp import properties, training
 from bogp.audit import nulls
 from bogp.audit.nulls import exchangeable_pair, exchangeable_twins, loss_gap, relabel, rewire, shuffle, twin_losses, variants
+from bogp.components import nested
 from bogp.database import DatabaseSpec, build
 from bogp.errors import InvalidInput
 from bogp.evaluation import Job, Recipe
@@ -284,3 +285,16 @@ def test_changed_versions_are_trained_from_each_seed_and_numbered(evaluator, tmp
     known = evaluator.evaluate(jobs)
     assert evaluator.trained == 12  # nothing but what was trained already
     pd.testing.assert_frame_equal(rows[["test_accuracy", "key"]], known[["test_accuracy", "key"]])
+
+
+def test_parts_are_those_of_the_nested_design_whatever_the_order_of_rows():
+    rng = np.random.default_rng(0)
+    y = 0.9 + 0.01 * rng.normal(size=(5, 1, 1)) + 0.003 * rng.normal(size=(5, 3, 1)) + 0.001 * rng.normal(size=(5, 3, 2))
+    index = pd.MultiIndex.from_product([range(5), range(3), range(2)], names=["graph", "version", "seed"])
+    rows = pd.DataFrame({"test_accuracy": y.ravel()}, index).reset_index().assign(change="rewired").sample(frac=1, random_state=1)
+    found = nulls.parts(rows).set_index("part")
+    expected = nested(y)
+    for part, estimate in (("graphs", expected.between_graphs), ("versions", expected.between_versions), ("share", expected.share)):
+        assert tuple(found.loc[part, ["value", "low", "high"]]) == (estimate.value, estimate.low, estimate.high)
+    assert tuple(found.loc["graphs", ["graphs", "versions", "seeds", "p"]]) == (5, 3, 2, expected.p_graphs)
+    assert found.loc["versions", "p"] == expected.p_versions

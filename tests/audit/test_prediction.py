@@ -3,10 +3,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from bogp.audit import prediction
 from bogp.audit.prediction import out_of_fold, pooled, predictors, spearman, spearman_p, table
 from bogp.components import components
 from bogp.database import DatabaseSpec, MaskDatabase
 from bogp.errors import InvalidInput
+from bogp.masks import bernoulli
+from bogp.properties import measure
 from bogp.statistics import partial_rank_correlation
 
 
@@ -269,7 +272,8 @@ def test_of_takes_the_accuracies_of_the_masks_that_have_all_properties():
 def test_indications_take_the_better_model_and_pay_for_the_choice():
     rows = pd.DataFrame({
         "set": ["a", "a", "a", "b", "b"], "predictor": ["clustering", "all", "all", "all", "all"], "model": ["ridge", "ridge", "forest", "ridge", "forest"],
-        "n": 100, "rho": [0.9, 0.2, 0.4, 0.1, -0.1], "rho_low": 0.0, "rho_high": 0.5, "p_above": [0.0, 0.3, 0.02, 0.7, 0.9], "p_below": [1, 0.1, 0.9, 0.01, 0.001],
+        "n": 100, "rho": [0.9, 0.2, 0.4, 0.1, -0.1], "rho_low": 0.0, "rho_high": 0.5,
+        "p_above": [0.0, 0.3, 0.02, 0.7, 0.9], "p_below": [1, 0.1, 0.9, 0.01, 0.001],
     })  # fmt: skip
     found = prediction.indications(rows).set_index("case")
     assert found.estimate.to_dict() == {"a": 0.4, "b": 0.1}

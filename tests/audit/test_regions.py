@@ -4,6 +4,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from bogp import labelled, properties
 from bogp.audit import crossed, nulls, regions
@@ -12,6 +13,7 @@ from bogp.database import DatabaseSpec, MaskDatabase, build
 from bogp.evaluation import Job, Recipe
 from bogp.protocols import Protocol
 from bogp.relational import layer_masks, mask_to_graph
+from bogp.search import SearchSettings
 
 PROTOCOL = Protocol("small", widths=(784, 16, 16, 10), learning_rate=1e-2, batch_size=50, steps=4, scope="all")
 REGION = Region("mnist-5k", 0.8, PROTOCOL, 2)
@@ -94,3 +96,57 @@ def test_candidates_carry_the_features_of_their_own_numbering(graphs, digits):
 def test_regions_of_other_data_or_sparsity_have_other_names():
     others = [REGION, replace(REGION, dataset="mnist"), replace(REGION, sparsity=0.9)]
     assert len({r.name for r in others}) == 3
+
+
+def of_region(accuracies, numbering="native"):
+    """Made-up trainings of a region, (graphs, seeds)."""
+    graphs, seeds = accuracies.shape
+    rows = pd.DataFrame({"mask": np.repeat(np.arange(graphs), seeds), "seed": np.tile(np.arange(seeds), graphs)})
+    rows = rows.assign(test_accuracy=accuracies.ravel(), validation_accuracy=accuracies.ravel(), numbering=numbering)
+    return rows.assign(region="r", dataset="mnist-5k", sparsity=0.8)
+
+
+def many(count=24):
+    rng = np.random.default_rng(0)
+    masks = np.array([np.triu(rng.random((12, 12)) < 0.5) for _ in range(count)])
+    masks |= masks.transpose(0, 2, 1)
+    table = properties.measure(masks).assign(mask_id=[str(i) for i in range(count)], sparsity=1 - masks.mean(axis=(1, 2)))
+    return MaskDatabase(table, DatabaseSpec((0.5,), count, n=12), np.packbits(masks.reshape(count, -1), axis=1))
+
+
+def test_a_search_finds_what_is_in_a_property_and_the_advantage_is_its_own():
+    graphs = many(60)
+    clustering = graphs.table["clustering"].to_numpy()
+    signal = 0.95 + 0.02 * (clustering - clustering.mean())[:, None] / clustering.std() * np.ones(4)
+    trainings = pd.concat([of_region(signal), of_region(signal[::-1], "relabelled")], ignore_index=True)
+    settings = SearchSettings(n_initial=4, n_iterations=6)
+    both = {"native": graphs, "relabelled": graphs}
+    found = regions.search(trainings, both, {"properties": ["clustering"], "another": ["cycle_length"]}, settings, 12)
+    assert set(found.method) == {"pool", "random"} and len(found) == 2 * 2 * 2 * 2 * 12
+    gains = regions.advantages(found).set_index(["numbering", "searched"])
+    assert len(gains) == 4
+    best = gains.loc[("native", "properties")]
+    assert best.low > 0 and best.advantage == gains.advantage.max(), "only there the property says what accuracy is"
+    one = found.query("numbering == 'native' and searched == 'properties' and recommender == 'observed'").pivot(
+        index="repeat", columns="method", values="regret"
+    )
+    assert best.advantage == pytest.approx((one["random"] - one["pool"]).mean())
+
+
+def test_correlations_are_of_each_seed_and_leave_out_what_is_missing():
+    graphs = many()
+    graphs.table.loc[3, "path_length"] = np.nan
+    y = np.random.default_rng(1).normal(0.9, 0.01, (24, 3))
+    found = regions.correlations(of_region(y), {"native": graphs}, ["clustering", "path_length"]).set_index("column")
+    there = graphs.table["path_length"].notna().to_numpy()
+    for column, rows in (("clustering", np.ones(24, bool)), ("path_length", there)):
+        expected = [stats.spearmanr(graphs.table[column][rows], y[rows, k])[0] for k in range(3)]
+        assert found.loc[column, "mean"] == pytest.approx(np.mean(expected))
+        assert found.loc[column, "n"] == 3
+
+
+def test_agreement_is_the_rank_correlation_of_the_means():
+    y = np.random.default_rng(2).normal(0.9, 0.01, (9, 2))
+    found = regions.agreement(of_region(y), of_region(np.sqrt(y))).iloc[0]
+    assert found.rho == pytest.approx(stats.spearmanr(y.mean(1), np.sqrt(y).mean(1))[0])
+    assert (found.graphs, found.mean_calibrated) == (9, pytest.approx(y.mean()))
