@@ -6,6 +6,7 @@ graph or to the numbering of its nodes; the same graphs, renumbered at random, t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -89,6 +90,7 @@ def search(
     searched: Mapping[str, Sequence[str]],
     settings: SearchSettings,
     repeats: int,
+    folder: Path,
 ) -> pd.DataFrame:
     """Replay pool searches and random search on the measured accuracies of one region.
 
@@ -98,6 +100,7 @@ def search(
         searched: what is searched over: name and columns.
         settings: of the searches; the columns are replaced.
         repeats: searches of each kind.
+        folder: where ``replay.recorded`` keeps them.
 
     Returns:
         ``replay.replay``'s rows with ``region``, ``dataset``, ``sparsity``, ``numbering`` and ``searched``.
@@ -106,10 +109,10 @@ def search(
     for numbering, rows in trainings.groupby("numbering", sort=False):
         accuracies = crossed.table(rows, "validation_accuracy")
         for name, columns in searched.items():
-            found = replay.replay(
-                accuracies, graphs[str(numbering)], replace(settings, columns=tuple(columns)), repeats, ("pool", "random")
-            )
             same = {c: rows[c].iloc[0] for c in ("region", "dataset", "sparsity")}
+            path = folder / f"{same['dataset']}_s{same['sparsity']:.2f}_{numbering}_{name.replace(' ', '_')}.csv"
+            own = replace(settings, columns=tuple(columns))
+            found = replay.recorded(path, accuracies, graphs[str(numbering)], own, repeats, ("pool", "random"))
             parts.append(found.assign(numbering=numbering, searched=name, **same))
     return pd.concat(parts, ignore_index=True)
 

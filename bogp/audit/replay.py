@@ -6,9 +6,12 @@ measured from, is chosen and scored in the same way (cross-fitted). Chosen and s
 Repeats share one table. Their intervals say what other searches would do on it, not what other masks, or other trainings of these masks, would show.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from bogp.audit.verdicts import above
 from bogp.controls import BoxRandom, PoolSearch, best_observed, best_posterior_mean, permuted, unit_values
 from bogp.database import MaskDatabase
 from bogp.errors import InvalidInput
+from bogp.provenance import recorded_table, write_table
 from bogp.search import FRESH_SEED, BoxSearch, RandomSearch, Searcher, SearchSettings
 from bogp.statistics import mean_interval
 
@@ -100,6 +104,29 @@ def replay(
             bar.update(1)
     asked = {(m, r): i for i, (m, r) in enumerate(product(methods, recommenders))}
     return pd.DataFrame(sorted(rows, key=lambda row: (asked[row["method"], row["recommender"]], row["repeat"])))
+
+
+def recorded(
+    path: Path, accuracies: ArrayLike, database: MaskDatabase, settings: SearchSettings, repeats: int, methods: Sequence[str]
+) -> pd.DataFrame:
+    """``replay``, kept in a CSV: a table that was made from the same numbers with the same settings and libraries is read back.
+
+    Args:
+        path: of the CSV, with its provenance beside it.
+        accuracies, database, settings, repeats, methods: as in ``replay``.
+    """
+    content = (
+        np.asarray(accuracies, dtype=np.float64).tobytes() + unit_values(database, settings.columns).tobytes() + database.bits.tobytes()
+    )
+    parameters = {
+        "numbers": hashlib.sha256(content).hexdigest(), "settings": vars(settings), "repeats": repeats, "methods": list(methods),
+        "libraries": {name: version(name) for name in ("numpy", "scipy", "scikit-learn", "scikit-optimize")},
+    }  # fmt: skip
+    found = recorded_table(path, parameters)
+    if found is None:
+        found = replay(accuracies, database, settings, repeats, methods)
+        write_table(found, path, parameters)
+    return found
 
 
 def halves(seeds: int, repeat: int, seed: int = 0) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

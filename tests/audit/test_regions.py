@@ -114,14 +114,14 @@ def many(count=24):
     return MaskDatabase(table, DatabaseSpec((0.5,), count, n=12), np.packbits(masks.reshape(count, -1), axis=1))
 
 
-def test_a_search_finds_what_is_in_a_property_and_the_advantage_is_its_own():
+def test_a_search_finds_what_is_in_a_property_and_the_advantage_is_its_own(tmp_path):
     graphs = many(60)
     clustering = graphs.table["clustering"].to_numpy()
     signal = 0.95 + 0.02 * (clustering - clustering.mean())[:, None] / clustering.std() * np.ones(4)
     trainings = pd.concat([of_region(signal), of_region(signal[::-1], "relabelled")], ignore_index=True)
     settings = SearchSettings(n_initial=4, n_iterations=6)
     both = {"native": graphs, "relabelled": graphs}
-    found = regions.search(trainings, both, {"properties": ["clustering"], "another": ["cycle_length"]}, settings, 12)
+    found = regions.search(trainings, both, {"properties": ["clustering"], "another": ["cycle_length"]}, settings, 12, tmp_path)
     assert set(found.method) == {"pool", "random"} and len(found) == 2 * 2 * 2 * 2 * 12
     gains = regions.advantages(found).set_index(["numbering", "searched"])
     assert len(gains) == 4

@@ -340,3 +340,22 @@ def test_the_density_control_is_refused_where_all_masks_have_one_sparsity(databa
     one = MaskDatabase(database.table.assign(sparsity=0.5), database.spec, database.bits)
     with pytest.raises(InvalidInput, match="sparsity is constant over the 60 masks"):
         replay(np.zeros((60, 4)), one, SETTINGS, 2, ["random", "density"], workers=1)
+
+
+def test_a_recorded_replay_is_read_back_and_another_question_is_asked_anew(database, table, tmp_path, monkeypatch):
+    path = tmp_path / "replays" / "x.csv"
+    first = audit.recorded(path, table, database, SHORT, 2, ["random", "pool"])
+    pd.testing.assert_frame_equal(first, replay(table, database, SHORT, 2, ["random", "pool"], workers=1))
+    asked = []
+    monkeypatch.setattr(audit, "replay", lambda *a, **k: asked.append(a) or first)
+    pd.testing.assert_frame_equal(audit.recorded(path, table, database, SHORT, 2, ["random", "pool"]), first)
+    assert not asked
+    moved = MaskDatabase(database.table.assign(clustering=database.table["clustering"][::-1].to_numpy()), database.spec, database.bits)
+    for other in (
+        (table + 1e-9, database, SHORT, 2),
+        (table, moved, SHORT, 2),
+        (table, database, replace(SHORT, kappa=2.0), 2),
+        (table, database, SHORT, 3),
+    ):
+        audit.recorded(path, *other, ["random", "pool"])
+    assert len(asked) == 4
