@@ -328,3 +328,16 @@ def test_region_spread_has_a_series_for_each_part_and_numbering():
     np.testing.assert_array_equal(drawn[:, 0].round(), [0, 1, 2])
     assert figure.axes[0].get_ylim()[0] <= 0, "a spread is seen from zero"
     assert "thousandths" in figure.axes[0].get_ylabel()
+
+
+def test_related_draws_each_correlation_in_its_region_and_numbering():
+    rows = [(r, n, c, k / 10, k / 10 - 0.1, k / 10 + 0.1) for k, (r, n, c) in enumerate(
+        (r, n, c) for r in ("a", "b") for n in ("native", "relabelled") for c in ("clustering", "image_distance"))]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["region", "numbering", "column", "mean", "low", "high"])
+    figure = plots.related(table)
+    axes = [ax for ax in figure.axes if ax.get_visible()]
+    assert [ax.get_title() for ax in axes] == ["a", "b"]
+    drawn = [sorted(float(x) for line in ax.lines if line.get_marker() in "os" for x in line.get_xdata()) for ax in axes]
+    assert drawn == [pytest.approx([0.0, 0.1, 0.2, 0.3]), pytest.approx([0.4, 0.5, 0.6, 0.7])]
+    assert [t.get_text() for t in axes[0].get_yticklabels()] == ["mean clustering coefficient", "image distance"]
+    assert "rank correlation" in axes[0].get_xlabel() and axes[0].get_xlim() == (-1, 1)

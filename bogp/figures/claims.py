@@ -283,6 +283,26 @@ def region_spread(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def related(table: pd.DataFrame) -> Figure:
+    """Rank correlation of each property and feature with accuracy, as the families number the nodes and renumbered; one panel a region.
+
+    Args:
+        table: columns ``region``, ``numbering``, ``column`` (a property or feature), ``mean``, ``low``, ``high`` (95 % t interval over seeds).
+    """
+    regions, rows = names(table["region"]), {c: LABELS.get(c, c.replace("_", " ")).split(" (")[0] for c in table["column"].unique()}
+    look = styles(table["numbering"].unique())
+    figure, axes = panels(len(regions), 2.3, 0.32 * len(rows) + 1.0, sharex=True, sharey=True)
+    for ax, (name, title) in zip(axes, regions.items(), strict=True):
+        dots(ax, table[table["region"] == name], "column", rows, "numbering", look, unit=1)
+        ax.axvline(0, color="#000000", linewidth=0.8)
+        ax.set(xlim=(-1, 1))
+        ax.set_title(title, fontsize=9)
+        ax.set_xlabel("rank correlation with\ntest accuracy")
+    figure.suptitle("over the graphs of a region; mean over seeds, bars: 95 % t interval over seeds", fontsize=9)
+    legend(figure, axes)
+    return figure
+
+
 def _spreads(table: pd.DataFrame, place: str, parts: Sequence[str]) -> tuple[Figure, Axes]:
     """Standard deviations of some parts side by side, in a row for each value of a column."""
     rows = names(table[place])
