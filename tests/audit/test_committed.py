@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from bogp import claims
 from bogp.audit import NOTEBOOK, crossed, defects, nulls, prediction, regions, replay, reported, settings, verdicts
@@ -88,13 +89,18 @@ def test_evidence_follows_from_the_summaries():
             assert one.estimate == pytest.approx(advantages.advantage[numbering, case])
 
 
-def test_the_designs_have_the_sizes_that_were_fixed_before():
+def test_the_designs_have_the_sizes_of_the_profile():
+    profile = yaml.safe_load((ROOT / "notebooks" / "profiles" / "paper.yaml").read_text())["claims"]["calibrated"]
     parts = committed("parts").drop_duplicates("set").set_index("set")
-    for s in ("0.60", "0.90"):
-        assert tuple(parts.loc[f"bernoulli, s = {s}", ["n_masks", "n_seeds"]]) == (256, 16)
-        for family in ("ws_flex", "barabasi_albert"):
-            assert tuple(parts.loc[f"{family}, s = {s}", ["n_masks", "n_seeds"]]) == (128, 8)
-    assert tuple(parts.loc["released, s = 0.60", ["n_masks", "n_seeds"]]) == (40, 4)
-    assert set(committed("searches").n) == {40}
+    for s in profile["sparsities"]:
+        assert parts.loc[f"bernoulli, s = {s:.2f}", ["n_masks", "n_seeds"]].tolist() == profile["bernoulli_design"] == [256, 16]
+        for family in profile["families"]:
+            assert parts.loc[f"{family}, s = {s:.2f}", ["n_masks", "n_seeds"]].tolist() == profile["family_design"]
+    assert parts.loc["released, s = 0.60", ["n_masks", "n_seeds"]].tolist() == profile["released_design"]
+    assert set(committed("searches").n) == {profile["repeats"]} and profile["repeats"] >= 30
     grid = committed("regions").groupby(["dataset", "sparsity", "numbering"])
-    assert (grid["mask"].nunique() == 64).all() and (grid["seed"].nunique() == 4).all() and len(grid) == 16
+    assert (grid["mask"].nunique() == 4 * profile["region_design"][0]).all() and (
+        grid["seed"].nunique() == profile["region_design"][1]
+    ).all()
+    assert len(grid) == 2 * len(profile["region_sparsities"]) * len(profile["region_datasets"])
+    assert committed("defects").groupby("defect").search_seed.nunique().eq(profile["defect_searches"]).all()

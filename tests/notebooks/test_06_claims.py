@@ -63,6 +63,7 @@ def test_06_claims_says_what_was_measured(home):
         ({"bernoulli_design": [80, 2]}, "from 2 to 70"),
         ({"mixture": ["erdos_renyi", "lattice"]}, "no mask family 'lattice'"),
         ({"region_sparsities": [0.9, 0.995]}, "cannot reach sparsity 0.995"),
+        ({"dataset": "imagenet"}, "no data set 'imagenet'"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
