@@ -50,7 +50,7 @@ PREDICTION = crossed(
     {"set": ("a", "b", "c", "d", "e"), "predictor": ("clustering", "all"), "model": ("ridge", "forest")}, "cv_r2", 0.1
 ).rename(columns={"low": "r2_low", "high": "r2_high"})
 PREDICTION["ceiling"] = PREDICTION["set"].map(dict(zip("abcde", (0.5, 0.4, 0.3, 0.2, 0.1), strict=True)))
-REGRET = crossed({"table": ("s = 0.60", "planted: smooth"), "method": ("box", "random"), "recommender": ("observed", "posterior")})
+REGRET = crossed({"table": ("s = 0.60", "planted: hill"), "method": ("box", "random"), "recommender": ("observed", "posterior")})
 CURSE = crossed(
     {"sparsity": SPARSITIES, "method": ("bogp", "random"), "measure": ("apparent", "fresh_validation", "fresh_test")}, scale=0.9
 )
@@ -262,7 +262,7 @@ def test_twins_show_both_masks_and_both_curves_one_on_top_of_the_other():
 def test_regret_tells_recommenders_apart_in_each_table():
     figure = plots.regret(REGRET)
     assert legend_texts(figure) == ["best observed", "best posterior mean"]
-    assert [ax.get_title() for ax in figure.axes] == ["s = 0.60", "planted: smooth"]
+    assert [ax.get_title() for ax in figure.axes] == ["s = 0.60", "planted: hill"]
     assert ticks(figure.axes[0], "y") == ["box (the paper's)", "random search"]
     for ax, (_, one) in zip(figure.axes, REGRET.groupby("table", sort=False), strict=True):
         for recommender, label, colour in (("observed", "best observed", "#0072B2"), ("posterior", "best posterior mean", "#D55E00")):

@@ -30,7 +30,7 @@ from bogp.statistics import mean_interval
 
 SMALLEST_GAIN = 0.0005  # of interest: five of MNIST's 10,000 test images
 RECOMMENDERS = ("observed", "posterior")
-KINDS = ("smooth", "noise")
+KINDS = ("slope", "hill", "noise")
 
 
 def _random(database: MaskDatabase, settings: SearchSettings, seed: int, name: str) -> Searcher:
@@ -148,12 +148,14 @@ def planted(
 
     Args:
         database: N masks.
-        columns: properties that accuracy is a function of, in the kind ``smooth``.
-        spread: standard deviation between masks, in that kind.
+        columns: properties that accuracy is a function of, in the kinds ``slope`` and ``hill``.
+        spread: standard deviation between masks, in those kinds.
         noise: standard deviation of a training.
         seeds: trainings of each mask.
         seed: of the function and the noise.
-        kind: ``smooth``, minus the squared distance to a random point well inside the range of the properties; or ``noise``, in which all masks are equal.
+        kind: ``slope``, the sum of the standardised properties, each with a random sign, so that the best masks are few and at the edge; ``hill``, minus the
+            squared distance to a random point well inside the range of the properties, so that many masks are nearly best; or ``noise``, in which all
+            masks are equal.
 
     Returns:
         (N, seeds) accuracies around 0.97.
@@ -169,8 +171,13 @@ def planted(
     if not np.isfinite(values).all():
         raise InvalidInput(f"Some mask has no finite value of one of {', '.join(columns)}.")
     rng = np.random.default_rng(np.random.SeedSequence(seed))
-    part = -((values - rng.uniform(0.25, 0.75, values.shape[1])) ** 2).sum(axis=1)
-    part = (part - part.mean()) / part.std() * spread if kind == "smooth" else np.zeros(len(part))
+    top = rng.uniform(0.25, 0.75, values.shape[1])
+    part = (
+        ((values - values.mean(axis=0)) / values.std(axis=0) @ np.sign(top - 0.5))
+        if kind == "slope"
+        else -((values - top) ** 2).sum(axis=1)
+    )
+    part = np.zeros(len(part)) if kind == "noise" else (part - part.mean()) / part.std() * spread
     return 0.97 + part[:, None] + noise * rng.normal(size=(len(part), seeds))
 
 

@@ -184,7 +184,7 @@ def test_without_differences_between_masks_random_search_has_no_regret_but_would
     assert np.mean(naive) > 0.002
 
 
-@pytest.mark.parametrize("kind", ["smooth", "noise"])
+@pytest.mark.parametrize("kind", ["slope", "hill", "noise"])
 def test_bayesian_optimisation_wins_where_accuracy_is_a_smooth_function_and_not_where_it_is_noise(kind):
     values = np.random.default_rng(0).random((200, 3))
     many = MaskDatabase(
@@ -194,7 +194,7 @@ def test_bayesian_optimisation_wins_where_accuracy_is_a_smooth_function_and_not_
     found = summary(replay(planted(many, COLUMNS, 0.01, 0.0005, 8, 0, kind), many, settings, 8, ["random", "pool"], workers=1))
     pool = found[found["method"] == "pool"]
     assert pool["recommender"].tolist() == ["observed", "posterior"]
-    if kind == "smooth":
+    if kind != "noise":
         assert (pool["low"] > 0).all()
         assert (pool["p_for"] < 0.05).all()
         assert (pool["advantage"] > 0.0005).all()
@@ -207,8 +207,8 @@ def test_bayesian_optimisation_wins_where_accuracy_is_a_smooth_function_and_not_
 # --- planted tables ---
 
 
-def test_a_smooth_table_has_the_spread_and_the_noise_that_were_asked_for_and_an_optimum_inside(database):
-    exact = planted(database, COLUMNS, 0.003, 0.0, 4, 5, "smooth")
+def test_a_hill_has_the_spread_and_the_noise_that_were_asked_for_and_an_optimum_inside(database):
+    exact = planted(database, COLUMNS, 0.003, 0.0, 4, 5, "hill")
     assert (exact == exact[:, :1]).all()
     assert exact[:, 0].mean() == pytest.approx(0.97)
     assert exact[:, 0].std() == pytest.approx(0.003)
@@ -220,10 +220,18 @@ def test_a_smooth_table_has_the_spread_and_the_noise_that_were_asked_for_and_an_
     assert weights[3] < 0
     optimum = -weights[1:3] / (2 * weights[3])
     assert ((optimum > 0.2) & (optimum < 0.8)).all()
-    noisy = planted(database, COLUMNS, 0.003, 0.002, 400, 5, "smooth")
+    noisy = planted(database, COLUMNS, 0.003, 0.002, 400, 5, "hill")
     np.testing.assert_allclose(noisy.mean(axis=1), exact[:, 0], atol=5 * 0.002 / 20)
     assert (noisy - exact[:, :1]).std() == pytest.approx(0.002, rel=0.03)
-    assert (planted(database, COLUMNS, 0.003, 0.0, 4, 6, "smooth") != exact).any()
+    assert (planted(database, COLUMNS, 0.003, 0.0, 4, 6, "hill") != exact).any()
+
+
+def test_a_slope_is_the_sum_of_the_standardised_properties_with_signs(database):
+    exact = planted(database, COLUMNS, 0.003, 0.0, 4, 5, "slope")[:, 0]
+    values = controls.unit_values(database, COLUMNS)
+    weights, residual, *_ = np.linalg.lstsq(np.column_stack([np.ones(60), stats.zscore(values)]), exact, rcond=None)
+    assert residual[0] < 1e-20
+    assert abs(weights[1]) == pytest.approx(abs(weights[2])) and exact.std() == pytest.approx(0.003)
 
 
 def test_a_noise_table_has_no_part_of_the_mask(database):
@@ -239,13 +247,13 @@ def test_a_noise_table_has_no_part_of_the_mask(database):
 )
 def test_a_table_that_cannot_be_planted_is_refused(change, database):
     with pytest.raises(InvalidInput):
-        planted(database, **({"columns": COLUMNS, "spread": 0.1, "noise": 0.1, "seeds": 2, "seed": 0, "kind": "smooth"} | change))
+        planted(database, **({"columns": COLUMNS, "spread": 0.1, "noise": 0.1, "seeds": 2, "seed": 0, "kind": "hill"} | change))
 
 
 def test_a_table_is_not_planted_on_missing_properties(database):
     holes = MaskDatabase(database.table.assign(clustering=[np.nan, *database.table["clustering"][1:]]), database.spec, database.bits)
     with pytest.raises(InvalidInput, match="no finite value of one of clustering"):
-        planted(holes, COLUMNS, 0.1, 0.1, 2, 0, "smooth")
+        planted(holes, COLUMNS, 0.1, 0.1, 2, 0, "hill")
 
 
 # --- comparisons ---
