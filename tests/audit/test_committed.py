@@ -75,6 +75,11 @@ def words() -> dict[str, str]:
         masks, rest = (parts.loc[(f"bernoulli, s = {s}", part)] for part in ("masks", "residual"))
         key = s.replace("0.", "")
         found |= {f"SD{key}": f"{masks['value']:.5f}", f"SD{key}H": f"{masks['high']:.5f}", f"RES{key}": f"{rest['value']:.5f}"}
+    masks, rest = (parts.loc[("released, s = 0.60", part)] for part in ("masks", "residual"))
+    found["RELEASED"] = (
+        f"{masks.n_masks} masks x {masks.n_seeds} seeds show a spread of {masks['value']:.3f} [{masks['low']:.3f}, {masks['high']:.3f}] (p = {masks['p']:.3f}) "
+        f"beside one of {rest['value']:.3f} between trainings"
+    )
     found |= {"ADV60": f"{searches.advantage:+.5f}", "ADV60L": f"{searches.low:+.5f}", "ADV60H": f"{searches.high:+.5f}"}
     for s in (0.75, 0.97):
         key = f"RHO{100 * s:.0f}"
@@ -102,6 +107,7 @@ def test_verdicts_follow_from_the_tables_and_stand_in_the_readme(monkeypatch):
     assert f"upper ends of the intervals {said['SD60H']} and {said['SD90H']}" in plain
     assert f"of one mask differ by {said['RES60']} and {said['RES90']}" in plain
     assert f"equal to {said['TWIN']}" in plain
+    assert said["RELEASED"] in plain
     assert f"search is {said['ADV60']} better than random search ({said['ADV60L']} to {said['ADV60H']})" in plain
     assert f"MNIST {said['RHO75']} at s = 0.75" in plain and f"and {said['RHO75R']} is left" in plain
     assert f"({said['RHO97']} as numbered, {said['RHO97R']} renumbered)" in plain
