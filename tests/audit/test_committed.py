@@ -77,7 +77,7 @@ def words() -> dict[str, str]:
         found |= {f"SD{key}": f"{masks['value']:.5f}", f"SD{key}H": f"{masks['high']:.5f}", f"RES{key}": f"{rest['value']:.5f}"}
     masks, rest = (parts.loc[("released, s = 0.60", part)] for part in ("masks", "residual"))
     found["RELEASED"] = (
-        f"{masks.n_masks} masks x {masks.n_seeds} seeds show a spread of {masks['value']:.3f} [{masks['low']:.3f}, {masks['high']:.3f}] (p = {masks['p']:.3f}) "
+        f"{masks.n_masks:.0f} masks x {masks.n_seeds:.0f} seeds show a spread of {masks['value']:.3f} [{masks['low']:.3f}, {masks['high']:.3f}] (p = {masks['p']:.3f}) "
         f"beside one of {rest['value']:.3f} between trainings"
     )
     found |= {"ADV60": f"{searches.advantage:+.5f}", "ADV60L": f"{searches.low:+.5f}", "ADV60H": f"{searches.high:+.5f}"}
