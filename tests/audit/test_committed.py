@@ -76,10 +76,11 @@ def words() -> dict[str, str]:
         key = s.replace("0.", "")
         found |= {f"SD{key}": f"{masks['value']:.5f}", f"SD{key}H": f"{masks['high']:.5f}", f"RES{key}": f"{rest['value']:.5f}"}
     masks, rest = (parts.loc[("released, s = 0.60", part)] for part in ("masks", "residual"))
-    found["RELEASED"] = (
-        f"{masks.n_masks:.0f} masks x {masks.n_seeds:.0f} seeds show a spread of {masks['value']:.3f} [{masks['low']:.3f}, {masks['high']:.3f}] (p = {masks['p']:.3f}) "
-        f"beside one of {rest['value']:.3f} between trainings"
+    size, spread = (
+        f"{masks.n_masks:.0f} masks x {masks.n_seeds:.0f} seeds",
+        f"{masks['value']:.3f} [{masks['low']:.3f}, {masks['high']:.3f}]",
     )
+    found["RELEASED"] = f"{size} show a spread of {spread} (p = {masks['p']:.3f}) beside one of {rest['value']:.3f} between trainings"
     found |= {"ADV60": f"{searches.advantage:+.5f}", "ADV60L": f"{searches.low:+.5f}", "ADV60H": f"{searches.high:+.5f}"}
     for s in (0.75, 0.97):
         key = f"RHO{100 * s:.0f}"

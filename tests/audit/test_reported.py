@@ -169,3 +169,31 @@ def test_results_of_several_protocols_or_without_a_method_are_refused(results):
         reported.like_for_like(results[results["method"] != "glob_1"])
     with pytest.raises(InvalidInput, match="no pair, test"):
         reported.best_of_all(results.drop(columns=["pair", "test"]))
+
+
+def test_what_has_not_run_is_none_and_gives_no_evidence(monkeypatch, tmp_path):
+    monkeypatch.setenv("BOGP_HOME", str(tmp_path))
+    found = reported.read("nothing", "calibrated")
+    assert (found.chosen, found.cursed, found.compared, found.best) == (None, None, None, None)
+    assert found.evidence("a.csv", "b.csv", "c.csv") == []
+    assert reported.elsewhere("nothing", "calibrated") is None
+
+
+def test_read_is_what_the_functions_make_of_the_files():
+    found = reported.read("paper", "calibrated")
+    results = reported.gathered(reported.files("paper", "05_baselines", "calibrated", "results"))
+    pd.testing.assert_frame_equal(found.compared, reported.like_for_like(results))
+    pd.testing.assert_frame_equal(found.best, reported.best_of_all(results))
+    evidence = pd.concat(found.evidence("a.csv", "b.csv", "c.csv"))
+    assert evidence.groupby("claim").source.unique().map(list).to_dict() == {7: ["a.csv"], 8: ["b.csv"], 9: ["c.csv"]}
+    assert len(reported.elsewhere("paper", "calibrated")) == 2
+
+
+def test_measures_are_means_of_the_chosen_masks():
+    chosen = pd.DataFrame({
+        "target_sparsity": 0.6, "method": ["bogp"] * 3, "apparent": [0.97, 0.98, 0.99], "fresh_validation": [0.95, 0.96, 0.97], "fresh_test": 0.9,
+    })  # fmt: skip
+    found = reported.measures(chosen).set_index("measure")
+    assert found.loc["apparent", ["mean", "n", "sparsity"]].tolist() == [pytest.approx(0.98), 3, 0.6]
+    low, high = stats.t.interval(0.95, 2, 0.96, stats.sem([0.95, 0.96, 0.97]))
+    assert found.loc["fresh_validation", ["low", "high"]].tolist() == pytest.approx([low, high])
