@@ -39,7 +39,13 @@ def candidates(spec: DatabaseSpec, name: str, sparsity: float, count: int) -> Ma
 
 
 def first(database: MaskDatabase, count: int) -> MaskDatabase:
-    """The first rows of a database."""
+    """The first rows of a database.
+
+    Raises:
+        InvalidInput: a count out of range.
+    """
+    if not 2 <= count <= len(database):
+        raise InvalidInput(f"{count} masks were asked for; from 2 to {len(database)}, the masks of the database, are allowed.")
     return MaskDatabase(database.table.iloc[:count].reset_index(drop=True), database.spec, database.bits[:count])
 
 
