@@ -154,14 +154,6 @@ def first_masks(method: Method, seed: int, protocol: Protocol, dataset: Dataset)
     return _prune(method, 1, _network(initial_layers(seed, protocol), 0), None, seed, protocol, dataset)
 
 
-def check(method: Method, seed: int, protocol: Protocol, dataset: Dataset) -> None:
-    """Refuse what can be seen to be impossible without training; arguments and errors as in ``first_masks``.
-
-    What cannot be seen is which layers global ranking will empty after a training.
-    """
-    first_masks(method, seed, protocol, dataset)
-
-
 def fit(
     methods: Sequence[Method],
     seeds: Sequence[int],

@@ -95,7 +95,7 @@ class Entry:
     @property
     def budget(self) -> int:
         """Trainings that the number cost."""
-        return sum(_trainings(job) for job in self.jobs)
+        return sum(job.trainings for job in self.jobs)
 
 
 @dataclass(frozen=True)
@@ -164,12 +164,12 @@ def check(plan: Plan, sparsity: float, evaluator: Evaluator) -> None:
     for entry in _entries(replace(plan, pairs=1), sparsity, {0: sparsity}):
         for job in entry.jobs[:1]:
             if isinstance(job.recipe, baselines.Method):
-                baselines.check(job.recipe, job.seed, job.protocol, evaluator.dataset(job.dataset))
+                baselines.first_masks(job.recipe, job.seed, job.protocol, evaluator.dataset(job.dataset))
 
 
 def _is_known(chosen: pd.DataFrame, masks: MaskDatabase, plan: Plan, evaluator: Evaluator) -> bool:
     """Whether this evaluator would ask for the very evaluations that these masks were chosen by (same engine, libraries, precision and device)."""
-    row_of = {mask_id: row for row, mask_id in enumerate(masks.table["mask_id"])}
+    row_of = masks.row_of()
     jobs = (
         search.mask_job(masks, row_of[one.mask_id], int(one.training_seed), plan.protocol, plan.dataset)
         for one in chosen.itertuples()
@@ -214,7 +214,7 @@ def _entries(plan: Plan, sparsity: float, exact: dict[int, float]) -> Iterator[E
                 yield Entry(LIKE, name, sparsity, pair, (_job(plan, name, exact[pair], "masked", seed),))
         for name in plan.chosen:
             if pair < plan.times(f"{name}_best"):
-                each = _trainings(_job(plan, name, exact[pair], "masked", seed))
+                each = _job(plan, name, exact[pair], "masked", seed).trainings
                 first = CANDIDATE_SEED + pair * plan.budget
                 seeds = range(first, first + max(1, plan.budget // each))
                 yield Entry(LIKE, f"{name}_best", sparsity, pair, tuple(_job(plan, name, exact[pair], "masked", s) for s in seeds))
@@ -281,7 +281,7 @@ def _row(plan: Plan, entry: Entry, best: pd.Series, job: Job) -> dict[str, Any]:
 
 def _searched(plan: Plan, sparsity: float, chosen: pd.DataFrame, masks: MaskDatabase) -> list[dict[str, Any]]:
     """Rows of the two searches: the network that a search chose, and its mask trained again."""
-    row_of = {mask_id: row for row, mask_id in enumerate(masks.table["mask_id"])}
+    row_of = masks.row_of()
     whole, table = n_weights(plan.protocol.widths), []
     budget = plan.budget
     for one in chosen.itertuples():
@@ -353,7 +353,3 @@ def emptied(plan: Plan, sparsity: float, evaluator: Evaluator) -> pd.DataFrame:
         jobs += [Job(method, plan.seed(pair), plan.protocol, plan.dataset) for pair in range(plan.repeats)]
         names += [name] * plan.repeats
     return evaluator.evaluate(jobs).assign(name=names)
-
-
-def _trainings(job: Job) -> int:
-    return job.recipe.trainings if isinstance(job.recipe, baselines.Method) else 1

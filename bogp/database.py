@@ -173,7 +173,16 @@ class MaskDatabase:
             raise DatabaseError(
                 f"The database holds no masks of sparsity {sparsity:g}; it holds {self.spec.description}. Build one with that sparsity."
             )
-        return MaskDatabase(self.table[chosen].reset_index(drop=True), self.spec, self.bits[chosen])
+        return self.take(np.flatnonzero(chosen))
+
+    def take(self, rows: Sequence[int] | NDArray[np.intp]) -> "MaskDatabase":
+        """The masks in those rows, in their order, numbered anew."""
+        chosen = np.asarray(rows, dtype=np.intp)
+        return MaskDatabase(self.table.iloc[chosen].reset_index(drop=True), self.spec, self.bits[chosen])
+
+    def row_of(self) -> dict[str, int]:
+        """The row of each mask, by its id."""
+        return {mask_id: row for row, mask_id in enumerate(self.table["mask_id"])}
 
     def values(self, columns: Sequence[str]) -> NDArray[np.float64]:
         """(N, d) property values."""

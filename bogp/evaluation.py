@@ -58,6 +58,11 @@ class Job:
     protocol: Protocol
     dataset: str
 
+    @property
+    def trainings(self) -> int:
+        """Trainings that the network costs; methods that prune in rounds train in each."""
+        return 1 if isinstance(self.recipe, Recipe) else self.recipe.trainings
+
 
 class Evaluator:
     """Turns jobs into accuracies: looks in the store, trains only what is missing, group by group.
@@ -134,13 +139,13 @@ class Evaluator:
         unknown = {k: j for k, j in wanted.items() if k not in rows}
         first = self._all_first_masks(unknown)  # refuses methods that cannot do what is asked, before anything is trained
         groups = list(self._groups(unknown))
-        with progress.bar(sum(_trainings(j) for j in unknown.values()), "training", show=bool(groups) and self._progress) as bar:
+        with progress.bar(sum(j.trainings for j in unknown.values()), "training", show=bool(groups) and self._progress) as bar:
             for group in groups:
                 with self.store.locked(list(group)):
                     there = self.store.get(list(group))  # another process may have trained some of them meanwhile
                     rows |= there
                     missing = {k: j for k, j in group.items() if k not in there}
-                    bar.update(sum(_trainings(group[k]) for k in there))
+                    bar.update(sum(group[k].trainings for k in there))
                     if missing:
                         trained = self._train(missing, [first[k] for k in missing], bar)
                         self.store.add(trained)
@@ -197,7 +202,7 @@ class Evaluator:
         else:
             masks = [mask for mask in first if mask is not None]
             fitted = baselines.Fitted(training.train(masks, seeds, protocol, data, **settings), masks)
-        bar.update(max(0.0, shown + sum(map(_trainings, jobs)) - bar.n))  # of those that stopped early
+        bar.update(max(0.0, shown + sum(job.trainings for job in jobs) - bar.n))  # of those that stopped early
         seconds, finished = (time.perf_counter() - started) / len(jobs), datetime.now(UTC).isoformat(timespec="seconds")
         result = fitted.training
         return [
@@ -207,7 +212,7 @@ class Evaluator:
                 "protocol_name": protocol.name,
                 "dataset": job.dataset,
                 "method": "" if isinstance(job.recipe, Recipe) else job.recipe.settings,
-                "trainings": _trainings(job),
+                "trainings": job.trainings,
                 "model_sparsity": model_sparsity(fitted.masks[i], protocol.widths),
                 "effective_sparsity": effective_sparsity(fitted.masks[i], protocol.widths),
                 "layer_sparsity": json.dumps([0.0 if mask is None else round(1 - float(mask.mean()), 9) for mask in fitted.masks[i]]),
@@ -253,10 +258,6 @@ class Evaluator:
 def _rounds(job: Job) -> tuple[int, bool, bool] | None:
     """What networks that advance together have to agree in."""
     return None if isinstance(job.recipe, Recipe) else (job.recipe.rounds, job.recipe.pretrain, job.recipe.rewind)
-
-
-def _trainings(job: Job) -> int:
-    return 1 if isinstance(job.recipe, Recipe) else job.recipe.trainings
 
 
 def protocol_settings(protocol: Protocol) -> dict[str, Any]:

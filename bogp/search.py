@@ -311,7 +311,7 @@ def retrain(
         InvalidInput: a number of seeds out of range.
     """
     check_fresh_seeds(seeds, int(chosen["search_seed"].max()) + 1)
-    row_of = {mask_id: row for row, mask_id in enumerate(database.table["mask_id"])}
+    row_of = database.row_of()
     jobs = [
         mask_job(database, row_of[one.mask_id], FRESH_SEED + one.search_seed * seeds + i, protocol, dataset)
         for one in chosen.itertuples()

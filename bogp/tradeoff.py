@@ -150,7 +150,7 @@ def histories(
 def _known(
     path: Path, parameters: Mapping[str, Any], masks: MaskDatabase, evaluator: Evaluator, protocol: Protocol, dataset: str
 ) -> pd.DataFrame | None:
-    table, row_of = recorded_table(path, parameters), _rows(masks)
+    table, row_of = recorded_table(path, parameters), masks.row_of()
     if table is None or not set(table["mask_id"]) <= set(row_of):
         return None
     visited = zip(table["mask_id"], table["training_seed"], strict=True)
@@ -159,10 +159,6 @@ def _known(
         return None
     evaluator.asked.update(keys)
     return table
-
-
-def _rows(masks: MaskDatabase) -> dict[str, int]:
-    return {mask_id: row for row, mask_id in enumerate(masks.table["mask_id"])}
 
 
 def chosen_masks(
@@ -181,7 +177,7 @@ def chosen_masks(
     """
     best = pd.concat([search.recommend(one) for _, one in history.groupby(["alpha", "form"])], ignore_index=True)
     chosen = search.retrain(best, masks, evaluator, protocol, dataset, fresh_seeds)
-    row_of = _rows(masks)
+    row_of = masks.row_of()
     layers = [layer_masks(masks.mask(row_of[m]), protocol.widths, protocol.masked_layers) for m in chosen["mask_id"]]
     chosen["model_sparsity"] = [model_sparsity(each, protocol.widths) for each in layers]
     chosen["effective_sparsity"] = [effective_sparsity(each, protocol.widths) for each in layers]

@@ -46,7 +46,7 @@ def first(database: MaskDatabase, count: int) -> MaskDatabase:
     """
     if not 2 <= count <= len(database):
         raise InvalidInput(f"{count} masks were asked for; from 2 to {len(database)}, the masks of the database, are allowed.")
-    return MaskDatabase(database.table.iloc[:count].reset_index(drop=True), database.spec, database.bits[:count])
+    return database.take(range(count))
 
 
 def mixture(families: Sequence[str], sparsity: float, each: int, n: int, name: str, seed: int = 0) -> MaskDatabase:
@@ -138,18 +138,11 @@ def parts(trainings: pd.DataFrame, measure: str = "test_accuracy", by: Sequence[
     for name, one in trainings.groupby(list(by), sort=False):
         found = components(table(one, measure))
         labels = dict(zip(by, name, strict=True)) | {"n_masks": found.masks, "n_seeds": found.seeds, "mean": found.mean, "p": found.p}
-        parts_of = {
-            "masks": found.between_masks,
-            "seeds": found.between_seeds,
-            "residual": found.residual,
-            "icc": found.icc,
-            "ceiling": found.ceiling,
-        }
+        named = {
+            "masks": found.between_masks, "seeds": found.between_seeds, "residual": found.residual, "icc": found.icc, "ceiling": found.ceiling,
+        }  # fmt: skip
         detectable = {"masks": detectable_spread(found.masks, found.seeds, found.residual.value)}
-        rows += [
-            labels | {"part": part, "value": e.value, "low": e.low, "high": e.high, "detectable": detectable.get(part, np.nan)}
-            for part, e in parts_of.items()
-        ]
+        rows += [labels | {"part": part} | vars(value) | {"detectable": detectable.get(part, np.nan)} for part, value in named.items()]
     return pd.DataFrame(rows)
 
 
@@ -164,23 +157,14 @@ def spreads(trainings: pd.DataFrame, threshold: float, measure: str = "test_accu
         accuracies = table(one, measure)
         found = components(accuracies)
         p_for, p_against = spread_p(accuracies, threshold)
-        spread = found.between_masks
-        rows.append(
-            (
-                name,
-                spread.value,
-                spread.low,
-                spread.high,
-                found.masks,
-                p_for,
-                p_against,
-                detectable_spread(found.masks, found.seeds, found.residual.value),
-            )
-        )
-    return pd.DataFrame(rows, columns=["case", "estimate", "low", "high", "n", "p_for", "p_against", "detectable"])
+        spread, detectable = found.between_masks, detectable_spread(found.masks, found.seeds, found.residual.value)
+        rows.append({
+            "case": name, "estimate": spread.value, "low": spread.low, "high": spread.high, "n": found.masks,
+            "p_for": p_for, "p_against": p_against, "detectable": detectable,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def first_of_each(database: MaskDatabase, each: int) -> MaskDatabase:
     """The first graphs of each family of a mixture, in its order."""
-    rows = database.table.groupby("family", sort=False).head(each).index.to_numpy()
-    return MaskDatabase(database.table.iloc[rows].reset_index(drop=True), database.spec, database.bits[rows])
+    return database.take(database.table.groupby("family", sort=False).head(each).index.to_numpy())

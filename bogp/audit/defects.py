@@ -16,7 +16,7 @@ from bogp.errors import InvalidInput
 from bogp.evaluation import Evaluator
 from bogp.protocols import Protocol
 from bogp.search import BoxSearch, LookUp, SearchSettings
-from bogp.statistics import paired_difference
+from bogp.statistics import mean_interval
 
 ONE_MASK = 65  # the released notebook returned its mask no. 65 to every query
 CORRECT = "none: as it should be"
@@ -110,8 +110,18 @@ def run(
     return pd.concat(found, ignore_index=True)[columns]
 
 
-def effects(rows: pd.DataFrame) -> pd.DataFrame:
-    """What each defect adds to the reported accuracy, paired by search: ``defect``, ``mean``, ``low``, ``high`` (95 % t interval), ``n``."""
+def changes(rows: pd.DataFrame) -> pd.DataFrame:
+    """What each defect adds to the reported accuracy in each search: (searches, defects), in the order of ``run``.
+
+    Raises:
+        InvalidInput: some search was not run with each defect and without.
+    """
     wide = rows.pivot(index="search_seed", columns="defect", values="reported")
-    names = [name for name in rows["defect"].unique() if name != CORRECT]
-    return pd.DataFrame([{"defect": name} | vars(paired_difference(wide[name], wide[CORRECT])) for name in names])
+    if CORRECT not in wide or wide.isna().any(axis=None):
+        raise InvalidInput("Each search is needed with each defect and without any; some is missing.")
+    return wide[[name for name in rows["defect"].unique() if name != CORRECT]].sub(wide[CORRECT], axis=0)
+
+
+def effects(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean of ``changes`` for each defect: ``defect``, ``mean``, ``low``, ``high`` (95 % t interval), ``n`` (searches)."""
+    return pd.DataFrame([{"defect": name} | vars(mean_interval(change)) for name, change in changes(rows).items()])

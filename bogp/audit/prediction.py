@@ -71,8 +71,8 @@ def predictors(database: MaskDatabase, columns: Sequence[str]) -> pd.DataFrame:
     """
     varying = fit_scaling(database, tuple(dict.fromkeys((*columns, "sparsity")))).columns
     known = np.isfinite(database.values(varying)).all(axis=1)
-    rest = MaskDatabase(database.table[known], database.spec, database.bits[known])
-    values = rest.table[list(fit_scaling(rest, varying).columns)].astype(np.float64)
+    rest = database.take(np.flatnonzero(known))
+    values = rest.table[list(fit_scaling(rest, varying).columns)].astype(np.float64).set_axis(np.flatnonzero(known))
     if "sparsity" in values:
         values[DENSITY] = 1 - values.pop("sparsity")
     return values

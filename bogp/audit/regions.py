@@ -145,20 +145,9 @@ def correlations(trainings: pd.DataFrame, graphs: Mapping[str, MaskDatabase], co
             values = graphs[str(numbering)].table[column].to_numpy(np.float64)
             there = np.isfinite(values)
             found = mean_rank_correlation(values[there], accuracies[there].T)
-            rows.append(
-                (
-                    one["region"].iloc[0],
-                    one["dataset"].iloc[0],
-                    one["sparsity"].iloc[0],
-                    numbering,
-                    column,
-                    found.mean,
-                    found.low,
-                    found.high,
-                    found.n,
-                )
-            )
-    return pd.DataFrame(rows, columns=["region", "dataset", "sparsity", "numbering", "column", "mean", "low", "high", "n"])
+            labels = {name: one[name].iloc[0] for name in ("region", "dataset", "sparsity")}
+            rows.append(labels | {"numbering": numbering, "column": column} | vars(found))
+    return pd.DataFrame(rows)
 
 
 def agreement(calibrated: pd.DataFrame, converged: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bogp import motivation
-from bogp.audit.defects import CORRECT
+from bogp.audit.defects import changes
 from bogp.claims import PAPER_BASE
 from bogp.components import detectable_mean
 from bogp.errors import InvalidInput
@@ -215,17 +215,8 @@ def par_evidence(compared: pd.DataFrame, source: str) -> pd.DataFrame:
 
 
 def defects_evidence(rows: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Claim 10, from ``defects.run``: what each defect does to the reported accuracy, paired by search.
-
-    Raises:
-        InvalidInput: some search was not run with each defect and without.
-    """
-    wide = rows.pivot(index="search_seed", columns="defect", values="reported")
-    if CORRECT not in wide or wide.isna().any(axis=None):
-        raise InvalidInput("Each search is needed with each defect and without any; some is missing.")
-    changes = wide.drop(columns=CORRECT).sub(wide[CORRECT], axis=0)
-    order = [name for name in rows["defect"].unique() if name != CORRECT]
-    return as_evidence(10, pd.DataFrame([{"case": name} | vars(within(changes[name], MARGIN)) for name in order]), source)
+    """Claim 10, from ``defects.run``: what each defect does to the reported accuracy, paired by search; errors as in ``defects.changes``."""
+    return as_evidence(10, pd.DataFrame([{"case": name} | vars(within(change, MARGIN)) for name, change in changes(rows).items()]), source)
 
 
 def judge(evidence: pd.DataFrame) -> pd.DataFrame:
