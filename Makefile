@@ -7,7 +7,7 @@ BIN     := .venv/bin
 NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test check-notebooks notebooks bench lab lock clean
+.PHONY: help setup reproduce test test-full check-notebooks notebooks bench lab lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ test: .venv/ready  ## lint, types, unit tests and notebooks
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	TQDM_DISABLE=1 $(BIN)/python -m pytest
+
+test-full: test  ## that, and the tests that take minutes
+	TQDM_DISABLE=1 $(BIN)/python -m pytest -m full
 
 check-notebooks: .venv/ready  ## run the notebooks cell by cell and compare the deterministic outputs with the committed ones
 	TQDM_DISABLE=1 $(BIN)/python -m pytest -p no:cacheprovider $(NBVAL) notebooks/
