@@ -112,6 +112,8 @@ def test_verdicts_follow_from_the_tables_and_stand_in_the_readme(monkeypatch):
     assert f"search is {said['ADV60']} better than random search ({said['ADV60L']} to {said['ADV60H']})" in plain
     assert f"MNIST {said['RHO75']} at s = 0.75" in plain and f"and {said['RHO75R']} is left" in plain
     assert f"({said['RHO97']} as numbered, {said['RHO97R']} renumbered)" in plain
+    released = committed("parts").set_index(["set", "part"]).loc[("released, s = 0.60", "masks")]
+    assert released.p > 0.05, "no difference between masks shows"
     permuted = committed("against_permuted").set_index("table").loc["s = 0.60"]
     assert permuted.high < replay.SMALLEST_GAIN, "no better than with permuted properties"
 
