@@ -194,15 +194,14 @@ class MaskDatabase:
             raise InvalidInput(f"A new property cannot be named {name!r}; names that are taken: {', '.join(self.table.columns)}.")
         values = np.empty(len(self))
         for row, mask in enumerate(self.masks()):
+            value = function(mask)
             try:
-                values[row] = value = function(mask)
-            except (TypeError, ValueError) as error:
-                raise InvalidInput(
-                    f"The property {name!r} gives no number for mask {self.table['mask_id'].iloc[row]} ({error})."
-                ) from error
+                values[row] = float(value)
+            except (TypeError, ValueError):
+                values[row] = np.inf
             if np.isinf(values[row]):
                 raise InvalidInput(
-                    f"The property {name!r} is {value} for mask {self.table['mask_id'].iloc[row]}; return NaN where it is not defined."
+                    f"The property {name!r} gives {value!r} for mask {self.table['mask_id'].iloc[row]}; return a number, or NaN where it is not defined."
                 )
         return MaskDatabase(self.table.assign(**{name: values}), self.spec, self.bits)
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from bogp import controls, database, pruning, search
-from bogp.errors import BogpError, InvalidInput, StoreError
+from bogp.errors import BogpError, InvalidInput
 from bogp.search import Proposal
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "your_own_network.md"
@@ -314,24 +314,9 @@ def test_an_interrupted_search_goes_on_where_it_stopped(masks, tmp_path):
     assert len(calls) > total
 
 
-def test_a_damaged_record_is_no_record(masks, tmp_path):
-    path, random = tmp_path / "scores.json", [search.RandomSearch(masks, 1, 0)]
-    pruning.search(make_model, score, masks, random, ["0"], record=path)
-    sound = path.read_bytes()
-    number = sound.index(b'"objective": ') + 15
-    wrong = [
-        sound[:number] + bytes([sound[number] ^ 1]) + sound[number + 1 :],
-        sound[: len(sound) // 2],
-        b"",
-        b"[]",
-        b"\xff\xfe",
-        b"[" * 100_000,
-    ]
-    for content in wrong:
-        path.write_bytes(content)
-        with pytest.raises(StoreError, match="damaged"):
-            pruning.search(make_model, score, masks, [search.RandomSearch(masks, 1, 0)], ["0"], record=path)
-        assert path.read_bytes() == content, "nothing is thrown away"
+def test_a_damaged_record_is_refused_before_any_training(masks, tmp_path):
+    (tmp_path / "scores.json").write_text("{}")
+    refused(masks, "damaged", record=tmp_path / "scores.json")
 
 
 def refused(masks, message, **changes):
