@@ -49,7 +49,7 @@ def test_07_your_own_network_and_again_from_its_record(home):
     masks = database.open_database(paths.database_dir("own-unequal-n8-s0.8-8"))
     of = dict(zip(masks.table.mask_id, masks.masks(), strict=True))
     for one in [*history[history.method == "climb"].head(2).itertuples(), history[history.method == "bogp"].iloc[-1]]:
-        assert one.objective == pytest.approx(trained_by_hand(of[one.mask_id], one.training_seed, "validation"), abs=0.003)
+        assert one.objective == pytest.approx(trained_by_hand(of[one.mask_id], int(one.training_seed), "validation"), abs=0.003)
         assert one.masked_sparsity == pytest.approx(1 - of[one.mask_id].mean()), "eight nodes divide all widths"
         dense, masked = 400 + 640, 32 * 16 * 9 + 512 * 64
         assert one.model_sparsity == pytest.approx(one.masked_sparsity * masked / (dense + masked))
@@ -80,9 +80,6 @@ def test_07_your_own_network_and_again_from_its_record(home):
         ({"steps": 0}, "steps is 0"),
         ({"nodes": 17}, "'conv2' has 16 inputs and 32 outputs, and the graph 17 nodes"),
         ({"n_iterations": 8}, "needs a database of at least as many"),
-        ({"sparsity": 1.0}, "strictly between 0 and 1"),
-        ({"fresh_seeds": 0}, "seeds is 0"),
-        ({"dataset": "imagenet"}, "no data set 'imagenet'"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
