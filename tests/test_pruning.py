@@ -388,7 +388,12 @@ def test_the_document_works_as_it_stands(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.S)
     own, ten, load, rest = blocks
     assert len([line for line in ten.splitlines() if line.strip()]) == 10
-    environment = os.environ | {"BOGP_HOME": str(tmp_path), "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "BOGP_HOME": str(tmp_path),
+        "TQDM_DISABLE": "1",
+        "OMP_NUM_THREADS": "1",
+        "LOKY_MAX_CPU_COUNT": "1",
+    }  # quick here
     for code in (own + ten + load + rest, WITHOUT_BOGP + own + load + "assert (plain[2].weight == 0).float().mean() > 0.7"):
         result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr[-2000:]
