@@ -74,17 +74,9 @@ def test_07_your_own_network_and_again_from_its_record(home):
     assert {name: (results / name).read_bytes() for name in files} == files  # with the times of the first run: nothing was searched anew
 
 
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ({"steps": 0}, "steps is 0"),
-        ({"nodes": 17}, "'conv2' has 16 inputs and 32 outputs, and the graph 17 nodes"),
-    ],
-    ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
-)
-def test_bad_values_end_in_one_clear_message_before_any_training(home, capsys, parameters, message):
-    assert main([str(NOTEBOOK), str(home / "out.ipynb"), "--no-progress", "-y", json.dumps(SMALL | parameters)]) == 1
+def test_bad_values_end_in_one_clear_message_before_any_training(home, capsys):
+    assert main([str(NOTEBOOK), str(home / "out.ipynb"), "--no-progress", "-y", json.dumps(SMALL | {"steps": 0})]) == 1
     error = capsys.readouterr().err
-    assert message in error
+    assert "steps is 0" in error
     assert "Traceback" not in error
     assert not list(paths.results_dir("t").rglob("*.csv"))
