@@ -5,6 +5,7 @@
 #                                                       └──> 05_baselines (one job per protocol and sparsity) ──> 05_baselines: Table 1
 #                ─> 04_alpha_tradeoff_bo (one job per alpha) ──> 04_alpha_tradeoff_bo: Table 2
 #                ─> 06_claims, which reads the results of 01, 03, 04 and 05
+#                ─> 07_your_own_network (no claim of the paper; stands alone)
 #
 # Run it with `make reproduce PROFILE=smoke` or `make reproduce PROFILE=paper`. A result is stale when a parameter, an input or the engine version changed.
 import json
@@ -69,6 +70,7 @@ rule all:
         expand(EXECUTED / "04_{protocol}.ipynb", protocol=config["tradeoff"]),
         expand(EXECUTED / "05_{protocol}.ipynb", protocol=config["baselines"]),
         expand(EXECUTED / "06_{protocol}.ipynb", protocol=config["claims"]),
+        EXECUTED / "07_your_own_network.ipynb",
 
 
 rule motivation:
@@ -220,6 +222,19 @@ rule claims:
         yaml=lambda wildcards: as_yaml(claims_parameters(wildcards)),
         engine=ENGINE_VERSION,
     threads: workflow.cores
+    shell:
+        RUNNER
+
+
+rule your_own_network:  # its record of scores is no output: an interrupted run goes on from it
+    input:
+        notebook="notebooks/07_your_own_network.ipynb",
+    output:
+        executed=EXECUTED / "07_your_own_network.ipynb",
+        tables=expand(RESULTS / "07_your_own_network" / "{t}.csv", t=["history", "fresh", "summary"]),
+        figures=expand(FIGURES / "07_{f}.pdf", f=["layers", "searches", "fresh"]),
+    params:
+        yaml=as_yaml({"run": RUN} | config["your_own_network"]),
     shell:
         RUNNER
 

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,6 +179,31 @@ class MaskDatabase:
         """The masks in those rows, in their order, numbered anew."""
         chosen = np.asarray(rows, dtype=np.intp)
         return MaskDatabase(self.table.iloc[chosen].reset_index(drop=True), self.spec, self.bits[chosen])
+
+    def with_property(self, name: str, function: Callable[[Mask], float]) -> "MaskDatabase":
+        """The same masks with a property of your own as a further column, in memory; it can be searched like any other.
+
+        Args:
+            name: of the column, new to the table.
+            function: from an (n, n) boolean mask to a number; NaN where it is not defined, and such masks are left out of ``nearest``.
+
+        Raises:
+            InvalidInput: the table has that column, or the function gives something else for a mask, which is named.
+        """
+        if not name or name in self.table.columns:
+            raise InvalidInput(f"A new property cannot be named {name!r}; names that are taken: {', '.join(self.table.columns)}.")
+        values = np.empty(len(self))
+        for row, mask in enumerate(self.masks()):
+            value = function(mask)
+            try:
+                values[row] = float(value)
+            except (TypeError, ValueError):
+                values[row] = np.inf
+            if np.isinf(values[row]):
+                raise InvalidInput(
+                    f"The property {name!r} gives {value!r} for mask {self.table['mask_id'].iloc[row]}; return a number, or NaN where it is not defined."
+                )
+        return MaskDatabase(self.table.assign(**{name: values}), self.spec, self.bits)
 
     def row_of(self) -> dict[str, int]:
         """The row of each mask, by its id."""

@@ -544,3 +544,20 @@ def test_unknown_names_are_refused(opened):
             fit_scaling(opened, columns)
     with pytest.raises(DatabaseError, match="empty"):
         fit_scaling(synthetic(clustering=[]), ["clustering"])
+
+
+def test_a_property_of_ones_own_is_a_column_like_any_other(tmp_path):
+    masks_built = build(DatabaseSpec((0.5,), 6, n=5), tmp_path / "x", workers=1)
+    corner = masks_built.with_property("corner", lambda mask: mask[0, 1] + 2.5)
+    assert corner.table.corner.tolist() == [3.5 if m[0, 1] else 2.5 for m in masks_built.masks()]
+    assert "corner" not in masks_built.table, "the database that was opened stays as it was"
+    row = int(corner.table.corner.argmax())
+    assert nearest([3.5], corner.take([row]), fit_scaling(corner, ["corner"]), "l1").similarity.tolist() == [0.0]
+    partly = corner.with_property("partly", lambda mask: float("nan") if mask[0, 1] else mask.sum())
+    found = nearest([0.0], partly, fit_scaling(partly, ["partly"], "none"), "l1")
+    assert found.left_out == corner.table.corner.eq(3.5).sum()
+    with pytest.raises(InvalidInput, match="cannot be named 'corner'"):
+        corner.with_property("corner", np.sum)
+    for wrong in (lambda mask: "high", lambda mask: mask, lambda mask: None, lambda mask: float("inf")):
+        with pytest.raises(InvalidInput, match=r"(?s)'wrong' gives .* for mask s0.5-00000; return a number"):
+            corner.with_property("wrong", wrong)

@@ -19,6 +19,7 @@ def code_cells(path: Path) -> list[nbformat.NotebookNode]:
 
 def test_there_are_notebooks():
     names = ["01_motivation", "02_mask_database", "03_fixed_sparsity_bo", "04_alpha_tradeoff_bo", "05_baselines", "06_claims"]
+    names += ["07_your_own_network"]
     assert [p.stem for p in NOTEBOOKS] == names
 
 
@@ -64,5 +65,6 @@ def test_profiles_name_only_parameters_that_exist(profile):
     for section, number in (("motivation", "01"), ("fixed_sparsity", "03"), ("tradeoff", "04"), ("baselines", "05"), ("claims", "06")):
         for settings in config[section].values():
             assert set(settings) - ({"sparsities"} if number == "03" else set()) <= declared[number], section
+    assert set(config["your_own_network"]) <= declared["07"]
     for protocol, settings in config["baselines"].items():
         assert set(settings["sparsities"]) <= set(config["fixed_sparsity"][protocol]["sparsities"]), "Table 1 has the masks of notebook 03"

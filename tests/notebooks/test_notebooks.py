@@ -135,3 +135,4 @@ def test_the_workflow_plans_one_job_per_cell(home, profile):
     assert planned["baselines_cell"] == cells("baselines", "sparsities")
     assert planned["motivation"] == len(settings["motivation"])
     assert planned["claims"] == len(settings["claims"])
+    assert planned["your_own_network"] == 1
