@@ -15,7 +15,7 @@ from docs import pages  # noqa: E402
 project, author, release = "bogp", "The bogp developers", bogp.__version__
 copyright = "The bogp developers, MIT licence"
 html_title = "bogp: a paper on pruning, reproduced and audited"
-language = "en_GB"
+language = "en"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_templates"]
 templates_path = ["_templates"]
@@ -26,6 +26,8 @@ nb_merge_streams = True
 myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 4
 
+(DOCS / "api").mkdir(exist_ok=True)  # what is made in it stays out of git
+(DOCS / "api" / "index.rst").write_text(pages.api_index(), encoding="utf-8")
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_google_docstring, napoleon_numpy_docstring, napoleon_use_ivar = True, False, True
@@ -34,6 +36,7 @@ python_maximum_signature_line_length = 90
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_show_search_summary = False  # summaries are fetched, which browsers refuse to pages from the file system
 html_show_sourcelink = html_copy_source = html_show_sphinx = False
 html_math_renderer = "mathml"  # browsers draw it themselves; MathJax would come from a CDN
 
@@ -53,15 +56,7 @@ def _read(app, docname: str, source: list[str]) -> None:
         source[0] = pages.filled(source[0])
 
 
-def _write_api(app) -> None:
-    index = DOCS / "api" / "index.rst"
-    index.parent.mkdir(exist_ok=True)
-    if not index.exists() or index.read_text(encoding="utf-8") != pages.api_index():
-        index.write_text(pages.api_index(), encoding="utf-8")
-
-
 def setup(app) -> None:
-    """Fill in the pages as they are read, list the modules before autosummary looks for them, and draw formulas."""
+    """Fill in the pages as they are read, and draw formulas."""
     app.connect("source-read", _read)
-    app.connect("builder-inited", _write_api, priority=400)
     app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math, None))

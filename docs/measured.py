@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,7 @@ def claims_map() -> str:
             "verdict": badge(next(v for v in verdicts.VERDICTS if one["verdict"].startswith(v))),
             "rule": rules.get(one["claim"], "stands in the notebook"),
             "notebook, executed": section(one),
-            "table": ", ".join(link(s, RESULTS / s) for s in sources(one)),
-            "provenance": ", ".join(link("JSON", (RESULTS / s).with_suffix(".json")) for s in sources(one)),
+            "table": files(*(RESULTS / source for source in sources(one))),
             "figures": ", ".join(link(p.stem.removeprefix(f"06_{PROTOCOL}_"), p) for p in figures_of(one["claim"].split(":")[0])),
         }
         for one in claims_table().to_dict("records")
@@ -105,6 +105,7 @@ def figures_of(claim: str) -> list[Path]:
     return [path for pattern, those in numbers.items() if claim in those for path in sorted(FIGURES.glob(f"{pattern}.png"))]
 
 
+@cache
 def captions() -> dict[str, str]:
     """What each figure shows, by pattern of its name."""
     found: dict[str, str] = yaml.safe_load((DOCS / "captions.yaml").read_text(encoding="utf-8"))
