@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def link(text: str, path: Path, anchor: str = "") -> str:
     return f"[{text}]({place}{anchor and '#' + anchor})"
 
 
+@cache
 def shown() -> dict[Path, Path]:
     """Files of the repository that a page shows in full, and those pages."""
     return {ROOT / name: page for page in DOCS.glob("*.md") for name in FILE.findall(page.read_text(encoding="utf-8"))}
@@ -60,6 +62,7 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
 
 
+@cache
 def texts(notebook: Path) -> list[str]:
     """The Markdown cells of a notebook."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]

@@ -1,5 +1,6 @@
 """How Sphinx builds the site (``make report``): from what is committed, nothing is executed, nothing is fetched."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -30,6 +31,7 @@ myst_heading_anchors = 4
 (DOCS / "api" / "index.rst").write_text(pages.api_index(), encoding="utf-8")
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
 napoleon_google_docstring, napoleon_numpy_docstring, napoleon_use_ivar = True, False, True
 python_maximum_signature_line_length = 90
 
@@ -56,7 +58,13 @@ def _read(app, docname: str, source: list[str]) -> None:
         source[0] = pages.filled(source[0])
 
 
+def _join_names(app, what: str, name: str, thing, options, lines: list[str]) -> None:
+    # Sphinx reads "low, high" as a type and a name
+    lines[:] = [re.sub(r"^ +\w+(, \w+)+:", lambda found: found[0].replace(", ", "/"), line) for line in lines]
+
+
 def setup(app) -> None:
-    """Fill in the pages as they are read, and draw formulas."""
+    """Fill in the pages as they are read, keep arguments that share a description together, and draw formulas."""
     app.connect("source-read", _read)
+    app.connect("autodoc-process-docstring", _join_names, priority=400)  # before napoleon
     app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math, None))
