@@ -9,17 +9,18 @@ import bogp
 from bogp.audit import verdicts
 from bogp.errors import BogpError
 from docs import measured
-from docs.common import DOCS, EXECUTED, ROOT, grouped, headings, link, relative, texts
+from docs.common import DOCS, EXECUTED, ROOT, headings, link, relative, texts
 
 
 def notebooks_page() -> str:
-    """All executed notebooks by number: title, question, copies, downloads; and the navigation."""
+    """All notebooks by number: title, question, executed copies, downloads; and the navigation to the copies."""
     lines = []
-    for number, copies in grouped(EXECUTED.glob("*.ipynb"), lambda p: p.stem[:2]).items():
-        lines += [f"## {headings(copies[0])[0]}", "", question(copies[0]), ""]
-        lines += [f"- {link(variant(p) or 'all sparsities', p)} ({{download}}`as a notebook <executed/{p.name}>`)" for p in copies]
-        lines += [f"- on 5,000 images, in minutes: {link(p.name, p)}" for p in sorted((ROOT / "notebooks").glob(f"{number}_*.ipynb"))]
-        lines += ["", "```{toctree}", ":hidden:", "", *(f"executed/{p.stem}" for p in copies), "```", ""]
+    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        copies = sorted(EXECUTED.glob(f"{notebook.stem[:2]}_*.ipynb"))
+        lines += [f"## {headings(notebook)[0]}", "", question(notebook), ""]
+        lines += [f"- executed: {link(variant(p) or p.stem, p)} ({{download}}`download <executed/{p.name}>`)" for p in copies]
+        lines += [f"- to run, small sizes by default: {link(notebook.name, notebook)}", ""]
+        lines += ["```{toctree}", ":hidden:", "", *(f"executed/{p.stem}" for p in copies), "```", ""] if copies else []
     return "\n".join(lines)
 
 
