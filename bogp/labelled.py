@@ -4,11 +4,14 @@ In scope ``all`` node i holds the pixels that ``relational.expand`` gives it: a 
 the units) of node i reads the pixels of the nodes that i is joined to, its own where it has a self-loop. Two graphs that differ only in how their nodes
 are numbered read different pixels, so these features are no graph properties: a search that finds better masks by them finds pixels.
 
-``lit_share``       variance of the pixel at the end of a connection of the input layer, over that of a pixel: 1 where connections ignore which pixels are
-                    ever lit, above it where they prefer those. (The mean share of the images' variance that a unit reads is this times the layer's
-                    density, so at one sparsity it says the same.)
-``image_distance``  distance in the image, in pixels, between the centres of two joined nodes' pixels, averaged over the edges without self-loops
-``field_spread``    root mean square distance of the centres that a unit reads from their centroid, in pixels, averaged over the nodes that read any
+``lit_share``
+    variance of the pixel at the end of a connection of the input layer, over that of a pixel: 1 where connections ignore which pixels are ever lit, above
+    it where they prefer those. (The mean share of the images' variance that a unit reads is this times the layer's density, so at one sparsity it says
+    the same.)
+``image_distance``
+    distance in the image, in pixels, between the centres of two joined nodes' pixels, averaged over the edges without self-loops
+``field_spread``
+    root mean square distance of the centres that a unit reads from their centroid, in pixels, averaged over the nodes that read any
 
 A node's centre is the mean position of its pixels; a run that goes on in the next row of the image has its centre between its two ends.
 """

@@ -36,7 +36,7 @@ def lamp(weights: ArrayLike) -> NDArray[np.float64]:
 def snip(
     weights: Weights, biases: Weights, images: NDArray[np.float64], labels: NDArray[np.int64], extra_softmax: bool = False
 ) -> list[NDArray[np.float64]]:
-    """|gradient x weight|: how much the loss would feel the weight's removal (Lee et al. 2019, equation 6, without its norm, which changes no rank).
+    """``|gradient x weight|``: how much the loss would feel the weight's removal (Lee et al. 2019, equation 6, without its norm, which changes no rank).
 
     Args:
         weights, biases: (d_out, d_in) and (d_out,) of each layer; ReLU between layers.

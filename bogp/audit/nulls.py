@@ -78,7 +78,7 @@ def twin_losses(
 
 
 def loss_gap(losses: NDArray[np.float64]) -> float:
-    """Largest |a - b| / max(|a|, |b|) over the steps of two loss curves, (2, steps); NaN if a loss is not finite."""
+    """Largest ``|a - b| / max(|a|, |b|)`` over the steps of two loss curves, (2, steps); NaN if a loss is not finite."""
     a, b = losses
     return float(np.max(np.abs(a - b) / np.maximum(np.abs(a), np.abs(b))))
 

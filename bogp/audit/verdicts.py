@@ -1,6 +1,6 @@
 """The rules that turn intervals into verdicts on the paper's claims; they are printed at the head of notebook 06, and were fixed before its run.
 
-*Evidence* is a table of one row a claim and case, with the columns ``COLUMNS``:
+*Evidence* is a table of one row a claim and case, with the columns ``COLUMNS``::
 
     claim               its number in ``CLAIMS``
     case                such as "s = 0.60"

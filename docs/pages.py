@@ -1,0 +1,148 @@
+"""The site's pages: what stands for each ``{{ name }}`` in the Markdown of this folder, the notebooks' pages, and the list of modules."""
+
+import pkgutil
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import bogp
+from bogp.audit import verdicts
+from bogp.errors import BogpError
+from docs import measured
+from docs.common import DOCS, EXECUTED, ROOT, headings, link, relative, texts
+
+
+def notebooks_page() -> str:
+    """All notebooks by number: title, question, executed copies, downloads; and the navigation to the copies."""
+    lines = []
+    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        copies = sorted(EXECUTED.glob(f"{notebook.stem[:2]}_*.ipynb"))
+        lines += [f"## {headings(notebook)[0]}", "", question(notebook), ""]
+        lines += [f"- executed: {link(variant(p) or p.stem, p)} ({{download}}`download <executed/{p.name}>`)" for p in copies]
+        lines += [f"- to run, small sizes by default: {link(notebook.name, notebook)}", ""]
+        lines += ["```{toctree}", ":hidden:", "", *(f"executed/{p.stem}" for p in copies), "```", ""] if copies else []
+    return "\n".join(lines)
+
+
+def question(notebook: Path) -> str:
+    """The question that a notebook opens with, as one line."""
+    return " ".join(texts(notebook)[0].split("**Question.**")[1].split("\n\n")[0].split())
+
+
+def variant(notebook: Path) -> str:
+    """What tells an executed copy from others of its notebook: protocol and sparsity, such as "calibrated, s = 0.60"; "" where the name holds neither."""
+    found = re.fullmatch(r"\d\d_(calibrated|paper|literal|released|converged)(?:_s(\d\.\d+))?", notebook.stem)
+    return ", s = ".join(part for part in found.groups() if part) if found else ""
+
+
+def named(docname: str, source: str) -> str:
+    """The source of an executed notebook, with a title that says which copy it is.
+
+    Args:
+        docname: as Sphinx has it, such as ``executed/03_paper_s0.60``.
+        source: the notebook as JSON.
+    """
+    notebook = DOCS / f"{docname}.ipynb"
+    title, label = headings(notebook)[0], variant(notebook)
+    return source.replace(f"# {title}", f"# {title} ({label})", 1) if label else source
+
+
+def readme(heading: str) -> str:
+    """A section of the README without its heading, its links made relative to this folder.
+
+    Raises:
+        BogpError: the README has no such section.
+    """
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    start = re.search(rf"^(#+) {re.escape(heading)}$", text, re.M)
+    if not start:
+        raise BogpError(f"The README has no section {heading!r}, which a page in docs/ shows. Name there a section that the README has.")
+    rest = text[start.end() :]
+    end = re.search(rf"^#{{1,{len(start[1])}}} ", rest, re.M)
+    return relative(rest[: end.start()] if end else rest, ROOT).strip()
+
+
+def file(name: str) -> str:
+    """A Markdown file of the repository, its links made relative to this folder.
+
+    Raises:
+        BogpError: there is no such file.
+    """
+    path = ROOT / name
+    if not path.is_file():
+        raise BogpError(f"A page in docs/ shows {name}, which is not in the repository.")
+    return relative(path.read_text(encoding="utf-8"), path.parent)
+
+
+def further_pages() -> str:
+    """Navigation to the pages of this folder that the first page does not name, so that a new page needs no entry."""
+    index = (DOCS / "index.md").read_text(encoding="utf-8").splitlines()
+    others = sorted(p.stem for p in DOCS.glob("*.md") if p.stem not in ("index", *index))
+    return "\n".join(["```{toctree}", ":hidden:", ":caption: More", "", *others, "```"]) if others else ""
+
+
+def floors() -> dict[str, list[str]]:
+    """The modules of the package by floor, as ``bogp/__init__.py`` says; those that it does not name come last, under ""."""
+    left = [m.name for m in pkgutil.iter_modules(bogp.__path__) if not m.name.startswith("_")]
+    found: dict[str, list[str]] = {}
+    floor = ""
+    for line in (bogp.__doc__ or "").splitlines():
+        number = re.match(r"\s+(\d)  ", line)
+        floor = number[1] if number else floor
+        for name in re.findall(r"\w+", line) if floor else ():
+            if name in left:
+                left.remove(name)
+                found.setdefault(floor, []).append(name)
+    return found | ({"": left} if left else {})
+
+
+def inner(module: str) -> list[str]:
+    """The modules of a sub-package, such as ``audit.verdicts``; none for a plain module."""
+    folder = Path(bogp.__path__[0]) / module
+    return [f"{module}.{m.name}" for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_")]
+
+
+def api_index() -> str:
+    """The API page, in reStructuredText: an autosummary table a floor, from which Sphinx makes a page a module."""
+    lines = ["API reference", "=" * 13, "", "Modules stand on floors, and import only from those below their own.", ""]
+    for floor, modules in floors().items():
+        title = f"Floor {floor}" if floor else "Beside the floors"
+        names = [name for module in modules for name in (module, *inner(module))]
+        lines += [title, "-" * len(title), "", ".. autosummary::", "   :toctree: modules", "", *(f"   bogp.{name}" for name in names), ""]
+    return "\n".join(lines)
+
+
+FILLERS: dict[str, Callable[[], str]] = {
+    "claims": measured.claims_page,
+    "findings": lambda: verdicts.findings(verdicts.overall(measured.judged())),
+    "claims_map": measured.claims_map,
+    "figures": measured.figures_page,
+    "table_1": measured.table_one,
+    "table_2": measured.table_two,
+    "fixed_sparsity": measured.fixed_sparsity,
+    "monotone": measured.monotone,
+    "speed": measured.speed,
+    "all_tables": measured.all_tables,
+    "jobs": measured.jobs,
+    "trained": measured.trained,
+    "notebooks": notebooks_page,
+    "further_pages": further_pages,
+}
+
+
+def filled(text: str) -> str:
+    """A page as Sphinx reads it: each ``{{ name }}``, ``{{ readme: heading }}`` or ``{{ file: path }}`` that is a line of its own filled in.
+
+    Raises:
+        BogpError: a name that nothing stands for, a section or a file that is not there, or results that do not fit together.
+    """
+
+    def one(found: re.Match[str]) -> str:
+        name, argument = found["name"], found["argument"]
+        if argument:
+            return readme(argument) if name == "readme" else file(argument)
+        if name not in FILLERS:
+            raise BogpError(f"A page asks for {{{{ {name} }}}}, which docs/pages.py does not know; it knows {', '.join(FILLERS)}.")
+        return FILLERS[name]()
+
+    return re.sub(r"^\{\{ (?P<name>readme(?=: )|file(?=: )|\w+(?= \}))(?:: (?P<argument>.+))? \}\}$", one, relative(text, DOCS), flags=re.M)
