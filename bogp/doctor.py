@@ -11,51 +11,53 @@ from dataclasses import asdict
 from functools import partial
 
 import bogp
-from bogp import checks
-from bogp.checks import Finding
+from bogp import readiness
 from bogp.errors import BogpError
+from bogp.readiness import Finding
 
 DATA_SETS = ("mnist-5k", "mnist", "fashion-mnist")
 
 
 def examine() -> list[Finding]:
     """Look at everything: about three seconds, most of it the import of PyTorch. A check that fails in a way of its own is a problem, never an exception."""
-    first = checks.python_version(sys.version_info[:3])
+    first = readiness.python_version(sys.version_info[:3])
     if first.status == "problem":
         return [first]  # the other modules cannot be read by it
 
     from bogp import paths
 
     root, home = paths.checkout(), paths.home()
-    all_checks: list[tuple[str, Callable[[], Finding]]] = [
-        ("version", partial(checks.code_version, root)),
-        ("packages", partial(checks.packages, root)),
-        ("cores", checks.cores),
-        ("memory", checks.memory),
-        ("PyTorch", checks.pytorch),
-        ("precision", checks.precision),
-        ("GPU", checks.gpu),
-        ("numba", checks.compiler),
-        *((f"data set {name}", partial(checks.data_set, name)) for name in DATA_SETS),
-        *((f"{name}/", partial(checks.write_access, home / name)) for name in ("data", "figures")),
-        ("disk", partial(checks.disk, home)),
-        ("kernel", checks.kernel),
-        ("notebooks", partial(checks.notebooks, root)),
-        ("evaluations", partial(checks.evaluations, paths.store_path())),
+    looks: list[tuple[str, Callable[[], Finding]]] = [
+        ("version", partial(readiness.code_version, root)),
+        ("packages", partial(readiness.packages, root)),
+        ("cores", readiness.cores),
+        ("memory", readiness.memory),
+        ("PyTorch", readiness.pytorch),
+        ("precision", readiness.precision),
+        ("GPU", readiness.gpu),
+        ("numba", readiness.compiler),
+        *((f"data set {name}", partial(readiness.data_set, name)) for name in DATA_SETS),
+        *((f"{name}/", partial(readiness.write_access, home / name)) for name in ("data", "figures")),
+        ("disk", partial(readiness.disk, home)),
+        ("kernel", readiness.kernel),
+        ("notebooks", partial(readiness.notebooks, root)),
+        ("evaluations", partial(readiness.evaluations, paths.store_path())),
     ]
-    return [first, *(_examined(name, check) for name, check in all_checks)]
+    return [first, *(_examined(name, check) for name, check in looks)]
 
 
 def _examined(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except ImportError as error:
-        return Finding(name, "problem", f"{error.name or 'a package'} cannot be imported ({checks.one_line(error)})", checks.install())
+        return Finding(
+            name, "problem", f"{error.name or 'a package'} cannot be imported ({readiness.one_line(error)})", readiness.install()
+        )
     except BogpError as error:
         return Finding(name, "problem", "refused", str(error))
     except Exception as error:  # whatever is wrong with a machine must not keep the other checks from being made
         return Finding(
-            name, "problem", f"{type(error).__name__}: {checks.one_line(error)}", "Not foreseen: please report it with this output."
+            name, "problem", f"{type(error).__name__}: {readiness.one_line(error)}", "Not foreseen: please report it with this output."
         )
 
 

@@ -16,9 +16,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 import bogp
-from bogp import checks, datasets, doctor, machine, paths
+from bogp import datasets, doctor, machine, paths, readiness
 from bogp.__main__ import main
-from bogp.checks import Finding
+from bogp.readiness import Finding
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = "train-images-idx3-ubyte"
@@ -73,7 +73,7 @@ def test_here_all_is_well_and_looking_leaves_nothing_behind(home, no_network, ca
 
 
 def test_full_mnist_that_is_not_here_is_no_problem_and_not_downloaded(home, no_network):
-    result = checks.data_set("mnist")
+    result = readiness.data_set("mnist")
     assert (result.status, result.found) == ("warning", "not here: all")
     assert "BOGP_DATA_DIR" in result.todo
 
@@ -126,7 +126,7 @@ def test_python_that_is_too_old_is_all_that_is_said(monkeypatch):
     assert (only.name, only.status) == ("Python", "problem")
     assert "make setup PYTHON=python3.11" in only.todo
     needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
-    assert needed == f">={'.'.join(map(str, checks.OLDEST_PYTHON))}"
+    assert needed == f">={'.'.join(map(str, readiness.OLDEST_PYTHON))}"
 
 
 @pytest.mark.parametrize(
@@ -148,14 +148,14 @@ def test_packages_are_held_against_the_lock(tmp_path, lock, status, text):
 
     versions = {name: metadata.version(name) for name in ("numpy", "scipy")}
     (tmp_path / "requirements.lock").write_text(lock.format(**versions))
-    result = checks.packages(tmp_path)
+    result = readiness.packages(tmp_path)
     assert result.status == status
     assert text.format(**versions) in result.found
     assert ("pip install -r requirements.lock" in result.todo) == (status != "ok")
 
 
 def test_without_the_repository_that_is_said():
-    for check in (checks.code_version, checks.packages, checks.notebooks):
+    for check in (readiness.code_version, readiness.packages, readiness.notebooks):
         result = check(None)
         assert result.status == "warning" and "lone" in result.todo
 
@@ -165,11 +165,11 @@ def test_the_commit_and_changes_are_told_and_no_git_is_a_warning(tmp_path, monke
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
         subprocess.run([*git, *words], check=True)
     commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
-    assert checks.code_version(tmp_path).found == f"bogp {bogp.__version__} at commit {commit[:10]}"
+    assert readiness.code_version(tmp_path).found == f"bogp {bogp.__version__} at commit {commit[:10]}"
     (tmp_path / "new").touch()
-    assert "1 file changed since" in checks.code_version(tmp_path).found
+    assert "1 file changed since" in readiness.code_version(tmp_path).found
     monkeypatch.setenv("PATH", "")
-    without = checks.code_version(tmp_path)
+    without = readiness.code_version(tmp_path)
     assert without.status == "warning" and "git" in without.found
 
 
@@ -177,7 +177,7 @@ def test_the_commit_and_changes_are_told_and_no_git_is_a_warning(tmp_path, monke
 def test_a_containers_share_of_the_processor(monkeypatch, quota, status):
     monkeypatch.setattr(machine, "usable_cores", lambda: [4, 5, 6, 7])
     monkeypatch.setattr(machine, "processor_quota", lambda: quota)
-    result = checks.cores()
+    result = readiness.cores()
     assert result.status == status and "4 usable" in result.found
     assert result.todo == "" or f"taskset -c {'4,5' if quota == 2.5 else '4'} make" in result.todo
 
@@ -187,7 +187,7 @@ def test_a_containers_share_of_the_processor(monkeypatch, quota, status):
 )
 def test_too_little_memory_names_the_profiles_that_want_more(monkeypatch, free, status, words):
     monkeypatch.setattr(machine, "memory", lambda: (64_000, free))
-    result = checks.memory()
+    result = readiness.memory()
     assert result.status == status
     assert all(word in result.todo for word in words) and bool(result.todo) == bool(words)
 
@@ -195,14 +195,14 @@ def test_too_little_memory_names_the_profiles_that_want_more(monkeypatch, free, 
 def test_what_the_profiles_are_said_to_need_is_more_than_they_were_measured_to_take():
     peaks = [json.loads(path.read_text())["peak_memory_mib"] for path in (ROOT / "data" / "results" / "paper").rglob("0*/**/*.json")]
     assert len(peaks) > 20
-    assert max(peaks) < checks.MEMORY_MIB["paper"]
+    assert max(peaks) < readiness.MEMORY_MIB["paper"]
 
 
 @pytest.mark.parametrize("mib, status", [(100_000, "ok"), (700, "warning"), (20, "problem")])
 def test_too_little_disk(home, monkeypatch, mib, status):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, mib * 2**20))
-    result = checks.disk(home / "not" / "yet")
+    result = readiness.disk(home / "not" / "yet")
     assert result.status == status and str(home) in result.found
     assert ("BOGP_HOME" in result.todo) == (status != "ok")
 
@@ -211,14 +211,14 @@ def test_a_gpu_is_named_and_one_that_torch_cannot_use_is_a_warning(tmp_path, mon
     import torch
 
     driver = tmp_path / "driver"
-    assert checks.gpu(driver).status == "ok"
+    assert readiness.gpu(driver).status == "ok"
     driver.touch()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert checks.gpu(driver).status == "warning" and "CUDA build of PyTorch" in checks.gpu(driver).todo
+    assert readiness.gpu(driver).status == "warning" and "CUDA build of PyTorch" in readiness.gpu(driver).todo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: "Imagined 3000")
-    assert checks.gpu(driver).status == "ok" and "2 x Imagined 3000" in checks.gpu(driver).found
+    assert readiness.gpu(driver).status == "ok" and "2 x Imagined 3000" in readiness.gpu(driver).found
 
 
 def test_precision_is_what_auto_resolves_to(monkeypatch):
@@ -226,14 +226,14 @@ def test_precision_is_what_auto_resolves_to(monkeypatch):
 
     for amx, resolved in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(training, "has_amx", lambda amx=amx: amx)
-        assert checks.precision().found.startswith(f"auto is {resolved}")
+        assert readiness.precision().found.startswith(f"auto is {resolved}")
 
 
 def test_a_compiler_that_is_switched_off_is_a_warning(monkeypatch):
     import numba
 
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    assert checks.compiler().status == "warning" and "NUMBA_DISABLE_JIT" in checks.compiler().todo
+    assert readiness.compiler().status == "warning" and "NUMBA_DISABLE_JIT" in readiness.compiler().todo
 
 
 def test_every_data_set_is_looked_for():
@@ -247,7 +247,7 @@ def test_a_damaged_data_file_is_named_with_what_to_do(home, monkeypatch, no_netw
         bytes([0, 0, 8, 3, 0, 0, 234, 96, 0, 0, 0, 28, 0, 0, 0, 28]) + bytes(1000)
     )  # the header of 60,000 images, and one and a bit
     monkeypatch.setenv("BOGP_DATA_DIR", str(home / "own"))
-    result = checks.data_set("mnist")
+    result = readiness.data_set("mnist")
     assert result.status == "problem"
     assert str(path) in result.todo and "1,016 bytes where" in result.todo and "unset BOGP_DATA_DIR" in result.todo
 
@@ -267,7 +267,7 @@ def test_a_home_that_may_not_be_written_is_a_problem():
         if root:  # who may write everywhere
             os.seteuid(65534)
         try:
-            result = checks.write_access(home / "figures")
+            result = readiness.write_access(home / "figures")
         finally:
             if root:
                 os.seteuid(0)
@@ -279,9 +279,9 @@ def test_a_home_that_may_not_be_written_is_a_problem():
 
 def test_a_file_where_a_folder_should_be_is_a_problem(home):
     (home / "data").write_text("")
-    assert checks.write_access(home / "data").status == "problem"
-    assert checks.write_access(home / "data" / "below").status == "problem"
-    assert "will be made" in checks.write_access(home / "figures").found
+    assert readiness.write_access(home / "data").status == "problem"
+    assert readiness.write_access(home / "data" / "below").status == "problem"
+    assert "will be made" in readiness.write_access(home / "figures").found
 
 
 def store_of(path, rows):
@@ -294,9 +294,9 @@ def store_of(path, rows):
 
 def test_evaluations_are_counted_and_a_store_that_is_not_there_is_not_made(home):
     path = paths.store_path()
-    assert checks.evaluations(path).status == "ok" and not path.exists()
+    assert readiness.evaluations(path).status == "ok" and not path.exists()
     store_of(path, 1200)
-    assert "1,200 in" in checks.evaluations(path).found
+    assert "1,200 in" in readiness.evaluations(path).found
 
 
 @pytest.mark.parametrize("damage", ["garbage", "a page", "cut"])
@@ -306,26 +306,26 @@ def test_a_damaged_store_is_named_with_what_to_do(home, damage):
     content = path.read_bytes()
     spoilt = {"garbage": b"no database " * 1000, "a page": content[:40_960] + b"\xff" * 4096 + content[45_056:], "cut": content[:40_960]}
     path.write_bytes(spoilt[damage])
-    result = checks.evaluations(path)
+    result = readiness.evaluations(path)
     assert result.status == "problem" and str(path) in result.todo
 
 
 def test_a_kernel_of_another_python_or_none_is_a_problem(home, monkeypatch):
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    assert checks.kernel().status == "ok"
+    assert readiness.kernel().status == "ok"
     spec = home / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True)
     spec.write_text(json.dumps({"argv": ["/elsewhere/python", "-m", "ipykernel_launcher"], "display_name": "x", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(home))
-    other = checks.kernel()
+    other = readiness.kernel()
     assert other.status == "problem" and "/elsewhere/python" in other.found and "ipykernel install" in other.todo
 
     def none(self, name):
         raise NoSuchKernel(name)
 
     monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", none)
-    assert checks.kernel().status == "problem" and "ipykernel install" in checks.kernel().todo
+    assert readiness.kernel().status == "problem" and "ipykernel install" in readiness.kernel().todo
 
 
 def test_notebooks_that_are_damaged_or_stopped_are_named(tmp_path):
@@ -335,12 +335,12 @@ def test_notebooks_that_are_damaged_or_stopped_are_named(tmp_path):
         new_notebook(cells=[new_code_cell("1", outputs=[o])]) for o in (new_output("stream", text="1"), new_output("error", ename="E"))
     )
     nbformat.write(good, folder / "01_good.ipynb")
-    assert checks.notebooks(tmp_path).status == "ok"
+    assert readiness.notebooks(tmp_path).status == "ok"
     nbformat.write(stopped, folder / "02_stopped.ipynb")
-    result = checks.notebooks(tmp_path)
+    result = readiness.notebooks(tmp_path)
     assert result.status == "warning" and "02_stopped.ipynb" in result.found and "01_good" not in result.found
     (folder / "03_cut.ipynb").write_bytes((folder / "01_good.ipynb").read_bytes()[:-20])
-    result = checks.notebooks(tmp_path)
+    result = readiness.notebooks(tmp_path)
     assert result.status == "problem" and "03_cut.ipynb" in result.found and "git checkout notebooks/03_cut.ipynb" in result.todo
 
 
@@ -348,7 +348,7 @@ def test_a_check_that_breaks_is_a_problem_and_the_others_are_still_made(home, mo
     def broken():
         raise RuntimeError("something\nunheard of")
 
-    monkeypatch.setattr(checks, "cores", broken)
+    monkeypatch.setattr(readiness, "cores", broken)
     assert doctor.main(as_json=True) == 1
     by_name = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
     assert by_name["cores"]["found"] == "RuntimeError: something unheard of"
