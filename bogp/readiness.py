@@ -21,6 +21,7 @@ from typing import Literal
 
 import bogp
 from bogp import machine
+from bogp.errors import DatasetError, StoreError
 
 OLDEST_PYTHON = (3, 11)
 MEMORY_MIB = {"smoke": 1024, "paper": 2048}  # a notebook's kernel (its peak is in the provenance of every table), and what runs it
@@ -55,9 +56,8 @@ def python_version(version: Sequence[int]) -> Finding:
     found = f"{'.'.join(map(str, version))}, {sys.executable}"
     if tuple(version[:2]) < OLDEST_PYTHON:
         needed = ".".join(map(str, OLDEST_PYTHON))
-        return Finding(
-            "Python", "problem", found, f"bogp needs Python {needed} or newer; name one with `make setup PYTHON=python{needed}`."
-        )
+        todo = f"bogp needs Python {needed} or newer; name one with `make setup PYTHON=python{needed}`."
+        return Finding("Python", "problem", found, todo)
     return Finding("Python", "ok", f"{found}, {platform.system()} {platform.machine()}")
 
 
@@ -78,9 +78,8 @@ def code_version(root: Path | None) -> Finding:
         )
     except (OSError, subprocess.SubprocessError) as error:
         reason = one_line(getattr(error, "stderr", "") or error)
-        return Finding(
-            "version", "warning", f"{name}, commit unknown ({reason})", "Results will not say which code made them: use a git clone."
-        )
+        todo = "Results will not say which code made them: use a git clone."
+        return Finding("version", "warning", f"{name}, commit unknown ({reason})", todo)
     n = len(changed.splitlines())
     return Finding("version", "ok", f"{name} at commit {commit.strip()}" + (f", {n} file{'s'[: n != 1]} changed since" if n else ""))
 
@@ -106,9 +105,8 @@ def packages(root: Path | None) -> Finding:
     parts = [f"{len(locked) - len(missing) - len(other)} of {len(locked)} as in requirements.lock"]
     parts += [f"missing: {', '.join(missing)}"] if missing else []
     parts += [f"other versions: {', '.join(other)}"] if other else []
-    if not missing and not other:
-        return Finding("packages", "ok", parts[0])
-    return Finding("packages", "problem" if missing else "warning", "; ".join(parts), install())
+    status: Status = "problem" if missing else "warning" if other else "ok"
+    return Finding("packages", status, "; ".join(parts), "" if status == "ok" else install())
 
 
 def cores() -> Finding:
@@ -167,8 +165,7 @@ def compiler() -> Finding:
     import numba
 
     if numba.config.DISABLE_JIT:
-        todo = "Unset NUMBA_DISABLE_JIT: uncompiled, training takes hours."
-        return Finding("numba", "warning", f"{numba.__version__}, switched off", todo)
+        return Finding("numba", "warning", "switched off", "Unset NUMBA_DISABLE_JIT: uncompiled, training takes hours.")
     return Finding("numba", "ok", f"{numba.__version__}, {numba.config.NUMBA_NUM_THREADS} threads")
 
 
@@ -179,7 +176,6 @@ def data_set(name: str) -> Finding:
         name: one of ``bogp.datasets.NAMES``.
     """
     from bogp import datasets
-    from bogp.errors import DatasetError
 
     title = f"data set {name}"
     try:
@@ -258,9 +254,7 @@ def notebooks(root: Path | None) -> Finding:
     if broken:
         return Finding("notebooks", "problem", f"damaged: {', '.join(broken)}", again)
     if failed:
-        return Finding(
-            "notebooks", "warning", f"stopped at an error when last run: {', '.join(failed)}", f"Look at the error there, or {again}"
-        )
+        return Finding("notebooks", "warning", f"an error when last run: {', '.join(failed)}", f"Look at it there, or {again}")
     return Finding("notebooks", "ok", f"{len(found)} in {found[0].parent}")
 
 
@@ -270,7 +264,6 @@ def evaluations(path: Path) -> Finding:
     Args:
         path: of the store; it need not exist yet, and is not made.
     """
-    from bogp.errors import StoreError
     from bogp.store import Store
 
     if not path.exists():
