@@ -7,7 +7,7 @@ BIN     := .venv/bin
 NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-full check-notebooks notebooks bench report lab lock clean
+.PHONY: help setup reproduce test test-full check-notebooks notebooks bench report doctor lab lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -46,8 +46,11 @@ report: .venv/ready  ## build the site from what is committed, into build/site (
 	rm -rf build/site build/doctrees docs/api
 	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/site
 
-lab: .venv/ready  ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab notebooks
+doctor: .venv/ready  ## check this machine: is it ready, and if not, what is to be done
+	$(BIN)/python -m bogp doctor
+
+lab: .venv/ready  ## open JupyterLab on the notebooks (LAB="--no-browser --allow-root" in a container)
+	$(BIN)/jupyter lab $(LAB) notebooks
 
 lock: .venv/ready  ## write requirements.lock from the packages that are installed
 	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//' > requirements.lock

@@ -12,7 +12,7 @@ The modules stand on floors, and each imports only from the floors below its own
     5  claims; controls (other proposers and recommenders); pruning (a network of your own)
     6  motivation (notebook 01); tradeoff, front, table_2 (04); comparison, table_1 (05); audit (06)
     7  figures
-    8  run
+    8  run; doctor (with readiness and machine under it)
 """
 
 __version__ = "0.1.0"

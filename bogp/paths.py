@@ -14,8 +14,13 @@ def home() -> Path:
     """The folder that holds ``data/`` and ``figures/``."""
     if value := os.environ.get("BOGP_HOME"):
         return Path(value).expanduser().resolve()
-    checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "pyproject.toml").exists() else Path.home() / "bogp"
+    return checkout() or Path.home() / "bogp"
+
+
+def checkout() -> Path | None:
+    """The folder that the package was cloned into, or None where it is installed without its repository."""
+    folder = Path(__file__).resolve().parent.parent
+    return folder if (folder / "pyproject.toml").exists() else None
 
 
 def data_dir() -> Path | None:

@@ -1,13 +1,16 @@
 """Progress bars: one look everywhere, with rate and estimate; ``TQDM_DISABLE=1`` turns them off, in notebooks too."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _FORMAT = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"  # work in progress counts by its fraction
 
 
-def bar(total: float, unit: str, *, done: float = 0, label: str | None = None, show: bool = True) -> Any:
-    """A progress bar, to be used as a context manager; it leaves no trace when it is closed.
+@contextmanager
+def bar(total: float, unit: str, *, done: float = 0, label: str | None = None, show: bool = True) -> Iterator[Any]:
+    """A progress bar; it leaves no trace when it is closed.
 
     Args:
         total: amount of work.
@@ -17,8 +20,23 @@ def bar(total: float, unit: str, *, done: float = 0, label: str | None = None, s
         show: False for no bar.
     """
     from tqdm.auto import tqdm
+    from tqdm.notebook import tqdm_notebook
     from tqdm.std import tqdm as plain
 
+    settings = {"total": total, "unit": unit, "initial": done, "desc": label, "bar_format": _FORMAT, "leave": False}
     if not show or os.environ.get("TQDM_DISABLE"):
-        return plain(total=total, disable=True)
-    return tqdm(total=total, unit=unit, initial=done, desc=label, bar_format=_FORMAT, leave=False)
+        with plain(total=total, disable=True) as silent:
+            yield silent
+    elif not issubclass(tqdm, tqdm_notebook):
+        with tqdm(**settings) as line:
+            yield line
+    else:
+        from IPython.display import display
+
+        with tqdm_notebook(**settings, display=False) as widget:
+            # A closed widget would stay in the saved notebook, which shows "Error displaying widget" when it is opened again.
+            place = display(widget.container, display_id=True)
+            try:
+                yield widget
+            finally:
+                place.update({}, raw=True)

