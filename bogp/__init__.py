@@ -13,6 +13,7 @@ The modules stand on floors, and each imports only from the floors below its own
     6  motivation (notebook 01); tradeoff, front, table_2 (04); comparison, table_1 (05); audit (06)
     7  figures
     8  run
+    9  batch (Snakemake over all of it)
 """
 
 __version__ = "0.1.0"
