@@ -320,7 +320,7 @@ def test_what_a_notebook_computes_changes_its_digest_and_nothing_else_does(home)
 
 
 def test_the_committed_results_are_recorded_as_their_executed_copies_say():
-    """What ``workflow.json`` of the paper profile says of each notebook's parameters and code stands in the committed executed copy, and can be checked there."""
+    """What ``workflow.json`` says of each notebook's parameters and code stands in its committed executed copy."""
     checked = 0
     for job in json.loads((ROOT / "data/results/paper/workflow.json").read_text()):
         for name in job["outputs"]:
