@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 from bogp import paths
-from bogp.audit.reported import CLAIMED_BEST
 from bogp.database import SCHEMA_VERSION
 from bogp.run import code_digest
 from bogp.training import ENGINE_VERSION
@@ -29,7 +28,7 @@ def from_home(path):  # Snakemake's records then hold in any checkout, wherever 
 RUN = config["run"]
 RESULTS, FIGURES, EVALUATIONS = (from_home(d(RUN)) for d in (paths.results_dir, paths.figures_dir, paths.evaluations_dir))
 DATABASE, NOTEBOOKS = from_home(paths.database_dir(config["database"]["database"])), from_home(Path(workflow.basedir) / "notebooks")
-EXECUTED, BUILD, FAILED = Path(config["executed"]), Path("build") / "cells" / RUN, from_home(paths.failed_dir(RUN))
+EXECUTED, BUILD, FAILED = Path(config["executed"]), Path("build") / "cells" / RUN, paths.failed_dir(RUN)
 CODE = {path.stem[:2]: code_digest(path) for path in sorted((Path(workflow.basedir) / "notebooks").glob("*.ipynb"))}
 TABLE, FIGURE = ["csv", "json"], ["pdf", "png"]  # what each is written as
 SEARCH = {name: search for name, search in config["fixed_sparsity"].items()}  # by protocol
@@ -40,7 +39,7 @@ TABLE_2_FIGURES = ["front", "table2", "reference"]
 CLAIMS_TABLES = ["answer", "claims", "evidence", "audit", "settings", "crossed", "parts", "spreads", "predicted", "twins", "changed", "changed_parts"]
 CLAIMS_TABLES += ["replayed", "searches", "against_permuted", "cursed", "compared", "defects", "defect_effects"]
 CLAIMS_TABLES += ["regions", "regions_parts", "regions_replayed", "regions_related", "advantages", "converged", "converged_trainings"]
-if all(set(CLAIMED_BEST) & set(config["baselines"][p]["sparsities"]) for p in config["claims"]):  # else claim 9 is not asked
+if all({0.15, 0.75} & set(config["baselines"][p]["sparsities"]) for p in config["claims"]):  # where the paper claims to be best: else claim 9 is not asked
     CLAIMS_TABLES += ["best_of_all"]
 CLAIMS_FIGURES = ["settings", "components", "masks_sorted", "prediction", "twins", "nested", "regret", "curse", "gaps", "defects"]
 CLAIMS_FIGURES += ["region_spread", "regions", "related"]
