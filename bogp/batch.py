@@ -11,10 +11,11 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -84,7 +85,7 @@ def outputs(profile: Path) -> list[Output]:
     Raises:
         BogpError: Snakemake cannot read the profile or the workflow.
     """
-    done = subprocess.run([*_snakemake(profile), "--summary"], capture_output=True, text=True, check=False, env=_environment())
+    done = subprocess.run([*_snakemake(profile), "--summary"], capture_output=True, text=True, check=False, **_place())
     if done.returncode:
         raise BogpError(f"The profile {profile} cannot be planned: {_last_words(done.stderr)}")
     rows = [line.split("\t") for line in done.stdout.splitlines() if line.count("\t") == 5][1:]
@@ -159,7 +160,7 @@ def reproduce(profile: Path, only: str = "", cores: int | None = None, more: Seq
     run, log = run_of(profile), paths.home() / "build" / "logs" / f"{run_of(profile)}.log"
     with _alone() as lock:
         if any((paths.home() / ".snakemake" / "locks").glob("*")):  # of a run that was killed: no other is alive
-            subprocess.run([*_snakemake(profile), "--unlock"], capture_output=True, check=True, env=_environment())
+            subprocess.run([*_snakemake(profile), "--unlock"], capture_output=True, check=True, **_place())
         found = judged(profile)
         chosen = select(found, only)
         wanted = [one for one in chosen if one.state != "fresh" and not (one.state == "missing" and one.why)]
@@ -173,7 +174,7 @@ def reproduce(profile: Path, only: str = "", cores: int | None = None, more: Seq
         log.parent.mkdir(parents=True, exist_ok=True)
         started, targets = time.time(), [str(one.path) for one in wanted]
         command = [*_snakemake(profile, cores), "--keep-going", "--rerun-incomplete", "--nocolor", *more, "--", *(targets if only else [])]
-        with log.open("w") as words, subprocess.Popen(command, stderr=words, env=_environment(), pass_fds=[lock]) as child:
+        with log.open("w") as words, subprocess.Popen(command, stderr=words, pass_fds=[lock], **_place()) as child:
             try:
                 status = child.wait()
             except KeyboardInterrupt:  # Snakemake got it too, and tidies up
@@ -245,8 +246,10 @@ def _snakemake(profile: Path, cores: int | None = None) -> list[str]:
     ]
 
 
-def _environment() -> Mapping[str, str]:
-    return os.environ | {"BOGP_HOME": str(paths.home()), "TQDM_DISABLE": "1"}
+def _place() -> dict[str, Any]:
+    """Where Snakemake runs: in the home folder, where it keeps its memory and its logs; folders that were named from elsewhere are named in full."""
+    named = {"BOGP_HOME": paths.home(), "BOGP_STORE": paths.store_path(), "BOGP_DATA_DIR": paths.data_dir()}
+    return {"cwd": paths.home(), "env": os.environ | {k: str(v) for k, v in named.items() if k in os.environ} | {"TQDM_DISABLE": "1"}}
 
 
 def _record(profile: Path) -> Path:
@@ -254,26 +257,36 @@ def _record(profile: Path) -> Path:
 
 
 def _last_words(text: str) -> str:
-    """What a message of Snakemake comes down to: its last lines, without a traceback."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("  File", "    ", "Traceback"))]
-    return " ".join(lines[-3:])[:600] or "it said nothing"
+    """What a log of Snakemake comes down to: what a command of this package or its arguments said, else the last lines, without a traceback."""
+    lines = [
+        line.strip()
+        for line in text.splitlines()
+        if line.strip() and not line.startswith(("  File", "    ", "Traceback", "Elapsed", "Complete log"))
+    ]
+    said = [line for line in lines if line.startswith("bogp: ") or ": error: " in line]
+    return " ".join(said or lines[-3:])[:600] or "it said nothing"
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bogp.batch", description="Regenerate figures and tables, or list their state.")
+    given = list(sys.argv[1:] if argv is None else argv)
+    own, more = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
+    parser = argparse.ArgumentParser(
+        prog="python -m bogp.batch",
+        description="Regenerate figures and tables, or list their state.",
+        epilog="What stands after -- goes to Snakemake, such as -- --executor NAME.",
+    )
     parser.add_argument("what", choices=["reproduce", "status"])
     parser.add_argument("profile", help="smoke, paper, or the path of a YAML file")
     parser.add_argument("--only", default="", metavar="NAME", help="a notebook's number, a rule, a table or a figure")
     parser.add_argument("--cores", type=int, help="how many to use (default: all)")
-    parser.add_argument("snakemake", nargs="*", help="after --: further arguments for Snakemake")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(own)
     try:
         profile = profile_path(arguments.profile)
         if arguments.what == "status":
             print(render(select(judged(profile), arguments.only)))
             return 0
-        return reproduce(profile, arguments.only, arguments.cores, arguments.snakemake)
+        return reproduce(profile, arguments.only, arguments.cores, more)
     except BogpError as error:
         print(f"bogp: {error}", file=sys.stderr)
         return 1

@@ -80,20 +80,8 @@ def test_the_workflow_on_separate_processes_and_stores_equals_a_plain_run(tmp_pa
     assert batch(plain, "reproduce", profile).returncode == 0
     shared = spread / "data/stores"
     submit = f"{sys.executable} {CLUSTER / 'submit_local.py'} {shared}"
-    done = batch(
-        spread,
-        "reproduce",
-        profile,
-        "--",
-        "--executor",
-        "cluster-generic",
-        "--cluster-generic-submit-cmd",
-        submit,
-        "--jobs",
-        "2",
-        "--latency-wait",
-        "30",
-    )
+    executor = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", submit, "--jobs", "2", "--latency-wait", "30"]
+    done = batch(spread, "reproduce", profile, "--", *executor)
     assert done.returncode == 0, done.stderr
     assert tables(spread) == tables(plain)
 
