@@ -7,7 +7,7 @@ BIN     := .venv/bin
 NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-full check-notebooks notebooks bench report doctor lab lock clean
+.PHONY: help setup reproduce status test test-full check-notebooks notebooks bench report doctor lab lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -21,8 +21,11 @@ setup: .venv/ready  ## make .venv from requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-reproduce: .venv/ready  ## run every notebook (PROFILE=smoke: embedded data, minutes; PROFILE=paper: full MNIST, hours)
-	$(BIN)/snakemake --profile none --configfile notebooks/profiles/$(PROFILE).yaml --cores $(CORES) --rerun-triggers mtime params input --keep-going --quiet rules
+reproduce: .venv/ready  ## make what is missing or stale (PROFILE=smoke: embedded data, minutes; PROFILE=paper: full MNIST; ONLY=table1: one of it)
+	@$(BIN)/python -m bogp.batch reproduce '$(PROFILE)' --only '$(ONLY)' --cores $(CORES) -- $(SNAKEMAKE)
+
+status: .venv/ready  ## list each table and figure of PROFILE: fresh, stale (and why) or missing
+	@$(BIN)/python -m bogp.batch status '$(PROFILE)' --only '$(ONLY)'
 
 test: .venv/ready  ## lint, types, unit tests and notebooks
 	$(BIN)/ruff check .

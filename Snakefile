@@ -7,25 +7,44 @@
 #                ─> 06_claims, which reads the results of 01, 03, 04 and 05
 #                ─> 07_your_own_network (no claim of the paper; stands alone)
 #
-# Run it with `make reproduce PROFILE=smoke` or `make reproduce PROFILE=paper`. A result is stale when a parameter, an input or the engine version changed.
+# Run it with `make reproduce PROFILE=smoke` or `make reproduce PROFILE=paper`. A result is stale when a parameter, an input, the notebook's code or the engine
+# version changed; so a notebook and a database are `ancient`: what counts of them stands in the parameters, not in the time of a file.
 import json
 import sys
+from pathlib import Path
 
 from bogp import paths
+from bogp.database import SCHEMA_VERSION
+from bogp.run import code_digest
 from bogp.training import ENGINE_VERSION
 
+
+workdir: str(paths.home())
+
+
+def from_home(path):  # Snakemake's records then hold in any checkout, wherever it lies
+    return path.relative_to(paths.home()) if path.is_relative_to(paths.home()) else path
+
+
 RUN = config["run"]
-RESULTS, FIGURES, DATABASE = paths.results_dir(RUN), paths.figures_dir(RUN), paths.database_dir(config["database"]["database"])
-EVALUATIONS, BUILD = paths.evaluations_dir(RUN), paths.home() / "build" / "cells" / RUN
-EXECUTED = paths.home() / config["executed"]
+RESULTS, FIGURES, EVALUATIONS = (from_home(d(RUN)) for d in (paths.results_dir, paths.figures_dir, paths.evaluations_dir))
+DATABASE, NOTEBOOKS = from_home(paths.database_dir(config["database"]["database"])), from_home(Path(workflow.basedir) / "notebooks")
+EXECUTED, BUILD, FAILED = Path(config["executed"]), Path("build") / "cells" / RUN, paths.failed_dir(RUN)
+CODE = {path.stem[:2]: code_digest(path) for path in sorted((Path(workflow.basedir) / "notebooks").glob("*.ipynb"))}
+TABLE, FIGURE = ["csv", "json"], ["pdf", "png"]  # what each is written as
 SEARCH = {name: search for name, search in config["fixed_sparsity"].items()}  # by protocol
 NAMES = [f"{protocol}_s{s:.2f}" for protocol, search in SEARCH.items() for s in search["sparsities"]]
 TABLE_1_TABLES, TABLE_1_FIGURES = ["table1", "layers", "emptied"], ["layers", "table1", "like_for_like", "gaps", "gaps_paper"]
 TABLE_2_TABLES = ["chosen", "table2", "front", "alpha_ranges", "tables_compared", "reference"]
 TABLE_2_FIGURES = ["front", "table2", "reference"]
-CLAIMS_TABLES = ["claims", "evidence"]
-CLAIMS_FIGURES = ["settings"]
-RUNNER = sys.executable + " -m bogp.run --no-progress {input.notebook} {output.executed} -y {params.yaml:q}"
+CLAIMS_TABLES = ["answer", "claims", "evidence", "audit", "settings", "crossed", "parts", "spreads", "predicted", "twins", "changed", "changed_parts"]
+CLAIMS_TABLES += ["replayed", "searches", "against_permuted", "cursed", "compared", "defects", "defect_effects"]
+CLAIMS_TABLES += ["regions", "regions_parts", "regions_replayed", "regions_related", "advantages", "converged", "converged_trainings"]
+if all({0.15, 0.75} & set(config["baselines"][p]["sparsities"]) for p in config["claims"]):  # where the paper claims to be best: else claim 9 is not asked
+    CLAIMS_TABLES += ["best_of_all"]
+CLAIMS_FIGURES = ["settings", "components", "masks_sorted", "prediction", "twins", "nested", "regret", "curse", "gaps", "defects"]
+CLAIMS_FIGURES += ["region_spread", "regions", "related"]
+RUNNER = sys.executable + " -m bogp.run --no-progress --failed {FAILED:q} {input.notebook:q} {output.executed:q} -y {params.yaml:q}"
 
 
 def database_parameters():
@@ -61,6 +80,10 @@ def as_yaml(parameters):
     return json.dumps(parameters)  # JSON is YAML
 
 
+def tables_and_figures(rule, **wildcards):
+    return expand([*rule.output.tables, *rule.output.figures], **wildcards)
+
+
 rule all:
     input:
         RESULTS / "fixed_sparsity.csv",
@@ -71,18 +94,27 @@ rule all:
         expand(EXECUTED / "05_{protocol}.ipynb", protocol=config["baselines"]),
         expand(EXECUTED / "06_{protocol}.ipynb", protocol=config["claims"]),
         EXECUTED / "07_your_own_network.ipynb",
+        lambda _: rules.fixed_sparsity.output,
+        lambda _: tables_and_figures(rules.motivation, protocol=config["motivation"]),
+        lambda _: tables_and_figures(rules.mask_database),
+        lambda _: [f for p, s in SEARCH.items() for f in tables_and_figures(rules.fixed_sparsity_bo, protocol=p, sparsity=[f"{x:.2f}" for x in s["sparsities"]])],
+        lambda _: tables_and_figures(rules.tradeoff, protocol=config["tradeoff"]),
+        lambda _: tables_and_figures(rules.baselines, protocol=config["baselines"]),
+        lambda _: tables_and_figures(rules.claims, protocol=config["claims"]),
+        lambda _: tables_and_figures(rules.your_own_network),
 
 
 rule motivation:
     input:
-        notebook="notebooks/01_motivation.ipynb",
+        notebook=ancient(NOTEBOOKS / "01_motivation.ipynb"),
     output:
         executed=EXECUTED / "01_{protocol}.ipynb",
-        tables=expand(RESULTS / "01_motivation" / "{{protocol}}_{t}.csv", t=["graphs", "trainings", "correlations", "monotone"]),
-        figures=expand(FIGURES / "01_{{protocol}}_{f}.pdf", f=["graphs", "figures_5_to_7", "other_properties", "matched_width", "correlations"]),
+        tables=expand(RESULTS / "01_motivation" / "{{protocol}}_{t}.{e}", t=["graphs", "trainings", "correlations", "monotone"], e=TABLE),
+        figures=expand(FIGURES / "01_{{protocol}}_{f}.{e}", f=["graphs", "figures_5_to_7", "other_properties", "matched_width", "correlations"], e=FIGURE),
     params:
         yaml=lambda wildcards: as_yaml({"run": RUN, "protocol": wildcards.protocol} | config["motivation"][wildcards.protocol]),
         engine=ENGINE_VERSION,
+        code=CODE["01"],
     threads: workflow.cores
     shell:
         RUNNER
@@ -90,14 +122,16 @@ rule motivation:
 
 rule mask_database:
     input:
-        notebook="notebooks/02_mask_database.ipynb",
+        notebook=ancient(NOTEBOOKS / "02_mask_database.ipynb"),
     output:
         executed=EXECUTED / "02_mask_database.ipynb",
         manifest=DATABASE / "manifest.json",
-        tables=expand(RESULTS / "02_mask_database" / "{t}.csv", t=["properties", "correlation_pooled", "correlation_within", "reach"]),
-        figures=expand(FIGURES / "02_{f}.pdf", f=["example_mask", "property_ranges", "correlations", "reach"]),
+        tables=expand(RESULTS / "02_mask_database" / "{t}.{e}", t=["properties", "correlation_pooled", "correlation_within", "reach"], e=TABLE),
+        figures=expand(FIGURES / "02_{f}.{e}", f=["example_mask", "property_ranges", "correlations", "reach"], e=FIGURE),
     params:
         yaml=as_yaml(database_parameters()),
+        schema=SCHEMA_VERSION,
+        code=CODE["02"],
     threads: workflow.cores
     shell:
         RUNNER
@@ -105,15 +139,16 @@ rule mask_database:
 
 rule fixed_sparsity_bo:
     input:
-        notebook="notebooks/03_fixed_sparsity_bo.ipynb",
-        manifest=rules.mask_database.output.manifest,
+        notebook=ancient(NOTEBOOKS / "03_fixed_sparsity_bo.ipynb"),
+        manifest=ancient(rules.mask_database.output.manifest),
     output:
         executed=EXECUTED / "03_{protocol}_s{sparsity}.ipynb",
-        tables=expand(RESULTS / "03_fixed_sparsity_bo" / "{{protocol}}_s{{sparsity}}_{t}.csv", t=["history", "chosen", "summary"]),
-        figures=expand(FIGURES / "03_{{protocol}}_s{{sparsity}}_{f}.pdf", f=["trace", "against_random", "chosen_mask", "chosen"]),
+        tables=expand(RESULTS / "03_fixed_sparsity_bo" / "{{protocol}}_s{{sparsity}}_{t}.{e}", t=["history", "chosen", "summary"], e=TABLE),
+        figures=expand(FIGURES / "03_{{protocol}}_s{{sparsity}}_{f}.{e}", f=["trace", "against_random", "chosen_mask", "chosen"], e=FIGURE),
     params:
         yaml=lambda wildcards: as_yaml(search_parameters(wildcards)),
         engine=ENGINE_VERSION,
+        code=CODE["03"],
     threads: workflow.cores  # the engine uses them all
     shell:
         RUNNER
@@ -121,19 +156,20 @@ rule fixed_sparsity_bo:
 
 rule baselines_cell:  # one sparsity of Table 1; what the whole table says better is deleted at once
     input:
-        notebook="notebooks/05_baselines.ipynb",
-        manifest=rules.mask_database.output.manifest,
+        notebook=ancient(NOTEBOOKS / "05_baselines.ipynb"),
+        manifest=ancient(rules.mask_database.output.manifest),
         chosen=RESULTS / "03_fixed_sparsity_bo" / "{protocol}_s{sparsity}_chosen.csv",
     output:
         results=RESULTS / "05_baselines" / "{protocol}_s{sparsity}_results.csv",
-        evaluations=EVALUATIONS / "05_baselines_{protocol}_s{sparsity}.parquet",
+        evaluations=update(EVALUATIONS / "05_baselines_{protocol}_s{sparsity}.parquet"),  # the notebook starts from those that are there
         executed=temp(BUILD / "05_{protocol}_s{sparsity}.ipynb"),
-        tables=temp(expand(RESULTS / "05_baselines" / "{{protocol}}_s{{sparsity}}_{t}.{e}", t=TABLE_1_TABLES, e=["csv", "json"])),
-        figures=temp(expand(FIGURES / "05_{{protocol}}_s{{sparsity}}_{f}.{e}", f=TABLE_1_FIGURES, e=["pdf", "png"])),
+        tables=temp(expand(RESULTS / "05_baselines" / "{{protocol}}_s{{sparsity}}_{t}.{e}", t=TABLE_1_TABLES, e=TABLE)),
+        figures=temp(expand(FIGURES / "05_{{protocol}}_s{{sparsity}}_{f}.{e}", f=TABLE_1_FIGURES, e=FIGURE)),
         emptied=temp(EVALUATIONS / "05_baselines_{protocol}_s{sparsity}_emptied.parquet"),
     params:
         yaml=lambda wildcards: as_yaml(baselines_parameters(wildcards.protocol, [float(wildcards.sparsity)], cell=True)),
         engine=ENGINE_VERSION,
+        code=CODE["05"],
     threads: workflow.cores
     shell:
         RUNNER
@@ -141,15 +177,15 @@ rule baselines_cell:  # one sparsity of Table 1; what the whole table says bette
 
 rule baselines:
     input:
-        notebook="notebooks/05_baselines.ipynb",
-        manifest=rules.mask_database.output.manifest,
+        notebook=ancient(NOTEBOOKS / "05_baselines.ipynb"),
+        manifest=ancient(rules.mask_database.output.manifest),
         cells=lambda wildcards: expand(
             RESULTS / "05_baselines" / "{{protocol}}_s{s:.2f}_results.csv", s=config["baselines"][wildcards.protocol]["sparsities"]
         ),
     output:
         executed=EXECUTED / "05_{protocol}.ipynb",
-        tables=expand(RESULTS / "05_baselines" / "{{protocol}}_{t}.csv", t=TABLE_1_TABLES),
-        figures=expand(FIGURES / "05_{{protocol}}_{f}.pdf", f=TABLE_1_FIGURES),
+        tables=expand(RESULTS / "05_baselines" / "{{protocol}}_{t}.{e}", t=TABLE_1_TABLES, e=TABLE),
+        figures=expand(FIGURES / "05_{{protocol}}_{f}.{e}", f=TABLE_1_FIGURES, e=FIGURE),
     wildcard_constraints:
         protocol="[a-z]+",
     params:
@@ -157,6 +193,7 @@ rule baselines:
             baselines_parameters(wildcards.protocol, config["baselines"][wildcards.protocol]["sparsities"], cell=False)
         ),
         engine=ENGINE_VERSION,
+        code=CODE["05"],
     threads: workflow.cores
     shell:
         RUNNER
@@ -164,16 +201,17 @@ rule baselines:
 
 rule tradeoff_cell:  # one alpha of Table 2
     input:
-        notebook="notebooks/04_alpha_tradeoff_bo.ipynb",
+        notebook=ancient(NOTEBOOKS / "04_alpha_tradeoff_bo.ipynb"),
     output:
         history=RESULTS / "04_alpha_tradeoff_bo" / "{protocol}_a{alpha}_history.csv",
         executed=temp(BUILD / "04_{protocol}_a{alpha}.ipynb"),
-        tables=temp(expand(RESULTS / "04_alpha_tradeoff_bo" / "{{protocol}}_a{{alpha}}_{t}.{e}", t=TABLE_2_TABLES, e=["csv", "json"])),
-        figures=temp(expand(FIGURES / "04_{{protocol}}_a{{alpha}}_{f}.{e}", f=TABLE_2_FIGURES, e=["pdf", "png"])),
+        tables=temp(expand(RESULTS / "04_alpha_tradeoff_bo" / "{{protocol}}_a{{alpha}}_{t}.{e}", t=TABLE_2_TABLES, e=TABLE)),
+        figures=temp(expand(FIGURES / "04_{{protocol}}_a{{alpha}}_{f}.{e}", f=TABLE_2_FIGURES, e=FIGURE)),
         evaluations=temp(EVALUATIONS / "04_alpha_tradeoff_bo_{protocol}_a{alpha}.parquet"),
     params:
         yaml=lambda wildcards: as_yaml(tradeoff_parameters(wildcards.protocol, [float(wildcards.alpha)], cell=True)),
         engine=ENGINE_VERSION,
+        code=CODE["04"],
     threads: workflow.cores
     shell:
         RUNNER
@@ -181,7 +219,7 @@ rule tradeoff_cell:  # one alpha of Table 2
 
 rule tradeoff:
     input:
-        notebook="notebooks/04_alpha_tradeoff_bo.ipynb",
+        notebook=ancient(NOTEBOOKS / "04_alpha_tradeoff_bo.ipynb"),
         cells=lambda wildcards: expand(
             RESULTS / "04_alpha_tradeoff_bo" / "{{protocol}}_a{a:.2f}_history.csv", a=config["tradeoff"][wildcards.protocol]["alphas"]
         ),
@@ -190,13 +228,14 @@ rule tradeoff:
         ),
     output:
         executed=EXECUTED / "04_{protocol}.ipynb",
-        tables=expand(RESULTS / "04_alpha_tradeoff_bo" / "{{protocol}}_{t}.csv", t=TABLE_2_TABLES),
-        figures=expand(FIGURES / "04_{{protocol}}_{f}.pdf", f=TABLE_2_FIGURES),
+        tables=expand(RESULTS / "04_alpha_tradeoff_bo" / "{{protocol}}_{t}.{e}", t=TABLE_2_TABLES, e=TABLE),
+        figures=expand(FIGURES / "04_{{protocol}}_{f}.{e}", f=TABLE_2_FIGURES, e=FIGURE),
     wildcard_constraints:
         protocol="[a-z]+",
     params:
         yaml=lambda wildcards: as_yaml(tradeoff_parameters(wildcards.protocol, config["tradeoff"][wildcards.protocol]["alphas"], cell=False)),
         engine=ENGINE_VERSION,
+        code=CODE["04"],
     threads: workflow.cores
     shell:
         RUNNER
@@ -204,8 +243,8 @@ rule tradeoff:
 
 rule claims:
     input:
-        notebook="notebooks/06_claims.ipynb",
-        manifest=rules.mask_database.output.manifest,
+        notebook=ancient(NOTEBOOKS / "06_claims.ipynb"),
+        manifest=ancient(rules.mask_database.output.manifest),
         chosen=lambda wildcards: expand(
             RESULTS / "03_fixed_sparsity_bo" / "{{protocol}}_s{s:.2f}_chosen.csv", s=SEARCH[wildcards.protocol]["sparsities"]
         ),
@@ -216,11 +255,12 @@ rule claims:
         tables=RESULTS / "04_alpha_tradeoff_bo" / "{protocol}_tables_compared.csv",
     output:
         executed=EXECUTED / "06_{protocol}.ipynb",
-        tables=expand(RESULTS / "06_claims" / "{{protocol}}_{t}.csv", t=CLAIMS_TABLES),
-        figures=expand(FIGURES / "06_{{protocol}}_{f}.pdf", f=CLAIMS_FIGURES),
+        tables=expand(RESULTS / "06_claims" / "{{protocol}}_{t}.{e}", t=CLAIMS_TABLES, e=TABLE),
+        figures=expand(FIGURES / "06_{{protocol}}_{f}.{e}", f=CLAIMS_FIGURES, e=FIGURE),
     params:
         yaml=lambda wildcards: as_yaml(claims_parameters(wildcards)),
         engine=ENGINE_VERSION,
+        code=CODE["06"],
     threads: workflow.cores
     shell:
         RUNNER
@@ -228,13 +268,15 @@ rule claims:
 
 rule your_own_network:  # its record of scores is no output: an interrupted run goes on from it
     input:
-        notebook="notebooks/07_your_own_network.ipynb",
+        notebook=ancient(NOTEBOOKS / "07_your_own_network.ipynb"),
     output:
         executed=EXECUTED / "07_your_own_network.ipynb",
-        tables=expand(RESULTS / "07_your_own_network" / "{t}.csv", t=["history", "fresh", "summary"]),
-        figures=expand(FIGURES / "07_{f}.pdf", f=["layers", "searches", "fresh"]),
+        tables=expand(RESULTS / "07_your_own_network" / "{t}.{e}", t=["history", "fresh", "summary"], e=TABLE),
+        figures=expand(FIGURES / "07_{f}.{e}", f=["layers", "searches", "fresh"], e=FIGURE),
     params:
         yaml=as_yaml({"run": RUN} | config["your_own_network"]),
+        code=CODE["07"],
+    threads: workflow.cores
     shell:
         RUNNER
 
@@ -243,7 +285,7 @@ rule fixed_sparsity:
     input:
         expand(RESULTS / "03_fixed_sparsity_bo" / "{name}_summary.csv", name=NAMES),
     output:
-        RESULTS / "fixed_sparsity.csv",
-        FIGURES / "03_fixed_sparsity_bo.pdf",
+        expand(RESULTS / "fixed_sparsity.{e}", e=TABLE),
+        expand(FIGURES / "03_fixed_sparsity_bo.{e}", e=FIGURE),
     shell:
         sys.executable + " -m bogp.claims {RUN}"

@@ -5,7 +5,7 @@ The modules stand on floors, and each imports only from the floors below its own
 
     0  errors, paths, progress, provenance, datasets, relational, masks, protocols, and
        compiled, bitsets, connectivity, centrality, properties (each from those before it)
-    1  database, store, record (of scores of your own), training (with compiled_networks and tensor_networks under it)
+    1  database, store, score_record, training (with compiled_networks and tensor_networks under it)
     2  scores, baselines, labelled (features of graphs whose nodes hold pixels)
     3  evaluation
     4  search, statistics, components (of variance)
@@ -13,6 +13,7 @@ The modules stand on floors, and each imports only from the floors below its own
     6  motivation (notebook 01); tradeoff, front, table_2 (04); comparison, table_1 (05); audit (06)
     7  figures
     8  run; doctor (with readiness and machine under it)
+    9  batch (Snakemake over all of it, with workflow_record)
 """
 
 __version__ = "0.1.0"

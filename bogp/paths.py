@@ -1,7 +1,8 @@
 """Where data, results and figures live; nothing else in the package builds a path.
 
 ``BOGP_HOME`` is the folder that holds ``data/`` and ``figures/`` (default: the checkout that the package is imported from,
-else ``~/bogp``). ``BOGP_DATA_DIR`` is a folder with data sets that you already have.
+else ``~/bogp``). ``BOGP_DATA_DIR`` is a folder with data sets that you already have. ``BOGP_STORE`` is the SQLite file that evaluations are kept in (default:
+under ``data/``); on a cluster it is one for each job, on the node's own disk.
 """
 
 import os
@@ -53,8 +54,9 @@ def databases_dir() -> Path:
 
 
 def store_path() -> Path:
-    """The SQLite file that every evaluation is written to first."""
-    return home() / "data" / "evaluations.sqlite"
+    """The SQLite file that every evaluation is written to first (``BOGP_STORE``, if it is set)."""
+    value = os.environ.get("BOGP_STORE")
+    return Path(value).expanduser().resolve() if value else home() / "data" / "evaluations.sqlite"
 
 
 def evaluations_dir(run: str) -> Path:
@@ -70,6 +72,11 @@ def results_dir(run: str) -> Path:
 def figures_dir(run: str) -> Path:
     """Figures of one run, as PDF and PNG."""
     return home() / "figures" / _simple(run)
+
+
+def failed_dir(run: str) -> Path:
+    """Where a batch run leaves the executed copies of notebooks that failed, each with its error."""
+    return home() / "build" / "failed" / _simple(run)
 
 
 def database_dir(name: str) -> Path:

@@ -24,8 +24,8 @@ from bogp import progress
 from bogp.database import MaskDatabase
 from bogp.errors import InvalidInput
 from bogp.provenance import write_atomically
-from bogp.record import Record, key
 from bogp.relational import Mask, as_masks, expand
+from bogp.score_record import Record, key
 from bogp.search import FRESH_SEED, SEED_LIMIT, Proposal, Searcher, check_fresh_seeds, checked_seed
 
 MakeModel = Callable[[], nn.Module]

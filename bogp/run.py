@@ -2,12 +2,17 @@
 
 Plain papermill works too. What this adds: a parameter that the notebook does not have, or of another type than its annotation says, is refused before
 anything runs; a value is read as its annotation says (``-p tag 010`` stays the text 010); kernels talk over IPC, so that parallel runs do not collide on
-ports; an error is one or two lines and a non-zero exit status, with the executed notebook, error included, left at OUT.
+ports; an error is one or two lines and a non-zero exit status, with the executed notebook, error included, left at OUT (a batch run, whose Snakemake removes
+what a failed job wrote, asks for a copy elsewhere with ``--failed FOLDER``).
 """
 
 import argparse
+import ast
+import hashlib
+import json
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -122,6 +127,30 @@ def declared_parameters(notebook: Path) -> dict[str, str]:
     return {name: info["inferred_type_name"] for name, info in found.items()}
 
 
+def code_digest(notebook: Path) -> str:
+    """A hash of what a notebook computes; comments, layout, prose, outputs and injected parameters do not count.
+
+    Args:
+        notebook: the notebook, or an executed copy of it.
+
+    Raises:
+        BogpError: it cannot be read as a notebook of Python.
+    """
+    try:
+        cells = [c for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+        sources = ["".join(c["source"]) for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
+        return hashlib.sha256(repr([_syntax(ast.parse(source)) for source in sources]).encode()).hexdigest()[:16]
+    except (OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
+        raise BogpError(f"{notebook} cannot be read as a notebook of Python ({type(error).__name__}: {str(error)[:160]}).") from None
+
+
+def _syntax(node: Any) -> Any:
+    """A syntax tree as nested tuples, without what is empty: ``ast.dump`` writes that differently from one version of Python to the next."""
+    if isinstance(node, ast.AST):
+        return type(node).__name__, *((name, _syntax(value)) for name, value in ast.iter_fields(node) if value is not None and value != [])
+    return [_syntax(one) for one in node] if isinstance(node, list) else repr(node)
+
+
 def check_parameters(declared: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
     """Check names and types.
 
@@ -197,6 +226,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter; wins over the others"
     )
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    parser.add_argument("--failed", type=Path, metavar="FOLDER", help="if it fails, leave a copy of OUT and the message here as well")
     return parser.parse_args(argv)
 
 
@@ -225,13 +255,31 @@ def _gather(arguments: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
+def _set_aside(out: Path, message: str, folder: Path) -> str:
+    """Keep a failed run's executed copy and its message in a folder; returns the message, which then names that copy."""
+    copy = folder / out.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if str(out) in message and out.is_file():
+            shutil.copyfile(out, copy)
+            message = message.replace(str(out), str(copy))
+        copy.with_suffix(".txt").write_text(message + "\n")
+    except OSError as error:
+        return f"{message}\nThe copy could not be kept in {folder} ({error.strerror})."
+    return message
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     arguments = _arguments(argv)
+    if arguments.failed:  # what an earlier run left
+        for suffix in (".ipynb", ".txt"):
+            (arguments.failed / arguments.out.name).with_suffix(suffix).unlink(missing_ok=True)
     try:
         out = run_notebook(arguments.notebook, arguments.out, _gather(arguments), progress=not arguments.no_progress)
     except BogpError as error:
-        print(f"bogp: {error}", file=sys.stderr)
+        message = _set_aside(arguments.out, str(error), arguments.failed) if arguments.failed else str(error)
+        print(f"bogp: {message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the cell that was cut off would log its traceback on the way out

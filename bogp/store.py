@@ -1,13 +1,16 @@
 """The store of evaluations: one row for every network ever trained, addressed by what its numbers depend on.
 
-It is an SQLite file in write-ahead mode, safe to share between processes; rows are exported as Parquet and merge by union.
+It is an SQLite file in write-ahead mode, safe to share between the processes of one machine; rows are exported as Parquet and merge by union:
+``python -m bogp.store merge FILE...`` takes over what other machines trained, ``python -m bogp.store export FILE`` writes all rows.
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +19,8 @@ from typing import Any
 
 import pandas as pd
 
-from bogp.errors import StoreError
+from bogp import paths
+from bogp.errors import BogpError, StoreError
 
 # ``method``: settings of a pruning method as JSON, empty for layer masks; ``trainings``: how many the row took; ``layer_sparsity``: a JSON list.
 COLUMNS = {
@@ -172,3 +176,29 @@ def _explained(path: Path) -> Iterator[None]:
         raise StoreError(
             f"The store {path} failed ({error}). Free some space or check permissions; all that was committed before is kept."
         ) from None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bogp.store", description="Merge evaluations of other machines into the store, or export all."
+    )
+    parser.add_argument("what", choices=["merge", "export"])
+    parser.add_argument("files", nargs="+", type=Path, help="Parquet files to read; for export, the one to write")
+    arguments = parser.parse_args(argv)
+    if arguments.what == "export" and len(arguments.files) != 1:
+        parser.error("export writes one file")
+    try:
+        with Store(paths.store_path()) as store:
+            if arguments.what == "export":
+                print(store.export(arguments.files[0]))
+            for path in arguments.files if arguments.what == "merge" else ():
+                print(f"{path}: {store.merge(path)} new evaluations")
+    except BogpError as error:
+        print(f"bogp: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

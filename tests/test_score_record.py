@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bogp.errors import BogpError, InvalidInput, StoreError
-from bogp.record import Record, key
+from bogp.score_record import Record, key
 
 SCORES = {"a": {"objective": 0.1 + 0.2, "seconds": 1e-9}, "b": {"objective": -3.0, "seconds": 12.5}}
 
