@@ -93,7 +93,7 @@ rule all:
         expand(EXECUTED / "04_{protocol}.ipynb", protocol=config["tradeoff"]),
         expand(EXECUTED / "05_{protocol}.ipynb", protocol=config["baselines"]),
         expand(EXECUTED / "06_{protocol}.ipynb", protocol=config["claims"]),
-        EXECUTED / "07_your_own_network.ipynb",
+        [EXECUTED / "07_your_own_network.ipynb"] if config["your_own_network"] else [],
         lambda _: rules.fixed_sparsity.output,
         lambda _: tables_and_figures(rules.motivation, protocol=config["motivation"]),
         lambda _: tables_and_figures(rules.mask_database),
@@ -101,7 +101,7 @@ rule all:
         lambda _: tables_and_figures(rules.tradeoff, protocol=config["tradeoff"]),
         lambda _: tables_and_figures(rules.baselines, protocol=config["baselines"]),
         lambda _: tables_and_figures(rules.claims, protocol=config["claims"]),
-        lambda _: tables_and_figures(rules.your_own_network),
+        lambda _: tables_and_figures(rules.your_own_network) if config["your_own_network"] else [],
 
 
 rule motivation:
