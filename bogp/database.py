@@ -2,7 +2,7 @@
 
 On disk a database is a folder of Parquet shards and a manifest. A mask is a pure function of (spec, sparsity, its number), a shard of (spec,
 shard number), so that a build which was interrupted resumes at the first missing shard and ends in the same bytes. The manifest
-is written last; it holds the checksum of each shard and the constants of each scaling.
+is written last; it holds the checksum of each shard, the constants of each scaling, and a checksum of itself.
 """
 
 import hashlib
@@ -413,12 +413,21 @@ def _matches_manifest(path: Path) -> bool:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, empty where there is none or it cannot be read."""
+    """The manifest, empty where there is none, it cannot be read, or it is not what was written."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
     except (OSError, ValueError):
         return {}
-    return manifest if isinstance(manifest, dict) else {}
+    if not isinstance(manifest, dict):
+        return {}
+    checked = manifest.get("schema_version") == SCHEMA_VERSION and "sha256" in manifest  # those of earlier versions have none
+    return {} if checked and manifest["sha256"] != _checksum(manifest) else manifest
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    """Of all that a manifest says beside its checksum."""
+    said = {k: v for k, v in manifest.items() if k != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _is_sound(manifest: dict[str, Any]) -> bool:
@@ -433,7 +442,8 @@ def _claim(spec: DatabaseSpec, folder: Path) -> None:
         if found != spec:
             different = [k for k, v in asdict(spec).items() if asdict(found)[k] != v]
             raise DatabaseError(
-                f"{folder} already holds a database with other {', '.join(different)}. Choose another name, or delete the folder."
+                f"{path} says that the folder already holds a database with other {', '.join(different)}. "
+                "Choose another name, or delete the folder."
             )
     else:
         write_atomically({path: (json.dumps(_as_json(spec), indent=2) + "\n").encode()})
@@ -442,6 +452,7 @@ def _claim(spec: DatabaseSpec, folder: Path) -> None:
 def _write_manifest(spec: DatabaseSpec, folder: Path) -> None:
     shards = [hashlib.sha256((folder / _shard_name(i)).read_bytes()).hexdigest() for i in range(len(spec.shards))]
     manifest = {"schema_version": SCHEMA_VERSION, "spec": _as_json(spec), "shards": shards, "scaling": dict(_all_constants(spec, folder))}
+    manifest["sha256"] = _checksum(manifest)
     write_atomically({folder / "manifest.json": (json.dumps(manifest, indent=2) + "\n").encode()})
     for left_over in folder.glob(".*.tmp"):  # of builds that were killed; a young one may be another process's work
         if time.time() - left_over.stat().st_mtime > 3600:

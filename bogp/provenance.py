@@ -64,6 +64,32 @@ def recorded_table(path: Path, parameters: Mapping[str, Any]) -> pd.DataFrame | 
         return None
     if not isinstance(record, dict) or (record.get("parameters"), record.get("sha256")) != wanted:
         return None
+    return _read_csv(content)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table that ``write_table`` wrote, checked against the checksum beside it.
+
+    Args:
+        path: of the CSV.
+
+    Returns:
+        The table, its numbers as they were written to the last bit.
+
+    Raises:
+        BogpError: it or its provenance cannot be read, or it is not what was written.
+    """
+    beside = path.with_suffix(".json")
+    try:
+        content, record = path.read_bytes(), json.loads(beside.read_text())
+    except (OSError, ValueError) as error:
+        raise BogpError(f"{path}, or {beside.name} beside it, cannot be read ({error}). Make the table again, or restore both.") from None
+    if not isinstance(record, dict) or record.get("sha256") != hashlib.sha256(content).hexdigest():
+        raise BogpError(f"{path} is not what was written: its checksum is not that in {beside.name}. Make the table again, or restore both.")
+    return _read_csv(content)
+
+
+def _read_csv(content: bytes) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(content), engine="python")  # the default of pandas 2 may be off in the last bit
 
 
