@@ -18,16 +18,16 @@ def whole(what: str, value: Any, low: int | None = None, high: int | None = None
     """
     good = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not good or (low is not None and value < low) or (high is not None and value > high):
-        limits = (f" of at least {low}" if low is not None else "") + (f" of at most {high}" if high is not None else "")
-        raise InvalidInput(f"{what} is {value!r}; a whole number{limits} is needed.")
+        limits = " and ".join(f"at {word} {limit}" for word, limit in (("least", low), ("most", high)) if limit is not None)
+        raise InvalidInput(f"{what} is {value!r}; a whole number{' of ' if limits else ''}{limits} is needed.")
     return int(value)
 
 
 def number(what: str, value: Any) -> float:
-    """A number, NaN and infinity included; whether it is in range the caller says.
+    """A number, NaN and infinity included; whether it is in range the caller says. A whole number that no float can hold is infinite.
 
     Raises:
-        InvalidInput: it is of another type (a boolean is no number here), or a whole number too large for a float.
+        InvalidInput: it is of another type (a boolean is no number here).
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise InvalidInput(f"{what} is {value!r}; a number is needed.")

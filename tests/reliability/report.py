@@ -15,15 +15,16 @@ PAGE = ROOT / "docs" / "reliability.md"
 
 # Each point with what it asks and what is allowed.
 POINTS = {
-    "interrupted": "A process that builds a mask database and trains is killed (SIGKILL) at random moments and started again until it is done. *Lost*: trainings "
-    "begun and not kept, the most of any kill; allowed is the group in flight. *Duplicated*: trainings of what was kept already. The end must be the bytes "
-    "of an uninterrupted build, and the rows of an uninterrupted run.",
-    "damaged": "One bit is flipped, or the file is cut off, at a random place. *Failed*: read as good with other content, or an exception that is no "
-    "`BogpError`. *Lost*: evaluations that were gone afterwards without a word, which are then trained again to the same numbers.",
-    "bad_input": "Entry points are called with generated values, right and wrong ones, of the right type and of others. *Failed*: an end that is neither success nor a "
-    "`BogpError`.",
-    "full_disk": "Writing onto a disk that is full, a folder that is read-only, and beyond a limit of file size. *Failed*: no `BogpError`, or an earlier result "
-    "that is not what it was.",
+    "interrupted": "A process that builds a mask database and trains (`mnist-5k`, groups of 8 networks) is killed (SIGKILL) at random moments and started "
+    "again until it is done. *Lost*: trainings begun and not kept, the most of any kill; allowed is the group in flight, 8. *Duplicated*: trainings of what "
+    "was kept already. The end must be the bytes of an uninterrupted build, and the rows of an uninterrupted run, times apart.",
+    "damaged": "One bit is flipped, or the file is cut off, at a random place. *Failed*: read as good with other content, an exception that is no "
+    "`BogpError`, or one that does not name the file. *Lost*: evaluations that were gone without a word, all trials together; they are trained again, to "
+    "the same numbers.",
+    "bad_input": "Entry points are called with generated values, right and wrong ones, of the right type and of others. *Failed*: an end that is neither "
+    "success nor a `BogpError`.",
+    "full_disk": "Writing onto a disk that is full, a folder that is read-only, and beyond a limit of file size. *Failed*: no `BogpError`, or an earlier "
+    "result that is not what it was.",
     "untrusted": "Files made to run code when they are opened. *Failed*: code ran, or the file was taken as good.",
     "same_seeds": "The same seeds, twice, on 1 and on 2 workers. *Failed*: a CSV whose bytes differ (the column of seconds, which is a measurement, left out).",
 }
@@ -70,16 +71,19 @@ def page(folder: Path = RESULTS) -> str:
         "values are drawn with fixed seeds. The counts are in `data/results/reliability/`, one CSV a point, with what they were measured on beside each.",
     ]
     for point, table in tables.items():
-        parts += [f"## {point.replace('_', ' ').capitalize()}", f"{POINTS[point]} Test: `tests/reliability/test_{point}.py`.", _table(table)]
+        parts += [
+            f"## {point.replace('_', ' ').capitalize()}",
+            f"{POINTS[point]} Test: `tests/reliability/test_{point}.py`.",
+            _table(table),
+        ]
     return "\n\n".join([*parts, NOTES]) + "\n"
 
 
 def _table(table: pd.DataFrame) -> str:
-    shown = table.assign(survived=table["tried"] - table["failed"])[["measured", "tried", "survived", "failed", "lost", "duplicated", "note"]]
     numbers = ["tried", "survived", "failed", "lost", "duplicated"]
-    shown = shown.assign(**{name: shown[name].map("{:,}".format) for name in numbers}, note=shown["note"].fillna(""))
-    heads = ["measured", "tried", "survived", "failed", "lost", "duplicated", "how the others ended"]
-    lines = [heads, ["---", *["---:"] * len(numbers), "---"], *shown.to_numpy().tolist()]
+    shown = table.assign(survived=table["tried"] - table["failed"], note=table["note"].fillna(""))
+    shown = shown.assign(**{name: shown[name].map("{:,}".format) for name in numbers})[["measured", *numbers, "note"]]
+    lines = [["measured", *numbers, "how they ended"], ["---", *["---:"] * len(numbers), "---"], *shown.to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -188,5 +188,5 @@ def test_damage_is_noticed_or_harmless(what, files):
 
 @pytest.mark.full
 def test_damage_is_noticed_or_harmless_in_many_places(files):
-    counts = [measure(what, files / folder, file, read, count=2_000) for what, (folder, file, read) in KINDS.items()]
+    counts = [measure(what, files / folder, file, read, count=1_000) for what, (folder, file, read) in KINDS.items()]
     record("damaged", counts, SEED)

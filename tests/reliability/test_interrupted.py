@@ -62,15 +62,17 @@ def measure(kills: int, root: Path) -> Count:
             lost = max(lost, len(set(noted) - after))
             failed += not before <= after
         failed += not (kept(folder).equals(rows) and victim.files(folder / "database") == database)
-    note = f"{runs} runs, each ended as an uninterrupted one; {building} of the kills while the database was built, {killed - building} later"
+    note = (
+        f"{runs} runs, each ended as an uninterrupted one; {building} of the kills while the database was built, {killed - building} later"
+    )
     return Count("kills of a build and its evaluations", killed, failed, lost, duplicated, time.perf_counter() - started, note)
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.full)])
+@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.full)])
 def test_whatever_the_moment_a_killed_run_ends_as_an_uninterrupted_one(kills, tmp_path):
     count = measure(kills, tmp_path)
     assert count.failed == 0
     assert count.lost <= victim.GROUP  # the group in flight
     assert count.duplicated == 0
-    if kills == 100:
+    if kills == 50:
         record("interrupted", [count], SEED)

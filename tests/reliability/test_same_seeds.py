@@ -45,7 +45,15 @@ def notebooks(root: Path) -> Count:
         folders.append(home / "data" / "results")
         cores = sorted(os.sched_getaffinity(0))[:workers]
         for name, parameters in (("02_mask_database", "{run: t, database: t, masks_per_sparsity: 8}"), ("03_fixed_sparsity_bo", SMALL)):
-            command = [sys.executable, "-m", "bogp.run", str(ROOT / "notebooks" / f"{name}.ipynb"), str(home / f"{name}.ipynb"), "-y", parameters]
+            command = [
+                sys.executable,
+                "-m",
+                "bogp.run",
+                str(ROOT / "notebooks" / f"{name}.ipynb"),
+                str(home / f"{name}.ipynb"),
+                "-y",
+                parameters,
+            ]
             subprocess.run(
                 [sys.executable, "-c", f"import os, sys; os.sched_setaffinity(0, {cores}); os.execv(sys.argv[1], sys.argv[1:])", *command],
                 env=os.environ | {"BOGP_HOME": str(home), "TQDM_DISABLE": "1"},
@@ -64,6 +72,8 @@ def test_a_search_gives_the_same_bytes_again_and_on_two_workers(tmp_path):
 
 
 @pytest.mark.full
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or os.cpu_count() == 1, reason="a process cannot be kept to one of several cores here")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or os.cpu_count() == 1, reason="a process cannot be kept to one of several cores here"
+)
 def test_so_do_notebooks(tmp_path):
     record("same_seeds", [library(tmp_path / "library"), notebooks(tmp_path / "notebooks")], victim.SPEC.seed)

@@ -257,4 +257,6 @@ def test_a_store_with_more_in_it_than_the_table_is_refused_and_left_alone(what, 
 
 @pytest.mark.full
 def test_all_of_them_for_the_report(tmp_path):
-    record("untrusted", [opened(what, tmp_path) for what in crafted(tmp_path)] + [refused_store(what, tmp_path) for what in SCHEMAS], seed=0)
+    record(
+        "untrusted", [opened(what, tmp_path) for what in crafted(tmp_path)] + [refused_store(what, tmp_path) for what in SCHEMAS], seed=0
+    )
