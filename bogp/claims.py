@@ -16,7 +16,7 @@ from bogp.database import DatabaseSpec, MaskDatabase, fit_scaling, nearest
 from bogp.errors import BogpError
 from bogp.evaluation import protocol_settings
 from bogp.protocols import Protocol
-from bogp.provenance import write_table
+from bogp.provenance import read_table, write_table
 from bogp.search import SearchSettings
 from bogp.statistics import mean_interval, paired_difference
 
@@ -93,7 +93,7 @@ def fixed_sparsity_table(run: str) -> pd.DataFrame:
     files = sorted((paths.results_dir(run) / FIXED_SPARSITY).glob("*_summary.csv"))
     if not files:
         raise BogpError(f"The run {run!r} has no results of notebook {FIXED_SPARSITY} yet. Run it first, for instance with make reproduce.")
-    table = pd.concat([pd.read_csv(f) for f in files], ignore_index=True)
+    table = pd.concat([read_table(f) for f in files], ignore_index=True)
     return table.sort_values(["dataset", "protocol", "measure", "target_sparsity", "method"], kind="stable", ignore_index=True)
 
 

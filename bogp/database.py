@@ -2,7 +2,7 @@
 
 On disk a database is a folder of Parquet shards and a manifest. A mask is a pure function of (spec, sparsity, its number), a shard of (spec,
 shard number), so that a build which was interrupted resumes at the first missing shard and ends in the same bytes. The manifest
-is written last; it holds the checksum of each shard and the constants of each scaling.
+is written last; it holds the checksum of each shard, the constants of each scaling, and a checksum of itself.
 """
 
 import hashlib
@@ -23,11 +23,13 @@ from scipy.spatial.distance import cdist
 
 from bogp import masks as mask_families
 from bogp import progress, properties
+from bogp.checks import floats, known, listed, texts, whole
 from bogp.errors import BogpError, DatabaseError, InvalidInput
 from bogp.provenance import write_atomically
 from bogp.relational import Mask, mask_sparsity
 
 SCHEMA_VERSION = 2
+MOST_MASKS = 10_000_000  # of one sparsity: more is a slip of the hand
 METRICS = ("cosine", "l1", "l2")
 SCALINGS = ("minmax", "zscore", "none")
 _TIE = 1e-14  # similarities closer than this differ by rounding only, which must not decide between identical rows
@@ -58,6 +60,9 @@ class DatabaseSpec:
     sparsity_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "sparsities", listed("sparsities", self.sparsities))
+        if self.sparsity_range is not None:
+            object.__setattr__(self, "sparsity_range", listed("sparsity_range", self.sparsity_range))
         try:  # what a spec holds is what its JSON holds
             parameters = tuple((str(k), json.loads(json.dumps(v))) for k, v in self.parameters)
         except (TypeError, ValueError):
@@ -65,10 +70,10 @@ class DatabaseSpec:
         object.__setattr__(self, "parameters", parameters)
         if self.sparsity_range is not None and len(self.sparsities):
             raise InvalidInput(f"sparsities is {self.sparsities} and sparsity_range {self.sparsity_range}; give one of them.")
-        if self.sparsity_range is None and (not self.sparsities or len(set(self.sparsities)) != len(self.sparsities)):
-            raise InvalidInput(f"sparsities is {self.sparsities}; at least one is needed, and each only once.")
         for sparsity in self.extremes:
             mask_families.check_size(self.n, sparsity)
+        if self.sparsity_range is None and (not self.sparsities or len(set(self.sparsities)) != len(self.sparsities)):
+            raise InvalidInput(f"sparsities is {self.sparsities}; at least one is needed, and each only once.")
         object.__setattr__(self, "sparsities", tuple(float(s) for s in self.sparsities))
         if self.sparsity_range is not None:
             object.__setattr__(self, "sparsity_range", tuple(float(s) for s in self.sparsity_range))
@@ -76,8 +81,10 @@ class DatabaseSpec:
                 raise InvalidInput(
                     f"sparsity_range is {self.sparsity_range}; the lowest and the highest sparsity are needed, in this order."
                 )
-        if min(self.masks_per_sparsity, self.shard_size) < 1 or self.seed < 0:
-            raise InvalidInput("masks_per_sparsity and shard_size must be at least 1, and seed at least 0.")
+        whole("masks_per_sparsity", self.masks_per_sparsity, 1, MOST_MASKS)
+        whole("shard_size", self.shard_size, 1)
+        whole("seed", self.seed, 0, 2**63 - 1)  # a column of 64 bits
+        texts("family", [self.family])
 
     @property
     def shards(self) -> list[tuple[float | None, range]]:
@@ -235,6 +242,8 @@ def build(spec: DatabaseSpec, folder: Path, *, workers: int = -1, sampler: mask_
         raise InvalidInput(
             f"The spec's family is {spec.family!r}, a built-in one; give masks of your own sampler a family name of their own."
         )
+    if whole("workers", workers, -1) == 0:
+        raise InvalidInput("workers is 0; at least one is needed, and -1 is one for each core.")
     draw = sampler or mask_families.family(spec.family)
     try:
         for sparsity in spec.extremes:  # refuse what cannot be drawn before work starts
@@ -319,8 +328,8 @@ def fit_scaling(database: MaskDatabase, columns: Sequence[str], name: str = "min
         InvalidInput: an unknown scaling, no columns, one that the table does not have or that holds no numbers, or none that varies.
         DatabaseError: the database is empty.
     """
-    columns = tuple(columns)
-    if name not in SCALINGS:
+    columns = texts("columns", columns)
+    if not known(name, SCALINGS):
         raise InvalidInput(f"There is no scaling {name!r}; there are: {', '.join(SCALINGS)}.")
     allowed = tuple(database.table.select_dtypes("number").columns)
     if not columns or not set(columns) <= set(allowed):
@@ -353,8 +362,8 @@ def nearest(queries: ArrayLike, database: MaskDatabase, scaling: Scaling, metric
         InvalidInput: a query of the wrong length, with NaN or infinity; an unknown metric.
         DatabaseError: no row has all the properties.
     """
-    points = np.atleast_2d(np.asarray(queries, dtype=np.float64))
-    if metric not in METRICS:
+    points = np.atleast_2d(floats("queries", queries))
+    if not known(metric, METRICS):
         raise InvalidInput(f"There is no metric {metric!r}; there are: {', '.join(METRICS)}.")
     if points.ndim != 2 or points.shape[1] != len(scaling.columns):
         raise InvalidInput(
@@ -438,12 +447,21 @@ def _matches_manifest(path: Path) -> bool:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, empty where there is none or it cannot be read."""
+    """The manifest, empty where there is none, it cannot be read, or it is not what was written."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
     except (OSError, ValueError):
         return {}
-    return manifest if isinstance(manifest, dict) else {}
+    if not isinstance(manifest, dict):
+        return {}
+    checked = manifest.get("schema_version") == SCHEMA_VERSION and "sha256" in manifest  # those of earlier versions have none
+    return {} if checked and manifest["sha256"] != _checksum(manifest) else manifest
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    """Of all that a manifest says beside its checksum."""
+    said = {k: v for k, v in manifest.items() if k != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _is_sound(manifest: dict[str, Any]) -> bool:
@@ -458,7 +476,8 @@ def _claim(spec: DatabaseSpec, folder: Path) -> None:
         if found != spec:
             different = [k for k, v in asdict(spec).items() if asdict(found)[k] != v]
             raise DatabaseError(
-                f"{folder} already holds a database with other {', '.join(different)}. Choose another name, or delete the folder."
+                f"{path} says that the folder already holds a database with other {', '.join(different)}. "
+                "Choose another name, or delete the folder."
             )
     else:
         write_atomically({path: (json.dumps(_as_json(spec), indent=2) + "\n").encode()})
@@ -467,6 +486,7 @@ def _claim(spec: DatabaseSpec, folder: Path) -> None:
 def _write_manifest(spec: DatabaseSpec, folder: Path) -> None:
     shards = [hashlib.sha256((folder / _shard_name(i)).read_bytes()).hexdigest() for i in range(len(spec.shards))]
     manifest = {"schema_version": SCHEMA_VERSION, "spec": _as_json(spec), "shards": shards, "scaling": dict(_all_constants(spec, folder))}
+    manifest["sha256"] = _checksum(manifest)
     write_atomically({folder / "manifest.json": (json.dumps(manifest, indent=2) + "\n").encode()})
     for left_over in folder.glob(".*.tmp"):  # of builds that were killed; a young one may be another process's work
         if time.time() - left_over.stat().st_mtime > 3600:

@@ -20,6 +20,7 @@ from bogp.comparison import LIKE, PAPER
 from bogp.comparison import NOTEBOOK as NOTEBOOK_05
 from bogp.errors import BogpError, InvalidInput
 from bogp.motivation import MOTIVATION
+from bogp.provenance import read_table
 from bogp.statistics import holm, mean_interval, paired_difference
 from bogp.table_1 import LABELS, MARGIN, is_chosen
 from bogp.tradeoff import ALPHA_TRADEOFF
@@ -53,7 +54,7 @@ def gathered(tables: Sequence[Path]) -> pd.DataFrame:
     """Those tables as one; ``target_sparsity``, where a table does not say it, is what its file is named after (``<protocol>_s<sparsity>_<what>.csv``)."""
     parts = []
     for path in tables:
-        one = pd.read_csv(path)
+        one = read_table(path)
         if "target_sparsity" not in one:
             one.insert(0, "target_sparsity", float(path.stem.rsplit("_s", 1)[1].split("_")[0]))
         parts.append(one)
@@ -232,9 +233,10 @@ def read(run: str, protocol: str) -> Reported:
 
 def _found(run: str, notebook: str, protocol: str, what: str) -> pd.DataFrame | None:
     try:
-        return gathered(files(run, notebook, protocol, what))
+        tables = files(run, notebook, protocol, what)
     except BogpError:
         return None
+    return gathered(tables)
 
 
 def measures(chosen: pd.DataFrame) -> pd.DataFrame:
@@ -257,5 +259,5 @@ def elsewhere(run: str, protocol: str) -> pd.DataFrame | None:
     names.append(folder / ALPHA_TRADEOFF / f"{protocol}_tables_compared.csv")
     if not all(name.exists() for name in names):
         return None
-    correlations, judgements, compared = (pd.read_csv(name) for name in names)
+    correlations, judgements, compared = (read_table(name) for name in names)
     return verdicts.elsewhere(correlations, judgements, compared, protocol)
