@@ -1,8 +1,8 @@
 """The store of evaluations: one row for every network ever trained, addressed by what its numbers depend on.
 
-It is an SQLite file in write-ahead mode, safe to share between the processes of one machine. Each row carries a digest of its values, and an export one of all its
-rows, so that damage to a file is noticed and never read as a result. Rows are exported as Parquet and merge by union: ``python -m bogp.store merge FILE...``
-takes over what other machines trained, ``python -m bogp.store export FILE`` writes all rows.
+It is an SQLite file in write-ahead mode, safe to share between the processes of one machine. Each row carries a digest of its values, and an export one of
+all its rows, so that damage to a file is noticed and never read as a result. Rows are exported as Parquet and merge by union:
+``python -m bogp.store merge FILE...`` takes over what other machines trained, ``python -m bogp.store export FILE`` writes all rows.
 """
 
 from __future__ import annotations
