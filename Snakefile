@@ -1,14 +1,16 @@
 # The paper as a workflow: each rule runs one notebook through the strict runner (bogp.run), or gathers what notebooks wrote.
 #
 #   profile.yaml ─> 01_motivation (one job per protocol)
-#                ─> 02_mask_database ──> database ──> 03_fixed_sparsity_bo (one job per protocol and sparsity) ──> fixed_sparsity
-#                                                       └──> 05_baselines (one job per protocol and sparsity) ──> 05_baselines: Table 1
+#                ─> 02_mask_database
+#                ─> 03_fixed_sparsity_bo (one job per protocol and sparsity) ──> fixed_sparsity
+#                                         └──> 05_baselines (one job per protocol and sparsity) ──> 05_baselines: Table 1
 #                ─> 04_alpha_tradeoff_bo (one job per alpha) ──> 04_alpha_tradeoff_bo: Table 2
 #                ─> 06_claims, which reads the results of 01, 03, 04 and 05
 #                ─> 07_your_own_network (no claim of the paper; stands alone)
 #
 # Run it with `make reproduce PROFILE=smoke` or `make reproduce PROFILE=paper`. A result is stale when a parameter, an input, the notebook's code or the engine
-# version changed; so a notebook and a database are `ancient`: what counts of them stands in the parameters, not in the time of a file.
+# version changed; so a notebook is `ancient`: what counts of it stands in the parameters, not in the time of a file. The same with a mask database: it is no
+# input, for it follows from the parameters, and a notebook that does not find it builds it.
 import json
 import sys
 from pathlib import Path
@@ -140,7 +142,6 @@ rule mask_database:
 rule fixed_sparsity_bo:
     input:
         notebook=ancient(NOTEBOOKS / "03_fixed_sparsity_bo.ipynb"),
-        manifest=ancient(rules.mask_database.output.manifest),
     output:
         executed=EXECUTED / "03_{protocol}_s{sparsity}.ipynb",
         tables=expand(RESULTS / "03_fixed_sparsity_bo" / "{{protocol}}_s{{sparsity}}_{t}.{e}", t=["history", "chosen", "summary"], e=TABLE),
@@ -157,7 +158,6 @@ rule fixed_sparsity_bo:
 rule baselines_cell:  # one sparsity of Table 1; what the whole table says better is deleted at once
     input:
         notebook=ancient(NOTEBOOKS / "05_baselines.ipynb"),
-        manifest=ancient(rules.mask_database.output.manifest),
         chosen=RESULTS / "03_fixed_sparsity_bo" / "{protocol}_s{sparsity}_chosen.csv",
     output:
         results=RESULTS / "05_baselines" / "{protocol}_s{sparsity}_results.csv",
@@ -178,7 +178,6 @@ rule baselines_cell:  # one sparsity of Table 1; what the whole table says bette
 rule baselines:
     input:
         notebook=ancient(NOTEBOOKS / "05_baselines.ipynb"),
-        manifest=ancient(rules.mask_database.output.manifest),
         cells=lambda wildcards: expand(
             RESULTS / "05_baselines" / "{{protocol}}_s{s:.2f}_results.csv", s=config["baselines"][wildcards.protocol]["sparsities"]
         ),
@@ -244,7 +243,6 @@ rule tradeoff:
 rule claims:
     input:
         notebook=ancient(NOTEBOOKS / "06_claims.ipynb"),
-        manifest=ancient(rules.mask_database.output.manifest),
         chosen=lambda wildcards: expand(
             RESULTS / "03_fixed_sparsity_bo" / "{{protocol}}_s{s:.2f}_chosen.csv", s=SEARCH[wildcards.protocol]["sparsities"]
         ),
