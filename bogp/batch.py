@@ -164,11 +164,12 @@ def reproduce(profile: Path, only: str = "", cores: int | None = None, more: Seq
         found = judged(profile)
         chosen = select(found, only)
         wanted = [one for one in chosen if one.state != "fresh" and not (one.state == "missing" and one.why)]
-        if not wanted:
+        if not wanted and "--forceall" not in more:
             print(f"Nothing to do: all {len(chosen)} files of {only or run} are fresh.")
             return 0
+        wanted = chosen if "--forceall" in more else wanted
         print(
-            f"{len(wanted)} of {len(chosen)} files of {only or run} are stale or missing; notebooks appear here as they are done.",
+            f"{len(wanted)} of {len(chosen)} files of {only or run} are to be made; notebooks appear here as they are done.",
             flush=True,
         )
         log.parent.mkdir(parents=True, exist_ok=True)
