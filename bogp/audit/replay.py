@@ -111,13 +111,14 @@ def recorded(
 ) -> pd.DataFrame:
     """``replay``, kept in a CSV: a table that was made from the same numbers with the same settings and libraries is read back.
 
+    Properties count to ten decimals of their range: in the last bits processors differ, and a kept table should serve on each of them.
+
     Args:
         path: of the CSV, with its provenance beside it.
         accuracies, database, settings, repeats, methods: as in ``replay``.
     """
-    content = (
-        np.asarray(accuracies, dtype=np.float64).tobytes() + unit_values(database, settings.columns).tobytes() + database.bits.tobytes()
-    )
+    values = np.round(unit_values(database, settings.columns), 10) + 0.0  # no negative zeros
+    content = np.asarray(accuracies, dtype=np.float64).tobytes() + values.tobytes() + database.bits.tobytes()
     parameters = {
         "numbers": hashlib.sha256(content).hexdigest(), "settings": vars(settings), "repeats": repeats, "methods": list(methods),
         "libraries": {name: version(name) for name in ("numpy", "scipy", "scikit-learn", "scikit-optimize")},
