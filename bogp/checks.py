@@ -18,9 +18,14 @@ def whole(what: str, value: Any, low: int | None = None, high: int | None = None
     """
     good = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not good or (low is not None and value < low) or (high is not None and value > high):
-        limits = " and ".join(f"at {word} {limit}" for word, limit in (("least", low), ("most", high)) if limit is not None)
-        raise InvalidInput(f"{what} is {value!r}; a whole number{' of ' if limits else ''}{limits} is needed.")
+        raise InvalidInput(f"{what} is {value!r}; a whole number {_limits(low, high)}is needed.")
     return int(value)
+
+
+def _limits(low: int | None, high: int | None) -> str:
+    if low is None:
+        return "" if high is None else f"of at most {high} "
+    return f"of at least {low} " if high is None else f"from {low} to {high} "
 
 
 def number(what: str, value: Any) -> float:

@@ -128,7 +128,7 @@ def detectable_spread(masks: int, seeds: int, residual: float, power: float = 0.
         InvalidInput: a size, residual, power or level out of range.
     """
     _check_power(residual, power, level)
-    if min(whole("masks", masks), whole("seeds", seeds)) < 2:
+    if min(whole("masks", masks, high=10**9), whole("seeds", seeds, high=10**9)) < 2:
         raise InvalidInput(f"A table of {masks} masks x {seeds} seeds has no F test; at least two of each are needed.")
     df, df_rest = masks - 1, (masks - 1) * (seeds - 1)
     ratio = stats.f.isf(level, df, df_rest) / stats.f.isf(power, df, df_rest)

@@ -328,11 +328,10 @@ def fit_scaling(database: MaskDatabase, columns: Sequence[str], name: str = "min
         InvalidInput: an unknown scaling, no columns, one that the table does not have or that holds no numbers, or none that varies.
         DatabaseError: the database is empty.
     """
-    columns = texts("columns", columns)
     if not known(name, SCALINGS):
         raise InvalidInput(f"There is no scaling {name!r}; there are: {', '.join(SCALINGS)}.")
     allowed = tuple(database.table.select_dtypes("number").columns)
-    if not columns or not set(columns) <= set(allowed):
+    if isinstance(columns, str) or not (columns := texts("columns", columns)) or not set(columns) <= set(allowed):
         raise InvalidInput(f"columns are {columns}; name one or more of {', '.join(allowed)}.")
     if len(database) == 0:
         raise DatabaseError("The database is empty: there is nothing to scale or to search.")

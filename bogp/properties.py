@@ -64,7 +64,7 @@ def measure(masks: ArrayLike, columns: Sequence[str] = ALL) -> pd.DataFrame:
     Raises:
         InvalidInput: the masks are no masks (see ``relational.as_masks``), or a property is unknown.
     """
-    if not set(texts("columns", columns)) <= set(ALL):
+    if isinstance(columns, str) or not set(texts("columns", columns)) <= set(ALL):
         raise InvalidInput(f"columns is {columns!r}; name properties among {', '.join(ALL)}.")
     checked = as_masks(masks)
     values = {c: np.empty(len(checked)) for c in columns}

@@ -21,7 +21,7 @@ def test_what_is_of_another_kind_is_refused_by_its_name(check, value):
 
 def test_whole_numbers_have_limits_which_the_message_tells():
     assert whole("n", np.int64(3), 1, 3) == 3
-    with pytest.raises(InvalidInput, match="of at least 1 and at most 3 is needed"):
+    with pytest.raises(InvalidInput, match="from 1 to 3 is needed"):
         whole("n", 4, 1, 3)
     with pytest.raises(InvalidInput, match="of at least 1 is needed"):
         whole("n", 0, 1)
