@@ -81,7 +81,7 @@ def page(folder: Path = RESULTS) -> str:
 
 def _table(table: pd.DataFrame) -> str:
     numbers = ["tried", "survived", "failed", "lost", "duplicated"]
-    shown = table.assign(survived=table["tried"] - table["failed"], note=table["note"].fillna(""))
+    shown = table.assign(survived=table["tried"] - table["failed"], note=table["note"].astype(object).fillna(""))
     shown = shown.assign(**{name: shown[name].map("{:,}".format) for name in numbers})[["measured", *numbers, "note"]]
     lines = [["measured", *numbers, "how they ended"], ["---", *["---:"] * len(numbers), "---"], *shown.to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
