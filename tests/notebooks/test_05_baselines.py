@@ -67,7 +67,7 @@ def test_05_baselines_cell_by_cell_and_then_the_whole_table(home):
         ({"methods": ["magnitude"]}, "no pruning method 'magnitude'"),
         ({"sparsities": [0.7]}, "holds no masks of sparsity 0.7"),
         ({"sparsities": [1.0]}, "strictly between 0 and 1"),
-        ({"repeats": 0}, "must be at least 1"),
+        ({"repeats": 0}, "at least 1 is needed"),
         ({"protocol": "best"}, "no protocol 'best'"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",

@@ -15,8 +15,8 @@ from bogp.store import Store
 PATH = Path(__file__).resolve().parents[2] / "notebooks" / "06_claims.ipynb"
 SMALL = {
     "run": "t", "database": "t", "database_sparsities": [0.6], "sparsities": [0.6], "masks_per_sparsity": 70, "bernoulli_design": [8, 2],
-    "family_design": [4, 2], "released_design": [2, 2], "mixture": ["erdos_renyi", "ws_flex"], "changed": [1, 2, 2], "region_design": [3, 2],
-    "converged_design": [1, 2], "budgets": [2, 4, 4], "repeats": [2, 2, 2],
+    "family_design": [4, 2], "released_design": [2, 2], "mixture": ["erdos_renyi", "ws_flex"], "changed": [2, 2, 2], "region_design": [3, 2],
+    "converged_design": [2, 2], "budgets": [2, 4, 4], "repeats": [2, 2, 2],
 }  # fmt: skip
 
 
