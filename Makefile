@@ -31,7 +31,7 @@ test: .venv/ready  ## lint, types, unit tests and notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	TQDM_DISABLE=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile
+	TQDM_DISABLE=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 
 test-full: test  ## that, and the tests that take minutes
 	TQDM_DISABLE=1 $(BIN)/python -m pytest -m full

@@ -1,0 +1,242 @@
+"""A gate on each edge, and the losses of a network under many masks at once.
+
+A gate z multiplies what its consumer receives: z h + (1 - z) r, where h is the producer's value and r the reference that stands in for a removed edge, zero
+or the mean activation over the calibration data. Gates are one vector for all examples, (E,), or one for each example, (N, E): the same network then runs
+under as many masks as there are examples in the batch, and one backward pass gives all derivatives by gates, example by example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, fx
+
+from bogp.errors import InvalidInput
+from bogp.structural.errors import NotCapturable, NotFinite
+
+if TYPE_CHECKING:
+    from bogp.structural.capture import ComputationGraph
+
+Loss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) -> (N,), a loss for each example
+References = Sequence[Tensor | None] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Inputs and targets of N examples.
+
+    Attributes:
+        inputs: what the network is called with, each (N, ...).
+        targets: (N, ...), as the loss reads them.
+    """
+
+    inputs: tuple[Tensor, ...]
+    targets: Tensor
+
+    def __post_init__(self) -> None:
+        lengths = {len(t) for t in (*self.inputs, self.targets)}
+        if len(lengths) != 1 or 0 in lengths:
+            raise InvalidInput(f"Inputs and targets hold {sorted(lengths)} examples; the same number of each is needed, at least one.")
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def part(self, rows: slice | Tensor | NDArray[np.intp]) -> Examples:
+        """Those of the examples."""
+        return Examples(tuple(i[rows] for i in self.inputs), self.targets[rows])
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """(N,) mean cross-entropy of each example, in nats: of (N, C) class scores, or of (N, T, C) scores of T tokens."""
+    losses = torch.nn.functional.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none")
+    return losses.view(len(targets), -1).mean(dim=1)
+
+
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """(N,) mean squared error of each example."""
+    return (outputs - targets).square().flatten(1).mean(dim=1)
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """(N,) share of each example's answers that are right: 0 or 1 for (N, C) class scores."""
+    return (outputs.argmax(dim=-1) == targets).to(outputs.dtype).view(len(targets), -1).mean(dim=1)
+
+
+def with_gates(graph: ComputationGraph) -> fx.GraphModule:
+    """The traced network with a gate on each edge, called with gates, references and the inputs; it shares the network's parameters."""
+    copy = fx.Graph()
+    names: dict[fx.Node, fx.Node] = {}
+    output = copy.graph_copy(graph.module.graph, names)
+    copy.output(output)
+    made = {node.name: new for node, new in names.items()}
+    made |= {node.name: new for node, new in zip(_outputs(graph.module.graph), _outputs(copy), strict=True)}
+    with copy.inserting_before(next(iter(copy.nodes))):
+        gates, references = copy.placeholder("gates"), copy.placeholder("references")
+    at: dict[str, dict[int, int]] = {}
+    for edge in graph.edges:
+        at.setdefault(edge.consumer, {})[edge.slot] = edge.index
+    floating = {edge.index for edge in graph.edges if edge.is_floating}
+    for consumer, gated in at.items():
+        node, slot = made[consumer], iter(range(1_000_000))
+
+        def gate(source: fx.Node, gated: dict[int, int] = gated, node: fx.Node = node, slot: Any = slot) -> fx.Node:
+            edge = gated.get(next(slot))
+            if edge is None or edge not in floating:
+                return source
+            with copy.inserting_before(node):
+                return copy.call_function(_gate, (source, gates, edge, references))
+
+        node.args, node.kwargs = fx.node.map_arg((node.args, node.kwargs), gate)
+    copy.lint()
+    return fx.GraphModule(graph.module, copy)
+
+
+def _outputs(graph: fx.Graph) -> list[fx.Node]:
+    return [n for n in graph.nodes if n.op == "output"]
+
+
+def _gate(value: Tensor, gates: Tensor, edge: int, references: References) -> Tensor:
+    z = gates[..., edge]
+    if z.dim():
+        z = z.view(-1, *[1] * (value.dim() - 1))
+    reference = None if references is None else references[edge]
+    return value * z if reference is None else value * z + (1 - z) * reference
+
+
+def losses_under(
+    graph: ComputationGraph, masks: ArrayLike, examples: Examples, loss: Loss, *, references: References = None, batch: int = 4096
+) -> NDArray[np.float64]:
+    """The mean loss under each mask, many masks in one batch.
+
+    Args:
+        graph: of the network.
+        masks: (M, E), True where an edge stays.
+        examples: N of them.
+        loss: of each example; or several measures at once, (N, K).
+        references: a value for each edge that stands in for it where it is removed (``mean_activations``); None is zero. With references a vertex whose
+            inputs are all removed goes on and emits what it makes of them; with zeros it emits zero.
+        batch: the most examples times masks in one pass.
+
+    Returns:
+        (M,) mean losses, or (M, K) means.
+
+    Raises:
+        InvalidInput: a mask of the wrong length, or a layer in training mode.
+        NotCapturable: the network does not keep the batch in the first dimension.
+        NotFinite: a loss is NaN or infinite; names the first mask.
+    """
+    rows = graph.masks(masks)
+    gates = graph.gates(rows) if references is None else rows.astype(np.float64)
+    distinct, back = np.unique(gates, axis=0, return_inverse=True)
+    at_once = max(1, batch // len(examples)) if graph.batched else 1
+    found: list[NDArray[np.float64]] = []
+    check_ready(graph)
+    with torch.inference_mode():
+        for start in range(0, len(distinct), at_once):
+            some = torch.as_tensor(distinct[start : start + at_once], dtype=float_type(graph))
+            found.append(_means(graph, some, examples, loss, references, batch))
+    values = np.concatenate(found)[back.ravel()]
+    bad = np.flatnonzero(~np.isfinite(values.reshape(len(rows), -1)).all(axis=1))
+    if len(bad):
+        raise NotFinite(f"The loss under mask {bad[0]} is not finite ({values[bad[0]]}); check the weights, the data and the loss.")
+    return values
+
+
+def _means(
+    graph: ComputationGraph, gates: Tensor, examples: Examples, loss: Loss, references: References, batch: int
+) -> NDArray[np.float64]:  # fmt: skip
+    """(M, ...) mean loss under each of the (M, E) gates."""
+    count, total = len(gates), None
+    for start in range(0, len(examples), batch):
+        part = examples.part(slice(start, start + batch))
+        if count == 1:
+            losses = loss(graph.gated(gates[0], references, *part.inputs), part.targets)
+        else:
+            inputs = [i.repeat(count, *[1] * (i.dim() - 1)) for i in part.inputs]
+            targets = part.targets.repeat(count, *[1] * (part.targets.dim() - 1))
+            losses = loss(graph.gated(gates.repeat_interleave(len(part), dim=0), references, *inputs), targets)
+        check_losses(losses, count * len(part))
+        sums = losses.double().view(count, len(part), *losses.shape[1:]).sum(dim=1)
+        total = sums if total is None else total + sums
+    assert total is not None
+    return (total / len(examples)).numpy()
+
+
+def check_losses(losses: Tensor, count: int) -> None:
+    """Refuse what is not one loss an example.
+
+    Raises:
+        InvalidInput: says which shape there was.
+    """
+    if not isinstance(losses, Tensor) or losses.dim() not in (1, 2) or len(losses) != count:
+        shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+        raise InvalidInput(f"The loss gave {shape} for {count} examples; it returns one value for each (reduction='none').")
+
+
+def check_ready(graph: ComputationGraph, *, for_each_example: bool = False) -> None:
+    """Refuse a network in training mode, and gates that differ between examples where the batch does not come first.
+
+    Raises:
+        InvalidInput: a layer that mixes examples or draws at random is in training mode.
+        NotCapturable: an edge does not carry the batch first.
+    """
+    from bogp.structural.capture import check_evaluation_mode
+
+    check_evaluation_mode(graph.module)
+    if for_each_example and not graph.batched:
+        raise NotCapturable(
+            "Gates that differ between examples need the batch as the first dimension of each value; this network moves it, or fixes its size."
+        )
+
+
+def float_type(graph: ComputationGraph) -> torch.dtype:
+    """The floating-point type that the network computes in."""
+    floating = [t for t in (*graph.module.parameters(), *graph.example_inputs) if isinstance(t, Tensor) and t.is_floating_point()]
+    return floating[0].dtype if floating else torch.get_default_dtype()
+
+
+def single_removals(graph: ComputationGraph) -> NDArray[np.bool_]:
+    """(C, E) the masks that remove one candidate edge each.
+
+    Raises:
+        NothingToRemove: the graph has no candidates.
+    """
+    from bogp.structural.errors import NothingToRemove
+
+    candidates = graph.candidates
+    if len(candidates) == 0:
+        reasons = "; ".join(f"{e.producer} to {e.consumer}: {e.kept_for}" for e in graph.edges[:5])
+        raise NothingToRemove(
+            f"The network has no edge that can be removed ({reasons}). Branches that meet in a sum or a concatenation can."
+        )
+    return ~np.eye(len(graph.edges), dtype=bool)[candidates]
+
+
+def leave_one_out(
+    graph: ComputationGraph, examples: Examples, loss: Loss, *, references: References = None, batch: int = 4096
+) -> NDArray[np.float64]:
+    """(C,) the exact change of the mean loss when each candidate edge is removed alone: positive where the loss grows (loss-based importance)."""
+    masks = np.concatenate([np.ones((1, len(graph.edges)), dtype=bool), single_removals(graph)])
+    losses = losses_under(graph, masks, examples, loss, references=references, batch=batch)
+    return losses[1:] - losses[0]
+
+
+def mean_activations(graph: ComputationGraph, examples: Examples, batch: int = 1024) -> list[Tensor | None]:
+    """The mean of each edge's value over the examples, to stand in for removed edges; None where it carries no floating-point numbers."""
+    from bogp.structural.capture import edge_values
+
+    check_ready(graph)
+    sums: list[Tensor | None] = [None] * len(graph.edges)
+    with torch.inference_mode():
+        for start in range(0, len(examples), batch):
+            values = edge_values(graph, examples.part(slice(start, start + batch)).inputs)
+            for edge in graph.edges:
+                if edge.is_floating:
+                    here, before = values[edge.producer].double().sum(dim=0), sums[edge.index]
+                    sums[edge.index] = here if before is None else before + here
+    return [None if s is None else (s / len(examples)).to(float_type(graph)) for s in sums]

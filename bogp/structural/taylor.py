@@ -1,0 +1,164 @@
+"""The change of the loss under any removal, predicted from derivatives at the full network (paper section 2, second approach).
+
+With a gate on each edge a removal is a step of -1 in the gates that it closes, so that the change of the mean loss is, to second order,
+- sum g + 1/2 sum sum H over the closed gates: the terms of pairs are what scores of single edges lack. One forward and backward pass gives the gradient of each
+example's loss by its own gates (Molchanov et al. 2019); their mean is g, and their mean outer product the Fisher matrix, which stands in for H near a minimum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
+
+from bogp.structural.capture import ComputationGraph
+from bogp.structural.errors import NotFinite
+from bogp.structural.gates import Examples, Loss, check_losses, check_ready, float_type
+
+
+@dataclass(frozen=True, eq=False)
+class TaylorModel:
+    """A quadratic model of the loss in the gates, at the full network.
+
+    Attributes:
+        graph: of the network.
+        gradient: (E,) of the mean loss by the gates.
+        curvature: (E, E) its Hessian or what stands in for it; zeros for the first order.
+    """
+
+    graph: ComputationGraph
+    gradient: NDArray[np.float64]
+    curvature: NDArray[np.float64]
+
+    def change(self, masks: ArrayLike) -> NDArray[np.float64]:
+        """(M,) the predicted change of the mean loss under each mask."""
+        closed = 1.0 - self.graph.gates(masks)
+        return -closed @ self.gradient + 0.5 * np.einsum("me,ef,mf->m", closed, self.curvature, closed, optimize=True)
+
+
+def gate_gradients(graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 1024) -> NDArray[np.float64]:
+    """(N, E) the gradient of each example's loss by its own gates, at the full network: one forward and one backward pass.
+
+    Raises:
+        InvalidInput: a layer in training mode, or a loss that is not one number an example.
+        NotCapturable: the network does not keep the batch in the first dimension.
+        NotFinite: a gradient is NaN or infinite.
+    """
+    check_ready(graph, for_each_example=True)
+    found = []
+    for start in range(0, len(examples), batch):
+        part = examples.part(slice(start, start + batch))
+        gates = torch.ones(len(part), len(graph.edges), dtype=float_type(graph), requires_grad=True)
+        losses = loss(graph.gated(gates, None, *part.inputs), part.targets)
+        check_losses(losses, len(part))
+        found.append(torch.autograd.grad(losses.sum(), gates)[0].double().numpy())
+    return _finite(np.concatenate(found), "The gradient of the loss by the gates")
+
+
+def fisher(gradients: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(E, E) the empirical Fisher matrix of the gates, from the (N, E) gradients of single examples."""
+    return gradients.T @ gradients / len(gradients)
+
+
+def hessian(graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 1024) -> NDArray[np.float64]:
+    """(E, E) the exact Hessian of the mean loss by the gates, a row for each product with a unit vector.
+
+    Raises:
+        InvalidInput: a layer in training mode, or a loss that is not one number an example.
+        NotFinite: an entry is NaN or infinite.
+    """
+    check_ready(graph)
+    count = len(graph.edges)
+    total = np.zeros((count, count))
+    with sdpa_kernel(SDPBackend.MATH):  # the fast kernels of attention have no second derivative
+        for start in range(0, len(examples), batch):
+            part = examples.part(slice(start, start + batch))
+            gates = torch.ones(count, dtype=float_type(graph), requires_grad=True)
+            losses = loss(graph.gated(gates, None, *part.inputs), part.targets)
+            check_losses(losses, len(part))
+            (gradient,) = torch.autograd.grad(losses.sum(), gates, create_graph=True)
+            if gradient.requires_grad:
+                for row in range(count):
+                    (product,) = torch.autograd.grad(gradient[row], gates, retain_graph=True, allow_unused=True)
+                    if product is not None:
+                        total[row] += product.double().numpy()
+    return _finite((total + total.T) / (2 * len(examples)), "The Hessian of the loss by the gates")
+
+
+def gauss_newton(graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 128) -> NDArray[np.float64]:
+    """(E, E) J' H J averaged over examples: J the derivative of the network's outputs by the gates, H the Hessian of the loss by the outputs.
+
+    Positive semi-definite for a convex loss, and the Hessian itself where the outputs are linear in the gates.
+
+    Raises:
+        InvalidInput: a layer in training mode, or a loss that is not one number an example.
+        NotFinite: an entry is NaN or infinite.
+    """
+    check_ready(graph)
+    count, kind = len(graph.edges), float_type(graph)
+    total = torch.zeros(count, count, dtype=torch.float64)
+    with sdpa_kernel(SDPBackend.MATH):
+        for start in range(0, len(examples), batch):
+            part = examples.part(slice(start, start + batch))
+            ones = torch.ones(count, dtype=kind)
+            flat_outputs, shape = pytree.tree_flatten(graph.gated(ones, None, *part.inputs))
+
+            def leaves(gates: Tensor, part: Examples = part) -> tuple[Tensor, ...]:
+                return tuple(pytree.tree_leaves(graph.gated(gates, None, *part.inputs)))
+
+            def slope(*values: Tensor, part: Examples = part, shape: pytree.TreeSpec = shape) -> tuple[Tensor, ...]:
+                def summed(*at: Tensor) -> Tensor:
+                    return loss(pytree.tree_unflatten(at, shape), part.targets).sum()
+
+                return torch.func.grad(summed, argnums=tuple(range(len(values))))(*values)
+
+            outputs = tuple(o.detach() for o in flat_outputs)
+            check_losses(loss(pytree.tree_unflatten(outputs, shape), part.targets), len(part))
+            columns = [torch.func.jvp(leaves, (ones,), (unit,))[1] for unit in torch.eye(count, dtype=kind)]
+            bent = [torch.func.jvp(slope, outputs, column)[1] for column in columns]
+            flat, curved = (
+                torch.stack([torch.cat([leaf.reshape(-1) for leaf in one]).double() for one in some]) for some in (columns, bent)
+            )
+            total += (flat @ curved.T).detach()
+    return _finite((total + total.T).numpy() / (2 * len(examples)), "The Gauss-Newton matrix of the gates")
+
+
+def taylor_model(graph: ComputationGraph, examples: Examples, loss: Loss, curvature: str = "hessian", batch: int = 1024) -> TaylorModel:
+    """The quadratic model of the loss from one subset of the data.
+
+    Args:
+        graph: of the network.
+        examples: for calibration.
+        loss: of each example.
+        curvature: ``none`` (first order), ``fisher``, ``gauss_newton`` or ``hessian``.
+        batch: examples in one pass.
+
+    Raises:
+        InvalidInput: no such curvature; and as ``gate_gradients``.
+    """
+    from bogp.errors import InvalidInput
+
+    if curvature not in CURVATURES:
+        raise InvalidInput(f"There is no curvature {curvature!r}; there are: {', '.join(CURVATURES)}.")
+    gradients = gate_gradients(graph, examples, loss, batch)
+    if curvature == "fisher":
+        matrix = fisher(gradients)
+    elif curvature == "none":
+        matrix = np.zeros((len(graph.edges),) * 2)
+    else:
+        matrix = {"hessian": hessian, "gauss_newton": gauss_newton}[curvature](graph, examples, loss)
+    return TaylorModel(graph, gradients.mean(axis=0), matrix)
+
+
+CURVATURES = ("none", "fisher", "gauss_newton", "hessian")
+
+
+def _finite(values: NDArray[np.float64], what: str) -> NDArray[np.float64]:
+    if not np.isfinite(values).all():
+        raise NotFinite(f"{what} is not finite; check the weights, the data and the loss.")
+    return values
