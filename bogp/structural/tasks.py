@@ -19,7 +19,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -34,7 +34,6 @@ from bogp.structural.errors import NotFinite
 from bogp.structural.gates import Examples, Loss, accuracy, cross_entropy
 
 NAMES = ("mixture", "patterns", "sentences", "mnist-5k", "mnist", "cifar10-12k", "cifar10", "wikitext-2")
-PARTS = ("train", "calibration", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +117,8 @@ def classes(task: Task, kept: Sequence[int]) -> Task:
         rows = torch.nonzero(new[part.targets] >= 0).ravel()
         return Examples(tuple(i[rows] for i in part.inputs), new[part.targets[rows]])
 
-    return replace(task, **{part: restricted(getattr(task, part)) for part in PARTS}, outputs=len(wanted))
+    parts = (restricted(part) for part in (task.train, task.calibration, task.validation, task.test))
+    return Task(task.name, *parts, len(wanted), task.loss, task.accuracy)
 
 
 def train(
