@@ -10,9 +10,12 @@ of a branch and to cut its output are the same removal, and ``ComputationGraph.g
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import operator
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -31,6 +34,9 @@ _ATEN = torch.ops.aten
 SUMS = {operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub, "add", "add_", "sub", "sub_"}
 SUMS |= {_ATEN.add.Tensor, _ATEN.add_.Tensor, _ATEN.sub.Tensor, _ATEN.sub_.Tensor}
 CATS = {torch.cat, torch.concat, torch.concatenate, torch.stack, torch.hstack, torch.vstack, _ATEN.cat.default, _ATEN.stack.default}
+_IN_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul, operator.itruediv: operator.truediv}
+_IN_PLACE |= {operator.ipow: operator.pow, operator.imatmul: operator.matmul, operator.ifloordiv: operator.floordiv, operator.imod: operator.mod}
+_IN_PLACE |= {operator.iand: operator.and_, operator.ior: operator.or_, operator.ixor: operator.xor}
 _NOT_FLOAT = "carries no floating-point numbers"
 _MIXING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)  # in training: examples mixed, or outputs random
 
@@ -210,26 +216,38 @@ def capture(model: nn.Module, example_inputs: Any) -> ComputationGraph:
     if not isinstance(model, nn.Module):
         raise InvalidInput(f"model is a {type(model).__name__}; a torch.nn.Module is needed.")
     check_evaluation_mode(model)
-    with torch.no_grad():
-        expected = model(*inputs)
+    expected, again = _run(model, inputs), _run(model, inputs)
     leaves = [leaf for leaf in pytree.tree_leaves(expected) if isinstance(leaf, Tensor)]
     if not all(torch.isfinite(leaf).all() for leaf in leaves if leaf.is_floating_point()):
         raise InvalidInput("The model's outputs on the example inputs are not finite; check its weights and the example.")
-    module, traced_by = _traced(model, inputs)
+    if not _equal(again, expected):
+        raise InvalidInput("The model gives other outputs when it is called again; it draws at random or keeps a state, and has no one graph.")
+    module, traced_by = _traced(model, inputs, expected)
     values = _values(module, inputs)
     vertices, edges = _contracted(module, values)
     graph = ComputationGraph(module, vertices, edges, _is_batched(module, inputs, edges, values), traced_by, inputs)
-    with torch.no_grad():
-        found = graph.gated(torch.ones(len(edges), dtype=_float_type(module)), None, *inputs)
-    for ours, theirs in zip(pytree.tree_leaves(found), pytree.tree_leaves(expected), strict=True):
-        same = torch.allclose(ours, theirs, rtol=1e-5, atol=1e-6) if isinstance(theirs, Tensor) else ours == theirs
-        if not same:
-            in_place = [n.name for n in module.graph.nodes if str(n.target).endswith("_") or "inplace=True" in str(_module_of(module, n))]
-            hint = (
-                f" Operations in place change what other branches read: {', '.join(in_place)}; write them out of place." if in_place else ""
-            )
-            raise NotCapturable(f"The traced network gives other outputs than the model.{hint}")
+    if not _equal(_run(graph.gated, (torch.ones(len(edges), dtype=_float_type(module)), None, *inputs)), expected):
+        raise NotCapturable(f"The gated network gives other outputs than the model; its operations: {_operations(module)}.")
     return _with_candidates(graph)
+
+
+def _run(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    """The outputs on copies of the inputs, which a model may overwrite."""
+    with torch.no_grad():
+        return module(*pytree.tree_map(lambda i: i.clone() if isinstance(i, Tensor) else i, inputs))
+
+
+def _equal(found: Any, expected: Any) -> bool:
+    """Whether outputs are the same to 1e-6 of their size, in the same containers."""
+    ours, theirs = pytree.tree_flatten(found), pytree.tree_flatten(expected)
+    return ours[1] == theirs[1] and all(
+        o.shape == t.shape and torch.allclose(o, t, rtol=1e-5, atol=1e-6) if isinstance(o, Tensor) and isinstance(t, Tensor) else o == t
+        for o, t in zip(ours[0], theirs[0], strict=True)
+    )
+
+
+def _operations(module: fx.GraphModule) -> str:
+    return ", ".join(dict.fromkeys(n.name for n in module.graph.nodes if n.op.startswith("call")))
 
 
 def check_evaluation_mode(model: nn.Module) -> None:
@@ -244,27 +262,90 @@ def check_evaluation_mode(model: nn.Module) -> None:
             raise InvalidInput(f"{name or 'The model'} ({type(module).__name__}) {does} in training mode; call model.eval() first.")
 
 
-def _traced(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[fx.GraphModule, str]:
-    try:
-        module = fx.symbolic_trace(model)
-        traced_by = "torch.fx"
-        fx.Interpreter(module).run(*inputs)
-    except Exception as first:  # tracing runs the model's own code, which can raise anything
-        shapes = tuple(
-            pytree.tree_map(lambda x: {0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.dim() else None, i) for i in inputs
-        )
+def _traced(model: nn.Module, inputs: tuple[Any, ...], expected: Any) -> tuple[fx.GraphModule, str]:
+    """The network out of place and without what has no effect, by whichever tracer reproduces the model's outputs."""
+    errors: list[Exception] = []
+    for name, trace in (("torch.fx", _by_fx), ("torch.export", _by_export)):
         try:
-            module = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False).module()
-            traced_by = "torch.export"
-        except Exception as second:
-            raise NotCapturable(_stopped_at(model, first, second)) from None
-        for node in list(module.graph.nodes):  # checks of the shapes of the example
-            if node.op == "call_module" and not node.users:
-                module.graph.erase_node(node)
-        module.recompile()
+            module = trace(model, inputs)
+            if _equal(_run(module, inputs), expected):
+                return module, name
+            errors.append(NotCapturable(f"{name} gives other outputs than the model"))
+        except Exception as error:  # tracing runs the model's own code, which can raise anything
+            errors.append(error)
+    raise NotCapturable(_stopped_at(model, *errors)) from None
+
+
+def _by_fx(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
+    module = fx.symbolic_trace(model)
+    place = {node: i for i, node in enumerate(module.graph.nodes)}
+    for node in module.graph.nodes:
+        node.type = None  # annotations that are strings cannot be saved
+        if _out_of_place(module, node):
+            changed = arguments(node)[0]
+            changed.replace_all_uses_with(node, lambda user, node=node: place[user] > place[node])
+    return _cleaned(module)
+
+
+def _out_of_place(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Make an operation that overwrites its first argument one that does not; whether it was such a one."""
+    layer, name = _module_of(module, node), node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if layer is not None:
+        if not getattr(layer, "inplace", False):
+            return False
+        layer = copy.copy(layer)  # the model keeps its own
+        layer.inplace = False  # type: ignore[assignment]
+        owner, _, attribute = str(node.target).rpartition(".")
+        setattr(module.get_submodule(owner), attribute, layer)
+    elif node.op == "call_method" and name.endswith("_") and not name.endswith("__"):
+        if not hasattr(Tensor, name[:-1]):
+            raise NotCapturable(f"{node.name} works in place and has no form that does not")
+        node.target = name[:-1]
+    elif node.op == "call_function" and node.kwargs.get("inplace"):
+        node.kwargs = {**node.kwargs, "inplace": False}
+    elif node.op == "call_function" and node.target in _IN_PLACE:
+        node.target = _IN_PLACE[node.target]
+    elif node.op == "call_function" and (node.target is operator.setitem or (name.endswith("_") and not name.startswith("_"))):
+        plain = getattr(torch, name[:-1], None)
+        if plain is None:
+            raise NotCapturable(f"{node.name} works in place and has no form that does not")
+        node.target = plain
+    else:
+        return False
+    return True
+
+
+def _by_export(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
+    shapes = tuple(pytree.tree_map(lambda x: {0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.dim() else None, i) for i in inputs)
+    with _quiet():
+        program = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False).run_decompositions({})  # without in-place operations
+        exported = program.module()
+    graph, old = fx.Graph(), exported.graph
+    outputs = graph.graph_copy(old, {})
+    information = getattr(old._codegen, "pytree_info", None)
+    if information is not None and information.out_spec is not None:  # in the model's own containers again
+        outputs = pytree.tree_unflatten(pytree.tree_leaves(outputs), information.out_spec)
+    graph.output(outputs)
+    for node in reversed(list(graph.nodes)):
+        node.meta, node.type = {}, None
+        if not node.users and (node.op == "call_module" or "assert" in str(node.target)):  # checks of the shapes of the example
+            graph.erase_node(node)
+    return _cleaned(fx.GraphModule(exported, graph, type(model).__name__))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the deprecation warnings that torch.export gives about itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _cleaned(module: fx.GraphModule) -> fx.GraphModule:
     module.graph.eliminate_dead_code()
+    module.graph.lint()
     module.recompile()
-    return module, traced_by
+    return module
 
 
 def _stopped_at(model: nn.Module, *errors: Exception) -> str:

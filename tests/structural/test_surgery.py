@@ -218,7 +218,6 @@ def test_mean_activations_become_buffers(name):
     for mask in connected(graph, 4, 0.8):
         pruned = surgery.remove(graph, mask, references)
         assert same(run(pruned, inputs), gated(graph, mask, inputs, references))
-        assert all(len(b) or True for b in pruned.buffers())
         twice = tuple(torch.cat([i, i]) for i in inputs)
         assert same(run(pruned, twice), gated(graph, mask, twice, references))
         assert same(run(torch.export.export(pruned, inputs, strict=False).module(), inputs), run(pruned, inputs))
