@@ -15,7 +15,7 @@ import copy
 import operator
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -35,8 +35,14 @@ SUMS = {operator.add, operator.iadd, operator.sub, operator.isub, torch.add, tor
 SUMS |= {_ATEN.add.Tensor, _ATEN.add_.Tensor, _ATEN.sub.Tensor, _ATEN.sub_.Tensor}
 CATS = {torch.cat, torch.concat, torch.concatenate, torch.stack, torch.hstack, torch.vstack, _ATEN.cat.default, _ATEN.stack.default}
 _IN_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul, operator.itruediv: operator.truediv}
-_IN_PLACE |= {operator.ipow: operator.pow, operator.imatmul: operator.matmul, operator.ifloordiv: operator.floordiv, operator.imod: operator.mod}
+_IN_PLACE |= {
+    operator.ipow: operator.pow,
+    operator.imatmul: operator.matmul,
+    operator.ifloordiv: operator.floordiv,
+    operator.imod: operator.mod,
+}
 _IN_PLACE |= {operator.iand: operator.and_, operator.ior: operator.or_, operator.ixor: operator.xor}
+_TO_NUMBERS = {"item", "tolist", "numpy", "aten.item.default", "aten._local_scalar_dense.default"}
 _NOT_FLOAT = "carries no floating-point numbers"
 _MIXING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)  # in training: examples mixed, or outputs random
 
@@ -215,13 +221,21 @@ def capture(model: nn.Module, example_inputs: Any) -> ComputationGraph:
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     if not isinstance(model, nn.Module):
         raise InvalidInput(f"model is a {type(model).__name__}; a torch.nn.Module is needed.")
+    for at, value in enumerate(inputs):
+        if not isinstance(value, Tensor) and _holds_tensor(value):
+            raise InvalidInput(f"Input {at} is a {type(value).__name__} of tensors; give each tensor as an argument of its own.")
     check_evaluation_mode(model)
-    expected, again = _run(model, inputs), _run(model, inputs)
+    try:
+        expected, again = _run(model, inputs), _run(model, inputs)
+    except Exception as error:  # the model's own code, which can raise anything
+        raise InvalidInput(f"The model cannot be called with the example inputs: {_first_line(error)}") from error
     leaves = [leaf for leaf in pytree.tree_leaves(expected) if isinstance(leaf, Tensor)]
     if not all(torch.isfinite(leaf).all() for leaf in leaves if leaf.is_floating_point()):
         raise InvalidInput("The model's outputs on the example inputs are not finite; check its weights and the example.")
     if not _equal(again, expected):
-        raise InvalidInput("The model gives other outputs when it is called again; it draws at random or keeps a state, and has no one graph.")
+        raise InvalidInput(
+            "The model gives other outputs when it is called again; it draws at random or keeps a state, and has no one graph."
+        )
     module, traced_by = _traced(model, inputs, expected)
     values = _values(module, inputs)
     vertices, edges = _contracted(module, values)
@@ -231,7 +245,7 @@ def capture(model: nn.Module, example_inputs: Any) -> ComputationGraph:
     return _with_candidates(graph)
 
 
-def _run(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+def _run(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
     """The outputs on copies of the inputs, which a model may overwrite."""
     with torch.no_grad():
         return module(*pytree.tree_map(lambda i: i.clone() if isinstance(i, Tensor) else i, inputs))
@@ -257,6 +271,10 @@ def check_evaluation_mode(model: nn.Module) -> None:
         InvalidInput: names the layer.
     """
     for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise InvalidInput(
+                f"{name or 'The model'} ({type(module).__name__}) mixes the examples of a batch: it keeps no running statistics."
+            )
         if isinstance(module, _MIXING) and module.training and getattr(module, "p", 1.0) > 0:
             does = "draws at random" if isinstance(module, nn.modules.dropout._DropoutNd) else "mixes the examples of a batch"
             raise InvalidInput(f"{name or 'The model'} ({type(module).__name__}) {does} in training mode; call model.eval() first.")
@@ -283,7 +301,24 @@ def _by_fx(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
         node.type = None  # annotations that are strings cannot be saved
         if _out_of_place(module, node):
             changed = arguments(node)[0]
-            changed.replace_all_uses_with(node, lambda user, node=node: place[user] > place[node])
+            for user in [u for u in changed.users if place[u] > place[node]]:
+                user.replace_input_with(changed, node)
+    return _taken_apart(_cleaned(module), inputs)
+
+
+def _taken_apart(module: fx.GraphModule, inputs: tuple[Any, ...]) -> fx.GraphModule:
+    """Hand the parts of a tuple, each a value of its own, to whatever reads the whole."""
+    values = _values(module, inputs)
+
+    def parts(node: fx.Node, value: Any) -> Any:
+        if type(value) not in (tuple, list) or not _holds_tensor(value):
+            return node
+        return type(value)(parts(module.graph.call_function(operator.getitem, (node, i)), part) for i, part in enumerate(value))
+
+    for node in list(module.graph.nodes):
+        if node.target is not operator.getitem:
+            with module.graph.inserting_before(node):
+                node.args, node.kwargs = fx.node.map_arg((node.args, node.kwargs), lambda a: parts(a, values[a.name]))
     return _cleaned(module)
 
 
@@ -318,7 +353,9 @@ def _out_of_place(module: fx.GraphModule, node: fx.Node) -> bool:
 def _by_export(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
     shapes = tuple(pytree.tree_map(lambda x: {0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.dim() else None, i) for i in inputs)
     with _quiet():
-        program = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False).run_decompositions({})  # without in-place operations
+        program = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False).run_decompositions(
+            {}
+        )  # without in-place operations
         exported = program.module()
     graph, old = fx.Graph(), exported.graph
     outputs = graph.graph_copy(old, {})
@@ -356,8 +393,12 @@ def _stopped_at(model: nn.Module, *errors: Exception) -> str:
         if "/torch/" not in f.filename and not f.filename.endswith("structural/capture.py")
     ]
     where = f"`{frames[-1].line}` ({frames[-1].name}, line {frames[-1].lineno})" if frames else "an operation"
-    reasons = "; ".join(next((line for line in str(error).splitlines() if line.strip()), type(error).__name__) for error in errors)
+    reasons = "; ".join(_first_line(error) for error in errors)
     return f"{type(model).__name__} cannot be captured: {where} depends on values that are known only when it runs, or cannot be traced. torch says: {reasons}"
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class _Recorder(fx.Interpreter):
@@ -374,8 +415,7 @@ class _Recorder(fx.Interpreter):
 
 def _values(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, Any]:
     recorder = _Recorder(module)
-    with torch.no_grad():
-        recorder.run(*inputs)
+    _run(recorder.run, inputs)
     return recorder.values
 
 
@@ -389,9 +429,15 @@ def _holds_tensor(value: Any) -> bool:
 
 
 def _data_nodes(module: fx.GraphModule, values: dict[str, Any]) -> set[fx.Node]:
-    """The nodes whose value depends on an input's values (not only on its shape)."""
+    """The nodes whose value depends on an input's values (not only on its shape).
+
+    Raises:
+        NotCapturable: a tensor becomes a Python number, and nobody can follow it further.
+    """
     data: set[fx.Node] = set()
     for node in module.graph.nodes:
+        if str(node.target) in _TO_NUMBERS and any(n in data for n in node.all_input_nodes):
+            raise NotCapturable(f"{node.name} turns a tensor into Python numbers, through which no gate acts; keep it a tensor.")
         if _holds_tensor(values[node.name]) and (node.op == "placeholder" or any(n in data for n in node.all_input_nodes)):
             data.add(node)
     return data
@@ -423,7 +469,8 @@ def _contracted(module: fx.GraphModule, values: dict[str, Any]) -> tuple[tuple[V
             continue
         if len(sources) == 1 and sources[0].op != "placeholder":
             source = sources[0]
-            if not isinstance(values[source.name], Tensor) or len(readers[source]) == 1:
+            split = any(len(readers[a]) > 1 for _, a in slots[source] if not isinstance(values[a.name], Tensor))  # one part of several
+            if not isinstance(values[source.name], Tensor) or (len(readers[source]) == 1 and not split):
                 joined = source
         elif len(sources) > 1 and _kind(node, sources) == "sum":
             parts = [
@@ -446,7 +493,10 @@ def _contracted(module: fx.GraphModule, values: dict[str, Any]) -> tuple[tuple[V
     output = next(n for n in module.graph.nodes if n.op == "output")
     found = [(a, node, slot) for node in [*nodes, output] if node.op != "output" for slot, a in slots[node] if place[a] != place[node]]
     order = {n: i for i, n in enumerate(module.graph.nodes)}
-    groups = sorted((m for m in members if m), key=lambda m: max(order[n] for n in m))
+    contracted = nx.DiGraph([(place[a], place[node]) for a, node, _ in found])
+    contracted.add_nodes_from(place[n] for n in place)
+    ranked = nx.lexicographical_topological_sort(contracted, key=lambda m: max(order[n] for n in members[m]))
+    groups = [members[m] for m in ranked]
     index = {n: i for i, group in enumerate(groups) for n in group}
     vertices = [_vertex(i, sorted(group, key=order.__getitem__), module, slots, values) for i, group in enumerate(groups)]
     edges = [(a, node, slot, index[node]) for a, node, slot in found]
@@ -518,12 +568,12 @@ def _float_type(module: nn.Module) -> torch.dtype:
 
 
 def _is_batched(module: fx.GraphModule, inputs: tuple[Any, ...], edges: Sequence[Edge], values: dict[str, Any]) -> bool:
-    """Whether edges carry the batch first, seen by running the example twice over."""
+    """Whether edges carry the batch first and no example acts on another, seen by running the example beside as many of zeros."""
     tensors = [i for i in inputs if isinstance(i, Tensor) and i.dim()]
     if not tensors:
         return False
     try:
-        twice = _values(module, tuple(torch.cat([i, i]) if isinstance(i, Tensor) and i.dim() else i for i in inputs))
+        twice = _values(module, tuple(torch.cat([i, torch.zeros_like(i)]) if isinstance(i, Tensor) and i.dim() else i for i in inputs))
     except Exception:  # a size that the traced network has fixed
         return False
     for edge in edges:
@@ -531,7 +581,7 @@ def _is_batched(module: fx.GraphModule, inputs: tuple[Any, ...], edges: Sequence
         if isinstance(once, Tensor) and once.is_floating_point():
             if once.dim() == 0 or len(once) != len(tensors[0]) or len(both) != 2 * len(once):
                 return False
-            if not torch.allclose(both, torch.cat([once, once]), rtol=1e-4, atol=1e-5):
+            if not torch.allclose(both[: len(once)], once, rtol=1e-4, atol=1e-5):
                 return False
     return True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,8 @@ from bogp.structural.gates import References
 _ATEN = torch.ops.aten
 _SUBTRACTIONS = {operator.sub, operator.isub, torch.sub, "sub", "sub_", _ATEN.sub.Tensor, _ATEN.sub_.Tensor}
 # What works channel by channel and leaves zeros zero, so that a block of zeros can be taken away before it as well as after it.
-_CHANNELWISE = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Tanh, nn.Identity, nn.Dropout, nn.Dropout2d, nn.MaxPool2d, nn.AvgPool2d)
-_CHANNELWISE += (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_CHANNELWISE: tuple[type[nn.Module], ...] = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Tanh, nn.Identity, nn.Dropout, nn.Dropout2d)
+_CHANNELWISE += (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _ELEMENTWISE = {torch.relu, nn.functional.relu, torch.tanh, nn.functional.gelu, nn.functional.silu, "relu", "tanh", _ATEN.relu.default}
 
 
@@ -90,7 +90,9 @@ def without_vertices(graph: ComputationGraph, vertices: Sequence[int] | NDArray[
         if not 0 <= vertex < len(graph.vertices):
             raise InvalidInput(f"There is no vertex {vertex}; the graph's vertices are 0 to {len(graph.vertices) - 1}.")
         if graph.vertices[vertex].kind in ("input", "output"):
-            raise Disconnected(f"Vertex {vertex} ({graph.vertices[vertex].name}) is an {graph.vertices[vertex].kind} and cannot be removed.")
+            raise Disconnected(
+                f"Vertex {vertex} ({graph.vertices[vertex].name}) is an {graph.vertices[vertex].kind} and cannot be removed."
+            )
     return graph.without([e.index for e in graph.edges if e.is_floating and {e.source, e.target} & chosen])
 
 
@@ -201,7 +203,7 @@ def _shorten(
     module: fx.GraphModule, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], shapes: dict[fx.Node, tuple[int, ...]]
 ) -> None:  # fmt: skip
     """A concatenation without its cut blocks, or with zeros in their place."""
-    old = list(node.args[0] if node.args else node.kwargs["tensors"])  # type: ignore[arg-type, call-overload]
+    old = list(node.args[0] if node.args else node.kwargs["tensors"])  # type: ignore[arg-type]
     new = list(args[0] if args else kwargs["tensors"])
     dim = _cat_dim(node, len(shapes[old[0]]))
     stacks = node.target in (torch.stack, _ATEN.stack.default)
@@ -216,7 +218,9 @@ def _shorten(
                 node.replace_all_uses_with(rest[0] if len(rest) == 1 else module.graph.call_function(torch.cat, (rest, dim)))
             return
     with module.graph.inserting_before(node):
-        blocks = [_zeros(module.graph, live, shapes[o], None if stacks else dim) if n is _ZERO else n for o, n in zip(old, new, strict=True)]
+        blocks = [
+            _zeros(module.graph, live, shapes[o], None if stacks else dim) if n is _ZERO else n for o, n in zip(old, new, strict=True)
+        ]
     if node.args:
         node.args = (blocks, *args[1:])
     else:
@@ -249,9 +253,8 @@ def _readers(
     dims = len(shapes[node])
     for user in node.users:
         layer = module.get_submodule(str(user.target)) if user.op == "call_module" else None
-        if _is_plain(layer, nn.Conv2d) and dims == 4 and dim == 1 and layer.groups == 1:  # type: ignore[union-attr]
-            found.append((user, keep))
-        elif _is_plain(layer, nn.Linear) and dim == dims - 1:
+        convolves = isinstance(layer, nn.Conv2d) and _is_plain(layer) and layer.groups == 1 and dims == 4 and dim == 1
+        if convolves or (isinstance(layer, nn.Linear) and _is_plain(layer) and dim == dims - 1):
             found.append((user, keep))
         else:
             through = keep if _keeps_channels(user, layer, dim, dims) else None
@@ -264,9 +267,9 @@ def _readers(
     return found
 
 
-def _is_plain(layer: nn.Module | None, kind: type[nn.Module]) -> bool:
-    """Whether it is such a layer with a weight of its own, not one that hooks or parametrisations make."""
-    return type(layer) is kind and "weight" in layer._parameters and not layer._forward_pre_hooks
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether its weight is its own, not one that hooks or parametrisations make."""
+    return type(layer) in (nn.Conv2d, nn.Linear) and "weight" in layer._parameters and not layer._forward_pre_hooks
 
 
 def _keeps_channels(user: fx.Node, layer: nn.Module | None, dim: int, dims: int) -> bool:
@@ -341,5 +344,3 @@ def _tidy(module: fx.GraphModule) -> None:
             delattr(module.get_submodule(owner), attribute)
     module.graph.lint()
     module.recompile()
-
-

@@ -86,7 +86,9 @@ def test_gauss_newton_is_the_hessian_where_outputs_are_linear_in_gates_and_conve
     loss = gates.squared_error
     used = graph.candidates  # each branch once; products with the output's own gate are not linear
     block = np.ix_(used, used)
-    assert taylor.gauss_newton(graph, examples, loss, batch=3)[block] == pytest.approx(taylor.hessian(graph, examples, loss)[block], abs=1e-10)
+    assert taylor.gauss_newton(graph, examples, loss, batch=3)[block] == pytest.approx(
+        taylor.hessian(graph, examples, loss)[block], abs=1e-10
+    )
     graph, examples = problem(models.Smooth)
     bent, exact = taylor.gauss_newton(graph, examples, loss), taylor.hessian(graph, examples, loss)
     assert np.linalg.eigvalsh(bent).min() > -1e-10
