@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
+from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import ArrayLike, NDArray
 
 from bogp.errors import InvalidInput
@@ -49,9 +51,9 @@ def draw_graph(
     size = 90 if crowded else 190
     norm = _norm(values)
     colour_of = plt.get_cmap("viridis" if norm is None or not isinstance(norm, TwoSlopeNorm) else "PuOr_r")
-    colour = {int(e): "#0072B2" for e in candidates}
+    colour: dict[int, Any] = {int(e): "#0072B2" for e in candidates}
     if values is not None and norm is not None:
-        colour = {int(e): colour_of(norm(v)) for e, v in zip(candidates, values, strict=True)}
+        colour: dict[int, Any] = {int(e): colour_of(norm(v)) for e, v in zip(candidates, values, strict=True)}
     _arrows(ax, graph, layer, row, colour, 5 if crowded else 7.5, scored=values is not None)
     for vertex in graph.vertices:
         at = (layer[vertex.index], row[vertex.index])
@@ -95,19 +97,24 @@ def layout(graph: ComputationGraph) -> tuple[NDArray[np.float64], NDArray[np.flo
         around[a].append(b)
         around[b].append(a)
     layers = [[i for i, at in enumerate(of) if at == one] for one in range(max(of) + 1)]
-    row = np.zeros(len(of))
+    row, room = np.zeros(len(of)), np.where(np.arange(len(of)) < count, 1.0, 0.2)  # a line needs less room than a vertex
+
+    def place(members: list[int]) -> None:
+        middle = np.cumsum(room[members]) - room[members] / 2
+        row[members] = middle - room[members].sum() / 2
+
     for members in layers:
-        row[members] = np.arange(len(members)) - (len(members) - 1) / 2
+        place(members)
     for sweep in range(24):
         for members in layers if sweep % 2 == 0 else layers[::-1]:
             wanted = [np.mean([row[j] for j in around[i]]) if around[i] else row[i] for i in members]
             order = np.argsort(wanted, kind="stable")
-            row[[members[k] for k in order]] = np.arange(len(members)) - (len(members) - 1) / 2
+            place([members[k] for k in order])
     return layer.astype(np.float64), -row[:count]
 
 
 def _arrows(
-    ax: Axes, graph: ComputationGraph, layer: NDArray[np.float64], row: NDArray[np.float64], colour: Mapping[int, object], shrink: float, scored: bool
+    ax: Axes, graph: ComputationGraph, layer: NDArray[np.float64], row: NDArray[np.float64], colour: Mapping[int, Any], shrink: float, scored: bool
 ) -> None:  # fmt: skip
     seen: dict[tuple[int, int], int] = {}
     for edge in sorted(graph.edges, key=lambda e: e.index in colour):  # candidates above the others
@@ -119,11 +126,13 @@ def _arrows(
         style = (
             {"color": colour[edge.index], "linewidth": 1.6, "zorder": 2} if edge.index in colour else {"color": "#AAAAAA", "linewidth": 0.6}
         )
-        ax.add_patch(
-            FancyArrowPatch(
-                a, b, connectionstyle=f"arc3,rad={-bend:.3f}", arrowstyle="-|>", mutation_scale=7, shrinkA=shrink, shrinkB=shrink, **style
-            )
+        arrow = FancyArrowPatch(
+            a, b, connectionstyle=f"arc3,rad={-bend:.3f}", arrowstyle="-|>", mutation_scale=7, shrinkA=shrink, shrinkB=shrink,
+            color=colour.get(edge.index, "#AAAAAA"), linewidth=1.6 if wide else 0.6, zorder=2 if wide else 1,
         )  # fmt: skip
+        if wide and scored:  # pale colours, which are scores near the middle, have an outline as well
+            arrow.set_path_effects([Stroke(linewidth=2.4, foreground="#555555"), Normal()])
+        ax.add_patch(arrow)
 
 
 def _norm(values: NDArray[np.float64] | None) -> Normalize | None:
