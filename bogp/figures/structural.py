@@ -53,7 +53,7 @@ def draw_graph(
     colour_of = plt.get_cmap("viridis" if norm is None or not isinstance(norm, TwoSlopeNorm) else "PuOr_r")
     colour: dict[int, Any] = {int(e): "#0072B2" for e in candidates}
     if values is not None and norm is not None:
-        colour: dict[int, Any] = {int(e): colour_of(norm(v)) for e, v in zip(candidates, values, strict=True)}
+        colour = {int(e): colour_of(norm(v)) for e, v in zip(candidates, values, strict=True)}
     _arrows(ax, graph, layer, row, colour, 5 if crowded else 7.5, scored=values is not None)
     for vertex in graph.vertices:
         at = (layer[vertex.index], row[vertex.index])
@@ -123,9 +123,7 @@ def _arrows(
         turn = seen[ends] = seen.get(ends, -1) + 1  # edges between the same two vertices side by side
         straight = abs(b[0] - a[0]) < 1.5 and not turn
         bend = 0.0 if straight else (0.28 / max(1.0, b[0] - a[0]) ** 0.3 + 0.15 * turn) * (1 if a[1] + b[1] >= 0 else -1)
-        style = (
-            {"color": colour[edge.index], "linewidth": 1.6, "zorder": 2} if edge.index in colour else {"color": "#AAAAAA", "linewidth": 0.6}
-        )
+        wide = edge.index in colour
         arrow = FancyArrowPatch(
             a, b, connectionstyle=f"arc3,rad={-bend:.3f}", arrowstyle="-|>", mutation_scale=7, shrinkA=shrink, shrinkB=shrink,
             color=colour.get(edge.index, "#AAAAAA"), linewidth=1.6 if wide else 0.6, zorder=2 if wide else 1,
