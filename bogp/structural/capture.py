@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import operator
 import traceback
 import warnings
@@ -372,10 +373,15 @@ def _by_export(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the deprecation warnings that torch.export gives about itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Without what torch.export says about itself, and logs about a failure that is reported anyway."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _cleaned(module: fx.GraphModule) -> fx.GraphModule:
