@@ -1,6 +1,5 @@
 """Plots of structural pruning: computation graphs with the importance of their edges."""
 
-import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, TwoSlopeNorm
+from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
@@ -18,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from bogp.errors import InvalidInput
 from bogp.structural.capture import ComputationGraph
 
-SHAPES = {"input": "v", "chain": "s", "sum": "o", "cat": "D", "product": "X", "output": "^"}  # of the kinds of vertices
+SHAPES = {"input": "v", "chain": "s", "sum": "o", "cat": "D", "product": "H", "output": "^"}  # of the kinds of vertices
 _FILLS = {"input": "#FFFFFF", "chain": "#F0E442", "sum": "#56B4E9", "cat": "#56B4E9", "product": "#CC79A7", "output": "#FFFFFF"}
 
 
@@ -50,14 +49,22 @@ def draw_graph(
     crowded = len(graph.vertices) > 30
     size = 90 if crowded else 190
     norm = _norm(values)
-    colour_of = plt.get_cmap("viridis" if norm is None or not isinstance(norm, TwoSlopeNorm) else "PuOr_r")
+    colour_of = plt.get_cmap("PuOr_r" if norm is not None and norm.vmin < 0 else "viridis")
     colour: dict[int, Any] = {int(e): "#0072B2" for e in candidates}
     if values is not None and norm is not None:
         colour = {int(e): colour_of(norm(v)) for e, v in zip(candidates, values, strict=True)}
     _arrows(ax, graph, layer, row, colour, 5 if crowded else 7.5, scored=values is not None)
     for vertex in graph.vertices:
         at = (layer[vertex.index], row[vertex.index])
-        ax.scatter(*at, s=size, marker=SHAPES[vertex.kind], c=_FILLS[vertex.kind], edgecolors="black", linewidths=0.8, zorder=3)
+        ax.scatter(
+            *at,
+            s=size * (1.6 if vertex.kind in ("input", "output") else 1),
+            marker=SHAPES[vertex.kind],
+            c=_FILLS[vertex.kind],
+            edgecolors="black",
+            linewidths=0.8,
+            zorder=3,
+        )
         ax.annotate(str(vertex.index), at, ha="center", va="center", fontsize=5 if crowded else 7, zorder=4)
         if names and vertex.kind in ("chain", "input", "product") and not crowded:
             text = _short(vertex.name)
@@ -68,7 +75,7 @@ def draw_graph(
     ax.axis("off")
     _legend(figure, graph, values is not None)
     if values is not None and norm is not None:
-        figure.colorbar(ScalarMappable(norm, colour_of), ax=ax, label=label, shrink=0.8, pad=0.02, aspect=25)
+        figure.colorbar(ScalarMappable(norm, colour_of), ax=ax, label=f"{label}, asinh scale", shrink=0.8, pad=0.02, aspect=25)
     return figure
 
 
@@ -133,22 +140,23 @@ def _arrows(
         ax.add_patch(arrow)
 
 
-def _norm(values: NDArray[np.float64] | None) -> Normalize | None:
-    """Colours from the lowest to the highest score; where both signs occur, zero in the middle."""
+def _norm(values: NDArray[np.float64] | None) -> AsinhNorm | None:
+    """Colours from the lowest to the highest score, with zero in the middle where both signs occur; linear up to the median size, logarithmic above."""
     if values is None or not len(values):
         return None
     low, high = float(values.min()), float(values.max())
-    if low < 0 < high:
-        most = max(-low, high)
-        return TwoSlopeNorm(0, -most, most)
-    return Normalize(low, high if high > low else low + 1)
+    most = max(-low, high, 1e-12)
+    width = float(np.clip(np.median(np.abs(values)), most / 100, most))
+    if low < 0:
+        return AsinhNorm(width, -most, most)
+    return AsinhNorm(width, low, high if high > low else low + 1)
 
 
 def _short(name: str, width: int = 13) -> str:
     """The first and the last operation of a vertex, without the modules around it."""
-    parts = [".".join(part.split(".")[-2:]) for part in name.split(" + ")]
-    text = parts[0] if len(parts) == 1 else f"{parts[0]} .. {parts[-1]}"
-    return "\n".join(textwrap.wrap(text, width, break_on_hyphens=False)[:3])
+    parts = [".".join(part.replace("scaled_dot_product_", "").split(".")[-2:]) for part in name.split(" + ")]
+    ends = parts[:1] if len(parts) == 1 else [f"{parts[0]} ..", parts[-1]]
+    return "\n".join(end if len(end) <= width + 3 else f"{end[:width]}.." for end in ends)
 
 
 def _legend(figure: Figure, graph: ComputationGraph, scored: bool) -> None:
