@@ -10,9 +10,14 @@ of a branch and to cut its output are the same removal, and ``ComputationGraph.g
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import io
+import logging
 import operator
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -28,9 +33,18 @@ from bogp.errors import InvalidInput
 from bogp.structural.errors import NotCapturable
 
 _ATEN = torch.ops.aten
-_SUMS = {operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub, "add", "add_", "sub", "sub_"}
-_SUMS |= {_ATEN.add.Tensor, _ATEN.add_.Tensor, _ATEN.sub.Tensor, _ATEN.sub_.Tensor}
-_CATS = {torch.cat, torch.concat, torch.concatenate, torch.stack, torch.hstack, torch.vstack, _ATEN.cat.default, _ATEN.stack.default}
+SUMS = {operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub, "add", "add_", "sub", "sub_"}
+SUMS |= {_ATEN.add.Tensor, _ATEN.add_.Tensor, _ATEN.sub.Tensor, _ATEN.sub_.Tensor}
+CATS = {torch.cat, torch.concat, torch.concatenate, torch.stack, torch.hstack, torch.vstack, _ATEN.cat.default, _ATEN.stack.default}
+_IN_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul, operator.itruediv: operator.truediv}
+_IN_PLACE |= {
+    operator.ipow: operator.pow,
+    operator.imatmul: operator.matmul,
+    operator.ifloordiv: operator.floordiv,
+    operator.imod: operator.mod,
+}
+_IN_PLACE |= {operator.iand: operator.and_, operator.ior: operator.or_, operator.ixor: operator.xor}
+_TO_NUMBERS = {"item", "tolist", "numpy", "aten.item.default", "aten._local_scalar_dense.default"}
 _NOT_FLOAT = "carries no floating-point numbers"
 _MIXING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)  # in training: examples mixed, or outputs random
 
@@ -209,27 +223,47 @@ def capture(model: nn.Module, example_inputs: Any) -> ComputationGraph:
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     if not isinstance(model, nn.Module):
         raise InvalidInput(f"model is a {type(model).__name__}; a torch.nn.Module is needed.")
+    for at, value in enumerate(inputs):
+        if not isinstance(value, Tensor) and _holds_tensor(value):
+            raise InvalidInput(f"Input {at} is a {type(value).__name__} of tensors; give each tensor as an argument of its own.")
     check_evaluation_mode(model)
-    with torch.no_grad():
-        expected = model(*inputs)
+    try:
+        expected, again = _run(model, inputs), _run(model, inputs)
+    except Exception as error:  # the model's own code, which can raise anything
+        raise InvalidInput(f"The model cannot be called with the example inputs: {_first_line(error)}") from error
     leaves = [leaf for leaf in pytree.tree_leaves(expected) if isinstance(leaf, Tensor)]
     if not all(torch.isfinite(leaf).all() for leaf in leaves if leaf.is_floating_point()):
         raise InvalidInput("The model's outputs on the example inputs are not finite; check its weights and the example.")
-    module, traced_by = _traced(model, inputs)
+    if not _equal(again, expected):
+        raise InvalidInput(
+            "The model gives other outputs when it is called again; it draws at random or keeps a state, and has no one graph."
+        )
+    module, traced_by = _traced(model, inputs, expected)
     values = _values(module, inputs)
     vertices, edges = _contracted(module, values)
     graph = ComputationGraph(module, vertices, edges, _is_batched(module, inputs, edges, values), traced_by, inputs)
-    with torch.no_grad():
-        found = graph.gated(torch.ones(len(edges), dtype=_float_type(module)), None, *inputs)
-    for ours, theirs in zip(pytree.tree_leaves(found), pytree.tree_leaves(expected), strict=True):
-        same = torch.allclose(ours, theirs, rtol=1e-5, atol=1e-6) if isinstance(theirs, Tensor) else ours == theirs
-        if not same:
-            in_place = [n.name for n in module.graph.nodes if str(n.target).endswith("_") or "inplace=True" in str(_module_of(module, n))]
-            hint = (
-                f" Operations in place change what other branches read: {', '.join(in_place)}; write them out of place." if in_place else ""
-            )
-            raise NotCapturable(f"The traced network gives other outputs than the model.{hint}")
+    if not _equal(_run(graph.gated, (torch.ones(len(edges), dtype=_float_type(module)), None, *inputs)), expected):
+        raise NotCapturable(f"The gated network gives other outputs than the model; its operations: {_operations(module)}.")
     return _with_candidates(graph)
+
+
+def _run(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
+    """The outputs on copies of the inputs, which a model may overwrite."""
+    with torch.no_grad():
+        return module(*pytree.tree_map(lambda i: i.clone() if isinstance(i, Tensor) else i, inputs))
+
+
+def _equal(found: Any, expected: Any) -> bool:
+    """Whether outputs are the same to 1e-6 of their size, in the same containers."""
+    ours, theirs = pytree.tree_flatten(found), pytree.tree_flatten(expected)
+    return ours[1] == theirs[1] and all(
+        o.shape == t.shape and torch.allclose(o, t, rtol=1e-5, atol=1e-6) if isinstance(o, Tensor) and isinstance(t, Tensor) else o == t
+        for o, t in zip(ours[0], theirs[0], strict=True)
+    )
+
+
+def _operations(module: fx.GraphModule) -> str:
+    return ", ".join(dict.fromkeys(n.name for n in module.graph.nodes if n.op.startswith("call")))
 
 
 def check_evaluation_mode(model: nn.Module) -> None:
@@ -239,32 +273,123 @@ def check_evaluation_mode(model: nn.Module) -> None:
         InvalidInput: names the layer.
     """
     for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise InvalidInput(
+                f"{name or 'The model'} ({type(module).__name__}) mixes the examples of a batch: it keeps no running statistics."
+            )
         if isinstance(module, _MIXING) and module.training and getattr(module, "p", 1.0) > 0:
             does = "draws at random" if isinstance(module, nn.modules.dropout._DropoutNd) else "mixes the examples of a batch"
             raise InvalidInput(f"{name or 'The model'} ({type(module).__name__}) {does} in training mode; call model.eval() first.")
 
 
-def _traced(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[fx.GraphModule, str]:
-    try:
-        module = fx.symbolic_trace(model)
-        traced_by = "torch.fx"
-        fx.Interpreter(module).run(*inputs)
-    except Exception as first:  # tracing runs the model's own code, which can raise anything
-        shapes = tuple(
-            pytree.tree_map(lambda x: {0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.dim() else None, i) for i in inputs
-        )
+def _traced(model: nn.Module, inputs: tuple[Any, ...], expected: Any) -> tuple[fx.GraphModule, str]:
+    """The network out of place and without what has no effect, by whichever tracer reproduces the model's outputs."""
+    errors: list[Exception] = []
+    for name, trace in (("torch.fx", _by_fx), ("torch.export", _by_export)):
         try:
-            module = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False).module()
-            traced_by = "torch.export"
-        except Exception as second:
-            raise NotCapturable(_stopped_at(model, first, second)) from None
-        for node in list(module.graph.nodes):  # checks of the shapes of the example
-            if node.op == "call_module" and not node.users:
-                module.graph.erase_node(node)
-        module.recompile()
+            module = trace(model, inputs)
+            if _equal(_run(module, inputs), expected):
+                return module, name
+            errors.append(NotCapturable(f"{name} gives other outputs than the model"))
+        except Exception as error:  # tracing runs the model's own code, which can raise anything
+            errors.append(error)
+    raise NotCapturable(_stopped_at(model, *errors)) from None
+
+
+def _by_fx(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
+    module = fx.symbolic_trace(model)
+    place = {node: i for i, node in enumerate(module.graph.nodes)}
+    for node in module.graph.nodes:
+        node.type = None  # annotations that are strings cannot be saved
+        if _out_of_place(module, node):
+            changed = arguments(node)[0]
+            for user in [u for u in changed.users if place[u] > place[node]]:
+                user.replace_input_with(changed, node)
+    return _taken_apart(_cleaned(module), inputs)
+
+
+def _taken_apart(module: fx.GraphModule, inputs: tuple[Any, ...]) -> fx.GraphModule:
+    """Hand the parts of a tuple, each a value of its own, to whatever reads the whole."""
+    values = _values(module, inputs)
+
+    def parts(node: fx.Node, value: Any) -> Any:
+        if type(value) not in (tuple, list) or not _holds_tensor(value):
+            return node
+        return type(value)(parts(module.graph.call_function(operator.getitem, (node, i)), part) for i, part in enumerate(value))
+
+    for node in list(module.graph.nodes):
+        if node.target is not operator.getitem:
+            with module.graph.inserting_before(node):
+                node.args, node.kwargs = fx.node.map_arg((node.args, node.kwargs), lambda a: parts(a, values[a.name]))
+    return _cleaned(module)
+
+
+def _out_of_place(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Make an operation that overwrites its first argument one that does not; whether it was such a one."""
+    layer, name = _module_of(module, node), node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if layer is not None:
+        if not getattr(layer, "inplace", False):
+            return False
+        layer = copy.copy(layer)  # the model keeps its own
+        layer.inplace = False  # type: ignore[assignment]
+        owner, _, attribute = str(node.target).rpartition(".")
+        setattr(module.get_submodule(owner), attribute, layer)
+    elif node.op == "call_method" and name.endswith("_") and not name.endswith("__"):
+        if not hasattr(Tensor, name[:-1]):
+            raise NotCapturable(f"{node.name} works in place and has no form that does not")
+        node.target = name[:-1]
+    elif node.op == "call_function" and node.kwargs.get("inplace"):
+        node.kwargs = {**node.kwargs, "inplace": False}
+    elif node.op == "call_function" and node.target in _IN_PLACE:
+        node.target = _IN_PLACE[node.target]
+    elif node.op == "call_function" and (node.target is operator.setitem or (name.endswith("_") and not name.startswith("_"))):
+        plain = getattr(torch, name[:-1], None)
+        if plain is None:
+            raise NotCapturable(f"{node.name} works in place and has no form that does not")
+        node.target = plain
+    else:
+        return False
+    return True
+
+
+def _by_export(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
+    shapes = tuple(pytree.tree_map(lambda x: {0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.dim() else None, i) for i in inputs)
+    with _quiet():
+        program = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False).run_decompositions(
+            {}
+        )  # without in-place operations
+        exported = program.module()
+    graph, old = fx.Graph(), exported.graph
+    outputs = graph.graph_copy(old, {})
+    information = getattr(old._codegen, "pytree_info", None)
+    if information is not None and information.out_spec is not None:  # in the model's own containers again
+        outputs = pytree.tree_unflatten(pytree.tree_leaves(outputs), information.out_spec)
+    graph.output(outputs)
+    for node in reversed(list(graph.nodes)):
+        node.meta, node.type = {}, None
+        if not node.users and (node.op == "call_module" or "assert" in str(node.target)):  # checks of the shapes of the example
+            graph.erase_node(node)
+    return _cleaned(fx.GraphModule(exported, graph, type(model).__name__))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch.export says about itself, and logs about a failure that is reported anyway."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _cleaned(module: fx.GraphModule) -> fx.GraphModule:
     module.graph.eliminate_dead_code()
+    module.graph.lint()
     module.recompile()
-    return module, traced_by
+    return module
 
 
 def _stopped_at(model: nn.Module, *errors: Exception) -> str:
@@ -275,8 +400,12 @@ def _stopped_at(model: nn.Module, *errors: Exception) -> str:
         if "/torch/" not in f.filename and not f.filename.endswith("structural/capture.py")
     ]
     where = f"`{frames[-1].line}` ({frames[-1].name}, line {frames[-1].lineno})" if frames else "an operation"
-    reasons = "; ".join(next((line for line in str(error).splitlines() if line.strip()), type(error).__name__) for error in errors)
+    reasons = "; ".join(_first_line(error) for error in errors)
     return f"{type(model).__name__} cannot be captured: {where} depends on values that are known only when it runs, or cannot be traced. torch says: {reasons}"
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class _Recorder(fx.Interpreter):
@@ -293,8 +422,7 @@ class _Recorder(fx.Interpreter):
 
 def _values(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, Any]:
     recorder = _Recorder(module)
-    with torch.no_grad():
-        recorder.run(*inputs)
+    _run(recorder.run, inputs)
     return recorder.values
 
 
@@ -308,9 +436,15 @@ def _holds_tensor(value: Any) -> bool:
 
 
 def _data_nodes(module: fx.GraphModule, values: dict[str, Any]) -> set[fx.Node]:
-    """The nodes whose value depends on an input's values (not only on its shape)."""
+    """The nodes whose value depends on an input's values (not only on its shape).
+
+    Raises:
+        NotCapturable: a tensor becomes a Python number, and nobody can follow it further.
+    """
     data: set[fx.Node] = set()
     for node in module.graph.nodes:
+        if str(node.target) in _TO_NUMBERS and any(n in data for n in node.all_input_nodes):
+            raise NotCapturable(f"{node.name} turns a tensor into Python numbers, through which no gate acts; keep it a tensor.")
         if _holds_tensor(values[node.name]) and (node.op == "placeholder" or any(n in data for n in node.all_input_nodes)):
             data.add(node)
     return data
@@ -342,7 +476,8 @@ def _contracted(module: fx.GraphModule, values: dict[str, Any]) -> tuple[tuple[V
             continue
         if len(sources) == 1 and sources[0].op != "placeholder":
             source = sources[0]
-            if not isinstance(values[source.name], Tensor) or len(readers[source]) == 1:
+            split = any(len(readers[a]) > 1 for _, a in slots[source] if not isinstance(values[a.name], Tensor))  # one part of several
+            if not isinstance(values[source.name], Tensor) or (len(readers[source]) == 1 and not split):
                 joined = source
         elif len(sources) > 1 and _kind(node, sources) == "sum":
             parts = [
@@ -365,7 +500,10 @@ def _contracted(module: fx.GraphModule, values: dict[str, Any]) -> tuple[tuple[V
     output = next(n for n in module.graph.nodes if n.op == "output")
     found = [(a, node, slot) for node in [*nodes, output] if node.op != "output" for slot, a in slots[node] if place[a] != place[node]]
     order = {n: i for i, n in enumerate(module.graph.nodes)}
-    groups = sorted((m for m in members if m), key=lambda m: max(order[n] for n in m))
+    contracted = nx.DiGraph([(place[a], place[node]) for a, node, _ in found])
+    contracted.add_nodes_from(place[n] for n in place)
+    ranked = nx.lexicographical_topological_sort(contracted, key=lambda m: max(order[n] for n in members[m]))
+    groups = [members[m] for m in ranked]
     index = {n: i for i, group in enumerate(groups) for n in group}
     vertices = [_vertex(i, sorted(group, key=order.__getitem__), module, slots, values) for i, group in enumerate(groups)]
     edges = [(a, node, slot, index[node]) for a, node, slot in found]
@@ -395,7 +533,7 @@ def _contracted(module: fx.GraphModule, values: dict[str, Any]) -> tuple[tuple[V
 
 def _ends_in_sum(node: fx.Node, slots: dict[fx.Node, list[tuple[int, fx.Node]]], members: list[fx.Node]) -> bool:
     """Whether a vertex consists of sums alone, so that a sum that reads it is one longer sum."""
-    return all(_is(member, _SUMS) for member in members) and len(slots[node]) >= 1 and any(len(slots[m]) > 1 for m in members)
+    return all(_is(member, SUMS) for member in members) and len(slots[node]) >= 1 and any(len(slots[m]) > 1 for m in members)
 
 
 def _is(node: fx.Node, targets: set[Any]) -> bool:
@@ -407,7 +545,7 @@ def _kind(node: fx.Node, sources: Sequence[fx.Node]) -> str:
         return "input"
     if len(sources) == 1:
         return "chain"
-    return "sum" if _is(node, _SUMS) else "cat" if _is(node, _CATS) else "product"
+    return "sum" if _is(node, SUMS) else "cat" if _is(node, CATS) else "product"
 
 
 def _vertex(
@@ -415,7 +553,7 @@ def _vertex(
 ) -> Vertex:  # fmt: skip
     kinds = [_kind(n, [a for _, a in slots[n]]) for n in group]
     kind = next((k for k in kinds if k != "chain"), "chain")
-    named = [n for n in group if n.op == "call_module" or not (_is(n, _SUMS) and kind == "sum")]
+    named = [n for n in group if n.op == "call_module" or not (_is(n, SUMS) and kind == "sum")]
     names = [str(n.target) if n.op == "call_module" else n.name for n in named if n.target is not operator.getitem]
     parameters: dict[str, None] = {}
     for node in group:
@@ -437,12 +575,12 @@ def _float_type(module: nn.Module) -> torch.dtype:
 
 
 def _is_batched(module: fx.GraphModule, inputs: tuple[Any, ...], edges: Sequence[Edge], values: dict[str, Any]) -> bool:
-    """Whether edges carry the batch first, seen by running the example twice over."""
+    """Whether edges carry the batch first and no example acts on another, seen by running the example beside as many of zeros."""
     tensors = [i for i in inputs if isinstance(i, Tensor) and i.dim()]
     if not tensors:
         return False
     try:
-        twice = _values(module, tuple(torch.cat([i, i]) if isinstance(i, Tensor) and i.dim() else i for i in inputs))
+        twice = _values(module, tuple(torch.cat([i, torch.zeros_like(i)]) if isinstance(i, Tensor) and i.dim() else i for i in inputs))
     except Exception:  # a size that the traced network has fixed
         return False
     for edge in edges:
@@ -450,7 +588,7 @@ def _is_batched(module: fx.GraphModule, inputs: tuple[Any, ...], edges: Sequence
         if isinstance(once, Tensor) and once.is_floating_point():
             if once.dim() == 0 or len(once) != len(tensors[0]) or len(both) != 2 * len(once):
                 return False
-            if not torch.allclose(both, torch.cat([once, once]), rtol=1e-4, atol=1e-5):
+            if not torch.allclose(both[: len(once)], once, rtol=1e-4, atol=1e-5):
                 return False
     return True
 

@@ -190,7 +190,7 @@ def check_ready(graph: ComputationGraph, *, for_each_example: bool = False) -> N
     check_evaluation_mode(graph.module)
     if for_each_example and not graph.batched:
         raise NotCapturable(
-            "Gates that differ between examples need the batch as the first dimension of each value; this network moves it, or fixes its size."
+            "This needs the batch as the first dimension of each value, for any number of examples; the network moves it, or fixes its size."
         )
 
 
@@ -227,10 +227,15 @@ def leave_one_out(
 
 
 def mean_activations(graph: ComputationGraph, examples: Examples, batch: int = 1024) -> list[Tensor | None]:
-    """The mean of each edge's value over the examples, to stand in for removed edges; None where it carries no floating-point numbers."""
+    """The mean of each edge's value over the examples, to stand in for removed edges; None where it carries no floating-point numbers.
+
+    Raises:
+        InvalidInput: a layer in training mode.
+        NotCapturable: the network does not keep the batch in the first dimension, over which the mean is taken.
+    """
     from bogp.structural.capture import edge_values
 
-    check_ready(graph)
+    check_ready(graph, for_each_example=True)
     sums: list[Tensor | None] = [None] * len(graph.edges)
     with torch.inference_mode():
         for start in range(0, len(examples), batch):
