@@ -28,9 +28,9 @@ from bogp.errors import InvalidInput
 from bogp.structural.errors import NotCapturable
 
 _ATEN = torch.ops.aten
-_SUMS = {operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub, "add", "add_", "sub", "sub_"}
-_SUMS |= {_ATEN.add.Tensor, _ATEN.add_.Tensor, _ATEN.sub.Tensor, _ATEN.sub_.Tensor}
-_CATS = {torch.cat, torch.concat, torch.concatenate, torch.stack, torch.hstack, torch.vstack, _ATEN.cat.default, _ATEN.stack.default}
+SUMS = {operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub, "add", "add_", "sub", "sub_"}
+SUMS |= {_ATEN.add.Tensor, _ATEN.add_.Tensor, _ATEN.sub.Tensor, _ATEN.sub_.Tensor}
+CATS = {torch.cat, torch.concat, torch.concatenate, torch.stack, torch.hstack, torch.vstack, _ATEN.cat.default, _ATEN.stack.default}
 _NOT_FLOAT = "carries no floating-point numbers"
 _MIXING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)  # in training: examples mixed, or outputs random
 
@@ -395,7 +395,7 @@ def _contracted(module: fx.GraphModule, values: dict[str, Any]) -> tuple[tuple[V
 
 def _ends_in_sum(node: fx.Node, slots: dict[fx.Node, list[tuple[int, fx.Node]]], members: list[fx.Node]) -> bool:
     """Whether a vertex consists of sums alone, so that a sum that reads it is one longer sum."""
-    return all(_is(member, _SUMS) for member in members) and len(slots[node]) >= 1 and any(len(slots[m]) > 1 for m in members)
+    return all(_is(member, SUMS) for member in members) and len(slots[node]) >= 1 and any(len(slots[m]) > 1 for m in members)
 
 
 def _is(node: fx.Node, targets: set[Any]) -> bool:
@@ -407,7 +407,7 @@ def _kind(node: fx.Node, sources: Sequence[fx.Node]) -> str:
         return "input"
     if len(sources) == 1:
         return "chain"
-    return "sum" if _is(node, _SUMS) else "cat" if _is(node, _CATS) else "product"
+    return "sum" if _is(node, SUMS) else "cat" if _is(node, CATS) else "product"
 
 
 def _vertex(
@@ -415,7 +415,7 @@ def _vertex(
 ) -> Vertex:  # fmt: skip
     kinds = [_kind(n, [a for _, a in slots[n]]) for n in group]
     kind = next((k for k in kinds if k != "chain"), "chain")
-    named = [n for n in group if n.op == "call_module" or not (_is(n, _SUMS) and kind == "sum")]
+    named = [n for n in group if n.op == "call_module" or not (_is(n, SUMS) and kind == "sum")]
     names = [str(n.target) if n.op == "call_module" else n.name for n in named if n.target is not operator.getitem]
     parameters: dict[str, None] = {}
     for node in group:

@@ -1,0 +1,345 @@
+"""The pruned network as an ordinary, smaller module: what ``graph.gated`` does with closed gates, carried out.
+
+On a sum a removed argument is dropped; on a concatenation its block is, together with the weights that read it, where the readers are convolutions or linear
+layers, and it is a block of zeros elsewhere. Branches that lead nowhere go with their parameters. What comes out knows nothing of gates, or of this package.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, fx, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import benchmark
+from torch.utils.flop_counter import FlopCounterMode
+
+from bogp.errors import InvalidInput
+from bogp.structural.capture import CATS, SUMS, ComputationGraph, edge_values
+from bogp.structural.errors import Disconnected
+from bogp.structural.gates import References
+
+_ATEN = torch.ops.aten
+_SUBTRACTIONS = {operator.sub, operator.isub, torch.sub, "sub", "sub_", _ATEN.sub.Tensor, _ATEN.sub_.Tensor}
+# What works channel by channel and leaves zeros zero, so that a block of zeros can be taken away before it as well as after it.
+_CHANNELWISE = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Tanh, nn.Identity, nn.Dropout, nn.Dropout2d, nn.MaxPool2d, nn.AvgPool2d)
+_CHANNELWISE += (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_ELEMENTWISE = {torch.relu, nn.functional.relu, torch.tanh, nn.functional.gelu, nn.functional.silu, "relu", "tanh", _ATEN.relu.default}
+
+
+class _Zero:
+    """Stands for an argument that was cut."""
+
+
+_ZERO = _Zero()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs.
+
+    Attributes:
+        parameters: their number, shared ones once.
+        flops: floating-point operations of the products and convolutions of one forward pass.
+        latency: median time of one forward pass, s.
+    """
+
+    parameters: int
+    flops: int
+    latency: float
+
+
+def cost(module: nn.Module, inputs: tuple[Tensor, ...], seconds: float = 0.2, threads: int = 1) -> Cost:
+    """Parameters, operations and measured latency of a network.
+
+    Args:
+        module: in evaluation mode.
+        inputs: of one forward pass; operations and latency are for this batch.
+        seconds: how long to measure, at least.
+        threads: of torch.
+
+    Raises:
+        InvalidInput: no time to measure in, or no threads.
+    """
+    if not seconds > 0 or threads < 1:
+        raise InvalidInput(f"seconds is {seconds} and threads {threads}; a positive time and at least one thread are needed.")
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # fused attention is not counted everywhere
+            module(*inputs)
+        timer = benchmark.Timer("module(*inputs)", globals={"module": module, "inputs": inputs}, num_threads=threads)
+        latency = timer.blocked_autorange(min_run_time=seconds).median
+    return Cost(sum(p.numel() for p in module.parameters()), counter.get_total_flops(), latency)
+
+
+def without_vertices(graph: ComputationGraph, vertices: Sequence[int] | NDArray[np.intp]) -> NDArray[np.bool_]:
+    """(E,) the mask that removes those vertices: all edges from and to them.
+
+    Raises:
+        InvalidInput: there is no such vertex.
+        Disconnected: it is an input or an output.
+    """
+    chosen = {int(v) for v in vertices}
+    for vertex in chosen:
+        if not 0 <= vertex < len(graph.vertices):
+            raise InvalidInput(f"There is no vertex {vertex}; the graph's vertices are 0 to {len(graph.vertices) - 1}.")
+        if graph.vertices[vertex].kind in ("input", "output"):
+            raise Disconnected(f"Vertex {vertex} ({graph.vertices[vertex].name}) is an {graph.vertices[vertex].kind} and cannot be removed.")
+    return graph.without([e.index for e in graph.edges if e.is_floating and {e.source, e.target} & chosen])
+
+
+def remove(graph: ComputationGraph, mask: ArrayLike, references: References = None) -> fx.GraphModule:
+    """The network without the removed edges, and without all that they leave unused.
+
+    Args:
+        graph: of the network, which stays as it is.
+        mask: (E,) True where an edge stays.
+        references: a value for each edge that stands in for it where it is removed (``gates.mean_activations``), kept as a buffer; None is zero.
+
+    Returns:
+        A module of its own, called with the same inputs; its outputs are those of ``graph.gated`` at ``graph.gates(mask)`` (with references at the mask).
+
+    Raises:
+        InvalidInput: a mask of the wrong length or several masks.
+        Disconnected: an output would not be reached from an input any more.
+    """
+    rows = graph.masks(mask)
+    if len(rows) != 1:
+        raise InvalidInput(f"One mask at a time is carried out; these are {len(rows)}.")
+    check_connected(graph, rows[0])
+    closed = np.flatnonzero(~rows[0] if references is not None else graph.gates(rows)[0] == 0)
+    module = copy.deepcopy(graph.module)
+    values = edge_values(graph, graph.example_inputs)
+    nodes = {old.name: new for old, new in zip(graph.module.graph.nodes, module.graph.nodes, strict=True)}
+    shapes = {nodes[name]: tuple(value.shape) for name, value in values.items() if isinstance(value, Tensor)}
+    if references is not None:
+        _stand_in(graph, module, nodes, [int(e) for e in closed], references)
+    else:
+        cut: dict[fx.Node, set[int]] = {}
+        for edge in closed:
+            cut.setdefault(nodes[graph.edges[edge].consumer], set()).add(graph.edges[edge].slot)
+        _cut(module, cut, shapes)
+    _tidy(module)
+    return module
+
+
+def check_connected(graph: ComputationGraph, mask: NDArray[np.bool_]) -> None:
+    """Refuse a removal that cuts an output off.
+
+    Raises:
+        Disconnected: names the outputs.
+    """
+    alive = graph.alive(mask)[0]
+    if dead := [v.name for v in graph.vertices if v.kind == "output" and not alive[v.index]]:
+        raise Disconnected(f"Without these edges no input reaches {', '.join(dead)}; keep a path (graph.connected tells which masks do).")
+
+
+def _cut(module: fx.GraphModule, cut: Mapping[fx.Node, set[int]], shapes: dict[fx.Node, tuple[int, ...]]) -> None:
+    """Drop the cut arguments of sums and concatenations, the only ones that can live without one."""
+    gone: set[fx.Node] = set()  # sums that are zero themselves, read by the next sum of their vertex only
+    for node in list(module.graph.nodes):
+        lost = cut.get(node, set())
+        if not lost and not any(a in gone for a in node.all_input_nodes):
+            continue
+        slots = iter(range(1_000_000))
+
+        def read(argument: fx.Node, lost: set[int] = lost, slots: Any = slots) -> Any:
+            return _ZERO if next(slots) in lost or argument in gone else argument
+
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), read)
+        if node.target in CATS:
+            _shorten(module, node, args, kwargs, shapes)
+            continue
+        assert node.target in SUMS, f"{node.name} cannot lose an argument"
+        left, right, factor = _operands(node, args, kwargs)
+        if left is _ZERO and right is _ZERO:
+            gone.add(node)
+            continue
+        with module.graph.inserting_before(node):
+            rest = left if right is _ZERO else _times(module.graph, right, factor, shapes)
+            rest = _widened(module.graph, rest, shapes, shapes[node])
+        node.replace_all_uses_with(rest) if isinstance(rest, fx.Node) else _replace_by_number(node, rest)
+
+
+def _operands(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any, float]:
+    """Both sides of a sum, and what the second is multiplied by."""
+    left = args[0] if args else kwargs.get("input", kwargs.get("self"))
+    right = args[1] if len(args) > 1 else kwargs["other"]
+    return left, right, (-1 if node.target in _SUBTRACTIONS else 1) * kwargs.get("alpha", 1)
+
+
+def _times(graph: fx.Graph, value: Any, factor: float, shapes: dict[fx.Node, tuple[int, ...]]) -> Any:
+    if factor == 1 or not isinstance(value, fx.Node):
+        return value if factor == 1 else value * factor
+    made = graph.call_function(operator.neg, (value,)) if factor == -1 else graph.call_function(operator.mul, (value, factor))
+    shapes[made] = shapes.get(value, ())
+    return made
+
+
+def _widened(graph: fx.Graph, value: Any, shapes: dict[fx.Node, tuple[int, ...]], shape: tuple[int, ...]) -> Any:
+    """The value in the shape that the sum had, which the argument that is gone may have given it."""
+    if not isinstance(value, fx.Node) or len(shapes[value]) < len(shape) or shapes[value] == shape:
+        return value  # a constant without a batch: the next argument of the sum has one
+    sizes = [-1 if have == want else want for have, want in zip(shapes[value], shape, strict=True)]
+    made = graph.call_method("expand", (value, *sizes))
+    shapes[made] = shape
+    return made
+
+
+def _replace_by_number(node: fx.Node, number: float) -> None:
+    for user in list(node.users):
+        user.args, user.kwargs = fx.node.map_arg((user.args, user.kwargs), lambda a: number if a is node else a)
+
+
+def _shorten(
+    module: fx.GraphModule, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], shapes: dict[fx.Node, tuple[int, ...]]
+) -> None:  # fmt: skip
+    """A concatenation without its cut blocks, or with zeros in their place."""
+    old = list(node.args[0] if node.args else node.kwargs["tensors"])  # type: ignore[arg-type, call-overload]
+    new = list(args[0] if args else kwargs["tensors"])
+    dim = _cat_dim(node, len(shapes[old[0]]))
+    stacks = node.target in (torch.stack, _ATEN.stack.default)
+    live = next(n for n in new if n is not _ZERO)
+    if not stacks:
+        keep = torch.cat([torch.full((shapes[o][dim],), n is not _ZERO) for o, n in zip(old, new, strict=True)])
+        if (edits := _readers(module, node, keep, dim, shapes)) is not None:
+            for reader, kept in edits:
+                _narrow(module, reader, kept)
+            with module.graph.inserting_before(node):
+                rest = [n for n in new if n is not _ZERO]
+                node.replace_all_uses_with(rest[0] if len(rest) == 1 else module.graph.call_function(torch.cat, (rest, dim)))
+            return
+    with module.graph.inserting_before(node):
+        blocks = [_zeros(module.graph, live, shapes[o], None if stacks else dim) if n is _ZERO else n for o, n in zip(old, new, strict=True)]
+    if node.args:
+        node.args = (blocks, *args[1:])
+    else:
+        node.kwargs = {**kwargs, "tensors": blocks}
+
+
+def _cat_dim(node: fx.Node, dims: int) -> int:
+    if node.target is torch.hstack:
+        return min(1, dims - 1)
+    if node.target is torch.vstack:
+        return 0
+    given = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
+    assert isinstance(given, int)
+    return given % (dims + (node.target in (torch.stack, _ATEN.stack.default)))
+
+
+def _zeros(graph: fx.Graph, like: fx.Node, shape: tuple[int, ...], dim: int | None) -> fx.Node:
+    """A block of zeros, as large as its neighbour but along the dimension of the concatenation."""
+    if dim is None:
+        return graph.call_function(torch.zeros_like, (like,))
+    sizes = [shape[d] if d == dim else graph.call_method("size", (like, d)) for d in range(len(shape))]
+    return graph.call_method("new_zeros", (like, sizes))
+
+
+def _readers(
+    module: fx.GraphModule, node: fx.Node, keep: Tensor, dim: int, shapes: Mapping[fx.Node, tuple[int, ...]]
+) -> list[tuple[fx.Node, Tensor]] | None:  # fmt: skip
+    """The layers that read a value through steps that leave zeros zero, each with the inputs that it keeps; None if anything else reads it."""
+    found: list[tuple[fx.Node, Tensor]] = []
+    dims = len(shapes[node])
+    for user in node.users:
+        layer = module.get_submodule(str(user.target)) if user.op == "call_module" else None
+        if _is_plain(layer, nn.Conv2d) and dims == 4 and dim == 1 and layer.groups == 1:  # type: ignore[union-attr]
+            found.append((user, keep))
+        elif _is_plain(layer, nn.Linear) and dim == dims - 1:
+            found.append((user, keep))
+        else:
+            through = keep if _keeps_channels(user, layer, dim, dims) else None
+            if _flattens(user, layer) and dim == 1:
+                through = keep.repeat_interleave(math.prod(shapes[node][2:]))
+            further = None if through is None else _readers(module, user, through, dim, shapes)
+            if further is None:
+                return None
+            found += further
+    return found
+
+
+def _is_plain(layer: nn.Module | None, kind: type[nn.Module]) -> bool:
+    """Whether it is such a layer with a weight of its own, not one that hooks or parametrisations make."""
+    return type(layer) is kind and "weight" in layer._parameters and not layer._forward_pre_hooks
+
+
+def _keeps_channels(user: fx.Node, layer: nn.Module | None, dim: int, dims: int) -> bool:
+    if isinstance(layer, _CHANNELWISE):
+        return dim == 1 and dims == 4
+    if len(user.all_input_nodes) != 1 or user.op not in ("call_function", "call_method"):
+        return False
+    if user.target in _ELEMENTWISE:
+        return True
+    if user.target in ("mean", torch.mean, _ATEN.mean.dim):
+        over = user.args[1] if len(user.args) > 1 else user.kwargs.get("dim")
+        over = over if isinstance(over, (tuple, list)) else [over]
+        return all(isinstance(d, int) and d % dims > dim for d in over)
+    return False
+
+
+def _flattens(user: fx.Node, layer: nn.Module | None) -> bool:
+    if layer is not None:
+        return type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1)
+    return user.target in ("flatten", torch.flatten) and (*user.args[1:], *user.kwargs.values()) == (1,)
+
+
+def _narrow(module: fx.GraphModule, node: fx.Node, keep: Tensor) -> None:
+    """Give the node a layer of its own that reads the kept inputs only."""
+    name = str(node.target)
+    layer: Any = copy.deepcopy(module.get_submodule(name))
+    layer.weight = nn.Parameter(layer.weight.detach()[:, keep].clone(), requires_grad=layer.weight.requires_grad)
+    setattr(layer, "in_features" if isinstance(layer, nn.Linear) else "in_channels", int(keep.sum()))
+    called = {str(n.target) for n in module.graph.nodes if n is not node and n.op == "call_module"}
+    while name in called:  # the layer works elsewhere too, on all of its inputs
+        name += "_narrow"
+    module.add_submodule(name, layer)
+    node.target = name
+
+
+def _stand_in(
+    graph: ComputationGraph, module: fx.GraphModule, nodes: Mapping[str, fx.Node], closed: list[int], references: Sequence[Tensor | None]
+) -> None:  # fmt: skip
+    """Buffers in place of the removed edges, as many times over as there are examples."""
+    first = next(n for n in module.graph.nodes if n.op == "placeholder" and isinstance(_example(graph, n.name), Tensor))
+    for edge in (graph.edges[e] for e in closed):
+        value = references[edge.index]
+        if value is None:
+            raise InvalidInput(f"There is no reference value for edge {edge.index}, which is to be removed.")
+        node, slots = nodes[edge.consumer], iter(range(1_000_000))
+        module.register_buffer(f"reference_{edge.index}", value.detach().clone())
+        with module.graph.inserting_before(node):
+            batch = module.graph.call_method("size", (first, 0))
+            buffer = module.graph.get_attr(f"reference_{edge.index}")
+            constant = module.graph.call_method("expand", (buffer, batch, *[-1] * value.dim()))
+
+        def read(a: fx.Node, slot: int = edge.slot, slots: Any = slots, constant: fx.Node = constant) -> fx.Node:
+            return constant if next(slots) == slot else a
+
+        node.args, node.kwargs = fx.node.map_arg((node.args, node.kwargs), read)
+
+
+def _example(graph: ComputationGraph, placeholder: str) -> Any:
+    names = [n.name for n in graph.module.graph.nodes if n.op == "placeholder"]
+    return dict(zip(names, graph.example_inputs, strict=False)).get(placeholder)
+
+
+def _tidy(module: fx.GraphModule) -> None:
+    """Take away nodes, layers, parameters and buffers that nothing reads."""
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    called = [str(n.target) for n in module.graph.nodes if n.op == "call_module"]
+    read = {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
+    for name in [n for kind in (module.named_parameters, module.named_buffers) for n, _ in kind(remove_duplicate=False)]:
+        if name not in read and not any(name.startswith(layer + ".") for layer in called):
+            owner, _, attribute = name.rpartition(".")
+            delattr(module.get_submodule(owner), attribute)
+    module.graph.lint()
+    module.recompile()
+
+
