@@ -7,6 +7,7 @@ example's loss by its own gates (Molchanov et al. 2019); their mean is g, and th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ class TaylorModel:
     Attributes:
         graph: of the network.
         gradient: (E,) of the mean loss by the gates.
-        curvature: (E, E) its Hessian or what stands in for it; zeros for the first order.
+        curvature: (E, E) its Hessian or what stands in for it, at the gates that a removal can close; zeros for the first order.
     """
 
     graph: ComputationGraph
@@ -65,8 +66,17 @@ def fisher(gradients: NDArray[np.float64]) -> NDArray[np.float64]:
     return gradients.T @ gradients / len(gradients)
 
 
-def hessian(graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 1024) -> NDArray[np.float64]:
+def hessian(
+    graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 1024, gates: Sequence[int] | None = None
+) -> NDArray[np.float64]:  # fmt: skip
     """(E, E) the exact Hessian of the mean loss by the gates, a row for each product with a unit vector.
+
+    Args:
+        graph: of the network.
+        examples: N of them.
+        loss: of each example.
+        batch: examples in one pass.
+        gates: those whose rows and columns are wanted, the others are left at zero; None for all.
 
     Raises:
         InvalidInput: a layer in training mode, or a loss that is not one number an example.
@@ -74,58 +84,79 @@ def hessian(graph: ComputationGraph, examples: Examples, loss: Loss, batch: int 
     """
     check_ready(graph)
     count = len(graph.edges)
+    rows = list(range(count)) if gates is None else list(gates)
     total = np.zeros((count, count))
     with sdpa_kernel(SDPBackend.MATH):  # the fast kernels of attention have no second derivative
         for start in range(0, len(examples), batch):
             part = examples.part(slice(start, start + batch))
-            gates = torch.ones(count, dtype=float_type(graph), requires_grad=True)
-            losses = loss(graph.gated(gates, None, *part.inputs), part.targets)
+            ones = torch.ones(count, dtype=float_type(graph), requires_grad=True)
+            losses = loss(graph.gated(ones, None, *part.inputs), part.targets)
             check_losses(losses, len(part))
-            (gradient,) = torch.autograd.grad(losses.sum(), gates, create_graph=True)
-            if gradient.requires_grad:
-                for row in range(count):
-                    (product,) = torch.autograd.grad(gradient[row], gates, retain_graph=True, allow_unused=True)
-                    if product is not None:
-                        total[row] += product.double().numpy()
+            (gradient,) = torch.autograd.grad(losses.sum(), ones, create_graph=True)
+            for row in rows:
+                total[row, rows] += _grads([gradient[row]], [ones])[0].double().numpy()[rows]
     return _finite((total + total.T) / (2 * len(examples)), "The Hessian of the loss by the gates")
 
 
-def gauss_newton(graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 128) -> NDArray[np.float64]:
+def gauss_newton(
+    graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 128, gates: Sequence[int] | None = None
+) -> NDArray[np.float64]:  # fmt: skip
     """(E, E) J' H J averaged over examples: J the derivative of the network's outputs by the gates, H the Hessian of the loss by the outputs.
 
-    Positive semi-definite for a convex loss, and the Hessian itself where the outputs are linear in the gates.
+    Positive semi-definite for a convex loss, and the Hessian itself where the outputs are linear in the gates. A column of J is the derivative of J'u, which is
+    linear in u, by u: two backward passes, where forward differentiation costs many times as much.
+
+    Args:
+        graph, examples, loss, batch, gates: as for ``hessian``.
 
     Raises:
         InvalidInput: a layer in training mode, or a loss that is not one number an example.
         NotFinite: an entry is NaN or infinite.
     """
     check_ready(graph)
-    count, kind = len(graph.edges), float_type(graph)
-    total = torch.zeros(count, count, dtype=torch.float64)
+    count = len(graph.edges)
+    rows = list(range(count)) if gates is None else list(gates)
+    total = np.zeros((count, count))
     with sdpa_kernel(SDPBackend.MATH):
         for start in range(0, len(examples), batch):
             part = examples.part(slice(start, start + batch))
-            ones = torch.ones(count, dtype=kind)
-            flat_outputs, shape = pytree.tree_flatten(graph.gated(ones, None, *part.inputs))
+            ones = torch.ones(count, dtype=float_type(graph), requires_grad=True)
+            flat, shape = pytree.tree_flatten(graph.gated(ones, None, *part.inputs))
+            outputs = [o.detach().requires_grad_() if o.is_floating_point() else o for o in flat]
+            losses = loss(pytree.tree_unflatten(outputs, shape), part.targets)
+            check_losses(losses, len(part))
+            leaves = [k for k, o in enumerate(flat) if o.requires_grad]
+            at = [outputs[k] for k in leaves]
+            slopes = torch.autograd.grad(losses.sum(), at, create_graph=True, allow_unused=True)
+            read = [k for k, slope in enumerate(slopes) if slope is not None and slope.requires_grad]
+            if not read:
+                continue
+            by = [torch.zeros_like(at[k], requires_grad=True) for k in read]
+            (pulled,) = torch.autograd.grad([flat[leaves[k]] for k in read], ones, by, create_graph=True)
+            columns, bent = [], []
+            for row in rows:
+                column = _grads([pulled[row]], by)
+                columns.append(_joined(column))
+                bent.append(_joined(_grads([slopes[k] for k in read], [at[k] for k in read], column)))
+            total[np.ix_(rows, rows)] += (torch.stack(columns) @ torch.stack(bent).T).numpy()
+    return _finite((total + total.T) / (2 * len(examples)), "The Gauss-Newton matrix of the gates")
 
-            def leaves(gates: Tensor, part: Examples = part) -> tuple[Tensor, ...]:
-                return tuple(pytree.tree_leaves(graph.gated(gates, None, *part.inputs)))
 
-            def slope(*values: Tensor, part: Examples = part, shape: pytree.TreeSpec = shape) -> tuple[Tensor, ...]:
-                def summed(*at: Tensor) -> Tensor:
-                    return loss(pytree.tree_unflatten(at, shape), part.targets).sum()
+def _grads(of: Sequence[Tensor], by: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> list[Tensor]:
+    """Derivatives, zero where there is no dependence; the graph is kept."""
+    if not any(o.requires_grad for o in of):
+        return [torch.zeros_like(b) for b in by]
+    found = torch.autograd.grad(of, by, weights, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(b) if f is None else f for f, b in zip(found, by, strict=True)]
 
-                return torch.func.grad(summed, argnums=tuple(range(len(values))))(*values)
 
-            outputs = tuple(o.detach() for o in flat_outputs)
-            check_losses(loss(pytree.tree_unflatten(outputs, shape), part.targets), len(part))
-            columns = [torch.func.jvp(leaves, (ones,), (unit,))[1] for unit in torch.eye(count, dtype=kind)]
-            bent = [torch.func.jvp(slope, outputs, column)[1] for column in columns]
-            flat, curved = (
-                torch.stack([torch.cat([leaf.reshape(-1) for leaf in one]).double() for one in some]) for some in (columns, bent)
-            )
-            total += (flat @ curved.T).detach()
-    return _finite((total + total.T).numpy() / (2 * len(examples)), "The Gauss-Newton matrix of the gates")
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat([p.detach().reshape(-1).double() for p in parts])
+
+
+def closable(graph: ComputationGraph) -> list[int]:
+    """The gates that some removal closes: those into sums, concatenations and outputs, for what else loses an input goes as a whole."""
+    return [e.index for e in graph.edges if e.is_floating and graph.vertices[e.target].kind in ("sum", "cat", "output")]
 
 
 def taylor_model(graph: ComputationGraph, examples: Examples, loss: Loss, curvature: str = "hessian", batch: int = 1024) -> TaylorModel:
@@ -151,7 +182,7 @@ def taylor_model(graph: ComputationGraph, examples: Examples, loss: Loss, curvat
     elif curvature == "none":
         matrix = np.zeros((len(graph.edges),) * 2)
     else:
-        matrix = {"hessian": hessian, "gauss_newton": gauss_newton}[curvature](graph, examples, loss)
+        matrix = {"hessian": hessian, "gauss_newton": gauss_newton}[curvature](graph, examples, loss, gates=closable(graph))
     return TaylorModel(graph, gradients.mean(axis=0), matrix)
 
 

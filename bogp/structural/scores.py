@@ -1,0 +1,299 @@
+"""Importance of edges, and the order in which they go: what each method says about the removal of single edges and of sets.
+
+A method gives each candidate edge a number, larger for what should stay. ``importances`` gives them for several methods at once:
+
+========================  ==========================================================================================================
+name                      importance of an edge's removal, which closes the gates S (``ComputationGraph.gates``)
+========================  ==========================================================================================================
+``random``                drawn at random: the floor of each comparison
+``magnitude``             mean |w| of the parameters that go with it, or else of those before it (``magnitude``); no data
+``activation``            sum over S of the root mean square of what the edge carries
+``block_influence``       1 - cosine similarity between what its consumer makes with and without it (Men et al. 2024)
+``first_order``           - sum of g over S: the predicted change of the loss, with its sign
+``absolute_first_order``  | sum of g over S |
+``unsigned_taylor``       sum over S of the mean of (gradient x activation)^2 over examples: the published form, without sign
+``fisher_diagonal``       1/2 sum over S of the diagonal of the Fisher matrix: half of ``unsigned_taylor``, so the same order
+``fisher``                - sum of g over S + 1/2 sum of F over S x S: pairs within S count
+``gauss_newton``          the same with the Gauss-Newton matrix
+``hessian``               the same with the exact Hessian: the full second order
+``leave_one_out``         the exact change of the loss (loss-based importance)
+========================  ==========================================================================================================
+
+The last five and ``first_order`` are changes of the mean loss, in its unit. ``removal_order`` turns a method into an order of removals; with ``_greedy``
+behind its name a quadratic method looks again after each removal, at the whole set removed so far, and ``exact_greedy`` does so with the exact loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, fx
+
+from bogp.checks import floats, known, texts, whole
+from bogp.errors import InvalidInput
+from bogp.structural.capture import ComputationGraph, edge_values
+from bogp.structural.gates import Examples, Loss, check_ready, leave_one_out, losses_under, single_removals
+from bogp.structural.taylor import TaylorModel, fisher, gate_gradients, taylor_model
+
+Floats = NDArray[np.float64]
+METHODS = (
+    "random", "magnitude", "activation", "block_influence", "first_order", "absolute_first_order", "unsigned_taylor", "fisher_diagonal",
+    "fisher", "gauss_newton", "hessian", "leave_one_out",
+)  # fmt: skip
+SECOND_ORDER = ("fisher", "gauss_newton", "hessian")
+GREEDY = (*(f"{name}_greedy" for name in SECOND_ORDER), "exact_greedy")
+_FROM_GRADIENTS = ("first_order", "absolute_first_order", "unsigned_taylor", "fisher_diagonal", "fisher")
+
+
+def importances(graph: ComputationGraph, examples: Examples, loss: Loss, names: Sequence[str] = METHODS, seed: int = 0) -> pd.DataFrame:
+    """Importance of each candidate edge by several methods, from one subset of the data.
+
+    Args:
+        graph: of the network, in evaluation mode.
+        examples: N of them, for calibration.
+        loss: of each example.
+        names: some of ``METHODS``.
+        seed: of ``random``.
+
+    Returns:
+        A row a candidate: ``edge`` (its index in the graph), and a column a method; larger is more important.
+
+    Raises:
+        InvalidInput: no such method, or a layer in training mode.
+        NothingToRemove: the graph has no candidates.
+        NotCapturable: gates of single examples are needed, and the network does not keep the batch in the first dimension.
+        NotFinite: a loss or a derivative is NaN or infinite.
+    """
+    wanted = texts("names", names)
+    if not wanted or unknown(wanted, METHODS):
+        raise InvalidInput(f"names are {list(wanted)}; one or more of: {', '.join(METHODS)}.")
+    single_removals(graph)
+    check_ready(graph)
+    gradients = gate_gradients(graph, examples, loss) if set(wanted) & set(_FROM_GRADIENTS) else np.empty((0, 0))
+    ways: dict[str, Callable[[], Floats]] = {
+        "random": lambda: random(graph, seed),
+        "magnitude": lambda: magnitude(graph),
+        "activation": lambda: activation(graph, examples),
+        "block_influence": lambda: block_influence(graph, examples),
+        "first_order": lambda: first_order(graph, gradients),
+        "absolute_first_order": lambda: np.abs(first_order(graph, gradients)),
+        "unsigned_taylor": lambda: unsigned_taylor(graph, gradients),
+        "fisher_diagonal": lambda: unsigned_taylor(graph, gradients) / 2,
+        "fisher": lambda: second_order(TaylorModel(graph, gradients.mean(axis=0), fisher(gradients))),
+        "gauss_newton": lambda: second_order(taylor_model(graph, examples, loss, "gauss_newton")),
+        "hessian": lambda: second_order(taylor_model(graph, examples, loss, "hessian")),
+        "leave_one_out": lambda: leave_one_out(graph, examples, loss),
+    }
+    return pd.DataFrame({"edge": graph.candidates} | {name: ways[name]() for name in wanted})
+
+
+def unknown(names: Sequence[str], allowed: Sequence[str]) -> list[str]:
+    """The names that are not among those allowed."""
+    return [name for name in names if not known(name, allowed)]
+
+
+def closed_gates(graph: ComputationGraph) -> Floats:
+    """(C, E) 1 where the removal of a candidate closes a gate."""
+    return 1.0 - graph.gates(single_removals(graph))
+
+
+def random(graph: ComputationGraph, seed: int) -> Floats:
+    """(C,) uniform random numbers."""
+    return np.random.default_rng(whole("seed", seed, 0)).random(len(graph.candidates))
+
+
+def magnitude(graph: ComputationGraph) -> Floats:
+    """(C,) the mean of |w|, biases and norms included, over the parameters that would go with the edge: those that only vertices read which no live path
+    passes any more. Where none go (the edge carries something that others read as well, such as a skip connection) over the parameters of its producer's
+    vertex, or of the nearest vertices before that which have any; 0 where there are none.
+    """
+    weights = {name: p.detach().double().abs() for name, p in graph.module.named_parameters(remove_duplicate=False)}
+    before = graph.networkx().reverse(copy=False)
+    found = []
+    for edge, closed in zip(graph.candidates, closed_gates(graph), strict=True):
+        useful = _useful(graph, closed)
+        staying = {p for v in graph.vertices if v.index in useful for p in v.parameters}
+        of = {p for v in graph.vertices for p in v.parameters} - staying
+        for layer in nx.bfs_layers(before, graph.edges[edge].source):
+            of = of or {p for v in layer for p in graph.vertices[v].parameters}
+        sizes = sum(weights[p].numel() for p in of)
+        found.append(sum(float(weights[p].sum()) for p in of) / max(sizes, 1))
+    return np.array(found)
+
+
+def _useful(graph: ComputationGraph, closed: Floats) -> set[int]:
+    """Vertices from which an output is still reached, past the closed gates; gates are closed at the edges into live vertices."""
+    back = nx.MultiDiGraph()
+    back.add_nodes_from(v.index for v in graph.vertices)
+    back.add_edges_from((e.target, e.source) for e in graph.edges if not closed[e.index])
+    outputs = [v.index for v in graph.vertices if v.kind == "output"]
+    return set(outputs).union(*(nx.descendants(back, v) for v in outputs))
+
+
+def activation(graph: ComputationGraph, examples: Examples, batch: int = 256) -> Floats:
+    """(C,) the root mean square of what the edge carries, over entries and examples; summed where a removal closes several gates."""
+    squares = np.zeros(len(graph.edges))
+    with torch.inference_mode():
+        for start in range(0, len(examples), batch):
+            part = examples.part(slice(start, start + batch))
+            values = edge_values(graph, part.inputs)
+            for edge in graph.edges:
+                if edge.is_floating:
+                    squares[edge.index] += float(values[edge.producer].double().square().mean()) * len(part)
+    return closed_gates(graph) @ np.sqrt(squares / len(examples))
+
+
+def block_influence(graph: ComputationGraph, examples: Examples, batch: int = 256) -> Floats:
+    """(C,) 1 - the mean over examples of the cosine similarity between what the consumer makes with and without the edge (ShortGPT, Men et al. 2024, there
+    for blocks of a transformer). Where a removal closes gates of several consumers: their mean.
+    """
+    closed, total = closed_gates(graph), np.zeros(len(graph.candidates))
+    with torch.inference_mode():
+        for start in range(0, len(examples), batch):
+            part = examples.part(slice(start, start + batch))
+            values = edge_values(graph, part.inputs)
+            for c, gates in enumerate(closed):
+                cut = [graph.edges[e] for e in np.flatnonzero(gates)]
+                consumers = sorted({edge.target for edge in cut})
+                slots = {(edge.consumer, edge.slot) for edge in cut}
+                total[c] += sum(_dissimilarity(graph, v, slots, values) for v in consumers) / len(consumers)
+    return total / len(examples)
+
+
+class _WithCuts(fx.Interpreter):
+    """Runs single nodes of a traced module on given values, zeros in the place of some arguments."""
+
+    def __init__(self, module: fx.GraphModule, cut: set[tuple[str, int]]) -> None:
+        super().__init__(module)
+        self.cut = cut
+
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        slots = count()
+
+        def load(argument: fx.Node) -> Any:
+            value = self.env[argument]
+            return torch.zeros_like(value) if (n.name, next(slots)) in self.cut else value
+
+        args, kwargs = fx.node.map_arg((n.args, n.kwargs), load)
+        return args, kwargs
+
+
+def _dissimilarity(graph: ComputationGraph, vertex: int, cut: set[tuple[str, int]], values: dict[str, Any]) -> float:
+    """The sum over examples of 1 - cosine similarity of a vertex's results with and without those arguments; 0 where they are equal."""
+    nodes = [n for n in graph.module.graph.nodes if n.name in graph.vertices[vertex].nodes]
+    interpreter = _WithCuts(graph.module, cut)
+    interpreter.env = {n: values[n.name] for n in graph.module.graph.nodes if n.op != "output"}
+    for node in nodes:
+        interpreter.env[node] = interpreter.run_node(node)
+    read = {edge.producer for edge in graph.edges if edge.source == vertex}
+    results = [n for n in nodes if n.name in read and isinstance(values[n.name], Tensor)]
+    before = torch.cat([values[n.name].double().flatten(1) for n in results], dim=1)
+    after = torch.cat([interpreter.env[n].double().flatten(1) for n in results], dim=1)
+    similar = torch.where((before == after).all(dim=1), 1.0, torch.nn.functional.cosine_similarity(before, after, dim=1))
+    return float((1 - similar).sum())
+
+
+def first_order(graph: ComputationGraph, gradients: Floats) -> Floats:
+    """(C,) the change of the loss predicted by its gradient, from the (N, E) gate gradients of single examples."""
+    return -closed_gates(graph) @ gradients.mean(axis=0)
+
+
+def unsigned_taylor(graph: ComputationGraph, gradients: Floats) -> Floats:
+    """(C,) mean over examples of (gradient x activation)^2, which is the squared gate gradient (after Molchanov et al. 2019), from (N, E) gate gradients."""
+    return closed_gates(graph) @ np.square(gradients).mean(axis=0)
+
+
+def second_order(model: TaylorModel) -> Floats:
+    """(C,) the change of the loss that a quadratic model predicts for the removal of each candidate."""
+    return model.change(single_removals(model.graph))
+
+
+def order(graph: ComputationGraph, importance: ArrayLike) -> NDArray[np.intp]:
+    """The order in which edges go, least important first; one whose removal would cut off an output, after those before it, is skipped.
+
+    Args:
+        graph: of the network.
+        importance: (C,) of its candidates, finite; the earlier edge goes first among equals.
+
+    Returns:
+        (K,) indices of edges; any first part of them can be removed together (``graph.without``).
+
+    Raises:
+        InvalidInput: not one finite number a candidate.
+        NothingToRemove: the graph has no candidates.
+    """
+    values = floats("importance", importance)
+    single_removals(graph)
+    if values.shape != graph.candidates.shape or not np.isfinite(values).all():
+        raise InvalidInput(f"importance has shape {values.shape}; one finite number a candidate is needed, {len(graph.candidates)} here.")
+    gone: list[int] = []
+    for edge in graph.candidates[np.argsort(values, kind="stable")]:
+        if graph.connected(graph.without([*gone, int(edge)]))[0]:
+            gone.append(int(edge))
+    return np.array(gone, dtype=np.intp)
+
+
+def greedy(graph: ComputationGraph, change: Callable[[NDArray[np.bool_]], Floats], limit: int | None = None) -> NDArray[np.intp]:
+    """The order in which edges go when each removal is the one that leaves the least loss, given those before it.
+
+    Args:
+        graph: of the network.
+        change: of (M, E) masks the (M,) losses or their changes: ``TaylorModel.change``, or the exact loss.
+        limit: the most edges to remove; None goes on until nothing can be removed.
+
+    Returns:
+        (K,) indices of edges, as from ``order``.
+
+    Raises:
+        InvalidInput: a limit that is not positive.
+        NothingToRemove: the graph has no candidates.
+    """
+    most = len(single_removals(graph)) if limit is None else whole("limit", limit, 1)
+    gone: list[int] = []
+    left = graph.candidates
+    while len(gone) < most:
+        masks = np.repeat(graph.without(gone)[None], len(left), axis=0)
+        masks[np.arange(len(left)), left] = False
+        possible = graph.connected(masks)  # what would cut an output off now will do so later too
+        left, masks = left[possible], masks[possible]
+        if len(left) == 0:
+            break
+        best = int(np.argmin(change(masks)))
+        gone.append(int(left[best]))
+        left = np.delete(left, best)
+    return np.array(gone, dtype=np.intp)
+
+
+def removal_order(
+    graph: ComputationGraph, examples: Examples, loss: Loss, name: str, seed: int = 0, limit: int | None = None
+) -> NDArray[np.intp]:  # fmt: skip
+    """The order in which edges go by one method.
+
+    Args:
+        graph: of the network.
+        examples: for calibration.
+        loss: of each example.
+        name: of ``METHODS`` (importances of single edges, sorted) or of ``GREEDY`` (each removal given those before it).
+        seed: of ``random``.
+        limit: the most edges to remove; None for all that can go.
+
+    Returns:
+        (K,) indices of edges; any first part of them can be removed together.
+
+    Raises:
+        InvalidInput: no such method, and as ``importances``.
+    """
+    if not known(name, (*METHODS, *GREEDY)):
+        raise InvalidInput(f"There is no method {name!r}; there are: {', '.join((*METHODS, *GREEDY))}.")
+    if name in METHODS:
+        return order(graph, importances(graph, examples, loss, [name], seed)[name])[:limit]
+    if name == "exact_greedy":
+        return greedy(graph, lambda masks: losses_under(graph, masks, examples, loss), limit)
+    return greedy(graph, taylor_model(graph, examples, loss, name.removesuffix("_greedy")).change, limit)
