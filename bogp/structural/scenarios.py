@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from bogp.structural import scores, surgery, tasks, zoo
 from bogp.structural.capture import ComputationGraph, capture
 from bogp.structural.gates import Examples, Loss, losses_under
 from bogp.structural.tasks import Task
+from bogp.structural.taylor import taylor_model
 
 METHODS = {
     "random": "random",
@@ -48,7 +49,9 @@ NETWORKS = ("dag", "residual", "inception", "transformer")
 STEPS = 12  # levels of removal lie at multiples of 1/12 of the candidate edges
 _ANEW = 50_000  # seeds of new initial weights begin here
 
-Orders = dict[tuple[str, str, int], NDArray[np.intp]]  # of a method, the task that it was chosen on, and a draw: edges, the first to go first
+Orders = dict[
+    tuple[str, str, int], NDArray[np.intp]
+]  # of a method, the task that it was chosen on, and a draw: edges, the first to go first
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Study:
     methods: tuple[str, ...] = tuple(METHODS)
     draws: int = 3
     anew: tuple[str, ...] = ("leave_one_out",)
-    calibration: int = 500
+    calibration: int = 200
     test: int = 1000
     old: tuple[int, ...] = ()
     new: tuple[int, ...] = ()
@@ -200,7 +203,9 @@ def removal(study: Study, task: Task, seed: int) -> list[dict[str, Any]]:
     """Edge removal at all levels, and with fine-tuning at ``share``; rows as in ``unit``."""
     model = tasks.train(network(study, task, seed), task.train, task.loss, epochs=study.epochs, seed=seed, rate=study.rate)
     graph = capture(model, _example(task))
-    orders = {(method, "none" if method == "random" else "this", draw): o for (method, draw), o in _orders(study, graph, task, seed).items()}
+    orders = {
+        (method, "none" if method == "random" else "this", draw): o for (method, draw), o in _orders(study, graph, task, seed).items()
+    }
     rows = [{"scenario": "removal"} | row for row in _pruned(study, graph, task, orders, seed, study.levels)]
     full = rows[0]
     for method in study.anew:
@@ -288,10 +293,18 @@ def _both(task: Task) -> list[Loss]:
 def _orders(study: Study, graph: ComputationGraph, task: Task, seed: int) -> dict[tuple[str, int], NDArray[np.intp]]:
     """The order of removals of each method, from the task's calibration examples."""
     examples, deepest = task.calibration.part(slice(study.calibration)), _removed(graph, study.deepest)
-    single = [m for m in study.methods if m in scores.METHODS and m != "random"]
+    single = [m for m in study.methods if m in scores.METHODS and m not in ("random", "hessian")]
     table = scores.importances(graph, examples, task.loss, single) if single else pd.DataFrame()
     found = {(m, 0): scores.order(graph, table[m]) for m in single}
-    found |= {(m, 0): scores.removal_order(graph, examples, task.loss, m, limit=deepest) for m in study.methods if m in scores.GREEDY}
+    if {"hessian", "hessian_greedy"} & set(study.methods):  # one matrix for both
+        quadratic = taylor_model(graph, examples, task.loss)
+        both = {
+            "hessian": scores.order(graph, scores.second_order(quadratic)),
+            "hessian_greedy": scores.greedy(graph, quadratic.change, deepest),
+        }
+        found |= {(m, 0): order for m, order in both.items() if m in study.methods}
+    if "exact_greedy" in study.methods:
+        found["exact_greedy", 0] = scores.removal_order(graph, examples, task.loss, "exact_greedy", limit=deepest)
     for draw in range(study.draws):
         found["random", draw] = scores.order(graph, scores.random(graph, study.draws * seed + draw))
     for (method, _), order in found.items():
