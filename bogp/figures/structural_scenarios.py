@@ -52,8 +52,9 @@ def loss_curves(table: pd.DataFrame, x: str = "share_edges", y: str = "change") 
             ax.set_title(f"{network}: {title}", fontsize=8)
         row[0].set_ylabel(_AXES[y], fontsize=8)
     for ax in axes[-1]:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=7, ncols=1)
-    figure.suptitle(f"mean over {data['seed'].nunique()} seeds; band: 95 % t interval; along x: {_AXES[x]}", fontsize=9)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.32), fontsize=7, ncols=1)
+        ax.set_xlabel(_AXES[x], fontsize=7)
+    figure.suptitle(f"mean over {data['seed'].nunique()} seeds; band: 95 % t interval", fontsize=9)
     return figure
 
 

@@ -130,6 +130,29 @@ def transferred(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
+def verdicts(table: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """The answers to the questions of notebooks 12 and 13, by the rules that stand there: columns ``question``, ``network``, ``answer``, ``detail``."""
+    rows = []
+    for network, one in against_random(table).groupby("network", sort=False):
+        aware = one[one["method"] != "magnitude"]  # which reads no data
+        sure = aware[aware["verdict"] == "lower"]
+        answer = "yes" if len(sure) == len(aware) else f"{len(sure)} of {len(aware)} methods do"
+        rows.append(("Does each data-aware method beat random removal?", network, answer, _by_verdict(aware)))
+    for one in closing(table, margin).itertuples():
+        detail = f"standard deviation over methods {one.before:.3f}, then {one.after:.3f} nats; change {one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
+        rows.append(("Does fine-tuning close the gap between methods?", one.network, one.verdict, detail))
+    if (table["scenario"] == "transfer").any():
+        questions = {"old task": "choosing on the old task", "random": "random removal", "unpruned": "no pruning"}
+        for (network, against), one in transferred(table).groupby(["network", "against"], sort=False):
+            question = f"After transfer, is choosing on the new task better than {questions[str(against)]}?"
+            rows.append((question, network, f"{(one['verdict'] == 'lower').sum()} of {len(one)} methods are", _by_verdict(one)))
+    return pd.DataFrame(rows, columns=["question", "network", "answer", "detail"])
+
+
+def _by_verdict(found: pd.DataFrame) -> str:
+    return "; ".join(f"{verdict}: {', '.join(one['method'])}" for verdict, one in found.groupby("verdict"))
+
+
 def _wide(table: pd.DataFrame, value: str) -> dict[str, NDArray[np.float64]]:
     """The values of each method, seed by seed."""
     wide = table.pivot(index="seed", columns="method", values=value)

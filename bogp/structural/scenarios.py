@@ -42,8 +42,8 @@ METHODS = {
     "gauss_newton": "Gauss-Newton",
     "hessian": "Hessian",
     "hessian_greedy": "Hessian, edge after edge",
-    "leave_one_out": "loss",
-    "exact_greedy": "loss, edge after edge",
+    "leave_one_out": "measured loss",
+    "exact_greedy": "measured loss, edge after edge",
 }
 NETWORKS = ("dag", "residual", "inception", "transformer")
 STEPS = 12  # levels of removal lie at multiples of 1/12 of the candidate edges
