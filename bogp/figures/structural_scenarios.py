@@ -1,6 +1,6 @@
 """Plots of notebooks 12 and 13: loss against what is removed, methods beside each other, fine-tuning, transfer."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -62,7 +62,7 @@ def area_dots(table: pd.DataFrame) -> Figure:
     """The area under each method's curve, mean over seeds with 95 % t interval; a panel a network, random as a line."""
     found = intervals(areas(table), ["network", "method"], ["change"])
     networks = list(dict.fromkeys(found["network"]))
-    places = {m: label for m, label in METHODS.items() if m in set(found["method"])}
+    places: dict[Hashable, str] = {m: label for m, label in METHODS.items() if m in set(found["method"])}
     figure, axes = panels(len(networks), 3.0, 0.24 * len(places) + 0.8, sharey=True)
     for ax, network in zip(axes, networks, strict=True):
         one = found[found["network"] == network]
@@ -90,7 +90,7 @@ def transfer(table: pd.DataFrame) -> Figure:
 def _at_share(table: pd.DataFrame, scenario: str, column: str, labels: Mapping[str, str]) -> Figure:
     found = intervals(at_share(table, scenario), ["network", "method", column], ["loss"])
     networks = list(dict.fromkeys(found["network"]))
-    places = {m: label for m, label in ({"unpruned": "unpruned"} | METHODS).items() if m in set(found["method"])}
+    places: dict[Hashable, str] = {m: label for m, label in ({"unpruned": "unpruned"} | METHODS).items() if m in set(found["method"])}
     look = styles({name: label for name, label in labels.items() if name in set(found[column])})
     figure, axes = panels(len(networks), 3.1, 0.32 * len(places) + 1.0, sharey=True)
     for ax, network in zip(axes, networks, strict=True):

@@ -72,7 +72,7 @@ class Study:
         calibration: examples that importances are computed from, at most; ``test``: examples that are reported on, at most.
         old, new: classes to learn first, and classes to transfer to; none for no transfer.
         head_epochs: passes over the new task's examples in which its new head is trained.
-        rate, tuning_rate: highest learning rates of training and fine-tuning.
+        rate, tuning_rate, head_rate: highest learning rates of training, of fine-tuning, and of the new head.
         size: of random graphs, a class of ``zoo.SIZES``.
     """
 
@@ -90,9 +90,10 @@ class Study:
     test: int = 1000
     old: tuple[int, ...] = ()
     new: tuple[int, ...] = ()
-    head_epochs: int = 10
+    head_epochs: int = 30
     rate: float = 3e-3
     tuning_rate: float = 1e-3
+    head_rate: float = 3e-2
     size: str = "20-40"
 
     def __post_init__(self) -> None:
@@ -109,8 +110,9 @@ class Study:
             raise InvalidInput(f"share is {self.share} and deepest {self.deepest}; 0 < share <= deepest < 1 is needed.")
         if not 0 < number("tuning_part", self.tuning_part) <= 1:
             raise InvalidInput(f"tuning_part is {self.tuning_part}; it lies in (0, 1].")
-        if not min(number("rate", self.rate), number("tuning_rate", self.tuning_rate)) > 0:
-            raise InvalidInput(f"rate is {self.rate} and tuning_rate {self.tuning_rate}; both are positive.")
+        for what in ("rate", "tuning_rate", "head_rate"):
+            if not number(what, getattr(self, what)) > 0:
+                raise InvalidInput(f"{what} is {getattr(self, what)}; it is positive.")
         if bool(self.old) != bool(self.new) or set(self.old) & set(self.new):
             raise InvalidInput(f"old classes are {self.old} and new ones {self.new}; name both, without a class in common, or neither.")
 
@@ -227,7 +229,7 @@ def transfer(study: Study, task: Task, seed: int) -> list[dict[str, Any]]:
     """
     before, after = tasks.classes(task, study.old), tasks.classes(task, study.new)
     old = tasks.train(network(study, before, seed), before.train, before.loss, epochs=study.epochs, seed=seed, rate=study.rate)
-    new = with_new_head(old, after, epochs=study.head_epochs, seed=seed, rate=study.rate)
+    new = with_new_head(old, after, epochs=study.head_epochs, seed=seed, rate=study.head_rate)
     chosen = {("this", after): capture(new, _example(after)), ("old", before): capture(old, _example(before))}
     orders: Orders = {}
     for (chosen_on, on), graph in chosen.items():
@@ -349,8 +351,8 @@ def _pruned(
 def _tuned(study: Study, model: nn.Module, task: Task, seed: int) -> nn.Module:
     """A copy of a network, trained a little further."""
     rows = np.sort(np.random.default_rng(seed).permutation(len(task.train))[: max(2, round(study.tuning_part * len(task.train)))])
-    settings = {"epochs": study.tuning_epochs, "seed": seed + 1, "rate": study.tuning_rate}
-    return tasks.train(copy.deepcopy(model), task.train.part(rows), task.loss, **settings)
+    part = task.train.part(rows)
+    return tasks.train(copy.deepcopy(model), part, task.loss, epochs=study.tuning_epochs, seed=seed + 1, rate=study.tuning_rate)
 
 
 def _sizes(graph: ComputationGraph, mask: NDArray[np.bool_], smaller: nn.Module) -> dict[str, float]:
