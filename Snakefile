@@ -8,6 +8,7 @@
 #                ─> 06_claims, which reads the results of 01, 03, 04 and 05
 #                ─> 07_your_own_network (no claim of the paper; stands alone)
 #                ─> 10_computation_graphs (the second paper; stands alone)
+#                ─> 12_cifar10_scenarios, 13_wikitext (the second paper's scenarios; each stands alone)
 #
 # Run it with `make reproduce PROFILE=smoke` or `make reproduce PROFILE=paper`. A result is stale when a parameter, an input, the notebook's code or the engine
 # version changed; so a notebook is `ancient`: what counts of it stands in the parameters, not in the time of a file. The same with a mask database: it is no
@@ -47,6 +48,7 @@ if all({0.15, 0.75} & set(config["baselines"][p]["sparsities"]) for p in config[
     CLAIMS_TABLES += ["best_of_all"]
 CLAIMS_FIGURES = ["settings", "components", "masks_sorted", "prediction", "twins", "nested", "regret", "curse", "gaps", "defects"]
 CLAIMS_FIGURES += ["region_spread", "regions", "related"]
+SCENARIO_TABLES, SCENARIO_FIGURES = ["measured", "areas", "against_random", "closing", "verdicts"], ["edges", "parameters", "areas", "tuning"]
 RUNNER = sys.executable + " -m bogp.run --no-progress --failed {FAILED:q} {input.notebook:q} {output.executed:q} -y {params.yaml:q}"
 
 
@@ -98,6 +100,8 @@ rule all:
         expand(EXECUTED / "06_{protocol}.ipynb", protocol=config["claims"]),
         [EXECUTED / "07_your_own_network.ipynb"] if config["your_own_network"] else [],
         [EXECUTED / "10_computation_graphs.ipynb"] if config.get("computation_graphs") else [],
+        [EXECUTED / "12_cifar10_scenarios.ipynb"] if config.get("cifar10_scenarios") else [],
+        [EXECUTED / "13_wikitext.ipynb"] if config.get("wikitext") else [],
         lambda _: rules.fixed_sparsity.output,
         lambda _: tables_and_figures(rules.motivation, protocol=config["motivation"]),
         lambda _: tables_and_figures(rules.mask_database),
@@ -107,6 +111,8 @@ rule all:
         lambda _: tables_and_figures(rules.claims, protocol=config["claims"]),
         lambda _: tables_and_figures(rules.your_own_network) if config["your_own_network"] else [],
         lambda _: tables_and_figures(rules.computation_graphs) if config.get("computation_graphs") else [],
+        lambda _: tables_and_figures(rules.cifar10_scenarios) if config.get("cifar10_scenarios") else [],
+        lambda _: tables_and_figures(rules.wikitext) if config.get("wikitext") else [],
 
 
 rule motivation:
@@ -293,6 +299,36 @@ rule computation_graphs:
         yaml=as_yaml({"run": RUN} | config.get("computation_graphs", {})),
         code=CODE["10"],
     threads: 1
+    shell:
+        RUNNER
+
+
+rule cifar10_scenarios:  # its recorded units are no output: an interrupted run goes on from them
+    input:
+        notebook=ancient(NOTEBOOKS / "12_cifar10_scenarios.ipynb"),
+    output:
+        executed=EXECUTED / "12_cifar10_scenarios.ipynb",
+        tables=expand(RESULTS / "12_cifar10_scenarios" / "{t}.{e}", t=[*SCENARIO_TABLES, "transferred"], e=TABLE),
+        figures=expand(FIGURES / "12_{f}.{e}", f=[*SCENARIO_FIGURES, "transfer"], e=FIGURE),
+    params:
+        yaml=as_yaml({"run": RUN} | config.get("cifar10_scenarios", {})),
+        code=CODE["12"],
+    threads: workflow.cores
+    shell:
+        RUNNER
+
+
+rule wikitext:
+    input:
+        notebook=ancient(NOTEBOOKS / "13_wikitext.ipynb"),
+    output:
+        executed=EXECUTED / "13_wikitext.ipynb",
+        tables=expand(RESULTS / "13_wikitext" / "{t}.{e}", t=[*SCENARIO_TABLES, "at_share"], e=TABLE),
+        figures=expand(FIGURES / "13_{f}.{e}", f=SCENARIO_FIGURES, e=FIGURE),
+    params:
+        yaml=as_yaml({"run": RUN} | config.get("wikitext", {})),
+        code=CODE["13"],
+    threads: workflow.cores
     shell:
         RUNNER
 

@@ -154,7 +154,8 @@ def train(
         model.train()
         if steps:
             optimiser = torch.optim.AdamW(weights, lr=rate, weight_decay=decay)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.2)
+            warm = 0.2 if steps != 5 else 0.3  # torch divides by zero where the rise is one step long
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=warm)
             with progress.bar(steps, "step", label="training") as bar:
                 for epoch in range(epochs):
                     value = math.nan

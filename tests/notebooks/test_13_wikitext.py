@@ -1,0 +1,37 @@
+"""Notebook 13 run for real, small: its tables against what its units say."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bogp import paths
+from bogp.run import run_notebook
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "13_wikitext.ipynb"
+SMALL = {"run": "t", "epochs": 1, "calibration": 8, "test": 16, "draws": 1, "cores": 1, "tuning_part": 0.1, "anew": ["random"]}
+
+
+def test_13_wikitext(home):
+    run_notebook(NOTEBOOK, home / "13.ipynb", SMALL, progress=False)
+    results = paths.results_dir("t") / "13_wikitext"
+    tables = {f.stem: pd.read_csv(f) for f in results.glob("*.csv")}
+    assert set(tables) == {"measured", "areas", "against_random", "closing", "at_share", "verdicts"}
+    measured = tables["measured"]
+    assert measured.seed.unique().tolist() == [0, 1]
+    assert set(measured.scenario) == {"removal"}, "text has no classes to transfer between"
+    assert measured.loss.between(0, 10).all()
+    unpruned = measured[(measured.method == "unpruned") & (measured.weights == "kept")]
+    assert (unpruned.loss < np.log(22) + 0.1).all(), "hardly worse than a guess among 22 tokens"
+    np.testing.assert_allclose(measured.change, measured.loss - measured.seed.map(unpruned.set_index("seed").loss), atol=1e-9)
+    some = tables["at_share"].set_index(["method", "weights"])
+    of = measured[measured.level.isna() & (measured.method == "hessian") & (measured.weights == "tuned")]
+    assert some["mean"]["hessian", "tuned"] == pytest.approx(of.loss.mean())
+    closing = tables["closing"].iloc[0]
+    at = measured[measured.level.isna() & (measured.method != "unpruned")]
+    spread = at[at.weights == "tuned"].groupby(["seed", "method"]).loss.mean().unstack().std(axis=1, ddof=0)
+    assert closing.after == pytest.approx(spread.mean())
+    assert at[at.weights == "new"].method.unique().tolist() == ["random"]
+    assert tables["verdicts"].empty
+    assert len(list(paths.figures_dir("t").glob("13_*.p[dn][fg]"))) == 8
