@@ -125,7 +125,7 @@ class InceptionBlock(nn.Module):
 class Inception(nn.Module):
     """Inception blocks for small images with a pooling step in between, about 0.1 M parameters."""
 
-    def __init__(self, classes: int = 10, widths: Sequence[int] = (8, 16, 24), channels: int = 3) -> None:
+    def __init__(self, classes: int = 10, widths: Sequence[int] = (16, 28, 40), channels: int = 3) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(channels, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
         layers: list[nn.Module] = []

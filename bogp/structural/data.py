@@ -1,0 +1,158 @@
+"""CIFAR-10 and WikiText-2 as checked arrays and texts, read from ``BOGP_DATA_DIR``, else the cache, else downloaded where there is an official file.
+
+===============  =================================================================  ======================================================
+name             what it is                                                         file
+===============  =================================================================  ======================================================
+``cifar10-12k``  10,000 training and 2,000 test images of CIFAR-10, balanced        ``cifar10-12k.npz``; it has no download
+``cifar10``      all 50,000 and 10,000 (Krizhevsky 2009)                            ``cifar-10-binary.tar.gz``, of which nothing is unpickled
+``wikitext-2``   validation and test articles (Merity et al. 2016), the latter for  ``wikitext-2/valid.txt`` and ``test.txt``, or the official
+                 testing: the training articles are not needed                      ``wikitext-2-v1.zip``
+===============  =================================================================  ======================================================
+
+What fails its check is an error, never a reason to use something else.
+"""
+
+import hashlib
+import os
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bogp import paths
+from bogp.errors import DatasetError
+
+_CIFAR_ARRAYS = {  # of the subset: shape and sha256 of the array's bytes
+    "train_images": ((10_000, 32, 32, 3), "08c696905b7673513ca9b274635c2bb270cab11761ee25ecb19ada3fecb70662"),
+    "train_labels": ((10_000,), "55fbc1ada581df95b032efe57c6061f00e3d5d8f5079219e44328a9f1097e60e"),
+    "test_images": ((2_000, 32, 32, 3), "1db776dcb7c8aab0cb46d1d13c9f2c9b0d339e073394901bd0cedd0c4cc19323"),
+    "test_labels": ((2_000,), "3e1c0506c809d0ace5e9f0a95545bbcbdd52fac4a0290021a106ea43e7216b55"),
+}
+_CIFAR_FILE, _CIFAR_MD5 = "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"  # as its author's page gives it
+_CIFAR_ADDRESS = ("https://www.cs.toronto.edu/~kriz/",)
+_TEXTS = {
+    "valid.txt": "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
+    "test.txt": "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
+}
+_TEXT_FILE = "wikitext-2-v1.zip"
+_TEXT_ADDRESS = ("https://s3.amazonaws.com/research.metamind.io/wikitext/",)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images (N, 32, 32, 3) uint8 and labels (N,) uint8 in 0..9, for training and for testing."""
+
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.uint8]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.uint8]
+
+
+def cifar10(name: str = "cifar10-12k") -> Images:
+    """CIFAR-10, whole or the named subset, verified.
+
+    Raises:
+        DatasetError: an unknown name, or a file that is missing everywhere or fails its check.
+    """
+    if name == "cifar10-12k":
+        return _subset(_found(f"{name}.npz") or _missing(f"{name}.npz"))
+    if name == "cifar10":
+        return _official(_checked(_CIFAR_FILE, _CIFAR_MD5, _CIFAR_ADDRESS))
+    raise DatasetError(f"There is no data set {name!r} of images; there are: cifar10-12k, cifar10.")
+
+
+def wikitext2() -> dict[str, str]:
+    """The texts ``valid`` and ``test`` of WikiText-2, verified.
+
+    Raises:
+        DatasetError: they are missing everywhere, or fail their check.
+    """
+    found = {name: _found(f"wikitext-2/{name}") for name in _TEXTS}
+    if all(found.values()):
+        contents = {name: path.read_bytes() for name, path in found.items() if path}
+    else:
+        archive = _fetched(_TEXT_FILE, _TEXT_ADDRESS)
+        try:
+            with zipfile.ZipFile(archive) as unpacked:
+                contents = {name: unpacked.read(f"wikitext-2/wiki.{name.replace('.txt', '.tokens')}") for name in _TEXTS}
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise DatasetError(
+                f"{archive} is not the archive of WikiText-2 ({error}). Delete it, or replace it by the official one."
+            ) from None
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != _TEXTS[name]:
+            raise DatasetError(f"{name} of wikitext-2 ({found[name] or _TEXT_FILE}) is not the official text; replace it.")
+    return {name.removesuffix(".txt"): content.decode("utf-8") for name, content in contents.items()}
+
+
+def _subset(path: Path) -> Images:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            held = {name: arrays[name] for name in _CIFAR_ARRAYS}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{path} cannot be read as the subset of CIFAR-10 ({error}); replace it.") from None
+    for name, (shape, sha256) in _CIFAR_ARRAYS.items():
+        if held[name].shape != shape or hashlib.sha256(np.ascontiguousarray(held[name]).tobytes()).hexdigest() != sha256:
+            raise DatasetError(f"{name} in {path} is not what cifar10-12k holds; replace the file.")
+    return Images(**held)
+
+
+def _official(path: Path) -> Images:
+    rows = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
+    with tarfile.open(path) as archive:
+        held = {}
+        for part, names in rows.items():
+            members = [archive.extractfile(f"cifar-10-batches-bin/{name}") for name in names]
+            held[part] = np.concatenate([np.frombuffer(m.read(), dtype=np.uint8).reshape(-1, 3073) for m in members if m])
+    images = {part: table[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).copy() for part, table in held.items()}
+    return Images(images["train"], held["train"][:, 0].copy(), images["test"], held["test"][:, 0].copy())
+
+
+def _found(name: str) -> Path | None:
+    own = paths.data_dir()
+    folders = [*([own] if own else []), paths.cache_dir() / "structural"]
+    return next((folder / name for folder in folders if (folder / name).exists()), None)
+
+
+def _missing(name: str) -> Path:
+    raise DatasetError(
+        f"{name} is not in BOGP_DATA_DIR ({paths.data_dir() or 'not set'}). Put it into a folder and set BOGP_DATA_DIR to that; or use cifar10."
+    )
+
+
+def _checked(name: str, md5: str, addresses: Sequence[str]) -> Path:
+    path = _fetched(name, addresses)
+    found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    if found != md5:
+        raise DatasetError(f"{path} has md5 {found[:12]}..., expected {md5[:12]}...; delete it, or replace it by the official file.")
+    return path
+
+
+def _fetched(name: str, addresses: Sequence[str]) -> Path:
+    """Where the official file lies, downloaded into the cache if need be."""
+    import pooch
+
+    if path := _found(name):
+        return path
+    folder, failures = paths.cache_dir() / "structural", []
+    folder.mkdir(parents=True, exist_ok=True)
+    for address in addresses:
+        handle, temporary = tempfile.mkstemp(dir=folder)
+        os.close(handle)
+        try:
+            pooch.HTTPDownloader(progressbar=True, timeout=30)(f"{address}{name}", temporary, None)
+            os.replace(temporary, folder / name)
+            return folder / name
+        except Exception as error:  # any failure of one address is a reason to try the next; all of them are reported
+            failures.append(f"{address} ({str(error)[:160]})")
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    raise DatasetError(
+        f"{name} is neither in BOGP_DATA_DIR ({paths.data_dir() or 'not set'}) nor in the cache ({folder}), and could not be downloaded: "
+        f"{'; '.join(failures)}. Put it into a folder and set BOGP_DATA_DIR to that."
+    )
