@@ -1,7 +1,7 @@
 """Searches for the mask that removes exactly k edges, keeps the outputs connected and has the least loss, at a budget of evaluated masks.
 
-Each search is handed ``losses(masks) -> (M,)`` and returns what it evaluated, in order: ``evaluation`` (counted from 1), ``removed`` (the edges, such as ``3 7 12``), ``edges``
-(how many), ``loss``, and ``best``, the least loss so far of a mask with k removed edges (NaN before there is one).
+Each search is handed ``losses(masks) -> (M,)`` and returns what it evaluated, in order: ``evaluation`` (counted from 1), ``removed`` (the edges, such as
+``3 7 12``), ``edges`` (how many), ``loss``, and ``best``, the least loss so far of a mask with k removed edges (NaN before there is one).
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ class _Record:
         assert len(masks) <= self.left
         values = np.asarray(self.losses(masks), dtype=np.float64)
         if values.shape != (len(masks),) or not np.isfinite(values).all():
-            raise InvalidInput(f"losses gave {values.shape} values for {len(masks)} masks, or some that are not finite; one finite loss each is needed.")
+            raise InvalidInput(
+                f"losses gave {values.shape} values for {len(masks)} masks, or some that are not finite; one finite loss each is needed."
+            )
         self.masks += list(masks)
         self.values += values.tolist()
         self.seen |= {mask.tobytes() for mask in masks}

@@ -145,7 +145,7 @@ class PathSurrogate:
         def closure() -> Tensor:
             optimiser.zero_grad()
             error = (path_weights(self.graph, rows, logits) - goal).square().mean()
-            error.backward()  # type: ignore[no-untyped-call]
+            error.backward()
             return error
 
         optimiser.step(closure)
