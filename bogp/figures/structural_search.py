@@ -36,7 +36,7 @@ METHODS = {
     "bo_constant": "BO, constant mean",
     "bo_permuted": "BO, Taylor mean of permuted edges",
 }
-SETS = {"half": "Bernoulli(1/2), all", "connected": "Bernoulli(1/2), connected"}
+SETS = {"half": "all half-masks: mean, 95 % t interval", "connected": "connected half-masks: the same"}
 
 
 def correlations(table: pd.DataFrame) -> Figure:
@@ -55,31 +55,32 @@ def correlations(table: pd.DataFrame) -> Figure:
         ax.axvline(0, color="#999999", linewidth=0.8, zorder=0)
         dots(ax, here, "row", places, "masks", styles(SETS), unit=1)
         old = here[here["printed"].notna() & (here["masks"] == "half") & (here["design"] != "larger")]
-        ax.plot(old["printed"], [list(places).index(r) for r in old["row"]], "kx", ms=5.5, mew=1.3, label="printed (all masks)")
-        ax.set(title=f"{size} edges", xlim=(-1.05, 1.05))
-    figure.supxlabel("Spearman correlation with the loss on test images; mean over graphs, 95 % t interval", fontsize=9)
+        ax.plot(old["printed"], [list(places).index(r) for r in old["row"]], "kx", ms=5.5, mew=1.3, label="printed, all half-masks")
+        ax.set(title=f"{size} edges", xlim=(-1.05, 1.05), xlabel="Spearman correlation")
     legend(figure, axes)
     return figure
 
 
 def regrets(found: pd.DataFrame, within: float) -> Figure:
-    """Mean regret of each method against the share of the masks that it evaluated, with 95 % t intervals over graphs.
+    """Regret against the share of the masks that were evaluated, a panel a method: each graph, their mean and its 95 % t interval.
 
     Args:
         found: from ``ranking.searches``, of all graphs.
         within: the regret that is aimed at, drawn as a line.
     """
-    figure, ax = plt.subplots(figsize=(7.4, 3.9))
-    shares = np.linspace(0, found["share"].max(), 41)[1:]
-    for method, (label, colour, _) in styles(METHODS).items():
+    figure, axes = plt.subplots(2, 3, figsize=(8.6, 4.8), sharex=True, sharey=True)
+    shares = np.linspace(0, found["share"].max(), 101)[1:]
+    for ax, (method, (label, colour, _)) in zip(axes.flat, styles(METHODS).items(), strict=True):
         curves = np.stack([_at(g, shares) for _, g in found[found["method"] == method].groupby("seed")])
         intervals = [mean_interval(column) for column in curves.T]
-        ax.plot(100 * shares, [i.mean for i in intervals], color=colour, label=label)
-        ax.fill_between(100 * shares, [i.low for i in intervals], [i.high for i in intervals], color=colour, alpha=0.12, linewidth=0)
-    ax.axhline(within, color="#444444", linewidth=0.8, linestyle=":")
-    ax.set(xlabel="evaluated masks (% of the feasible ones)", ylabel="relative regret (0: best mask, 1: median)", ylim=(-0.03, 1.05))
-    ax.set_title(f"mean over {found['seed'].nunique()} graphs; band: 95 % t interval; dotted: target", fontsize=9)
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        ax.plot(100 * shares, curves.T, color=colour, linewidth=0.6, alpha=0.45)
+        ax.plot(100 * shares, [i.mean for i in intervals], color=colour, linewidth=2.2)
+        ax.fill_between(100 * shares, [i.low for i in intervals], [i.high for i in intervals], color=colour, alpha=0.15, linewidth=0)
+        ax.axhline(within, color="#444444", linewidth=0.8, linestyle=":")
+        ax.set(ylim=(-0.04, 1.08))
+        ax.set_title(label, fontsize=9)
+    figure.supxlabel("evaluated masks (% of the feasible ones)", fontsize=9)
+    figure.supylabel("relative regret (0: best mask, 1: median mask)", fontsize=9)
     return figure
 
 
