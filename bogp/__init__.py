@@ -10,7 +10,7 @@ The modules stand on floors, and each imports only from the floors below its own
     3  evaluation
     4  search, statistics, components (of variance)
     5  claims; controls (other proposers and recommenders); pruning (a network of your own)
-    6  motivation (notebook 01); tradeoff, front, table_2 (04); comparison, table_1 (05); audit (06)
+    6  motivation (notebook 01); tradeoff, front, table_2 (04); comparison, table_1 (05); audit (06); structural (10 to 14)
     7  figures
     8  run; doctor (with readiness and machine under it)
     9  batch (Snakemake over all of it, with workflow_record)

@@ -19,7 +19,7 @@ from bogp.checks import whole
 from bogp.errors import InvalidInput
 from bogp.evaluation import Evaluator, Job, Recipe
 from bogp.protocols import Protocol
-from bogp.relational import Mask, as_masks, layer_masks
+from bogp.relational import MOST_UNITS, Mask, as_masks, layer_masks
 from bogp.statistics import (
     Interval,
     mean_rank_correlation,
@@ -115,7 +115,7 @@ def matched_width(mask: ArrayLike, study: Study, weights: int) -> int:
         At least n; of two widths as near as each other, the smaller.
     """
     n = len(as_masks(mask)[0])
-    widths = range(n, max(weights, n) + 1)  # each unit keeps at least one weight, so the last is wide enough
+    widths = range(n, min(max(weights, n), MOST_UNITS) + 1)  # each unit keeps at least one weight, so the last is wide enough
 
     def kept(width: int) -> int:  # grows with the width, unit by unit
         return kept_weights(mask, study.network(width))

@@ -115,6 +115,12 @@ def test_matched_width_is_the_best_of_all_widths(masks):
         assert matched_width(mask, STUDY, wanted) == min(off, key=lambda width: (off[width], width))
 
 
+def test_matched_width_where_more_weights_are_wanted_than_a_layer_may_have_units(masks):
+    for mask in masks:
+        found = [kept_weights(mask, STUDY.network(matched_width(mask, STUDY, 2**18) + step)) for step in (-1, 0, 1)]
+        assert min(found, key=lambda kept: abs(kept - 2**18)) == found[1]
+
+
 def test_fewer_weights_than_the_narrowest_network_has_give_the_narrowest(masks):
     assert matched_width(masks[0], STUDY, 1) == 5
 

@@ -117,8 +117,7 @@ def classes(task: Task, kept: Sequence[int]) -> Task:
         rows = torch.nonzero(new[part.targets] >= 0).ravel()
         return Examples(tuple(i[rows] for i in part.inputs), new[part.targets[rows]])
 
-    parts = (restricted(part) for part in (task.train, task.calibration, task.validation, task.test))
-    return Task(task.name, *parts, len(wanted), task.loss, task.accuracy)
+    return _task(task.name, [restricted(part) for part in (task.train, task.calibration, task.validation, task.test)], len(wanted))
 
 
 def train(
