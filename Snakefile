@@ -7,6 +7,7 @@
 #                ─> 04_alpha_tradeoff_bo (one job per alpha) ──> 04_alpha_tradeoff_bo: Table 2
 #                ─> 06_claims, which reads the results of 01, 03, 04 and 05
 #                ─> 07_your_own_network (no claim of the paper; stands alone)
+#                ─> 14_surrogate_search (structural pruning; stands alone)
 #
 # Run it with `make reproduce PROFILE=smoke` or `make reproduce PROFILE=paper`. A result is stale when a parameter, an input, the notebook's code or the engine
 # version changed; so a notebook is `ancient`: what counts of it stands in the parameters, not in the time of a file. The same with a mask database: it is no
@@ -96,6 +97,7 @@ rule all:
         expand(EXECUTED / "05_{protocol}.ipynb", protocol=config["baselines"]),
         expand(EXECUTED / "06_{protocol}.ipynb", protocol=config["claims"]),
         [EXECUTED / "07_your_own_network.ipynb"] if config["your_own_network"] else [],
+        [EXECUTED / "14_surrogate_search.ipynb"] if config.get("surrogate_search") else [],
         lambda _: rules.fixed_sparsity.output,
         lambda _: tables_and_figures(rules.motivation, protocol=config["motivation"]),
         lambda _: tables_and_figures(rules.mask_database),
@@ -104,6 +106,7 @@ rule all:
         lambda _: tables_and_figures(rules.baselines, protocol=config["baselines"]),
         lambda _: tables_and_figures(rules.claims, protocol=config["claims"]),
         lambda _: tables_and_figures(rules.your_own_network) if config["your_own_network"] else [],
+        lambda _: tables_and_figures(rules.surrogate_search) if config.get("surrogate_search") else [],
 
 
 rule motivation:
@@ -274,6 +277,21 @@ rule your_own_network:  # its record of scores is no output: an interrupted run 
     params:
         yaml=as_yaml({"run": RUN} | config["your_own_network"]),
         code=CODE["07"],
+    threads: workflow.cores
+    shell:
+        RUNNER
+
+
+rule surrogate_search:  # the tables of its networks are no outputs: an interrupted run goes on from them
+    input:
+        notebook=ancient(NOTEBOOKS / "14_surrogate_search.ipynb"),
+    output:
+        executed=EXECUTED / "14_surrogate_search.ipynb",
+        tables=expand(RESULTS / "14_surrogate_search" / "{t}.{e}", t=["ranks", "summary", "searches", "reached", "signed", "verdicts"], e=TABLE),
+        figures=expand(FIGURES / "14_{f}.{e}", f=["correlations", "predictions", "regret"], e=FIGURE),
+    params:
+        yaml=as_yaml({"run": RUN} | config.get("surrogate_search", {})),
+        code=CODE["14"],
     threads: workflow.cores
     shell:
         RUNNER

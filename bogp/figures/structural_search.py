@@ -34,7 +34,7 @@ METHODS = {
     "quadratic": "Taylor model alone",
     "bo": "BO, Taylor mean",
     "bo_constant": "BO, constant mean",
-    "bo_permuted": "BO, Taylor mean of permuted edges",
+    "bo_permuted": "BO, mean of permuted edges",
 }
 SETS = {"half": "all half-masks: mean, 95 % t interval", "connected": "connected half-masks: the same"}
 

@@ -61,7 +61,9 @@ def test_paths_of_a_network_with_concatenations_and_large_logits():
 
 def test_a_path_surrogate_recovers_one(graph):
     logits = torch.as_tensor(np.random.default_rng(1).normal(size=len(graph.edges)))
-    masks = np.concatenate([masks_of(graph, 60), np.ones((1, len(logits)), dtype=bool), ~np.isin(np.arange(len(logits)), own_edges(graph))[None]])
+    masks = np.concatenate(
+        [masks_of(graph, 60), np.ones((1, len(logits)), dtype=bool), ~np.isin(np.arange(len(logits)), own_edges(graph))[None]]
+    )
     losses = 5 - 3 * surrogate.path_weights(graph, masks, logits).numpy()
     fitted = surrogate.PathSurrogate(graph, steps=500).fit(masks, losses)
     other = masks_of(graph, 40, seed=7)
@@ -139,7 +141,8 @@ def test_zero_shot_forms(graph):
 
 
 @pytest.mark.parametrize(
-    ("masks", "losses"), [(np.ones((1, 3)), [1.0]), (np.ones((3, 3)), [1.0, 2.0]), (np.ones(3), [1.0, 2.0, 3.0]), (np.ones((2, 3)), [1.0, np.nan])]
+    ("masks", "losses"),
+    [(np.ones((1, 3)), [1.0]), (np.ones((3, 3)), [1.0, 2.0]), (np.ones(3), [1.0, 2.0, 3.0]), (np.ones((2, 3)), [1.0, np.nan])],
 )
 def test_bad_data_is_refused(masks, losses):
     with pytest.raises(InvalidInput):
