@@ -7,8 +7,7 @@
 #                ─> 04_alpha_tradeoff_bo (one job per alpha) ──> 04_alpha_tradeoff_bo: Table 2
 #                ─> 06_claims, which reads the results of 01, 03, 04 and 05
 #                ─> 07_your_own_network (no claim of the paper; stands alone)
-#                ─> 10_computation_graphs (the second paper; stands alone)
-#                ─> 12_cifar10_scenarios, 13_wikitext (the second paper's scenarios; each stands alone)
+#                ─> 10_computation_graphs to 14_surrogate_search (the second paper: structural pruning; each stands alone)
 #
 # Run it with `make reproduce PROFILE=smoke` or `make reproduce PROFILE=paper`. A result is stale when a parameter, an input, the notebook's code or the engine
 # version changed; so a notebook is `ancient`: what counts of it stands in the parameters, not in the time of a file. The same with a mask database: it is no
@@ -89,6 +88,11 @@ def tables_and_figures(rule, **wildcards):
     return expand([*rule.output.tables, *rule.output.figures], **wildcards)
 
 
+def structural_rules():  # notebooks 10 to 14, as far as the profile has them
+    names = ["computation_graphs", "edge_importance", "cifar10_scenarios", "wikitext", "surrogate_search"]
+    return [getattr(rules, name) for name in names if config.get(name)]
+
+
 rule all:
     input:
         RESULTS / "fixed_sparsity.csv",
@@ -99,9 +103,6 @@ rule all:
         expand(EXECUTED / "05_{protocol}.ipynb", protocol=config["baselines"]),
         expand(EXECUTED / "06_{protocol}.ipynb", protocol=config["claims"]),
         [EXECUTED / "07_your_own_network.ipynb"] if config["your_own_network"] else [],
-        [EXECUTED / "10_computation_graphs.ipynb"] if config.get("computation_graphs") else [],
-        [EXECUTED / "12_cifar10_scenarios.ipynb"] if config.get("cifar10_scenarios") else [],
-        [EXECUTED / "13_wikitext.ipynb"] if config.get("wikitext") else [],
         lambda _: rules.fixed_sparsity.output,
         lambda _: tables_and_figures(rules.motivation, protocol=config["motivation"]),
         lambda _: tables_and_figures(rules.mask_database),
@@ -110,9 +111,7 @@ rule all:
         lambda _: tables_and_figures(rules.baselines, protocol=config["baselines"]),
         lambda _: tables_and_figures(rules.claims, protocol=config["claims"]),
         lambda _: tables_and_figures(rules.your_own_network) if config["your_own_network"] else [],
-        lambda _: tables_and_figures(rules.computation_graphs) if config.get("computation_graphs") else [],
-        lambda _: tables_and_figures(rules.cifar10_scenarios) if config.get("cifar10_scenarios") else [],
-        lambda _: tables_and_figures(rules.wikitext) if config.get("wikitext") else [],
+        lambda _: [f for rule in structural_rules() for f in [rule.output.executed, *tables_and_figures(rule)]],
 
 
 rule motivation:
@@ -298,7 +297,7 @@ rule computation_graphs:
     params:
         yaml=as_yaml({"run": RUN} | config.get("computation_graphs", {})),
         code=CODE["10"],
-    threads: 1
+    threads: workflow.cores  # latency is measured
     shell:
         RUNNER
 
@@ -328,6 +327,21 @@ rule wikitext:
     params:
         yaml=as_yaml({"run": RUN} | config.get("wikitext", {})),
         code=CODE["13"],
+    threads: workflow.cores
+    shell:
+        RUNNER
+
+
+rule surrogate_search:  # the tables of its networks are no outputs: an interrupted run goes on from them
+    input:
+        notebook=ancient(NOTEBOOKS / "14_surrogate_search.ipynb"),
+    output:
+        executed=EXECUTED / "14_surrogate_search.ipynb",
+        tables=expand(RESULTS / "14_surrogate_search" / "{t}.{e}", t=["ranks", "summary", "searches", "reached", "signed", "verdicts"], e=TABLE),
+        figures=expand(FIGURES / "14_{f}.{e}", f=["correlations", "predictions", "regret"], e=FIGURE),
+    params:
+        yaml=as_yaml({"run": RUN} | config.get("surrogate_search", {})),
+        code=CODE["14"],
     threads: workflow.cores
     shell:
         RUNNER
