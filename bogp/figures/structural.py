@@ -49,22 +49,15 @@ def draw_graph(
     crowded = len(graph.vertices) > 30
     size = 90 if crowded else 190
     norm = _norm(values)
-    colour_of = plt.get_cmap("PuOr_r" if norm is not None and norm.vmin < 0 else "viridis")
+    colour_of = plt.get_cmap("viridis" if values is None or (values >= 0).all() else "PuOr_r")
     colour: dict[int, Any] = {int(e): "#0072B2" for e in candidates}
     if values is not None and norm is not None:
         colour = {int(e): colour_of(norm(v)) for e, v in zip(candidates, values, strict=True)}
     _arrows(ax, graph, layer, row, colour, 5 if crowded else 7.5, scored=values is not None)
     for vertex in graph.vertices:
         at = (layer[vertex.index], row[vertex.index])
-        ax.scatter(
-            *at,
-            s=size * (1.6 if vertex.kind in ("input", "output") else 1),
-            marker=SHAPES[vertex.kind],
-            c=_FILLS[vertex.kind],
-            edgecolors="black",
-            linewidths=0.8,
-            zorder=3,
-        )
+        large = size * (1.6 if vertex.kind in ("input", "output") else 1)
+        ax.scatter(*at, s=large, marker=SHAPES[vertex.kind], c=_FILLS[vertex.kind], edgecolors="black", linewidths=0.8, zorder=3)
         ax.annotate(str(vertex.index), at, ha="center", va="center", fontsize=5 if crowded else 7, zorder=4)
         if names and vertex.kind in ("chain", "input", "product") and not crowded:
             text = _short(vertex.name)
