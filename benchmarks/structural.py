@@ -63,6 +63,8 @@ def row(name: str, model: torch.nn.Module, inputs: torch.Tensor, count: int = MA
     examples, rng = Examples((inputs,), targets), np.random.default_rng(0)
     masks = rng.random((count, len(graph.edges))) < 0.9
     masks[:, [e.index for e in graph.edges if not e.is_floating or "bridge" in e.kept_for]] = True
+    masks = masks[np.unique(graph.gates(masks), axis=0, return_index=True)[1]]  # equal networks would be computed once by one side only
+    count = len(masks)
     batched = losses_under(graph, masks, examples, cross_entropy)
     difference = float(np.abs(batched - one_after_another(graph, masks, examples)).max())
     if difference > 1e-5 * max(1.0, float(batched.max())):
@@ -75,7 +77,7 @@ def row(name: str, model: torch.nn.Module, inputs: torch.Tensor, count: int = MA
         runs,
     )
     ratio = taken["sequential"] / taken["batched"]
-    line = {"network": name, "edges": len(graph.edges), "masks": count, "distinct": len(np.unique(graph.gates(masks), axis=0))}
+    line = {"network": name, "edges": len(graph.edges), "masks": count}
     line |= {"batched_ms": 1e3 * taken["batched"] / count, "sequential_ms": 1e3 * taken["sequential"] / count, "ratio": ratio}
     return line | {"difference": difference, "at_least": AT_LEAST, "verdict": "met" if ratio >= AT_LEAST else "missed"}
 
