@@ -1,6 +1,6 @@
 """Plots of structural pruning: importances of edges against what their removal does."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -34,9 +34,9 @@ def agreement(table: pd.DataFrame, threshold: float | None = None, labels: Mappi
     """
     table = table[table["network"] != OVERALL]
     figure, axes = panels(table["network"].nunique(), 2.9, 0.27 * len(labels) + 0.9, sharex=True, sharey=True)
-    shown = table[table["method"].isin(labels)]
+    shown, places = table[table["method"].isin(labels)], _places(labels)
     for ax, (network, one) in zip(axes, shown.groupby("network", sort=False), strict=True):
-        dots(ax, one, "method", dict(labels), look={"": ("mean over seeds; bar: 95 % t interval", "#0072B2", "o")}, unit=1)
+        dots(ax, one, "method", places, look={"": ("mean over seeds; bar: 95 % t interval", "#0072B2", "o")}, unit=1)
         rows = [list(labels).index(m) + 0.25 for m in one["method"]]
         ax.plot(one["median"], rows, "|", color="#000000", ms=7, mew=1.4, label="median over seeds")
         ax.axvline(0, color="#888888", linewidth=0.8)
@@ -110,11 +110,15 @@ def costs(table: pd.DataFrame, labels: Mapping[str, str] = METHODS) -> Figure:
         labels: of the methods that are drawn, from top to bottom.
     """
     figure, (ax,) = panels(1, 6.4, 0.34 * len(labels) + 0.8)
-    shown = table[table["method"].isin(labels)]
-    dots(ax, shown, "method", dict(labels), "network", styles(names(table["network"])), unit=1)
+    shown, places = table[table["method"].isin(labels)], _places(labels)
+    dots(ax, shown, "method", places, "network", styles(names(table["network"])), unit=1)
     ax.axvline(1, color="#888888", linewidth=0.8)
     ax.set(
         xscale="log", xlabel="cost (forward passes over the calibration examples)", title="geometric mean over seeds; bar: 95 % t interval"
     )
     legend(figure, [ax])
     return figure
+
+
+def _places(labels: Mapping[str, str]) -> dict[Hashable, str]:
+    return dict(labels.items())
