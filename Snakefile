@@ -7,6 +7,7 @@
 #                ─> 04_alpha_tradeoff_bo (one job per alpha) ──> 04_alpha_tradeoff_bo: Table 2
 #                ─> 06_claims, which reads the results of 01, 03, 04 and 05
 #                ─> 07_your_own_network (no claim of the paper; stands alone)
+#                ─> 11_edge_importance (the second paper)
 #
 # Run it with `make reproduce PROFILE=smoke` or `make reproduce PROFILE=paper`. A result is stale when a parameter, an input, the notebook's code or the engine
 # version changed; so a notebook is `ancient`: what counts of it stands in the parameters, not in the time of a file. The same with a mask database: it is no
@@ -46,6 +47,7 @@ if all({0.15, 0.75} & set(config["baselines"][p]["sparsities"]) for p in config[
     CLAIMS_TABLES += ["best_of_all"]
 CLAIMS_FIGURES = ["settings", "components", "masks_sorted", "prediction", "twins", "nested", "regret", "curse", "gaps", "defects"]
 CLAIMS_FIGURES += ["region_spread", "regions", "related"]
+IMPORTANCE_TABLES = ["single", "several", "summary", "summary_absolute", "summary_several", "by_examples", "differences", "references", "costs", "target_1"]
 RUNNER = sys.executable + " -m bogp.run --no-progress --failed {FAILED:q} {input.notebook:q} {output.executed:q} -y {params.yaml:q}"
 
 
@@ -96,6 +98,7 @@ rule all:
         expand(EXECUTED / "05_{protocol}.ipynb", protocol=config["baselines"]),
         expand(EXECUTED / "06_{protocol}.ipynb", protocol=config["claims"]),
         [EXECUTED / "07_your_own_network.ipynb"] if config["your_own_network"] else [],
+        [EXECUTED / "11_edge_importance.ipynb"] if config.get("edge_importance") else [],
         lambda _: rules.fixed_sparsity.output,
         lambda _: tables_and_figures(rules.motivation, protocol=config["motivation"]),
         lambda _: tables_and_figures(rules.mask_database),
@@ -104,6 +107,7 @@ rule all:
         lambda _: tables_and_figures(rules.baselines, protocol=config["baselines"]),
         lambda _: tables_and_figures(rules.claims, protocol=config["claims"]),
         lambda _: tables_and_figures(rules.your_own_network) if config["your_own_network"] else [],
+        lambda _: tables_and_figures(rules.edge_importance) if config.get("edge_importance") else [],
 
 
 rule motivation:
@@ -274,6 +278,21 @@ rule your_own_network:  # its record of scores is no output: an interrupted run 
     params:
         yaml=as_yaml({"run": RUN} | config["your_own_network"]),
         code=CODE["07"],
+    threads: workflow.cores
+    shell:
+        RUNNER
+
+
+rule edge_importance:  # the units that it keeps are no outputs: an interrupted run goes on from them
+    input:
+        notebook=ancient(NOTEBOOKS / "11_edge_importance.ipynb"),
+    output:
+        executed=EXECUTED / "11_edge_importance.ipynb",
+        tables=expand(RESULTS / "11_edge_importance" / "{t}.{e}", t=IMPORTANCE_TABLES, e=TABLE),
+        figures=expand(FIGURES / "11_{f}.{e}", f=["single", "predictions", "examples", "several", "costs"], e=FIGURE),
+    params:
+        yaml=as_yaml({"run": RUN} | config.get("edge_importance", {})),
+        code=CODE["11"],
     threads: workflow.cores
     shell:
         RUNNER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -222,8 +223,10 @@ def units(some: Sequence[Case], settings: Settings, seeds: int, folder: Path, co
             else:
                 bar.update(1)
         work = Parallel(n_jobs=min(cores, max(len(missing), 1)), return_as="generator_unordered")
-        for _ in work(delayed(_keep)(case, settings, seed, folder) for case, seed in missing):
-            bar.update(1)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="A worker stopped")  # joblib renews workers that have grown, and no job is lost
+            for _ in work(delayed(_keep)(case, settings, seed, folder) for case, seed in missing):
+                bar.update(1)
     tables = [_kept(case, settings, seed, folder).assign(network=case.network, task=case.task, seed=seed) for case, seed in jobs]  # type: ignore[union-attr]
     return pd.concat(tables, ignore_index=True)
 

@@ -19,7 +19,7 @@ def code_cells(path: Path) -> list[nbformat.NotebookNode]:
 
 def test_there_are_notebooks():
     names = ["01_motivation", "02_mask_database", "03_fixed_sparsity_bo", "04_alpha_tradeoff_bo", "05_baselines", "06_claims"]
-    names += ["07_your_own_network"]
+    names += ["07_your_own_network", "11_edge_importance"]
     assert [p.stem for p in NOTEBOOKS] == names
 
 
@@ -66,5 +66,6 @@ def test_profiles_name_only_parameters_that_exist(profile):
         for settings in config[section].values():
             assert set(settings) - ({"sparsities"} if number == "03" else set()) <= declared[number], section
     assert set(config["your_own_network"]) <= declared["07"]
+    assert set(config["edge_importance"]) <= declared["11"]
     for protocol, settings in config["baselines"].items():
         assert set(settings["sparsities"]) <= set(config["fixed_sparsity"][protocol]["sparsities"]), "Table 1 has the masks of notebook 03"

@@ -184,7 +184,7 @@ def test_same_numbers_alone_as_among_others(dag):
 
 
 def test_bad_input_is_refused_with_what_is_allowed(dag):
-    model, graph, examples = dag
+    _, graph, examples = dag
     with pytest.raises(InvalidInput, match="hessian"):
         scores.importances(graph, examples, squared_error, ["hesian"])
     with pytest.raises(InvalidInput, match="one or more"):
