@@ -48,6 +48,7 @@ if all({0.15, 0.75} & set(config["baselines"][p]["sparsities"]) for p in config[
 CLAIMS_FIGURES = ["settings", "components", "masks_sorted", "prediction", "twins", "nested", "regret", "curse", "gaps", "defects"]
 CLAIMS_FIGURES += ["region_spread", "regions", "related"]
 SCENARIO_TABLES, SCENARIO_FIGURES = ["measured", "areas", "against_random", "closing", "verdicts"], ["edges", "parameters", "areas", "tuning"]
+IMPORTANCE_TABLES = ["single", "several", "summary", "summary_absolute", "summary_several", "by_examples", "differences", "references", "costs", "target_1"]
 RUNNER = sys.executable + " -m bogp.run --no-progress --failed {FAILED:q} {input.notebook:q} {output.executed:q} -y {params.yaml:q}"
 
 
@@ -298,6 +299,21 @@ rule computation_graphs:
         yaml=as_yaml({"run": RUN} | config.get("computation_graphs", {})),
         code=CODE["10"],
     threads: workflow.cores  # latency is measured
+    shell:
+        RUNNER
+
+
+rule edge_importance:  # the units that it keeps are no outputs: an interrupted run goes on from them
+    input:
+        notebook=ancient(NOTEBOOKS / "11_edge_importance.ipynb"),
+    output:
+        executed=EXECUTED / "11_edge_importance.ipynb",
+        tables=expand(RESULTS / "11_edge_importance" / "{t}.{e}", t=IMPORTANCE_TABLES, e=TABLE),
+        figures=expand(FIGURES / "11_{f}.{e}", f=["single", "predictions", "examples", "several", "costs"], e=FIGURE),
+    params:
+        yaml=as_yaml({"run": RUN} | config.get("edge_importance", {})),
+        code=CODE["11"],
+    threads: workflow.cores
     shell:
         RUNNER
 

@@ -40,6 +40,7 @@ TINY = {
     "baselines": {},
     "claims": {},
     "your_own_network": {},
+    "edge_importance": {},
 }
 
 

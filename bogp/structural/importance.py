@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -138,11 +139,13 @@ def unit(case: Case, settings: Settings, seed: int) -> pd.DataFrame:
     calibration = task.calibration.part(torch.from_numpy(rng.permutation(len(task.calibration))[:most]))
     test = task.test.part(torch.from_numpy(rng.permutation(len(task.test))[: settings.test]))
     graph = capture(trained(case, task, seed), calibration.part(slice(0, 4)).inputs)
-    tables = [_cost(graph, calibration, task)]
-    changes = leave_one_out(graph, test, task.loss)
+    changes, tables = leave_one_out(graph, test, task.loss), []
     for count in settings.calibration:
-        found = scores.importances(graph, calibration.part(slice(0, count)), task.loss, METHODS, seed)
-        tables += [_rows("single", name, count, found["edge"], found[name], changes) for name in METHODS]
+        some = calibration.part(slice(0, count))
+        found, seconds = _timed(graph, some, task, seed)
+        tables += [_rows("single", name, count, graph.candidates, found[name], changes) for name in METHODS]
+    forward = min(_seconds(lambda: tasks.measure(graph.module, calibration, (task.loss,)))[1] for _ in range(3))
+    tables += [_rows("cost", name, most, [0], [seconds[name]], forward) for name in METHODS]
     masks = connected_removals(graph, settings.masks, seed)
     together = losses_under(graph, np.vstack([np.ones(masks.shape[1], dtype=bool), masks]), test, task.loss)
     for name, predicted in _several(graph, calibration, task, found, masks).items():
@@ -169,30 +172,27 @@ def _rows(part: str, method: str, examples: int, item: Any, predicted: Any, chan
     )
 
 
+def _timed(
+    graph: ComputationGraph, examples: Examples, task: tasks.Task, seed: int
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
+    """Importances by each method, and how many seconds each took on its own."""
+    both = {name: _seconds(lambda name=name: scores.importances(graph, examples, task.loss, [name], seed)) for name in METHODS}  # type: ignore[misc]
+    return {name: table[name].to_numpy() for name, (table, _) in both.items()}, {name: seconds for name, (_, seconds) in both.items()}
+
+
+def _seconds(work: Callable[[], Any]) -> tuple[Any, float]:
+    begun = time.perf_counter()
+    return work(), time.perf_counter() - begun
+
+
 def _several(
-    graph: ComputationGraph, examples: Examples, task: tasks.Task, found: pd.DataFrame, masks: NDArray[np.bool_]
+    graph: ComputationGraph, examples: Examples, task: tasks.Task, found: dict[str, NDArray[np.float64]], masks: NDArray[np.bool_]
 ) -> dict[str, NDArray[np.float64]]:
     """The change under each mask by each method: quadratic models with all their pairs, the others summed over the removed edges."""
-    removed = (~masks[:, found["edge"]]).astype(float)
-    predicted = {name: removed @ found[name].to_numpy() for name in METHODS if name not in (*SECOND_ORDER, "first_order")}
+    removed = (~masks[:, graph.candidates]).astype(float)
+    predicted = {name: removed @ found[name] for name in METHODS if name not in (*SECOND_ORDER, "first_order")}
     models = {"first_order": "none"} | {name: name for name in SECOND_ORDER}
     return predicted | {name: taylor_model(graph, examples, task.loss, curvature).change(masks) for name, curvature in models.items()}
-
-
-def _cost(graph: ComputationGraph, examples: Examples, task: tasks.Task) -> pd.DataFrame:
-    """Seconds of each method, and of one forward pass over the same examples (the best of three)."""
-    passes = min(_seconds(lambda: tasks.measure(graph.module, examples, (task.loss,))) for _ in range(3))
-    rows = []
-    for name in METHODS:
-        seconds = _seconds(lambda name=name: scores.importances(graph, examples, task.loss, [name]))  # type: ignore[misc]
-        rows.append(_rows("cost", name, len(examples), [0], [seconds], passes))
-    return pd.concat(rows, ignore_index=True)
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
 
 
 def units(some: Sequence[Case], settings: Settings, seeds: int, folder: Path, cores: int = 1) -> pd.DataFrame:
@@ -223,8 +223,10 @@ def units(some: Sequence[Case], settings: Settings, seeds: int, folder: Path, co
             else:
                 bar.update(1)
         work = Parallel(n_jobs=min(cores, max(len(missing), 1)), return_as="generator_unordered")
-        for _ in work(delayed(_keep)(case, settings, seed, folder) for case, seed in missing):
-            bar.update(1)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="A worker stopped")  # joblib renews workers that have grown, and no job is lost
+            for _ in work(delayed(_keep)(case, settings, seed, folder) for case, seed in missing):
+                bar.update(1)
     tables = [_kept(case, settings, seed, folder).assign(network=case.network, task=case.task, seed=seed) for case, seed in jobs]  # type: ignore[union-attr]
     return pd.concat(tables, ignore_index=True)
 

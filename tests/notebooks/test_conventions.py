@@ -19,7 +19,14 @@ def code_cells(path: Path) -> list[nbformat.NotebookNode]:
 
 def test_there_are_notebooks():
     names = ["01_motivation", "02_mask_database", "03_fixed_sparsity_bo", "04_alpha_tradeoff_bo", "05_baselines", "06_claims"]
-    names += ["07_your_own_network", "10_computation_graphs"]
+    names += [
+        "07_your_own_network",
+        "10_computation_graphs",
+        "11_edge_importance",
+        "12_cifar10_scenarios",
+        "13_wikitext",
+        "14_surrogate_search",
+    ]
     assert [p.stem for p in NOTEBOOKS] == names
 
 
@@ -66,6 +73,9 @@ def test_profiles_name_only_parameters_that_exist(profile):
         for settings in config[section].values():
             assert set(settings) - ({"sparsities"} if number == "03" else set()) <= declared[number], section
     assert set(config["your_own_network"]) <= declared["07"]
-    assert set(config["computation_graphs"]) <= declared["10"]
+    for number, name in zip(
+        range(10, 15), ("computation_graphs", "edge_importance", "cifar10_scenarios", "wikitext", "surrogate_search"), strict=True
+    ):
+        assert set(config[name]) <= declared[str(number)], name
     for protocol, settings in config["baselines"].items():
         assert set(settings["sparsities"]) <= set(config["fixed_sparsity"][protocol]["sparsities"]), "Table 1 has the masks of notebook 03"

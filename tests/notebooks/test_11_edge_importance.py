@@ -1,0 +1,102 @@
+"""Notebook 11 run for real, small; its numbers against networks whose branches are cut by hand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from bogp import paths
+from bogp.run import main, run_notebook
+from bogp.structural import importance, tasks
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "11_edge_importance.ipynb"
+SMALL = {
+    "run": "t", "networks": ["dag"], "tasks": ["mixture"], "epochs": [1], "calibration": [8, 16], "test": 60, "masks": 5, "seeds": 2, "cores": 1,
+}  # fmt: skip
+
+
+def changes_by_hand(seed):
+    """The change of the loss on the notebook's test examples without each link of the random graph: summed by a loop, no graph captured."""
+    task = tasks.load("mixture", seed)
+    rng = np.random.default_rng(seed)
+    rng.permutation(len(task.calibration))
+    test = task.test.part(torch.from_numpy(rng.permutation(len(task.test))[:60]))
+    model = importance.trained(importance.Case("dag", "mixture", 1), task, seed)
+
+    def loss(cut):
+        values = []
+        for child, (parents, vertex) in enumerate(zip(model.parents, model.vertices, strict=True)):
+            live = [values[p] for p in parents if (p, child) != cut and values[p] is not None]
+            read = sum(live) if live else test.inputs[0] if not parents else None
+            values.append(None if read is None else torch.relu(vertex(read)))
+        return None if values[-1] is None else float(task.loss(model.head(values[-1]), test.targets).mean())
+
+    with torch.no_grad():
+        links = [(p, c) for c, parents in enumerate(model.parents) for p in parents]
+        return {round(loss(link) - loss(None), 5) for link in links if loss(link) is not None}
+
+
+def test_11_edge_importance_and_again_from_its_units(home):
+    results, units = (d("t") / "11_edge_importance" for d in (paths.results_dir, paths.evaluations_dir))
+    run_notebook(NOTEBOOK, home / "11.ipynb", SMALL, progress=False)
+    single, several, summary, target = (pd.read_csv(results / f"{t}.csv") for t in ("single", "several", "summary", "target_1"))
+    for seed in (0, 1):
+        unit = pd.read_csv(units / f"dag_mixture_{seed}.csv")
+        true = unit[(unit.part == "single") & (unit.method == "hessian") & (unit.examples == 16)]
+        assert {round(c, 5) for c in true.change} == pytest.approx(changes_by_hand(seed), abs=2e-5) or all(
+            min(abs(c - other) for other in changes_by_hand(seed)) < 2e-5 for c in true.change
+        )
+        rho = stats.spearmanr(true.predicted, true.change).statistic
+        row = single[(single.seed == seed) & (single.method == "hessian") & (single.examples == 16)]
+        assert row.signed.item() == pytest.approx(rho)
+        assert row.absolute.item() == pytest.approx(stats.spearmanr(true.predicted, true.change.abs()).statistic)
+    mine = single[(single.method == "hessian") & (single.examples == 16)].signed
+    one = summary[(summary.method == "hessian") & (summary.network == "dag")].iloc[0]
+    assert (one["mean"], one["median"], one.n) == pytest.approx((mine.mean(), mine.median(), 2))
+    assert target.met.tolist() == [bool(mine.median() >= 0.8)] * 2
+    gaps = pd.read_csv(results / "differences.csv").iloc[0]
+    wide = several.pivot(index="seed", columns="method", values="signed")
+    low, high = stats.t.interval(0.95, 1, *(f(wide.first_order - wide.unsigned_taylor) for f in (np.mean, stats.sem)))
+    assert (gaps["low"], gaps["high"]) == pytest.approx((low, high))
+    text = "".join(
+        o.get("text", "") for c in json.loads((home / "11.ipynb").read_text())["cells"] for o in map(_joined, c.get("outputs", []))
+    )
+    assert "Target 1" in text
+    assert "met" not in text.replace("method", ""), "two seeds get no verdict"
+    assert len(list(paths.figures_dir("t").glob("11_*.p[dn][fg]"))) == 10
+
+    files = {f.name: f.read_bytes() for f in results.glob("*.csv")}
+    run_notebook(NOTEBOOK, home / "11.ipynb", SMALL, progress=False)
+    assert {name: (results / name).read_bytes() for name in files} == files  # with the seconds of the first run: nothing was trained anew
+
+
+def _joined(output):
+    return {"text": "".join(output.get("text", ""))}
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"networks": ["vgg"]}, "networks are dag"),
+        ({"tasks": ["sentences"]}, "cannot learn"),
+        ({"calibration": [16, 8]}, "increasing"),
+        ({"epochs": [1, 2]}, "one of each"),
+        ({"calibration": [5000]}, "examples for calibration"),
+    ],
+)
+def test_bad_values_end_in_one_clear_message_before_any_training(home, capsys, bad, says):
+    assert main([str(NOTEBOOK), str(home / "out.ipynb"), "--no-progress", "-y", json.dumps(SMALL | bad)]) == 1
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+    assert not list(paths.results_dir("t").rglob("*.csv"))
+
+
+def test_units_do_not_depend_on_the_number_of_workers(home):
+    case, settings = importance.cases(["dag"], ["mixture"], [1]), importance.Settings((8,), 40, 3)
+    one, two = (importance.units(case, settings, 2, home / str(n), n) for n in (1, 2))
+    pd.testing.assert_frame_equal(one[one.part != "cost"], two[two.part != "cost"])
