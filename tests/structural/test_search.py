@@ -37,7 +37,7 @@ def quadratic_losses(space, seed=0):
 def by_brute_force(space):
     """The removed edges of each feasible mask."""
     found = []
-    ends = [[v.index for v in space.graph.vertices if v.kind == kind][0] for kind in ("input", "output")]
+    ends = [next(v.index for v in space.graph.vertices if v.kind == kind) for kind in ("input", "output")]
     for removed in combinations(space.graph.candidates.tolist(), space.removed):
         kept = space.graph.networkx()
         kept.remove_edges_from([(s, t, k) for s, t, k in list(kept.edges(keys=True)) if k in removed])

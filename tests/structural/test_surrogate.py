@@ -74,7 +74,7 @@ def test_a_path_surrogate_recovers_one(graph):
 
 def test_live_edges_are_those_on_a_surviving_path(graph):
     masks = masks_of(graph, 30, seed=3)
-    ends = [[v.index for v in graph.vertices if v.kind == kind][0] for kind in ("input", "output")]
+    ends = [next(v.index for v in graph.vertices if v.kind == kind) for kind in ("input", "output")]
     for mask, live in zip(masks, surrogate.live_edges(graph, masks), strict=True):
         kept = graph.networkx()
         kept.remove_edges_from([(s, t, k) for s, t, k in list(kept.edges(keys=True)) if not mask[k]])
