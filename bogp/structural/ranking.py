@@ -477,14 +477,20 @@ def _on_one_thread(work: Callable[..., Any], job: tuple[Any, ...]) -> Any:
 # verdicts
 
 
-def signed_against_unsigned(ranked: pd.DataFrame, masks: str = "connected") -> pd.DataFrame:
-    """Spearman of the signed first order less that of the unsigned published form, paired over graphs, for each class: mean with 95 % t interval."""
-    one = ranked[(ranked["reading"] == "removed") & (ranked["masks"] == masks)]
-    wide = one[one["design"] == "zero-shot"].pivot(index=["size", "seed"], columns="predictor", values="spearman").dropna()
-    rows = [
-        {"size": size, **vars(paired_difference(g["first_order"], g["published_taylor"]))} for size, g in wide.groupby("size", sort=False)
-    ]
-    return pd.DataFrame([{"size": "all", **vars(paired_difference(wide["first_order"], wide["published_taylor"]))}, *rows])
+def signed_against_unsigned(ranked: pd.DataFrame) -> pd.DataFrame:
+    """Spearman of the signed first order less that of the unsigned published form, paired over graphs.
+
+    Returns:
+        A row for each set of ``masks`` (``connected``, ``single``) and ``size`` (``all`` first): mean difference with 95 % t interval.
+    """
+    rows = []
+    for masks in ("connected", "single"):
+        one = ranked[(ranked["reading"] == "removed") & (ranked["masks"] == masks) & (ranked["design"] == "zero-shot")]
+        wide = one.pivot(index=["size", "seed"], columns="predictor", values="spearman").dropna(subset=["first_order", "published_taylor"])
+        for size, group in [("all", wide), *wide.groupby("size", sort=False)]:
+            difference = paired_difference(group["first_order"], group["published_taylor"])
+            rows.append({"masks": masks, "size": size, **vars(difference)})
+    return pd.DataFrame(rows)
 
 
 def reached(found: pd.DataFrame, within: float, share: float) -> pd.DataFrame:

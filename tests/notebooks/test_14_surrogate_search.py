@@ -135,21 +135,33 @@ def test_verdicts_follow_their_rules():
     rng = np.random.default_rng(0)
 
     def world(signed, best, regret, graphs=10):
-        rows = []
-        for size in ranking.zoo.SIZES:
-            for seed in range(graphs):
-                values = {("zero-shot", "first_order"): signed, ("zero-shot", "published_taylor"): 0.0, ("larger", "path"): best}
-                keys = {"size": size, "seed": seed, "reading": "removed", "masks": "connected"}
-                rows += [
-                    keys | {"design": d, "predictor": p, "spearman": v + 0.01 * rng.normal(), "kendall": v, "n": 9}
-                    for (d, p), v in values.items()
-                ]
+        values = {("zero-shot", "first_order"): signed, ("zero-shot", "published_taylor"): 0.0, ("larger", "path"): best}
+        rows = [
+            {
+                "size": size,
+                "seed": seed,
+                "reading": "removed",
+                "masks": masks,
+                "design": d,
+                "predictor": p,
+                "spearman": v,
+                "kendall": v,
+                "n": 9,
+            }
+            for size in ranking.zoo.SIZES
+            for seed in range(graphs)
+            for masks in ("connected", "single")
+            for (d, p), v in values.items()
+        ]
+        ranked = pd.DataFrame(rows)
+        ranked["spearman"] += 0.01 * rng.normal(size=len(ranked))
+        ranked.loc[ranked.masks == "single", "spearman"] *= -1  # no rule reads them
         regrets = [
             {"method": m, "seed": s, "repeat": 0, "share": 0.1, "regret": regret if s < 8 else 1.0}
             for m in ("bo", "random")
             for s in range(graphs)
         ]
-        return verdict_of(pd.DataFrame(rows), pd.DataFrame(regrets)).verdict.tolist()
+        return verdict_of(ranked, pd.DataFrame(regrets)).verdict.tolist()
 
     assert world(0.3, 0.9, 0.05) == ["met"] * 3
     assert world(-0.3, 0.7, 0.06) == ["not met"] * 3
