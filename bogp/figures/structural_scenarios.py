@@ -51,11 +51,21 @@ def loss_curves(table: pd.DataFrame, x: str = "share_edges", y: str = "change") 
                 ax.fill_between(at, [i.low for i in band], [i.high for i in band], color=colour, alpha=0.15, linewidth=0)
             ax.set_title(f"{network}: {title}", fontsize=8)
         row[0].set_ylabel(_AXES[y], fontsize=8)
+        row[0].set_ylim(*_span(data[data["network"] == network], y))
     for ax in axes[-1]:
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.32), fontsize=7, ncols=1)
         ax.set_xlabel(_AXES[x], fontsize=7)
-    figure.suptitle(f"mean over {data['seed'].nunique()} seeds; band: 95 % t interval", fontsize=9)
+    figure.suptitle(f"mean over {data['seed'].nunique()} seeds; band: 95 % t interval, cut off at the frame", fontsize=9)
     return figure
+
+
+def _span(table: pd.DataFrame, y: str) -> tuple[float, float]:
+    """Limits that show all means; what bands of two or three seeds reach beyond is cut off."""
+    if y == "accuracy":
+        return 0.0, 1.0
+    means = table.groupby(["method", "level"])[y].mean()
+    room = 0.25 * (means.max() - means.min()) or 1.0
+    return float(means.min() - room), float(means.max() + room)
 
 
 def area_dots(table: pd.DataFrame) -> Figure:
