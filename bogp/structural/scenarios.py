@@ -68,7 +68,7 @@ class Study:
         tuning_part: share of the training examples that each of them goes over, in (0, 1].
         methods: of ``METHODS``.
         draws: orders at random, whose mean is the method ``random``.
-        anew: methods whose pruned structure is also trained from new initial weights, for as long as training and fine-tuning together.
+        anew: methods whose pruned structure is also trained from new initial weights, for the passes of both, each over all examples.
         calibration: examples that importances are computed from, at most; ``test``: examples that are reported on, at most.
         old, new: classes to learn first, and classes to transfer to; none for no transfer.
         head_epochs: passes over the new task's examples in which its new head is trained.
