@@ -68,7 +68,7 @@ class Study:
         tuning_part: share of the training examples that each of them goes over, in (0, 1].
         methods: of ``METHODS``.
         draws: orders at random, whose mean is the method ``random``.
-        anew: methods whose pruned structure is also trained from new initial weights, for the passes of both, each over all examples.
+        anew: methods whose pruned structure is also trained from new initial weights, and then fine-tuned, just as the network was.
         calibration: examples that importances are computed from, at most; ``test``: examples that are reported on, at most.
         old, new: classes to learn first, and classes to transfer to; none for no transfer.
         head_epochs: passes over the new task's examples in which its new head is trained.
@@ -215,7 +215,7 @@ def removal(study: Study, task: Task, seed: int) -> list[dict[str, Any]]:
         mask = graph.without(orders[method, chosen_on, 0][: _removed(graph, study.share)])
         fresh = capture(network(study, task, _ANEW + seed), _example(task))
         anew = copy.deepcopy(surgery.remove(fresh, mask))
-        tasks.train(anew, task.train, task.loss, epochs=study.epochs + study.tuning_epochs, seed=seed, rate=study.rate)
+        anew = _tuned(study, tasks.train(anew, task.train, task.loss, epochs=study.epochs, seed=seed, rate=study.rate), task, seed)
         row = {"scenario": "removal", "method": method, "chosen_on": chosen_on, "draw": 0, "weights": "new", "level": np.nan}
         rows.append(row | _sizes(graph, mask, anew) | _measures(tasks.measure(anew, _test(study, task), _both(task)), full["loss"]))
     return rows
