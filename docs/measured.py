@@ -16,6 +16,7 @@ from bogp import claims, comparison, motivation, table_1, table_2, tradeoff
 from bogp.audit import NOTEBOOK as CLAIMS_NOTEBOOK
 from bogp.audit import verdicts
 from bogp.errors import BogpError
+from bogp.structural import answers
 from docs.common import DOCS, EXECUTED, ROOT, grouped, headings, link, slug
 
 RESULTS, FIGURES, EVALUATIONS = ROOT / "data" / "results" / "paper", ROOT / "figures" / "paper", ROOT / "data" / "evaluations" / "paper"
@@ -193,6 +194,11 @@ def speed() -> str:
     from benchmarks.speed import markdown as speed_markdown
 
     return f"{speed_markdown(pd.read_csv(RESULTS / 'speed.csv'))}\n\n{files(RESULTS / 'speed.csv')}"
+
+
+def structural() -> str:
+    """What was asked of structural pruning and what was found."""
+    return answers.markdown(answers.answers(RESULTS))
 
 
 def all_tables() -> str:

@@ -122,6 +122,7 @@ FILLERS: dict[str, Callable[[], str]] = {
     "fixed_sparsity": measured.fixed_sparsity,
     "monotone": measured.monotone,
     "speed": measured.speed,
+    "structural": measured.structural,
     "all_tables": measured.all_tables,
     "jobs": measured.jobs,
     "trained": measured.trained,

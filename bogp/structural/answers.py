@@ -8,6 +8,7 @@ from bogp.provenance import read_table
 
 ENOUGH = 5  # seeds, below which notebook 11 gives no verdict
 COLUMNS = ["question", "where", "answer", "found", "table"]
+SHORT = 80  # characters of what stands in the short table
 _MET = {True: "met", False: "not met"}
 
 
@@ -65,4 +66,13 @@ def markdown(table: pd.DataFrame) -> str:
     for one in table.itertuples():
         lines.append(f"| {one.question if one.question != before else ''} | {one.where} | {one.answer} | {one.found} | {one.table} |")
         before = one.question
+    return "\n".join(lines)
+
+
+def in_short(table: pd.DataFrame) -> str:
+    """The table as Markdown with one row a question: each place with its answer, and what was found where that is one number."""
+    lines = ["| question | answer |", "| --- | --- |"]
+    for question, one in table.groupby("question", sort=False):
+        said = [f"{r.where}: {r.answer}" + (f" ({r.found})" if len(r.found) <= SHORT else "") for r in one.itertuples()]
+        lines.append(f"| {question} | {'; '.join(said)} |")
     return "\n".join(lines)

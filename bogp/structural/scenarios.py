@@ -214,8 +214,8 @@ def removal(study: Study, task: Task, seed: int) -> list[dict[str, Any]]:
         chosen_on = "none" if method == "random" else "this"
         mask = graph.without(orders[method, chosen_on, 0][: _removed(graph, study.share)])
         fresh = capture(network(study, task, _ANEW + seed), _example(task))
-        anew = copy.deepcopy(surgery.remove(fresh, mask))
-        anew = _tuned(study, tasks.train(anew, task.train, task.loss, epochs=study.epochs, seed=seed, rate=study.rate), task, seed)
+        smaller = copy.deepcopy(surgery.remove(fresh, mask))
+        anew = _tuned(study, tasks.train(smaller, task.train, task.loss, epochs=study.epochs, seed=seed, rate=study.rate), task, seed)
         row = {"scenario": "removal", "method": method, "chosen_on": chosen_on, "draw": 0, "weights": "new", "level": np.nan}
         rows.append(row | _sizes(graph, mask, anew) | _measures(tasks.measure(anew, _test(study, task), _both(task)), full["loss"]))
     return rows
