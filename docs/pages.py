@@ -44,6 +44,7 @@ def named(docname: str, source: str) -> str:
     """
     notebook = DOCS / f"{docname}.ipynb"
     title, label = headings(notebook)[0], variant(notebook)
+    source = source.replace("](../docs/", "](../")  # from notebooks/ the pages of this folder lie elsewhere than from docs/executed/
     return source.replace(f"# {title}", f"# {title} ({label})", 1) if label else source
 
 

@@ -136,7 +136,7 @@ if "ipykernel_launcher" in sys.orig_argv:  # where notebooks train
 
 def count_trainings(home: Path) -> None:
     """Have every row that is offered to the store noted beside it: one that was trained twice has two times."""
-    (home / "site").mkdir(exist_ok=True)
+    (home / "site").mkdir(parents=True, exist_ok=True)
     (home / "site" / "sitecustomize.py").write_text(NOTED)
     (home / "offered").touch()
 

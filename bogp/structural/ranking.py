@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import kendalltau
+from scipy import stats
 
 from bogp import datasets, progress
 from bogp.checks import whole
@@ -309,7 +309,7 @@ def ranks(table: pd.DataFrame, size: str, seed: int) -> pd.DataFrame:
                 enough = len(x) >= 3 and np.ptp(y) > 0
                 varies = enough and np.ptp(x) > 0  # a prediction that is the same for all masks ranks nothing: 0
                 spearman, kendall = (
-                    (rank_correlation(x, y), float(kendalltau(x, y).statistic)) if varies else (0.0 if enough else np.nan,) * 2
+                    (rank_correlation(x, y), float(stats.kendalltau(x, y).statistic)) if varies else (0.0 if enough else np.nan,) * 2
                 )
                 keys = {"size": size, "seed": seed, "reading": reading, "design": design, "predictor": name, "masks": masks}
                 rows.append(keys | {"spearman": spearman, "kendall": kendall, "n": len(x)})

@@ -6,7 +6,7 @@ A method gives each candidate edge a number, larger for what should stay. ``impo
 name                      importance of an edge's removal, which closes the gates S (``ComputationGraph.gates``)
 ========================  ==========================================================================================================
 ``random``                drawn at random: the floor of each comparison
-``magnitude``             mean |w| of the parameters that go with it, or else of those before it (``magnitude``); no data
+``magnitude``             mean ``|w|`` of the parameters that go with it, or else of those before it (``magnitude``); no data
 ``activation``            sum over S of the root mean square of what the edge carries
 ``block_influence``       1 - cosine similarity between what its consumer makes with and without it (Men et al. 2024)
 ``first_order``           - sum of g over S: the predicted change of the loss, with its sign
@@ -110,7 +110,7 @@ def random(graph: ComputationGraph, seed: int) -> Floats:
 
 
 def magnitude(graph: ComputationGraph) -> Floats:
-    """(C,) the mean of |w|, biases and norms included, over the parameters that would go with the edge: those that only vertices read which no live path
+    """(C,) the mean of ``|w|``, biases and norms included, over the parameters that would go with the edge: those that only vertices read which no live path
     passes any more. Where none go (the edge carries something that others read as well, such as a skip connection) over the parameters of its producer's
     vertex, or of the nearest vertices before that which have any; 0 where there are none.
     """

@@ -14,7 +14,7 @@ from math import comb
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy import stats
 
 from bogp.checks import whole
 from bogp.errors import InvalidInput
@@ -243,7 +243,7 @@ def bayesian(
             break
         mean, std = surrogate.fit(np.array(record.masks), record.values).predict_with_std(masks)
         gain = (min(record.values) - mean) / std
-        improvement = std * (gain * norm.cdf(gain) + norm.pdf(gain))
+        improvement = std * (gain * stats.norm.cdf(gain) + stats.norm.pdf(gain))
         record.evaluate(masks[np.argsort(-improvement, kind="stable")[: min(batch, record.left)]])
     return record.table()
 

@@ -1,15 +1,15 @@
 """What the small networks learn: data in four disjoint parts, a loss, and the training.
 
-======================  =====================================================================  ==================
-name                    examples                                                               network's input
-======================  =====================================================================  ==================
-``mixture``             4,000 of a mixture of Gaussians with 5 classes, synthetic               (N, 20)
-``patterns``            4,000 synthetic images of 10 classes: shifted waves in noise            (N, 3, 32, 32)
-``sentences``           2,400 pieces of 32 characters of synthetic sentences                    (N, 32) tokens
-``mnist-5k``, ``mnist``  digits (``bogp.datasets``)                                              (N, 1, 28, 28)
-``cifar10-12k``, ``cifar10``  photographs (``bogp.structural.data``)                             (N, 3, 32, 32)
-``wikitext-2``          pieces of 64 characters; trained on the validation articles             (N, 64) tokens
-======================  =====================================================================  ==================
+============================  ============================================================  ===============
+name                          examples                                                      network's input
+============================  ============================================================  ===============
+``mixture``                   4,000 of a mixture of Gaussians with 5 classes, synthetic     (N, 20)
+``patterns``                  4,000 synthetic images of 10 classes: shifted waves in noise  (N, 3, 32, 32)
+``sentences``                 2,400 pieces of 32 characters of synthetic sentences          (N, 32) tokens
+``mnist-5k``, ``mnist``       digits (``bogp.datasets``)                                    (N, 1, 28, 28)
+``cifar10-12k``, ``cifar10``  photographs (``bogp.structural.data``)                        (N, 3, 32, 32)
+``wikitext-2``                pieces of 64 characters; trained on the validation articles   (N, 64) tokens
+============================  ============================================================  ===============
 
 *Training* fits weights, *calibration* gives derivatives and mean activations, *validation* chooses, *test* reports; no example is in two of them. Texts are
 read character by character, so that a network of 0.1 M parameters can learn them; perplexities are by character and not comparable with the literature's.
