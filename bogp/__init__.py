@@ -3,7 +3,7 @@
 Nothing heavy is imported here; import the module that you need, for example ``from bogp import masks, properties``.
 The modules stand on floors, and each imports only from the floors below its own:
 
-    0  errors, paths, progress, provenance, datasets, relational, masks, protocols, and
+    0  errors, checks, paths, progress, provenance, datasets, relational, masks, protocols, and
        compiled, bitsets, connectivity, centrality, properties (each from those before it)
     1  database, store, training (with compiled_networks and tensor_networks under it)
     2  scores, baselines, labelled (features of graphs whose nodes hold pixels)

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from bogp import scores
+from bogp.checks import flag, known, texts, whole
 from bogp.datasets import Dataset
 from bogp.errors import BogpError, InvalidInput, UnreachableSparsity
 from bogp.protocols import Protocol
@@ -70,10 +71,11 @@ class Method:
             )
         object.__setattr__(self, "sparsity", float(self.sparsity))
         for field, allowed in (("score", SCORES), ("allocation", ALLOCATIONS), ("layers", LAYERS)):
-            if getattr(self, field) not in allowed:
+            if not known(getattr(self, field), allowed):
                 raise InvalidInput(f"A method's {field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}.")
-        if type(self.rounds) is not int or not 1 <= self.rounds <= 100:
-            raise InvalidInput(f"A method's rounds is {self.rounds!r}; a whole number from 1 to 100 is needed.")
+        object.__setattr__(self, "rounds", whole("A method's rounds", self.rounds, 1, 100))
+        for field in ("pretrain", "rewind", "shuffle", "allow_empty"):
+            object.__setattr__(self, field, flag(f"A method's {field}", getattr(self, field)))
         if self.score == "synflow" and self.rounds > 1:
             raise InvalidInput("synflow prunes in many small steps before one training; it has one round.")
         if self.shuffle and self.rounds > 1:
@@ -106,6 +108,7 @@ def named(name: str, sparsity: float, layers: str = "all") -> Method:
     Raises:
         InvalidInput: there is no method of that name, or its sparsity is out of range.
     """
+    texts("A method's name", [name])
     shuffle, plain = name.endswith("_shuffled"), name.removesuffix("_shuffled")
     method = Method(sparsity, layers=layers, shuffle=shuffle)
     found = re.fullmatch(r"(glob|unif|lamp)_([1-9]\d?)", plain)

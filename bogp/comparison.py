@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bogp import baselines, paths, search
+from bogp.checks import texts, whole
 from bogp.claims import FIXED_SPARSITY, search_parameters
 from bogp.database import DatabaseSpec, MaskDatabase
 from bogp.errors import InvalidInput
@@ -60,7 +61,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         for field in ("methods", "like", "chosen", "paired"):
-            names = tuple(getattr(self, field))
+            names = texts(field, getattr(self, field))
             object.__setattr__(self, field, names)
             if len(set(names)) != len(names):
                 raise InvalidInput(f"{field} is {', '.join(names)}; each name may stand there once.")
@@ -69,8 +70,8 @@ class Plan:
         compared = {*self.methods, *self.like, *(f"{name}_best" for name in self.chosen)}
         if strangers := set(self.paired) - compared:
             raise InvalidInput(f"paired names {', '.join(sorted(strangers))}, which is not among what is compared.")
-        if min(self.pairs, self.repeats, self.budget, self.fresh_seeds) < 1:
-            raise InvalidInput("pairs, repeats, budget and fresh_seeds must be at least 1.")
+        for field in ("pairs", "repeats", "budget", "fresh_seeds"):
+            whole(field, getattr(self, field), 1)
         search.check_fresh_seeds(self.fresh_seeds, self.pairs)
 
     def times(self, name: str) -> int:

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
+from bogp.checks import floats, number, whole
 from bogp.errors import InvalidInput
 
 _ROUNDING = 1e-12  # of the largest value: what is smaller is rounding, and counts as no spread
 _SMALLEST_TAIL = 1e-16
 _DRAWS = 10_000
+_EXTREME = 1e-6  # of levels and powers: noncentral distributions further out take for ever to compute
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def spread_p(table: ArrayLike, threshold: float) -> tuple[float, float]:
         InvalidInput: as ``components``, or a threshold that is negative or not finite.
     """
     y = _checked(table, 2, "(masks, seeds)")
-    if not 0 <= threshold < np.inf:
+    if not 0 <= number("threshold", threshold) < np.inf:
         raise InvalidInput(f"threshold is {threshold}; a standard deviation of at least 0 is needed.")
     between, _, rest = _mean_squares(y)
     spread = _Spread(between, rest, len(y) - 1, (len(y) - 1) * (y.shape[1] - 1), y.shape[1])
@@ -126,7 +128,7 @@ def detectable_spread(masks: int, seeds: int, residual: float, power: float = 0.
         InvalidInput: a size, residual, power or level out of range.
     """
     _check_power(residual, power, level)
-    if min(masks, seeds) < 2:
+    if min(whole("masks", masks, high=10**9), whole("seeds", seeds, high=10**9)) < 2:
         raise InvalidInput(f"A table of {masks} masks x {seeds} seeds has no F test; at least two of each are needed.")
     df, df_rest = masks - 1, (masks - 1) * (seeds - 1)
     ratio = stats.f.isf(level, df, df_rest) / stats.f.isf(power, df, df_rest)
@@ -144,7 +146,8 @@ def detectable_difference(residual: float, seeds: int, power: float = 0.8, level
     Returns:
         In the unit of ``residual``.
     """
-    return detectable_mean(residual * np.sqrt(2 / max(seeds, 1)), seeds - 1, power, level)
+    error = number("residual", residual) * np.sqrt(2 / max(whole("seeds", seeds), 1))
+    return detectable_mean(error, seeds - 1, power, level)
 
 
 def detectable_mean(error: float, df: float, power: float = 0.8, level: float = 0.05) -> float:
@@ -162,8 +165,8 @@ def detectable_mean(error: float, df: float, power: float = 0.8, level: float = 
         InvalidInput: an error, degrees of freedom, power or level out of range.
     """
     _check_power(error, power, level)
-    if not df >= 1:
-        raise InvalidInput(f"df is {df}; at least one degree of freedom is needed.")
+    if not 1 <= number("df", df) < np.inf:
+        raise InvalidInput(f"df is {df}; at least one degree of freedom is needed, and finitely many.")
     critical = stats.t.isf(level / 2, df)
 
     def excess(shift: float) -> float:
@@ -172,7 +175,10 @@ def detectable_mean(error: float, df: float, power: float = 0.8, level: float = 
     highest = critical + 1.0
     while excess(highest) < 0:
         highest *= 2
-    return float(error * optimize.brentq(excess, 0, highest, xtol=1e-10))
+    try:
+        return float(error * optimize.brentq(excess, 0, highest, xtol=1e-10))
+    except ValueError:  # NaN on the way
+        raise InvalidInput(f"level is {level} and power {power}: so near to 0 or 1 they cannot be computed with.") from None
 
 
 @dataclass(frozen=True)
@@ -321,20 +327,22 @@ def _inverted(clearance: Callable[[float], float]) -> float:
 
 
 def _checked(values: ArrayLike, dimensions: int, axes: str) -> NDArray[np.float64]:
-    y = np.asarray(values, dtype=np.float64)
+    y = floats("values", values)
     if y.ndim != dimensions or min(y.shape) < 2 or not np.isfinite(y).all():
         raise InvalidInput(f"Finite values {axes} are needed, at least two of each; got shape {y.shape}.")
     return y
 
 
 def _tail(level: float) -> float:
-    if not 0 < level < 1:
+    if not 0 < number("level", level) < 1:
         raise InvalidInput(f"level is {level}; it lies strictly between 0 and 1.")
     return (1 - level) / 2
 
 
 def _check_power(residual: float, power: float, level: float) -> None:
-    if not (0 <= residual < np.inf and 0 < level < power < 1):
+    residual, power, level = number("a standard deviation", residual), number("power", power), number("level", level)
+    if not (0 <= residual < np.inf and _EXTREME <= level < power <= 1 - _EXTREME):
         raise InvalidInput(
-            f"A standard deviation of at least 0, and 0 < level < power < 1 are needed; got {residual}, level {level} and power {power}."
+            f"A standard deviation of at least 0, and {_EXTREME:g} <= level < power <= 1 - {_EXTREME:g} are needed; "
+            f"got {residual}, level {level} and power {power}."
         )

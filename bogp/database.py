@@ -23,11 +23,13 @@ from scipy.spatial.distance import cdist
 
 from bogp import masks as mask_families
 from bogp import progress, properties
+from bogp.checks import floats, known, listed, texts, whole
 from bogp.errors import BogpError, DatabaseError, InvalidInput
 from bogp.provenance import write_atomically
 from bogp.relational import Mask, mask_sparsity
 
 SCHEMA_VERSION = 2
+MOST_MASKS = 10_000_000  # of one sparsity: more is a slip of the hand
 METRICS = ("cosine", "l1", "l2")
 SCALINGS = ("minmax", "zscore", "none")
 _TIE = 1e-14  # similarities closer than this differ by rounding only, which must not decide between identical rows
@@ -58,6 +60,9 @@ class DatabaseSpec:
     sparsity_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "sparsities", listed("sparsities", self.sparsities))
+        if self.sparsity_range is not None:
+            object.__setattr__(self, "sparsity_range", listed("sparsity_range", self.sparsity_range))
         try:  # what a spec holds is what its JSON holds
             parameters = tuple((str(k), json.loads(json.dumps(v))) for k, v in self.parameters)
         except (TypeError, ValueError):
@@ -65,10 +70,10 @@ class DatabaseSpec:
         object.__setattr__(self, "parameters", parameters)
         if self.sparsity_range is not None and len(self.sparsities):
             raise InvalidInput(f"sparsities is {self.sparsities} and sparsity_range {self.sparsity_range}; give one of them.")
-        if self.sparsity_range is None and (not self.sparsities or len(set(self.sparsities)) != len(self.sparsities)):
-            raise InvalidInput(f"sparsities is {self.sparsities}; at least one is needed, and each only once.")
         for sparsity in self.extremes:
             mask_families.check_size(self.n, sparsity)
+        if self.sparsity_range is None and (not self.sparsities or len(set(self.sparsities)) != len(self.sparsities)):
+            raise InvalidInput(f"sparsities is {self.sparsities}; at least one is needed, and each only once.")
         object.__setattr__(self, "sparsities", tuple(float(s) for s in self.sparsities))
         if self.sparsity_range is not None:
             object.__setattr__(self, "sparsity_range", tuple(float(s) for s in self.sparsity_range))
@@ -76,8 +81,10 @@ class DatabaseSpec:
                 raise InvalidInput(
                     f"sparsity_range is {self.sparsity_range}; the lowest and the highest sparsity are needed, in this order."
                 )
-        if min(self.masks_per_sparsity, self.shard_size) < 1 or self.seed < 0:
-            raise InvalidInput("masks_per_sparsity and shard_size must be at least 1, and seed at least 0.")
+        whole("masks_per_sparsity", self.masks_per_sparsity, 1, MOST_MASKS)
+        whole("shard_size", self.shard_size, 1)
+        whole("seed", self.seed, 0, 2**63 - 1)  # a column of 64 bits
+        texts("family", [self.family])
 
     @property
     def shards(self) -> list[tuple[float | None, range]]:
@@ -210,6 +217,8 @@ def build(spec: DatabaseSpec, folder: Path, *, workers: int = -1, sampler: mask_
         raise InvalidInput(
             f"The spec's family is {spec.family!r}, a built-in one; give masks of your own sampler a family name of their own."
         )
+    if whole("workers", workers, -1) == 0:
+        raise InvalidInput("workers is 0; at least one is needed, and -1 is one for each core.")
     draw = sampler or mask_families.family(spec.family)
     try:
         for sparsity in spec.extremes:  # refuse what cannot be drawn before work starts
@@ -294,11 +303,10 @@ def fit_scaling(database: MaskDatabase, columns: Sequence[str], name: str = "min
         InvalidInput: an unknown scaling, no columns, one that the table does not have or that holds no numbers, or none that varies.
         DatabaseError: the database is empty.
     """
-    columns = tuple(columns)
-    if name not in SCALINGS:
+    if not known(name, SCALINGS):
         raise InvalidInput(f"There is no scaling {name!r}; there are: {', '.join(SCALINGS)}.")
     allowed = tuple(database.table.select_dtypes("number").columns)
-    if not columns or not set(columns) <= set(allowed):
+    if isinstance(columns, str) or not (columns := texts("columns", columns)) or not set(columns) <= set(allowed):
         raise InvalidInput(f"columns are {columns}; name one or more of {', '.join(allowed)}.")
     if len(database) == 0:
         raise DatabaseError("The database is empty: there is nothing to scale or to search.")
@@ -328,8 +336,8 @@ def nearest(queries: ArrayLike, database: MaskDatabase, scaling: Scaling, metric
         InvalidInput: a query of the wrong length, with NaN or infinity; an unknown metric.
         DatabaseError: no row has all the properties.
     """
-    points = np.atleast_2d(np.asarray(queries, dtype=np.float64))
-    if metric not in METRICS:
+    points = np.atleast_2d(floats("queries", queries))
+    if not known(metric, METRICS):
         raise InvalidInput(f"There is no metric {metric!r}; there are: {', '.join(METRICS)}.")
     if points.ndim != 2 or points.shape[1] != len(scaling.columns):
         raise InvalidInput(

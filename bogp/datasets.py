@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bogp import paths
+from bogp.checks import floats, known, listed, whole
 from bogp.errors import DatasetError, InvalidInput
 
 
@@ -116,11 +117,11 @@ def load(name: str, mirrors: Sequence[str] | None = None) -> Dataset:
     Raises:
         DatasetError: the name is unknown, or a file is missing everywhere, truncated, corrupted or mislabelled.
     """
-    if name == "mnist-5k":
+    if known(name, ("mnist-5k",)):
         images, labels = _mnist_5k()
         train, validation, test = (Split(images[i], labels[i]) for i in stratified(labels, (3_000, 1_000, 1_000), seed=0))
         return Dataset(name, train, validation, test)
-    if name not in _FILES:
+    if not known(name, _FILES):
         raise DatasetError(f"There is no data set {name!r}; there are: {', '.join(NAMES)}.")
     images, labels, test_images, test_labels = (_read(name, f, _MIRRORS[name] if mirrors is None else mirrors) for f in _FILES[name])
     images, test_images = images.reshape(-1, 784), test_images.reshape(-1, 784)
@@ -142,12 +143,13 @@ def stratified(labels: NDArray[np.uint8], sizes: Sequence[int], seed: int) -> li
     Raises:
         InvalidInput: the sizes do not add up to N, or one is negative.
     """
-    if sum(sizes) != len(labels) or min(sizes) < 0:
-        raise InvalidInput(f"The parts {tuple(sizes)} must add up to the {len(labels)} labels.")
-    rng = np.random.default_rng(seed)
-    pools = {int(c): rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)}
+    classes, sizes = floats("labels", labels), [whole("A size", size) for size in listed("sizes", sizes)]
+    if classes.ndim != 1 or len(classes) == 0 or not np.isfinite(classes).all() or sum(sizes) != len(classes) or min(sizes, default=0) < 0:
+        raise InvalidInput(f"The parts {tuple(sizes)} must add up to the {classes.size} labels, of which at least one is needed.")
+    rng = np.random.default_rng(whole("seed", seed, 0))
+    pools = {int(c): rng.permutation(np.flatnonzero(classes == c)) for c in np.unique(classes)}
     parts: list[NDArray[np.intp]] = []
-    remaining = len(labels)
+    remaining = len(classes)
     for size in sizes:
         exact = {c: len(pool) * size / max(remaining, 1) for c, pool in pools.items()}
         counts = {c: int(x) for c, x in exact.items()}

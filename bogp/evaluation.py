@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from bogp import datasets, paths, progress
+from bogp.checks import known, listed
 from bogp.errors import InvalidInput
 from bogp.protocols import Protocol
 from bogp.relational import LayerMasks, effective_sparsity, model_sparsity
@@ -37,7 +38,8 @@ class Recipe:
     layer_masks: LayerMasks
 
     def __post_init__(self) -> None:
-        if any(mask is not None and mask.dtype != bool for mask in self.layer_masks):
+        masks = listed("layer_masks", self.layer_masks)
+        if any(mask is not None and not (isinstance(mask, np.ndarray) and mask.dtype == bool) for mask in masks):
             raise InvalidInput("The layer masks of a recipe are boolean arrays (True where the weight stays) or None.")
 
     @property
@@ -105,7 +107,7 @@ class Evaluator:
 
     def dataset(self, name: str) -> datasets.Dataset:
         """The data set of that name, loaded once."""
-        if name not in self._datasets:
+        if not known(name, self._datasets):
             self._datasets[name] = datasets.load(name)
         return self._datasets[name]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from bogp.checks import floats, whole
 from bogp.errors import InvalidInput
 
 
@@ -98,7 +99,7 @@ def binned(accuracy: ArrayLike, sparsity: ArrayLike, bins: int) -> pd.DataFrame:
         InvalidInput: fewer than two bins.
     """
     a, s = _points(accuracy, sparsity)
-    if bins < 2:
+    if whole("bins", bins) < 2:
         raise InvalidInput(f"bins is {bins}; a curve needs at least 2.")
     parts = np.array_split(np.argsort(s, kind="stable"), min(bins, len(s)))
     rows = [(s[part].mean(), a[part].mean(), len(part)) for part in parts]
@@ -137,7 +138,7 @@ def meaningless(ranges: pd.DataFrame) -> str:
 
 
 def _points(accuracy: ArrayLike, sparsity: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    a, s = np.asarray(accuracy, dtype=np.float64), np.asarray(sparsity, dtype=np.float64)
+    a, s = floats("accuracy", accuracy), floats("sparsity", sparsity)
     if a.ndim != 1 or a.shape != s.shape or len(a) == 0 or not np.isfinite([a, s]).all():
         raise InvalidInput(f"As many accuracies as sparsities are needed, at least one, all finite; got shapes {a.shape} and {s.shape}.")
     return a, s

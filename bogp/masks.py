@@ -15,10 +15,12 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
+from bogp.checks import flag, known, number, whole
 from bogp.errors import InvalidInput, UnreachableSparsity
 from bogp.relational import Mask
 
 Family = Callable[..., Mask]
+MOST_NODES = 10_000  # a mask holds their square
 
 
 def bernoulli(n: int, sparsity: float, rng: np.random.Generator) -> Mask:
@@ -57,6 +59,7 @@ def exact(n: int, sparsity: float, rng: np.random.Generator) -> Mask:
 
 def erdos_renyi(n: int, sparsity: float, rng: np.random.Generator, *, diagonal: bool = True) -> Mask:
     """Edges drawn uniformly, their number fixed: G(n, m) of Erdos & Renyi (1959). Any sparsity that leaves room for the diagonal."""
+    check_size(n, sparsity)
     pairs = n * (n - 1) // 2
     edges = _edges_for("erdos_renyi", n, sparsity, diagonal, low=0, high=pairs)
     return _from_edges(n, rng.choice(pairs, edges, replace=False), diagonal)
@@ -76,7 +79,8 @@ def ws_flex(n: int, sparsity: float, rng: np.random.Generator, *, rewire: float 
     Raises:
         UnreachableSparsity: the degree would be below 2 (no ring) or above n - 1.
     """
-    if not 0.0 <= rewire <= 1.0:
+    check_size(n, sparsity)
+    if not 0.0 <= number("rewire", rewire) <= 1.0:
         raise InvalidInput(f"rewire is {rewire}; a probability in [0, 1] is needed.")
     edges = _edges_for("ws_flex", n, sparsity, diagonal, low=min(n, n * (n - 1) // 2), high=n * (n - 1) // 2)
     mask = np.zeros((n, n), dtype=bool)
@@ -101,8 +105,9 @@ def ws_flex(n: int, sparsity: float, rng: np.random.Generator, *, rewire: float 
 
 def random_regular(n: int, sparsity: float, rng: np.random.Generator, *, diagonal: bool = True) -> Mask:
     """A random graph in which every node has the same degree (networkx; Kim & Vu 2003). Moves in steps of 1/n, of 2/n where n is odd."""
-    step = 1 + n % 2  # an odd number of nodes has even degrees only
     check_size(n, sparsity)
+    step = 1 + n % 2  # an odd number of nodes has even degrees only
+    flag("diagonal", diagonal)
     highest = (n - 1) // step * step
     wanted = (1.0 - sparsity) * n - diagonal
     degree = round(wanted / step) * step
@@ -123,6 +128,7 @@ def barabasi_albert(n: int, sparsity: float, rng: np.random.Generator, *, diagon
     Raises:
         UnreachableSparsity: fewer edges than a tree, or more than m (n - m) allows (s < .492 at n = 128 with the diagonal).
     """
+    check_size(n, sparsity)
     best = n // 2
     edges = _edges_for("barabasi_albert", n, sparsity, diagonal, low=max(n - 1, 0), high=max(best * (n - best), n - 1))
     if n == 1:
@@ -159,7 +165,8 @@ def stochastic_block(
     Raises:
         UnreachableSparsity: the ratio would need a density above one.
     """
-    if not 1 <= blocks <= n or not 0 < ratio < np.inf:
+    check_size(n, sparsity)
+    if not 1 <= whole("blocks", blocks) <= n or not 0 < number("ratio", ratio) < np.inf:
         raise InvalidInput(f"blocks is {blocks} and ratio {ratio}; from 1 to n = {n} blocks and a positive ratio are needed.")
     member = np.arange(n) * blocks // n
     rows, columns = np.triu_indices(n, 1)
@@ -185,22 +192,23 @@ def family(name: str) -> Family:
     Raises:
         InvalidInput: there is none.
     """
-    if name not in FAMILIES:
+    if not known(name, FAMILIES):
         raise InvalidInput(f"There is no mask family {name!r}; there are: {', '.join(FAMILIES)}.")
     return FAMILIES[name]
 
 
 def check_size(n: Any, sparsity: Any) -> None:
-    """Refuse a graph without nodes and a sparsity outside (0, 1)."""
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-        raise InvalidInput(f"n is {n!r}; it is the number of nodes, a whole number of at least 1.")
-    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float, np.number)) or not 0.0 < float(sparsity) < 1.0:
+    """Refuse a graph without nodes, or with more than ``MOST_NODES``, and a sparsity outside (0, 1)."""
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= MOST_NODES:
+        raise InvalidInput(f"n is {n!r}; it is the number of nodes, a whole number of at least 1 and at most {MOST_NODES:,}.")
+    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float, np.number)) or not 0.0 < sparsity < 1.0:
         raise InvalidInput(f"Sparsity is {sparsity!r}; it is the share of zeros, strictly between 0 and 1.")
 
 
 def _edges_for(name: str, n: int, sparsity: float, diagonal: bool, low: int, high: int) -> int:
     """Number of edges whose sparsity is nearest, refused where it lies outside [low, high]."""
     check_size(n, sparsity)
+    flag("diagonal", diagonal)
     wanted = ((1.0 - sparsity) * n * n - diagonal * n) / 2
     if wanted < low - 0.5 - 1e-9 or wanted > high + 0.5 + 1e-9:
         _refuse(name, n, sparsity, diagonal, (2 * low + diagonal * n) / n**2, (2 * high + diagonal * n) / n**2)

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bogp import properties
+from bogp.checks import whole
 from bogp.errors import InvalidInput
 from bogp.evaluation import Evaluator, Job, Recipe
 from bogp.protocols import Protocol
@@ -47,7 +48,7 @@ def graph_set(nodes: int = 5) -> Mask:
     Raises:
         InvalidInput: nodes out of range.
     """
-    if not 3 <= nodes <= 7:
+    if not 3 <= whole("nodes", nodes) <= 7:
         raise InvalidInput(f"nodes is {nodes}; the atlas of graphs lists those of 3 to 7 nodes.")
     graphs = [g for g in nx.graph_atlas_g() if len(g) == nodes and nx.is_connected(g)]
     edges = np.array([nx.to_numpy_array(g, nodelist=range(nodes)) > 0 for g in graphs])
@@ -73,6 +74,8 @@ class Study:
     seeds: int = 12
 
     def __post_init__(self) -> None:
+        for field in ("nodes", "width", "hidden_layers", "seeds"):
+            whole(field, getattr(self, field))
         if not 4 <= self.nodes <= 7:
             raise InvalidInput(f"nodes is {self.nodes}; allowed: 4 to 7 (3 nodes make two graphs, which is no basis for a correlation).")
         if self.seeds < 2:

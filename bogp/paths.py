@@ -73,6 +73,6 @@ def database_dir(name: str) -> Path:
 
 
 def _simple(name: str) -> str:
-    if not name or name.startswith(".") or not all(c.isalnum() or c in "-_." for c in name):
+    if not isinstance(name, str) or not name or name.startswith(".") or not all(c.isalnum() or c in "-_." for c in name):
         raise InvalidInput(f"{name!r} is no usable name: letters, digits, '-', '_' and '.' only, and not starting with '.'.")
     return name

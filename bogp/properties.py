@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from bogp import bitsets
 from bogp.bitsets import lowest, popcount
 from bogp.centrality import eigenvector_centrality
+from bogp.checks import texts
 from bogp.compiled import compiled
 from bogp.connectivity import edge_connectivity
 from bogp.errors import InvalidInput
@@ -63,7 +64,7 @@ def measure(masks: ArrayLike, columns: Sequence[str] = ALL) -> pd.DataFrame:
     Raises:
         InvalidInput: the masks are no masks (see ``relational.as_masks``), or a property is unknown.
     """
-    if isinstance(columns, str) or not set(columns) <= set(ALL):
+    if isinstance(columns, str) or not set(texts("columns", columns)) <= set(ALL):
         raise InvalidInput(f"columns is {columns!r}; name properties among {', '.join(ALL)}.")
     checked = as_masks(masks)
     values = {c: np.empty(len(checked)) for c in columns}

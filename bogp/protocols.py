@@ -10,7 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+from bogp.checks import known, listed, number, texts, whole
 from bogp.errors import InvalidInput, UnreachableSparsity
+from bogp.relational import MOST_UNITS
 
 _CHOICES = {
     "input_scaling": ("unit", "raw"),
@@ -62,10 +64,11 @@ class Protocol:
             if getattr(self, field) is not None and type(getattr(self, field)) is not int:
                 raise InvalidInput(f"Protocol {field} is {getattr(self, field)!r}; a whole number is needed.")
         for field, allowed in _CHOICES.items():
-            if getattr(self, field) not in allowed:
+            if not known(getattr(self, field), allowed):
                 raise InvalidInput(f"Protocol {field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}.")
-        object.__setattr__(self, "learning_rate", float(self.learning_rate))
-        object.__setattr__(self, "widths", tuple(int(w) for w in self.widths))
+        texts("Protocol name", [self.name])
+        object.__setattr__(self, "learning_rate", number("Protocol learning_rate", self.learning_rate))
+        object.__setattr__(self, "widths", tuple(whole("A width", w, high=MOST_UNITS) for w in listed("Protocol widths", self.widths)))
         if len(self.widths) < 3 or min(self.widths) < 1:
             raise InvalidInput(f"Protocol widths are {self.widths}; at least an input, a hidden and an output width, each positive.")
         if self.scope == "hidden" and len(self.widths) < 4:
@@ -126,7 +129,7 @@ def named(name: str) -> Protocol:
     Raises:
         InvalidInput: there is none.
     """
-    if name not in NAMED:
+    if not known(name, NAMED):
         raise InvalidInput(f"There is no protocol {name!r}; there are: {', '.join(NAMED)}.")
     return NAMED[name]
 
@@ -143,7 +146,7 @@ def smaller_dense(protocol: Protocol, weights: int, narrow: str) -> Protocol:
         InvalidInput: an unknown ``narrow``.
         UnreachableSparsity: even a width of one unit has more weights, by more than half a unit's.
     """
-    if narrow not in ("all", "last"):
+    if not known(narrow, ("all", "last")):
         raise InvalidInput(f"narrow is {narrow!r}; allowed: all, last.")
     first, *hidden, last = protocol.widths
 

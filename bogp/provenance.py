@@ -41,9 +41,13 @@ def write_table(table: pd.DataFrame, path: Path, parameters: Mapping[str, Any], 
     """
     if path.suffix != ".csv":
         raise InvalidInput(f"{path.name} is no name for a table; it ends in .csv.")
-    content = table.to_csv(index=False, lineterminator="\n").encode()
-    record = provenance(parameters, inputs) | {"rows": len(table), "sha256": hashlib.sha256(content).hexdigest()}
-    write_atomically({path: content, path.with_suffix(".json"): (json.dumps(record, indent=2, default=str) + "\n").encode()})
+    try:
+        content = table.to_csv(index=False, lineterminator="\n").encode()
+        record = provenance(parameters, inputs) | {"rows": len(table), "sha256": hashlib.sha256(content).hexdigest()}
+        beside = (json.dumps(record, indent=2, default=str) + "\n").encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"The table {path.name} cannot be written with its parameters ({error}).") from None
+    write_atomically({path: content, path.with_suffix(".json"): beside})
     return path
 
 
@@ -85,7 +89,9 @@ def read_table(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise BogpError(f"{path}, or {beside.name} beside it, cannot be read ({error}). Make the table again, or restore both.") from None
     if not isinstance(record, dict) or record.get("sha256") != hashlib.sha256(content).hexdigest():
-        raise BogpError(f"{path} is not what was written: its checksum is not that in {beside.name}. Make the table again, or restore both.")
+        raise BogpError(
+            f"{path} is not what was written: its checksum is not that in {beside.name}. Make the table again, or restore both."
+        )
     return _read_csv(content)
 
 
@@ -131,14 +137,14 @@ def write_atomically(contents: Mapping[Path, bytes]) -> None:
             temporaries[path].write_bytes(content)
         for path, temporary in temporaries.items():
             os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, ValueError) as error:  # a name with a zero byte in it is a ValueError
+        reason = getattr(error, "strerror", None) or error
         raise BogpError(
             f"{path} cannot be written ({reason}). Free some space or check the folder's permissions; nothing was lost."
         ) from None
     finally:
         for temporary in temporaries.values():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 temporary.unlink(missing_ok=True)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bogp.checks import listed, whole
 from bogp.errors import InvalidInput
 
 if TYPE_CHECKING:  # imported where it is used, so that training needs numpy and torch only
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # imported where it is used, so that training needs numpy and
 
 Mask = NDArray[np.bool_]
 LayerMasks = tuple[Mask | None, ...]
+MOST_UNITS = 2**16  # of a layer: its weights are as many as the square, and a slip of the hand would fill the memory
 
 
 def as_masks(masks: ArrayLike) -> Mask:
@@ -95,7 +97,7 @@ def expand(mask: ArrayLike, d_in: int, d_out: int) -> Mask:
     """
     checked = _one(mask)
     n = len(checked)
-    if min(d_in, d_out) < n:
+    if min(whole("d_in", d_in, high=MOST_UNITS), whole("d_out", d_out, high=MOST_UNITS)) < n:
         raise InvalidInput(f"A graph of {n} nodes cannot be laid over a {d_in} x {d_out} layer: each node needs a channel on both sides.")
     return checked[np.ix_(_node_of_channel(d_out, n), _node_of_channel(d_in, n))]
 
@@ -125,6 +127,7 @@ def layer_masks(mask: ArrayLike | None, widths: Sequence[int], layers: Sequence[
     Raises:
         InvalidInput: a layer that the network does not have, or one that is too small for the graph.
     """
+    widths, layers = listed("widths", widths), [whole("A layer", layer) for layer in listed("layers", layers)]
     unknown = set(layers) - set(range(len(widths) - 1))
     if unknown:
         raise InvalidInput(f"Widths {tuple(widths)} make layers 0 to {len(widths) - 2}; {sorted(unknown)} were asked for.")

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from bogp.checks import number
 from bogp.errors import BogpError, InvalidInput
 
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
@@ -139,7 +140,7 @@ def check_parameters(declared: Mapping[str, str], given: Mapping[str, Any]) -> d
 
     for name in given:
         if name not in declared:
-            close = difflib.get_close_matches(name, declared, n=1)
+            close = difflib.get_close_matches(str(name), declared, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise InvalidInput(f"There is no parameter {name!r}; {hint}The notebook has: {', '.join(declared)}.")
     return {name: _converted(name, value, _type(declared[name])) for name, value in given.items()}
@@ -158,10 +159,15 @@ def parse_value(name: str, text: str, annotation: str) -> Any:
             return _TYPES[annotation](text)
         except ValueError:
             raise InvalidInput(f"Parameter {name!r} is of type {annotation}; got {text!r}.") from None
+    return _yaml(text, f"The value {text!r} of parameter {name!r} cannot be read as {annotation}")
+
+
+def _yaml(text: str, complaint: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InvalidInput(f"The value {text!r} of parameter {name!r} cannot be read as {annotation}.") from None
+    except Exception as error:  # beside YAMLError, a date that does not exist is a ValueError, an empty !!int an IndexError, and so on
+        reason = (str(error).splitlines() or [""])[0]
+        raise InvalidInput(f"{complaint} ({type(error).__name__}: {reason[:120]}).") from None
 
 
 def _type(annotation: str) -> type | GenericAlias:
@@ -181,7 +187,7 @@ def _converted(name: str, value: Any, expected: type | GenericAlias) -> Any:
             raise InvalidInput(f"Parameter {name!r} is a {expected}; got {value!r}. Write a list, as in '[0.6, 0.9]'.")
         return [_converted(name, item, expected.__args__[0]) for item in value]
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return number(f"Parameter {name!r}", value)
     if type(value) is not expected:
         raise InvalidInput(f"Parameter {name!r} is of type {expected.__name__}; got {value!r}, which is of type {type(value).__name__}.")
     return value
@@ -213,10 +219,7 @@ def _gather(arguments: argparse.Namespace) -> dict[str, Any]:
             raise BogpError(f"The parameter file {path} cannot be read ({error.strerror}).") from None
     texts += [("the value of -y", text) for text in arguments.parameters_yaml]
     for source, text in texts:
-        try:
-            loaded = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise InvalidInput(f"{source} is no YAML ({str(error).splitlines()[0]}).") from None
+        loaded = _yaml(text, f"{source} is no YAML")
         if not isinstance(loaded, dict):
             raise InvalidInput(f"{source} should hold 'name: value' lines.")
         given |= {str(k): v for k, v in loaded.items()}

@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from bogp.checks import known, number, texts, whole
 from bogp.database import METRICS, SCALINGS, MaskDatabase, Nearest, Scaling, fit_scaling, nearest
 from bogp.errors import InvalidInput
 from bogp.evaluation import Evaluator, Job, Recipe
@@ -52,12 +53,13 @@ class SearchSettings:
     kappa: float = 5.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "columns", tuple(self.columns))
-        if self.metric not in METRICS or self.scaling not in SCALINGS:
+        object.__setattr__(self, "columns", texts("columns", self.columns))
+        if not known(self.metric, METRICS) or not known(self.scaling, SCALINGS):
             raise InvalidInput(f"metric is {self.metric!r} and scaling {self.scaling!r}; allowed: {METRICS} and {SCALINGS}.")
-        if self.n_initial < 1 or self.n_iterations < 0 or not 0 <= self.kappa < np.inf:
-            raise InvalidInput(f"n_initial is {self.n_initial}, n_iterations {self.n_iterations} and kappa {self.kappa}; "
-                               "at least 1, at least 0, and not negative.")  # fmt: skip
+        whole("n_initial", self.n_initial, 1, SEED_LIMIT)
+        whole("n_iterations", self.n_iterations, 0, SEED_LIMIT)
+        if not 0 <= number("kappa", self.kappa) < np.inf:
+            raise InvalidInput(f"kappa is {self.kappa}; it is finite and not negative.")
 
     @property
     def budget(self) -> int:
@@ -195,7 +197,7 @@ class RandomSearch:
 
     def __init__(self, database: MaskDatabase, budget: int, seed: int, name: str = "random") -> None:
         self.name, self.seed = name, checked_seed(seed)
-        if not 1 <= budget <= len(database):
+        if not 1 <= whole("budget", budget) <= len(database):
             raise InvalidInput(f"A random search of {budget} masks needs a database of at least as many; this one has {len(database)}.")
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
         self._rows = rng.choice(len(database), budget, replace=False).tolist()
@@ -323,10 +325,10 @@ def retrain(
 
 def check_fresh_seeds(seeds: int, searches: int) -> None:
     """Refuse no searches, and a number of fresh seeds that the searches with seeds 0 to ``searches`` - 1 cannot each have for themselves."""
-    if searches < 1:
+    if whole("searches", searches) < 1:
         raise InvalidInput(f"searches is {searches}; at least one is needed.")
     most = (SEED_LIMIT - FRESH_SEED) // searches
-    if not 1 <= seeds <= most:
+    if not 1 <= whole("seeds", seeds) <= most:
         raise InvalidInput(f"seeds is {seeds}; with search seeds up to {searches - 1}, from 1 to {most} are allowed.")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from bogp.checks import floats, number
 from bogp.errors import InvalidInput
 
 
@@ -35,7 +36,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     Raises:
         InvalidInput: no values, a value that is not finite, or a level out of range.
     """
-    x = np.asarray(values, dtype=np.float64)
+    x, level = floats("values", values), number("level", level)
     if x.ndim != 1 or len(x) == 0 or not np.isfinite(x).all():
         raise InvalidInput("mean_interval needs a list of at least one finite value.")
     if not 0 < level < 1:
@@ -52,7 +53,7 @@ def paired_difference(first: ArrayLike, second: ArrayLike, level: float = 0.95) 
     Raises:
         InvalidInput: the two are not of the same length.
     """
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    a, b = floats("first", first), floats("second", second)
     if a.shape != b.shape:
         raise InvalidInput(f"Pairs are needed; got {a.shape} and {b.shape} values.")
     return mean_interval(a - b, level)
@@ -91,12 +92,12 @@ def equivalence(first: ArrayLike, second: ArrayLike, margin: float) -> Equivalen
     Raises:
         InvalidInput: no pairs, fewer than two, or a margin that is not positive.
     """
-    if not margin > 0:
+    if not number("margin", margin) > 0:
         raise InvalidInput(f"margin is {margin}; it must be positive.")
     difference = paired_difference(first, second, 0.90)
     if difference.n < 2:
         raise InvalidInput("An equivalence test needs at least two pairs.")
-    x = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    x = floats("first", first) - floats("second", second)
     error = x.std(ddof=1) / np.sqrt(len(x))
     if error == 0:
         return Equivalence(difference, margin, 0.0 if abs(difference.mean) < margin else 1.0)
@@ -126,7 +127,7 @@ def spread_ratio(first: ArrayLike, second: ArrayLike) -> Spread:
     Raises:
         InvalidInput: no pairs, fewer than three, or one side constant.
     """
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    a, b = floats("first", first), floats("second", second)
     if a.ndim != 1 or a.shape != b.shape or len(a) < 3 or not np.isfinite([*a, *b]).all() or min(a.std(), b.std()) == 0:
         raise InvalidInput("spread_ratio needs at least three pairs of finite values, neither side constant.")
     n, r, ratio = len(a), np.corrcoef(a, b)[0, 1], a.std() / b.std()
@@ -220,7 +221,7 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
     Raises:
         InvalidInput: none, or a value outside [0, 1].
     """
-    values = np.asarray(p, dtype=np.float64)
+    values = floats("p", p)
     if values.ndim != 1 or len(values) == 0 or not ((values >= 0) & (values <= 1)).all():
         raise InvalidInput("holm needs a list of at least one p value, each in [0, 1].")
     order = np.argsort(values, kind="stable")
@@ -275,9 +276,11 @@ def monotonicity(x: ArrayLike, observations: ArrayLike) -> Monotonicity:
     Raises:
         InvalidInput: shapes that do not fit, fewer than three items, one repetition only, or values that are not finite.
     """
-    y, position = _repeated(x, observations), np.asarray(x, dtype=np.float64)
+    y, position = _repeated(x, observations), floats("x", x)
     if len(y) < 2:
         raise InvalidInput("A paired test needs at least two repetitions; this is one.")
+    if len(position) < 3:
+        raise InvalidInput(f"An order needs at least three items; these are {len(position)}.")
     first, second = np.triu_indices(len(position), 1)
     differences = y[:, second] - y[:, first]
     means, errors = differences.mean(axis=0), differences.std(axis=0, ddof=1) / np.sqrt(len(y))
@@ -302,7 +305,7 @@ def monotonicity(x: ArrayLike, observations: ArrayLike) -> Monotonicity:
 
 def _ranks(*lists: ArrayLike) -> list[NDArray[np.float64]]:
     """Mean ranks of lists of one length, checked."""
-    values = [np.asarray(one, dtype=np.float64) for one in lists]
+    values = [floats("values", one) for one in lists]
     shapes = {v.shape for v in values}
     if len(shapes) > 1 or values[0].ndim != 1 or len(values[0]) < 3 or not np.isfinite(values).all():
         raise InvalidInput("A rank correlation needs lists of one length, of at least three finite values.")
@@ -311,7 +314,7 @@ def _ranks(*lists: ArrayLike) -> list[NDArray[np.float64]]:
 
 def _repeated(x: ArrayLike, observations: ArrayLike) -> NDArray[np.float64]:
     """Observations, (repetitions, items), checked against one value an item."""
-    y, shape = np.asarray(observations, dtype=np.float64), np.shape(x)
+    y, shape = floats("observations", observations), floats("x", x).shape
     if len(shape) != 1 or y.ndim != 2 or y.shape[1:] != shape or len(y) == 0 or not np.isfinite(y).all():
         raise InvalidInput(f"Observations are finite and (repetitions, items), with one x an item; got {y.shape} for x of shape {shape}.")
     return y

@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from bogp.checks import texts
 from bogp.errors import StoreError
 
 # ``method``: settings of a pruning method as JSON, empty for layer masks; ``trainings``: how many the row took; ``layer_sparsity``: a JSON list.
@@ -170,6 +171,7 @@ class Store:
 
         table = self.table()
         if keys is not None:
+            keys = texts("keys", keys)
             missing = set(keys) - set(table["key"])
             if missing:
                 raise StoreError(

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bogp import search
+from bogp.checks import floats, known, listed, whole
 from bogp.database import MaskDatabase
 from bogp.errors import InvalidInput
 from bogp.evaluation import Evaluator
@@ -42,14 +43,17 @@ class TradeOff:
         number = isinstance(self.alpha, (int, float, np.number)) and not isinstance(self.alpha, bool)
         if not number or not 0 <= self.alpha <= 1:  # NaN is neither
             raise InvalidInput(f"alpha is {self.alpha!r}; it weighs sparsity against accuracy, a number from 0 to 1.")
-        if self.form not in FORMS:
+        if not known(self.form, FORMS):
             raise InvalidInput(f"There is no form {self.form!r} of the objective; there are: {', '.join(FORMS)}.")
         object.__setattr__(self, "alpha", float(self.alpha))
 
     def score(self, accuracy: ArrayLike, sparsity: ArrayLike) -> NDArray[np.float64]:
         """The objective at (N,) accuracies and sparsities, each from 0 to 1."""
         weight = 1.0 if self.form == "sum" else 1.0 - self.alpha
-        return weight * np.asarray(accuracy, dtype=np.float64) + self.alpha * np.asarray(sparsity, dtype=np.float64)
+        a, s = floats("accuracy", accuracy), floats("sparsity", sparsity)
+        if a.shape != s.shape and a.ndim and s.ndim:
+            raise InvalidInput(f"As many accuracies as sparsities are needed, or one; got shapes {a.shape} and {s.shape}.")
+        return weight * a + self.alpha * s
 
     def __call__(self, rows: pd.DataFrame) -> NDArray[np.float64]:
         """The objective at rows of the evaluator, as ``search.run`` asks for it."""
@@ -62,7 +66,7 @@ def trade_offs(alphas: Sequence[float]) -> list[TradeOff]:
     Raises:
         InvalidInput: no alphas, one that is out of range or no number, or two that are the same to two decimals, by which files are named.
     """
-    objectives = [TradeOff(alpha, form) for alpha in alphas for form in FORMS]
+    objectives = [TradeOff(alpha, form) for alpha in listed("alphas", alphas) for form in FORMS]
     if not objectives or len({f"{alpha:.2f}" for alpha in alphas}) != len(alphas):
         raise InvalidInput(f"alphas is {list(alphas)}; at least one is needed, and all different in the first two decimals.")
     return objectives
@@ -192,7 +196,7 @@ def spread(masks: MaskDatabase, count: int) -> list[int]:
     Raises:
         InvalidInput: fewer than two, or more than there are.
     """
-    if not 2 <= count <= len(masks):
+    if not 2 <= whole("reference masks", count) <= len(masks):
         raise InvalidInput(f"{count} reference masks were asked for; from 2 to the {len(masks)} of the database are possible.")
     order = np.argsort(masks.table["sparsity"].to_numpy(), kind="stable")
     return [int(row) for row in order[np.linspace(0, len(masks) - 1, count).round().astype(int)]]

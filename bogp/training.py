@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bogp.checks import known
 from bogp.datasets import Dataset, Split
 from bogp.errors import InvalidInput
 from bogp.protocols import Protocol
@@ -103,16 +104,16 @@ def resolve_precision(precision: str, device: str = "cpu") -> str:
     Raises:
         InvalidInput: no such precision or device, or this machine has not got it.
     """
-    cuda = re.fullmatch(r"cuda(:\d+)?", device) is not None
-    if not cuda and device != "cpu":
+    cuda = isinstance(device, str) and re.fullmatch(r"cuda(:\d+)?", device) is not None
+    if not cuda and not known(device, ("cpu",)):
         raise InvalidInput(f"device is {device!r}; allowed: cpu, cuda, cuda:0, cuda:1, ...")
     if cuda and not torch.cuda.is_available():
         raise InvalidInput(f"device is {device!r}, but PyTorch finds no CUDA device here; use 'cpu'.")
     if cuda and (torch.device(device).index or 0) >= torch.cuda.device_count():
         raise InvalidInput(f"device is {device!r}, but PyTorch finds {torch.cuda.device_count()} CUDA devices here, counted from 0.")
-    if precision == "auto":
+    if known(precision, ("auto",)):
         return "bfloat16" if (torch.cuda.is_bf16_supported(including_emulation=False) if cuda else has_amx()) else "float32"
-    if precision not in PRECISIONS:
+    if not known(precision, PRECISIONS):
         raise InvalidInput(f"precision is {precision!r}; allowed: auto, {', '.join(PRECISIONS)}.")
     if (precision == "tf32" and not cuda) or (precision == "float64" and cuda):
         raise InvalidInput(

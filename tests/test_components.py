@@ -279,3 +279,9 @@ def test_arguments_out_of_range_are_refused():
     ):
         with pytest.raises(InvalidInput):
             call()
+
+
+@pytest.mark.parametrize(("power", "level"), [(0.8, 1e-100), (1 - 1e-12, 0.05)])
+def test_levels_and_powers_that_would_be_computed_for_ever_are_refused(power, level):
+    with pytest.raises(InvalidInput, match="1e-06 <= level < power"):
+        detectable_difference(1.0, 2, power, level)

@@ -356,6 +356,26 @@ def test_a_damaged_manifest_is_told_and_building_again_mends_it(built, folder, c
     assert files(folder) == files(built)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [('"seed": 7', '"seed": 3'), ('"family": "bernoulli"', '"family": "bernouwli"'), ('"min": 0.', '"min": 1.')]
+)
+def test_a_manifest_that_was_changed_is_noticed_and_building_again_mends_it(before, after, built, folder):
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace(before, after, 1))
+    assert path.read_bytes() != (built / "manifest.json").read_bytes()
+    with pytest.raises(DatabaseError, match="its manifest is damaged"):
+        open_database(folder)
+    build(SPEC, folder, workers=1)
+    assert files(folder) == files(built)
+
+
+def test_a_manifest_from_before_it_had_a_checksum_is_read(folder, opened):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["sha256"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert open_database(folder).table.equals(opened.table)
+
+
 def test_another_schema_version_is_refused(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 99}))

@@ -165,3 +165,33 @@ def test_a_table_that_is_missing_is_not_found(recorded):
     recorded[0].unlink()
     assert provenance.recorded_table(recorded[0], PARAMETERS) is None
     assert provenance.recorded_table(recorded[0].with_name("other.csv"), {}) is None
+
+
+def test_a_table_is_read_as_it_was_written(recorded):
+    path, table = recorded
+    pd.testing.assert_frame_equal(provenance.read_table(path), table, check_exact=True)
+
+
+def test_a_table_that_was_edited_or_has_lost_its_record_is_refused(recorded):
+    path, _ = recorded
+    path.write_bytes(path.read_bytes().replace(b"0.3333", b"0.3334", 1))
+    with pytest.raises(BogpError, match=r"t\.csv is not what was written"):
+        provenance.read_table(path)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(BogpError, match=r"t\.json beside it, cannot be read"):
+        provenance.read_table(path)
+
+
+def test_every_committed_table_is_what_was_written():
+    folder = Path(__file__).resolve().parent.parent / "data" / "results"
+    found = sorted(folder.rglob("*.csv"))
+    assert len(found) > 30
+    for path in found:
+        provenance.read_table(path)
+
+
+@pytest.mark.parametrize("parameters", [{(1, 2): 3}, {"a": {(1,): 2}}], ids=str)
+def test_parameters_that_json_cannot_hold_are_refused_and_nothing_is_written(parameters, home):
+    with pytest.raises(BogpError, match=r"t\.csv cannot be written with its parameters"):
+        provenance.write_table(TABLE, home / "t.csv", parameters)
+    assert list(home.iterdir()) == []

@@ -202,3 +202,8 @@ def test_an_integer_with_a_leading_zero_is_not_read_as_octal():
     except BogpError:
         return  # to refuse it is as good
     assert found == 10
+
+
+@pytest.mark.parametrize("text", ["seed: !!int ''", "tag: 2001-99-99", "quick: !!bool perhaps", "tag: !!timestamp soon", "a: " + "[" * 600])
+def test_yaml_that_breaks_the_reader_is_an_error_for_people(text, refused):
+    assert "the value of -y is no YAML" in refused("-y", text)

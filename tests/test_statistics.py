@@ -299,3 +299,8 @@ def test_a_difference_without_spread_is_never_significant():
 def test_rank_statistics_refuse_what_has_no_answer(call):
     with pytest.raises(InvalidInput):
         call()
+
+
+def test_monotonicity_without_items_is_refused():
+    with pytest.raises(InvalidInput, match="at least three items"):
+        monotonicity([], np.zeros((2, 0)))

@@ -179,6 +179,19 @@ def test_what_has_not_run_is_none_and_gives_no_evidence(monkeypatch, tmp_path):
     assert reported.elsewhere("nothing", "calibrated") is None
 
 
+def test_a_damaged_table_is_refused_and_not_taken_for_one_that_was_never_written(monkeypatch, tmp_path):
+    for source in (paths.results_dir("paper") / "05_baselines").glob("calibrated_s0.60_results.*"):
+        target = tmp_path / "data" / "results" / "r" / "05_baselines" / source.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    monkeypatch.setenv("BOGP_HOME", str(tmp_path))
+    assert len(reported.gathered(reported.files("r", "05_baselines", "calibrated", "results"))) > 0
+    path = target.with_suffix(".csv")
+    path.write_text(path.read_text().replace("0.9", "0.8", 1))
+    with pytest.raises(BogpError, match="is not what was written"):
+        reported.read("r", "calibrated")
+
+
 def test_read_is_what_the_functions_make_of_the_files():
     found = reported.read("paper", "calibrated")
     results = reported.gathered(reported.files("paper", "05_baselines", "calibrated", "results"))

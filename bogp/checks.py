@@ -1,0 +1,93 @@
+"""Checks of arguments that many modules make: each refuses what is not of the kind that is needed, in words for people."""
+
+import math
+from collections.abc import Container, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bogp.errors import InvalidInput
+
+
+def whole(what: str, value: Any, low: int | None = None, high: int | None = None) -> int:
+    """A whole number, of at least ``low`` and at most ``high`` where these are given.
+
+    Raises:
+        InvalidInput: it is of another type (a boolean is no number here) or out of range.
+    """
+    good = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not good or (low is not None and value < low) or (high is not None and value > high):
+        raise InvalidInput(f"{what} is {value!r}; a whole number {_limits(low, high)}is needed.")
+    return int(value)
+
+
+def _limits(low: int | None, high: int | None) -> str:
+    if low is None:
+        return "" if high is None else f"of at most {high} "
+    return f"of at least {low} " if high is None else f"from {low} to {high} "
+
+
+def number(what: str, value: Any) -> float:
+    """A number, NaN and infinity included; whether it is in range the caller says. A whole number that no float can hold is infinite.
+
+    Raises:
+        InvalidInput: it is of another type (a boolean is no number here).
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise InvalidInput(f"{what} is {value!r}; a number is needed.")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def flag(what: str, value: Any) -> bool:
+    """True or False.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidInput(f"{what} is {value!r}; True or False is needed.")
+    return bool(value)
+
+
+def floats(what: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Numbers as an array, of any shape.
+
+    Raises:
+        InvalidInput: they are no numbers, or nested lists of different lengths.
+    """
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(f"{what} should be numbers, in lists of one length ({error}).") from None
+
+
+def known(name: Any, allowed: Container[str]) -> bool:
+    """Whether a name is one of those that are allowed; what is no text is none of them."""
+    return isinstance(name, str) and name in allowed
+
+
+def listed(what: str, values: Any) -> tuple[Any, ...]:
+    """The items of a list or the like.
+
+    Raises:
+        InvalidInput: it is no list; a text is none.
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise InvalidInput(f"{what} is {values!r}; a list is needed.")
+    return tuple(values)
+
+
+def texts(what: str, values: Any) -> tuple[str, ...]:
+    """The items of a list of texts.
+
+    Raises:
+        InvalidInput: it is no list, or an item is no text.
+    """
+    items = listed(what, values)
+    if not all(isinstance(item, str) for item in items):
+        raise InvalidInput(f"{what} is {items!r}; a list of names is needed.")
+    return items
