@@ -7,7 +7,7 @@ BIN     := .venv/bin
 NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-full check-notebooks notebooks bench lab lock clean
+.PHONY: help setup reproduce test test-full reliability check-notebooks notebooks bench lab lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ test: .venv/ready  ## lint, types, unit tests and notebooks
 
 test-full: test  ## that, and the tests that take minutes
 	TQDM_DISABLE=1 $(BIN)/python -m pytest -m full
+
+reliability: .venv/ready  ## kill, damage, misuse and fill up everything many times, and write docs/reliability.md from what is counted
+	BOGP_REPORT=1 TQDM_DISABLE=1 $(BIN)/python -m pytest -m full tests/reliability
+	$(BIN)/python -m tests.reliability.report
 
 check-notebooks: .venv/ready  ## run the notebooks cell by cell and compare the deterministic outputs with the committed ones
 	TQDM_DISABLE=1 $(BIN)/python -m pytest -p no:cacheprovider $(NBVAL) notebooks/
