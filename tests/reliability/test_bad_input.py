@@ -218,6 +218,7 @@ def entries(root, database, evaluator, store) -> dict[str, Entry]:
         assert status == 1
         assert "Traceback" not in said.getvalue()
         assert len(said.getvalue().splitlines()) <= 2
+        raise BogpError(said.getvalue())
 
     return {
         "database.build": (built, {"parameters": st.lists(st.tuples(st.sampled_from(["rewire", "diagonal", "x"]), share), max_size=2),

@@ -145,14 +145,18 @@ def files(tmp_path_factory):
     for name in ("store", "wal", "export", "plain", "gz", "table"):
         (root / name).mkdir()
     with Store(root / "store" / "evaluations.sqlite") as whole:
-        whole.add(ROWS)
+        with whole.locked(list(RIGHT)):
+            whole.add(ROWS)
         whole.export(root / "export" / "export.parquet")
-    with Store(root / "open.sqlite") as working:  # as a process leaves it that is killed: the last rows are in the write-ahead log alone
+    with (
+        Store(root / "open.sqlite") as working,
+        working.locked(list(RIGHT)),
+    ):  # as a process leaves it that is killed: the last rows are in the write-ahead log alone
         working.add(ROWS[:20])
         working._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         working.add(ROWS[20:30])
         working.add(ROWS[30:])
-        for end in ("", "-wal", "-shm"):
+        for end in ("", "-wal", "-shm", ".lock"):
             shutil.copy(root / f"open.sqlite{end}", root / "wal" / f"evaluations.sqlite{end}")
     (root / "plain" / IDX.name).write_bytes(RAW)
     (root / "gz" / f"{IDX.name}.gz").write_bytes(gzip.compress(RAW, mtime=0))

@@ -50,7 +50,7 @@ def measure(kills: int, root: Path) -> Count:
         while not done:
             before = set(kept(folder)["key"])
             process, log = start(folder)
-            process.join(rng.uniform(0, span) if killed < kills else 300)
+            process.join(span * 10 ** rng.uniform(-2, 0) if killed < kills else 300)  # many early, while the database is built
             if process.exitcode is None:
                 building += not (folder / "database" / "manifest.json").exists()
                 process.kill()

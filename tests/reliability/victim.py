@@ -18,7 +18,7 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])
 SHORT = Protocol("short", widths=(784, 16, 16, 10), learning_rate=1e-2, batch_size=48, steps=40)
 GROUP = 8  # networks of that protocol that are trained and kept together, on one core
-SPEC = DatabaseSpec((0.3, 0.6), masks_per_sparsity=60, n=16, seed=5, shard_size=6)
+SPEC = DatabaseSpec((0.3, 0.6), masks_per_sparsity=400, n=16, seed=5, shard_size=20)
 
 
 class _Noting(Evaluator):
