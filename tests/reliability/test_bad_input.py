@@ -284,12 +284,12 @@ def measure(what: str, entry: Entry, examples: int) -> Count:
 
 @pytest.mark.parametrize("what", PURE)
 def test_each_call_ends_in_success_or_a_clear_error(what):
-    measure(what, PURE[what], 40)
+    measure(what, PURE[what], 20)
 
 
 def test_so_does_each_call_on_files_and_folders(world):
     for what, entry in entries(*world).items():
-        measure(what, entry, 4 if "bogp.run " in what or what == "database.build" else 25)
+        measure(what, entry, 4 if "bogp.run " in what or what == "database.build" else 15)
 
 
 @pytest.mark.full
