@@ -41,7 +41,7 @@ from bogp.evaluation import Evaluator, Job, Recipe
 from bogp.motivation import Study
 from bogp.provenance import read_table, recorded_table, write_table
 from bogp.store import Store
-from tests.reliability.report import ROOT, Count, record
+from tests.reliability.report import ROOT, Count, ended, record
 from tests.reliability.samples import evaluations
 from tests.reliability.values import (
     annotation,
@@ -277,9 +277,7 @@ def measure(what: str, entry: Entry, examples: int) -> Count:
 
     called()
     assert not bad, f"{what}, {len(bad)} of {ends.total()}:\n" + "\n".join(bad[:6])
-    return Count(
-        what, ends.total(), len(bad), seconds=time.perf_counter() - started, note=", ".join(f"{e} {n:,}" for e, n in sorted(ends.items()))
-    )
+    return Count(what, ends.total(), len(bad), seconds=time.perf_counter() - started, note=ended(ends))
 
 
 @pytest.mark.parametrize("what", PURE)
