@@ -1,6 +1,7 @@
 """The counts of the reliability tests as tables, and the page that shows them: ``python -m tests.reliability.report`` writes docs/reliability.md."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ POINTS = {
     "success nor a `BogpError`.",
     "full_disk": "Writing onto a disk that is full, a folder that is read-only, and beyond a limit of file size. *Failed*: no `BogpError`, or an earlier "
     "result that is not what it was.",
-    "untrusted": "Files made to run code when they are opened. *Failed*: code ran, or the file was taken as good.",
+    "untrusted": "Files made to run code when they are opened. *Failed*: code ran, or an exception that is no `BogpError`. What has the right "
+    "content beside the code is read; a store that holds more than its table is refused.",
     "same_seeds": "The same seeds, twice, on 1 and on 2 workers. *Failed*: a CSV whose bytes differ (the column of seconds, which is a measurement, left out).",
 }
 
@@ -52,6 +54,11 @@ class Count:
     note: str = ""
 
 
+def ended(ends: Counter[str]) -> str:
+    """How trials ended, and how many so, in words."""
+    return ", ".join(f"{end} {number:,}" for end, number in sorted(ends.items()))
+
+
 def record(point: str, counts: Sequence[Count], seed: int) -> None:
     """Write the counts of a point's large size to its table, if the report is being made (``BOGP_REPORT`` is set)."""
     if os.environ.get("BOGP_REPORT"):
@@ -66,9 +73,10 @@ def page(folder: Path = RESULTS) -> str:
     parts = [
         "# Reliability, as figures",
         f"{whole['tried'].sum():,} trials, {whole['failed'].sum():,} that ended in what must not be. Each figure comes from a test that anyone can run again: "
-        "`make reliability` measures everything at this size (about "
-        f"{max(1, round(whole['seconds'].sum() / 60))} minutes) and writes this page; `make test` does the same at a small size. The places, moments and "
-        "values are drawn with fixed seeds. The counts are in `data/results/reliability/`, one CSV a point, with what they were measured on beside each.",
+        "`make reliability` measures everything at this size and writes this page (what is here took about "
+        f"{max(1, round(whole['seconds'].sum() / 60))} minutes, on a machine that had other work to do); `make test` does the same at a small size. "
+        "The places, moments and values are drawn with fixed seeds. The counts are in `data/results/reliability/`, one CSV a point, with what they were "
+        "measured on beside each.",
     ]
     for point, table in tables.items():
         parts += [

@@ -41,7 +41,7 @@ from bogp.evaluation import Evaluator, Job, Recipe
 from bogp.motivation import Study
 from bogp.provenance import read_table, recorded_table, write_table
 from bogp.store import Store
-from tests.reliability.report import ROOT, Count, record
+from tests.reliability.report import ROOT, Count, ended, record
 from tests.reliability.samples import evaluations
 from tests.reliability.values import (
     annotation,
@@ -277,19 +277,17 @@ def measure(what: str, entry: Entry, examples: int) -> Count:
 
     called()
     assert not bad, f"{what}, {len(bad)} of {ends.total()}:\n" + "\n".join(bad[:6])
-    return Count(
-        what, ends.total(), len(bad), seconds=time.perf_counter() - started, note=", ".join(f"{e} {n:,}" for e, n in sorted(ends.items()))
-    )
+    return Count(what, ends.total(), len(bad), seconds=time.perf_counter() - started, note=ended(ends))
 
 
 @pytest.mark.parametrize("what", PURE)
 def test_each_call_ends_in_success_or_a_clear_error(what):
-    measure(what, PURE[what], 40)
+    measure(what, PURE[what], 20)
 
 
 def test_so_does_each_call_on_files_and_folders(world):
     for what, entry in entries(*world).items():
-        measure(what, entry, 4 if "bogp.run " in what or what == "database.build" else 25)
+        measure(what, entry, 4 if "bogp.run " in what or what == "database.build" else 15)
 
 
 @pytest.mark.full

@@ -18,7 +18,7 @@ from bogp.database import DatabaseSpec, build, open_database
 from bogp.errors import BogpError
 from bogp.provenance import read_table, recorded_table, write_table
 from bogp.store import COLUMNS, Store
-from tests.reliability.report import Count, record
+from tests.reliability.report import Count, ended, record
 from tests.reliability.samples import evaluations
 
 SEED = 20
@@ -73,8 +73,7 @@ def measure(what: str, folder: Path, file: str, read: Read, count: int) -> Count
         if end not in ("noticed", "harmless", "trained again"):
             bad.append(f"{how}: {end}")
     assert not bad, f"{what}: {bad[:5]}"
-    note = ", ".join(f"{end} {number:,}" for end, number in sorted(ends.items()))
-    return Count(what, ends.total(), len(bad), lost, 0, time.perf_counter() - started, note)
+    return Count(what, ends.total(), len(bad), lost, 0, time.perf_counter() - started, ended(ends))
 
 
 def copied(folder: Path, copy: Path) -> Path:

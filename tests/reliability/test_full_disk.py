@@ -9,9 +9,11 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -27,12 +29,19 @@ from bogp.compiled import compiled
 from bogp.database import DatabaseSpec, build
 from bogp.errors import BogpError
 from bogp.store import Store
-from tests.reliability.report import ROOT, Count, record
+from tests.reliability.report import ROOT, Count, ended, record
 from tests.reliability.samples import evaluations
 
 PAGE = 4096
 DISK = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=8m disk "$0" && exec "$@"']
+KINDS = {"full": "a full disk", "limit": "a limit of file size", "readonly": "a read-only disk"}
 SPEC = DatabaseSpec((0.5,), masks_per_sparsity=60, n=24, shard_size=30)
+
+
+def outside() -> Path:
+    """A folder where there is room, of the process that writes."""
+    return Path(os.environ["BOGP_TEST_OUTSIDE"])
+
 
 # --- what is written; each time more than there was ---
 
@@ -43,7 +52,7 @@ def add_rows(folder: Path, count: int = 4_000) -> None:
 
 
 def export(folder: Path) -> None:
-    with Store(folder.parent / "outside.sqlite") as store:
+    with Store(outside() / "whole.sqlite") as store:
         store.export(folder / "export.parquet")
 
 
@@ -113,18 +122,18 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def rows(folder: Path) -> set[str]:
-    """Keys in the store and the numbers with them; of a copy, for a store cannot be opened on a read-only disk."""
+    """What is in the store; of a copy, for a store cannot be opened on a read-only disk."""
+    for path in outside().glob("evaluations.sqlite*"):
+        path.unlink()
     for path in folder.glob("evaluations.sqlite*"):
-        (folder.parent / path.name).write_bytes(path.read_bytes())
-    with Store(folder.parent / "evaluations.sqlite") as store:
+        (outside() / path.name).write_bytes(path.read_bytes())
+    with Store(outside() / "evaluations.sqlite") as store:
         return set(map(repr, store.table().itertuples(index=False, name=None)))
 
 
 def attempt(folder: Path, writer: Callable[[Path], None], room: int, kind: str) -> str:
-    """Write where there is little room; says what is not as it should be, and nothing else."""
-    for path in folder.parent.glob("evaluations.sqlite*"):
-        path.unlink()
-    before, known, wrong = files(folder), rows(folder), ""
+    """Write where there is little room; ``written``, ``clear error``, or what is not as it should be."""
+    before, known, end, wrong = files(folder), rows(folder), "written", ""
     if kind == "full":
         fill(folder, room)
     try:
@@ -132,47 +141,56 @@ def attempt(folder: Path, writer: Callable[[Path], None], room: int, kind: str) 
             writer(folder)
         wrong = "written without room" if room == 0 else ""
     except BogpError as error:
-        wrong = "" if str(folder.parent) in str(error) else f"file not named: {error}"
+        end = "clear error"
+        wrong = "" if str(folder) in str(error) or str(outside()) in str(error) else f"file not named: {error}"
         after = files(folder)
         wrong += "".join(f", {name} changed" for name, content in before.items() if "sqlite" not in name and after.get(name) != content)
     except Exception as error:
         wrong = f"{type(error).__name__}: {error}"
-    (folder / "filler").unlink(missing_ok=True) if kind == "full" else None
-    for path in folder.parent.glob("evaluations.sqlite*"):
-        path.unlink()
-    return wrong + ("" if known <= rows(folder) else ", rows lost") + ", ".join(n for n in files(folder) if n.endswith(".tmp"))
+    if kind == "full":
+        (folder / "filler").unlink()
+    wrong += ("" if known <= rows(folder) else ", rows lost") + ", ".join(n for n in files(folder) if n.endswith(".tmp"))
+    return wrong or end
 
 
-def main(kind: str, folder: Path, rooms: Sequence[int]) -> dict[str, list[str]]:
+def main(disk: Path, kinds: Sequence[str], rooms: Sequence[int]) -> dict[str, list[str]]:
     """Try each writer with so many pages of room; with room again it has to succeed."""
-    build(SPEC, folder.parent / "outside", workers=1)  # what is compiled for it is kept elsewhere
-    with Store(folder.parent / "outside.sqlite") as store:
+    build(SPEC, outside() / "database", workers=1)  # what is compiled for it is kept elsewhere
+    with Store(outside() / "whole.sqlite") as store:
         store.add(evaluations(4_000, seed=1))
-    write_result(folder, 10)
-    add_rows(folder, 10)
-    (folder / "earlier.csv").write_text("x\n1\n")
-    if kind == "readonly":
-        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-    found = {what: [attempt(folder, writer, room, kind) for room in rooms] for what, writer in WRITERS.items()}
-    if kind != "readonly":
-        for writer in WRITERS.values():
+    found: dict[str, list[str]] = {}
+    for kind in kinds:
+        folder = disk / kind
+        write_result(folder, 10)
+        add_rows(folder, 10)
+        (folder / "earlier.csv").write_text("x\n1\n")
+        if kind == "readonly":
+            subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for what, writer in WRITERS.items():
+            found[f"{KINDS[kind]}: {what}"] = [attempt(folder, writer, room, kind) for room in (rooms if kind != "readonly" else [0])]
+        for writer in WRITERS.values() if kind != "readonly" else ():
             writer(folder)
+        if kind != "readonly":
+            shutil.rmtree(folder)
     return found
 
 
-def measure(kind: str, root: Path, rooms: Sequence[int]) -> list[Count]:
-    """Run that in a process, on a disk of its own but for the limit of file size."""
-    started, folder = time.perf_counter(), root / kind / "disk"
-    folder.mkdir(parents=True)
-    command = [sys.executable, "-m", "tests.reliability.test_full_disk", kind, str(folder), *map(str, rooms)]
-    command = command if kind == "limit" else [*DISK, str(folder), *command]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"TQDM_DISABLE": "1"}, check=False)
+def measure(root: Path, kinds: Sequence[str], rooms: Sequence[int]) -> list[Count]:
+    """Run that in a process, on a disk of its own but where there is only a limit of file size."""
+    started, disk, room = time.perf_counter(), root / "disk", root / "room"
+    disk.mkdir()
+    room.mkdir()
+    command = [sys.executable, "-m", "tests.reliability.test_full_disk", str(disk), ",".join(kinds), *map(str, rooms)]
+    command = command if kinds == ["limit"] else [*DISK, str(disk), *command]
+    environment = os.environ | {"TQDM_DISABLE": "1", "BOGP_TEST_OUTSIDE": str(room)}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert not any(any(ends) for ends in found.values()), found
+    assert len(found) == len(kinds) * len(WRITERS)
+    bad = {what: set(ends) - {"written", "clear error"} for what, ends in found.items()}
+    assert not any(bad.values()), bad
     seconds = (time.perf_counter() - started) / len(found)
-    where = {"full": "a full disk", "readonly": "a read-only disk", "limit": "a limit of file size"}[kind]
-    return [Count(f"{where}: {what}", len(ends), sum(map(bool, ends)), seconds=seconds) for what, ends in found.items()]
+    return [Count(what, len(ends), len(bad[what]), seconds=seconds, note=ended(Counter(ends))) for what, ends in found.items()]
 
 
 def allowed() -> bool:
@@ -186,9 +204,9 @@ def allowed() -> bool:
 mounted = pytest.mark.skipif(not allowed(), reason="no disk can be mounted here, not even in a namespace")
 
 
-@pytest.mark.parametrize("kind", ["limit", pytest.param("full", marks=mounted), pytest.param("readonly", marks=mounted)])
-def test_without_room_there_is_a_clear_error_and_nothing_is_lost(kind, tmp_path):
-    measure(kind, tmp_path, [0] if kind == "readonly" else [0, 2])
+@pytest.mark.parametrize("kinds", [["limit"], pytest.param(["full", "readonly"], marks=mounted)], ids=" ".join)
+def test_without_room_there_is_a_clear_error_and_nothing_is_lost(kinds, tmp_path):
+    measure(tmp_path, kinds, [0, 2])
 
 
 def _next(x: int) -> int:
@@ -205,9 +223,8 @@ def test_machine_code_that_cannot_be_kept_is_run_all_the_same(tmp_path, monkeypa
 @pytest.mark.full
 @mounted
 def test_nor_with_room_for_a_part(tmp_path):
-    counts = [c for kind in ("full", "limit") for c in measure(kind, tmp_path, range(40))] + measure("readonly", tmp_path, [0])
-    record("full_disk", counts, seed=0)
+    record("full_disk", measure(tmp_path, list(KINDS), range(40)), seed=0)
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), list(map(int, sys.argv[3:])))))
+    print(json.dumps(main(Path(sys.argv[1]), sys.argv[2].split(","), list(map(int, sys.argv[3:])))))

@@ -13,9 +13,9 @@ from bogp.protocols import Protocol
 from bogp.provenance import write_table
 from bogp.relational import layer_masks
 
-# Children of a server that has imported everything start in no time, and share no thread with the tests.
+# Children of a server that has prepared everything start in no time, and share no thread with the tests.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__])
+PROCESSES.set_forkserver_preload(["tests.reliability.preload"])
 SHORT = Protocol("short", widths=(784, 16, 16, 10), learning_rate=1e-2, batch_size=48, steps=40)
 GROUP = 8  # networks of that protocol that are trained and kept together, on one core
 SPEC = DatabaseSpec((0.3, 0.6), masks_per_sparsity=400, n=16, seed=5, shard_size=20)
