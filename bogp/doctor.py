@@ -15,7 +15,7 @@ from bogp import readiness
 from bogp.errors import BogpError
 from bogp.readiness import Finding
 
-DATA_SETS = ("mnist-5k", "mnist", "fashion-mnist")
+DATA_SETS = ("mnist-5k", "mnist", "fashion-mnist", "cifar10-12k", "wikitext-2")
 
 
 def examine() -> list[Finding]:

@@ -173,20 +173,24 @@ def data_set(name: str) -> Finding:
     """Whether a data set is there, where, and undamaged.
 
     Args:
-        name: one of ``bogp.datasets.NAMES``.
+        name: one of ``bogp.datasets.NAMES``, or ``cifar10-12k`` or ``wikitext-2``.
     """
     from bogp import datasets
+    from bogp.structural import data
 
     title = f"data set {name}"
     try:
-        found = datasets.check(name)
+        found = datasets.check(name) if name in datasets.NAMES else data.check(name)
     except DatasetError as error:
         return Finding(title, "problem", "damaged", str(error))
     folders = sorted({str(path.parent) for path in found.values() if path})
     missing = [file for file, path in found.items() if path is None]
     if not missing:
         return Finding(title, "ok", f"checksums right, in {' and '.join(folders)}")
-    todo = "The smoke profile does not need it. It is downloaded when first used, or taken from a folder of yours that BOGP_DATA_DIR names."
+    if name in datasets.NAMES:
+        todo = "The smoke profile does not need it. It is downloaded when first used, or taken from a folder of yours that BOGP_DATA_DIR names."
+    else:
+        todo = "Only notebooks 11 to 13 in the paper profile need it. Put it into a folder that BOGP_DATA_DIR names; data/README.md says what it is."
     return Finding(title, "warning", f"not here: {'all' if len(missing) == len(found) else ', '.join(missing)}", todo)
 
 

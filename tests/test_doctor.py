@@ -239,7 +239,18 @@ def test_a_compiler_that_is_switched_off_is_a_warning(monkeypatch):
 
 
 def test_every_data_set_is_looked_for():
-    assert doctor.DATA_SETS == datasets.NAMES
+    assert (*datasets.NAMES, "cifar10-12k", "wikitext-2") == doctor.DATA_SETS
+
+
+def test_data_sets_of_structural_pruning_that_are_missing_or_damaged_are_named(home, monkeypatch):
+    folder = home / "own" / "wikitext-2"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("BOGP_DATA_DIR", str(home / "own"))
+    assert readiness.data_set("cifar10-12k").status == "warning" and "BOGP_DATA_DIR" in readiness.data_set("cifar10-12k").todo
+    (folder / "valid.txt").write_text(" = Something else = \n")
+    assert readiness.data_set("wikitext-2").status == "warning"
+    (folder / "test.txt").write_text(" = Something else = \n")
+    assert readiness.data_set("wikitext-2").status == "problem" and "valid.txt" in readiness.data_set("wikitext-2").todo
 
 
 def test_a_damaged_data_file_is_named_with_what_to_do(home, monkeypatch, no_network):

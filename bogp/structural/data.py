@@ -90,6 +90,27 @@ def wikitext2() -> dict[str, str]:
     return {name.removesuffix(".txt"): content.decode("utf-8") for name, content in contents.items()}
 
 
+def check(name: str) -> dict[str, Path | None]:
+    """Find the files of a data set and verify their content; nothing is downloaded.
+
+    Args:
+        name: ``cifar10-12k`` or ``wikitext-2``.
+
+    Returns:
+        Each file's name and where it lies; None where it is not there.
+
+    Raises:
+        DatasetError: an unknown name, or a file that is damaged.
+    """
+    files = {"cifar10-12k": ("cifar10-12k.npz",), "wikitext-2": tuple(f"wikitext-2/{text}" for text in _TEXTS)}.get(name)
+    if files is None:
+        raise DatasetError(f"There is no data set {name!r} to check; there are: cifar10-12k, wikitext-2.")
+    found = {file: _found(file) for file in files}
+    if all(found.values()):
+        cifar10(name) if name == "cifar10-12k" else wikitext2()
+    return found
+
+
 def _subset(path: Path) -> Images:
     try:
         with np.load(path, allow_pickle=False) as arrays:
