@@ -9,8 +9,9 @@ from scipy import stats
 
 from bogp import paths
 from bogp.audit import NOTEBOOK, verdicts
-from bogp.run import main, run_notebook
+from bogp.run import run_notebook
 from bogp.store import Store
+from tests.notebooks.in_process import refusal
 
 PATH = Path(__file__).resolve().parents[2] / "notebooks" / "06_claims.ipynb"
 SMALL = {
@@ -67,9 +68,6 @@ def test_06_claims_says_what_was_measured(home):
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
-def test_bad_values_end_before_anything_is_trained(home, capsys, parameters, message):
-    import json
-
-    assert main([str(PATH), str(home / "out.ipynb"), "--no-progress", "-y", json.dumps(SMALL | parameters)]) == 1
-    assert message in capsys.readouterr().err
+def test_bad_values_end_before_anything_is_trained(home, parameters, message):
+    assert message in refusal(PATH, SMALL | parameters)
     assert not paths.store_path().exists() or Store(paths.store_path()).table().empty

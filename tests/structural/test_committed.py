@@ -56,7 +56,11 @@ def test_verdicts_on_surrogates_and_searches_follow_from_the_tables_of_graphs():
     ranked, searches = read_table(folder / "ranks.csv"), read_table(folder / "searches.csv")
     assert (ranked.groupby("size")["seed"].nunique() >= 10).all() and searches["seed"].nunique() >= 10
     summary, reached = ranking.summary(ranked), ranking.reached(searches, within=0.05, share=0.1)
-    same(summary.drop(columns="printed"), read_table(folder / "summary.csv").drop(columns="printed"), ["size", "reading", "design", "predictor", "masks"])
+    same(
+        summary.drop(columns="printed"),
+        read_table(folder / "summary.csv").drop(columns="printed"),
+        ["size", "reading", "design", "predictor", "masks"],
+    )
     same(reached, read_table(folder / "reached.csv"), ["method"])
     same(ranking.signed_against_unsigned(ranked), read_table(folder / "signed.csv"), ["size"])
     written = read_table(folder / "verdicts.csv")
