@@ -27,6 +27,7 @@ from bogp.structural import search, surrogate, tasks, zoo
 from bogp.structural.capture import ComputationGraph, capture
 from bogp.structural.gates import Examples, losses_under
 from bogp.structural.taylor import TaylorModel, fisher, gate_gradients, gauss_newton, hessian
+from bogp.workers import end_with_parent
 
 Masks = NDArray[np.bool_]
 
@@ -459,7 +460,9 @@ def in_parallel(work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], cores
     whole("cores", cores, 1)
     with progress.bar(len(jobs), "graph") as bar:
         found = []
-        for one in Parallel(n_jobs=min(cores, len(jobs)), return_as="generator")(delayed(_on_one_thread)(work, job) for job in jobs):
+        for one in Parallel(n_jobs=min(cores, len(jobs)), return_as="generator", initializer=end_with_parent)(
+            delayed(_on_one_thread)(work, job) for job in jobs
+        ):
             found.append(one)
             bar.update(1)
     return found

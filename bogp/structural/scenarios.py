@@ -29,6 +29,7 @@ from bogp.structural.capture import ComputationGraph, capture
 from bogp.structural.gates import Examples, Loss, losses_under
 from bogp.structural.tasks import Task
 from bogp.structural.taylor import taylor_model
+from bogp.workers import end_with_parent
 
 METHODS = {
     "random": "random",
@@ -146,7 +147,9 @@ def studied(studies: Sequence[Study], seeds: int, folder: Path, cores: int = 1) 
     found = {one: recorded_table(_path(folder, *one), _parameters(*one)) for one in asked}
     missing = [one for one in asked if found[one] is None]
     with progress.bar(len(asked), "network", done=len(asked) - len(missing)) as bar, parallel_config("loky", inner_max_num_threads=1):
-        made = Parallel(n_jobs=cores, return_as="generator_unordered")(delayed(_unit)(study, seed, cores > 1) for study, seed in missing)
+        made = Parallel(n_jobs=cores, return_as="generator_unordered", initializer=end_with_parent)(
+            delayed(_unit)(study, seed, cores > 1) for study, seed in missing
+        )
         for study, seed, table in made:
             path = write_table(table, _path(folder, study, seed), _parameters(study, seed))
             found[study, seed] = recorded_table(path, _parameters(study, seed))
