@@ -48,6 +48,7 @@ notebooks: .venv/ready  ## execute the notebooks in place (smoke defaults), as t
 
 bench: .venv/ready  ## measure the speed claims on full MNIST, ours against the plain way (about 10 minutes, on an idle machine)
 	$(BIN)/python -m benchmarks.speed $(RUN)
+	$(BIN)/python -m benchmarks.structural $(RUN)
 
 report: .venv/ready  ## build the site from what is committed, into build/site (runs no notebook, needs no network)
 	rm -rf build/site build/doctrees docs/api
