@@ -8,6 +8,7 @@ last one, the shares of removed edges are fixed beforehand, and importances read
 from __future__ import annotations
 
 import copy
+import warnings
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -150,10 +151,12 @@ def studied(studies: Sequence[Study], seeds: int, folder: Path, cores: int = 1) 
         made = Parallel(n_jobs=cores, return_as="generator_unordered", initializer=end_with_parent)(
             delayed(_unit)(study, seed, cores > 1) for study, seed in missing
         )
-        for study, seed, table in made:
-            path = write_table(table, _path(folder, study, seed), _parameters(study, seed))
-            found[study, seed] = recorded_table(path, _parameters(study, seed))
-            bar.update(1)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="A worker stopped")  # joblib renews workers that have grown, and no job is lost
+            for study, seed, table in made:
+                path = write_table(table, _path(folder, study, seed), _parameters(study, seed))
+                found[study, seed] = recorded_table(path, _parameters(study, seed))
+                bar.update(1)
     return pd.concat([table for one in asked if (table := found[one]) is not None], ignore_index=True)
 
 
