@@ -8,8 +8,8 @@ last one, the shares of removed edges are fixed beforehand, and importances read
 from __future__ import annotations
 
 import copy
-import warnings
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
