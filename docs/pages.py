@@ -45,6 +45,7 @@ def named(docname: str, source: str) -> str:
     notebook = DOCS / f"{docname}.ipynb"
     title, label = headings(notebook)[0], variant(notebook)
     source = source.replace("](../docs/", "](../")  # from notebooks/ the pages of this folder lie elsewhere than from docs/executed/
+    source = re.sub(r"\$([\^_])", r"${}\1", source)  # a script needs something that it stands at, or docutils gives up
     return source.replace(f"# {title}", f"# {title} ({label})", 1) if label else source
 
 
