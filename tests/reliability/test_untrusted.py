@@ -43,7 +43,10 @@ def suspicious(source: str) -> list[str]:
         if isinstance(node, ast.Call):
             whole = ast.unparse(node.func)
             settings = {k.arg: ast.unparse(k.value) for k in node.keywords}
-            found += [whole] if whole.split(".")[-1] in CALLS and not whole.startswith("re.") else []
+            mode = (
+                whole.endswith(".eval") and not node.args and not node.keywords
+            )  # a network's evaluation mode, which runs nothing that is handed in
+            found += [whole] if whole.split(".")[-1] in CALLS and not whole.startswith("re.") and not mode else []
             found += [whole] if whole in ("joblib.load", "yaml.load") else []
             found += [whole] if whole == "torch.load" and settings.get("weights_only") != "True" else []
             found += [f"{whole}(allow_pickle)"] if settings.get("allow_pickle", "False") != "False" else []
@@ -51,9 +54,9 @@ def suspicious(source: str) -> list[str]:
 
 
 def test_the_search_for_means_finds_them():
-    bad = "import pickle\nfrom dill import loads\neval(x)\ntorch.load(f)\nnp.load(f, allow_pickle=True)\nyaml.load(f)\npd.read_pickle(f)"
-    assert len(suspicious(bad)) == 7
-    assert not suspicious("torch.load(f, weights_only=True)\nnp.load(f)\nyaml.safe_load(f)\nmodel.eval_mode()")
+    bad = "import pickle\nfrom dill import loads\neval(x)\ntorch.load(f)\nnp.load(f, allow_pickle=True)\nyaml.load(f)\npd.read_pickle(f)\nframe.eval(x)"
+    assert len(suspicious(bad)) == 8
+    assert not suspicious("torch.load(f, weights_only=True)\nnp.load(f)\nyaml.safe_load(f)\nmodel.eval()")
 
 
 def test_the_library_has_no_means_to_run_what_is_in_a_file():
