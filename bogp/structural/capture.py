@@ -162,6 +162,17 @@ class ComputationGraph:
         """(M, V) whether a live path from an input reaches each vertex under each mask."""
         return self._follow(self.masks(masks))[0]
 
+    def useful(self, masks: ArrayLike) -> NDArray[np.bool_]:
+        """(M, V) whether each vertex lies on a live path from an input to an output under each mask."""
+        return self._follow(self.masks(masks))[1]
+
+    def live(self, masks: ArrayLike) -> NDArray[np.bool_]:
+        """(M, E) whether each edge stays and lies on a live path from an input to an output: one that does not may as well be gone."""
+        rows = self.masks(masks)
+        alive, useful, _ = self._follow(rows)
+        source, target = self._ends
+        return rows & alive[:, source] & useful[:, target]
+
     def connected(self, masks: ArrayLike) -> NDArray[np.bool_]:
         """(M,) whether each output is still reached from an input."""
         outputs = [v.index for v in self.vertices if v.kind == "output"]
@@ -172,29 +183,34 @@ class ComputationGraph:
 
         Two masks with equal gates are the same network.
         """
-        return self._follow(self.masks(masks))[1]
+        return self._follow(self.masks(masks))[2]
 
-    def _follow(self, masks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    @cached_property
+    def _ends(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """(E,) sources and (E,) targets of the edges."""
+        return np.array([e.source for e in self.edges], dtype=np.intp), np.array([e.target for e in self.edges], dtype=np.intp)
+
+    def _follow(self, masks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+        """(M, V) alive, (M, V) useful and (M, E) gates of (M, E) masks, in one sweep forwards and one backwards."""
         into: list[list[int]] = [[] for _ in self.vertices]
         out: list[list[int]] = [[] for _ in self.vertices]
         for edge in self.edges:
             into[edge.target].append(edge.index)
             out[edge.source].append(edge.index)
-        source, target = (np.array([getattr(e, end) for e in self.edges], dtype=np.intp) for end in ("source", "target"))
+        source, target = self._ends
         alive = np.ones((len(masks), len(self.vertices)), dtype=bool)
         for vertex in self.vertices:
             if into[vertex.index]:
                 live = masks[:, into[vertex.index]] & alive[:, source[into[vertex.index]]]
                 alive[:, vertex.index] = live.any(axis=1) if vertex.kind in ("sum", "cat") else live.all(axis=1)
         kept = masks & alive[:, source]
-        useful = alive.copy()  # alive, and of consequence for an output
+        useful = alive.copy()
         for vertex in reversed(self.vertices):
-            if vertex.kind == "output":
-                useful[:, vertex.index] = True
-            else:
+            if vertex.kind != "output":
                 edges = out[vertex.index]
                 useful[:, vertex.index] &= (kept[:, edges] & useful[:, target[edges]]).any(axis=1)
-        return alive, np.where(kept | ~useful[:, target], 1.0, 0.0)
+        outputs = np.array([v.kind == "output" for v in self.vertices])  # a dead output is to be zero as well
+        return alive, useful, np.where(kept | ~(useful | outputs)[:, target], 1.0, 0.0)
 
     def networkx(self) -> nx.MultiDiGraph:
         """The same as a networkx graph: vertices carry ``name`` and ``kind``, edges (keyed by index) ``shape`` and ``kept_for``."""
@@ -596,7 +612,7 @@ def _is_batched(module: fx.GraphModule, inputs: tuple[Any, ...], edges: Sequence
 def _with_candidates(graph: ComputationGraph) -> ComputationGraph:
     """The same graph with the reasons why edges are no candidates."""
     count = len(graph.edges)
-    alive, gates = graph._follow(~np.eye(count, dtype=bool))
+    alive, _, gates = graph._follow(~np.eye(count, dtype=bool))
     connected = np.asarray(alive[:, [v.index for v in graph.vertices if v.kind == "output"]].all(axis=1))
     own = [bool(gates[e].sum() == count - 1 and gates[e, e] == 0) for e in range(count)]
     same: dict[bytes, int] = {gates[e].tobytes(): e for e in range(count) if own[e]}

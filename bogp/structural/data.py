@@ -13,11 +13,8 @@ What fails its check is an error, never a reason to use something else.
 """
 
 import hashlib
-import os
 import tarfile
-import tempfile
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,14 +30,20 @@ _CIFAR_ARRAYS = {  # of the subset: shape and sha256 of the array's bytes
     "test_images": ((2_000, 32, 32, 3), "1db776dcb7c8aab0cb46d1d13c9f2c9b0d339e073394901bd0cedd0c4cc19323"),
     "test_labels": ((2_000,), "3e1c0506c809d0ace5e9f0a95545bbcbdd52fac4a0290021a106ea43e7216b55"),
 }
-_CIFAR_FILE, _CIFAR_MD5 = "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"  # as its author's page gives it
-_CIFAR_ADDRESS = ("https://www.cs.toronto.edu/~kriz/",)
+_CIFAR = (
+    "https://www.cs.toronto.edu/~kriz/",
+    "cifar-10-binary.tar.gz",
+    "c32a1d4ab5d03f1284b67883e8d87530",
+)  # md5 as its author's page gives it
 _TEXTS = {
     "valid.txt": "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
     "test.txt": "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
 }
-_TEXT_FILE = "wikitext-2-v1.zip"
-_TEXT_ADDRESS = ("https://s3.amazonaws.com/research.metamind.io/wikitext/",)
+_WIKITEXT = (
+    "https://s3.amazonaws.com/research.metamind.io/wikitext/",
+    "wikitext-2-v1.zip",
+    "542ccefacc6c27f945fb54453812b3cd",
+)  # md5 as in torchtext
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def cifar10(name: str = "cifar10-12k") -> Images:
     if name == "cifar10-12k":
         return _subset(_found(f"{name}.npz") or _missing(f"{name}.npz"))
     if name == "cifar10":
-        return _official(_checked(_CIFAR_FILE, _CIFAR_MD5, _CIFAR_ADDRESS))
+        return _official(_archive(*_CIFAR))
     raise DatasetError(f"There is no data set {name!r} of images; there are: cifar10-12k, cifar10.")
 
 
@@ -76,17 +79,11 @@ def wikitext2() -> dict[str, str]:
     if all(found.values()):
         contents = {name: path.read_bytes() for name, path in found.items() if path}
     else:
-        archive = _fetched(_TEXT_FILE, _TEXT_ADDRESS)
-        try:
-            with zipfile.ZipFile(archive) as unpacked:
-                contents = {name: unpacked.read(f"wikitext-2/wiki.{name.replace('.txt', '.tokens')}") for name in _TEXTS}
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
-            raise DatasetError(
-                f"{archive} is not the archive of WikiText-2 ({error}). Delete it, or replace it by the official one."
-            ) from None
+        with zipfile.ZipFile(_archive(*_WIKITEXT)) as unpacked:
+            contents = {name: unpacked.read(f"wikitext-2/wiki.{name.replace('.txt', '.tokens')}") for name in _TEXTS}
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != _TEXTS[name]:
-            raise DatasetError(f"{name} of wikitext-2 ({found[name] or _TEXT_FILE}) is not the official text; replace it.")
+            raise DatasetError(f"{name} of wikitext-2 ({found[name] or _WIKITEXT[1]}) is not the official text; replace it.")
     return {name.removesuffix(".txt"): content.decode("utf-8") for name, content in contents.items()}
 
 
@@ -146,34 +143,20 @@ def _missing(name: str) -> Path:
     )
 
 
-def _checked(name: str, md5: str, addresses: Sequence[str]) -> Path:
-    path = _fetched(name, addresses)
-    found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    if found != md5:
-        raise DatasetError(f"{path} has md5 {found[:12]}..., expected {md5[:12]}...; delete it, or replace it by the official file.")
-    return path
-
-
-def _fetched(name: str, addresses: Sequence[str]) -> Path:
-    """Where the official file lies, downloaded into the cache if need be."""
+def _archive(address: str, name: str, md5: str) -> Path:
+    """Where the official file lies, downloaded into the cache if need be; one that fails its check is never kept there."""
     import pooch
 
-    if path := _found(name):
-        return path
-    folder, failures = paths.cache_dir() / "structural", []
-    folder.mkdir(parents=True, exist_ok=True)
-    for address in addresses:
-        handle, temporary = tempfile.mkstemp(dir=folder)
-        os.close(handle)
-        try:
-            pooch.HTTPDownloader(progressbar=True, timeout=30)(f"{address}{name}", temporary, None)
-            os.replace(temporary, folder / name)
-            return folder / name
-        except Exception as error:  # any failure of one address is a reason to try the next; all of them are reported
-            failures.append(f"{address} ({str(error)[:160]})")
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    raise DatasetError(
-        f"{name} is neither in BOGP_DATA_DIR ({paths.data_dir() or 'not set'}) nor in the cache ({folder}), and could not be downloaded: "
-        f"{'; '.join(failures)}. Put it into a folder and set BOGP_DATA_DIR to that."
-    )
+    own, cache = paths.data_dir(), paths.cache_dir() / "structural"
+    if own and (own / name).exists():
+        if (found := pooch.file_hash(str(own / name), alg="md5")) != md5:
+            raise DatasetError(f"{own / name} has md5 {found[:12]}..., expected {md5[:12]}...; replace it by the official file.")
+        return own / name
+    try:
+        downloader = pooch.HTTPDownloader(progressbar=True, timeout=30)
+        return Path(pooch.retrieve(f"{address}{name}", f"md5:{md5}", name, cache, downloader=downloader))
+    except Exception as error:  # whatever stopped the download, or what came is another file: the way out is the same
+        raise DatasetError(
+            f"{name} is neither in BOGP_DATA_DIR ({own or 'not set'}) nor in the cache ({cache}), and could not be downloaded from {address} "
+            f"({str(error)[:160]}). Put it into a folder and set BOGP_DATA_DIR to that."
+        ) from None

@@ -26,12 +26,12 @@ from bogp.statistics import mean_interval, paired_difference, rank_correlation
 from bogp.structural import search, surrogate, tasks, zoo
 from bogp.structural.capture import ComputationGraph, capture
 from bogp.structural.gates import Examples, losses_under
-from bogp.structural.taylor import TaylorModel, fisher, gate_gradients, gauss_newton, hessian
+from bogp.structural.taylor import TaylorModel, closable, fisher, gate_gradients, gauss_newton, hessian
 from bogp.workers import end_with_parent
 
 Masks = NDArray[np.bool_]
 
-# Mean Spearman and Kendall correlations, as printed, of 500 Bernoulli(1/2) masks of graphs of each class of numbers of edges.
+# Mean Spearman correlations, as printed, of 500 Bernoulli(1/2) masks of graphs of each class of numbers of edges.
 PRINTED = pd.DataFrame(
     {
         "size": list(zoo.SIZES) * 4,
@@ -183,8 +183,8 @@ def taylor_models(
     curvatures = {
         "first_order": np.zeros((len(graph.edges),) * 2),
         "fisher": fisher(gradients),
-        "gauss_newton": gauss_newton(graph, examples, loss),
-        "hessian": hessian(graph, examples, loss),
+        "gauss_newton": gauss_newton(graph, examples, loss, gates=closable(graph)),
+        "hessian": hessian(graph, examples, loss, gates=closable(graph)),
     }
     return gradients, {name: TaylorModel(graph, gradients.mean(axis=0), matrix) for name, matrix in curvatures.items()}
 
@@ -217,8 +217,8 @@ def measure(size: str, seed: int, settings: Settings) -> pd.DataFrame:
             table.loc[rows, data + SUFFIX[reading]] = losses_under(graph, masks[rows], examples, loss, references=references)
     gradients, models = taylor_models(graph, network.calibration, loss)
     table["magnitude"] = surrogate.kept_sum(surrogate.reader_magnitude(graph))(masks)
-    table["published_taylor"] = surrogate.kept_sum(surrogate.kept_taylor(gradients))(masks)
-    table["live_edges"] = -surrogate.live_edges(graph, masks).sum(axis=1).astype(float)
+    table["published_taylor"] = surrogate.kept_sum(np.square(gradients).mean(axis=0))(masks)
+    table["live_edges"] = -graph.live(masks).sum(axis=1).astype(float)
     for name, model in models.items():
         table[name] = model.change(masks)
     return _shortened(table)

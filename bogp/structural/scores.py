@@ -117,24 +117,14 @@ def magnitude(graph: ComputationGraph) -> Floats:
     weights = {name: p.detach().double().abs() for name, p in graph.module.named_parameters(remove_duplicate=False)}
     before = graph.networkx().reverse(copy=False)
     found = []
-    for edge, closed in zip(graph.candidates, closed_gates(graph), strict=True):
-        useful = _useful(graph, closed)
-        staying = {p for v in graph.vertices if v.index in useful for p in v.parameters}
+    for edge, useful in zip(graph.candidates, graph.useful(single_removals(graph)), strict=True):
+        staying = {p for v in graph.vertices if useful[v.index] for p in v.parameters}
         of = {p for v in graph.vertices for p in v.parameters} - staying
         for layer in nx.bfs_layers(before, graph.edges[edge].source):
             of = of or {p for v in layer for p in graph.vertices[v].parameters}
         sizes = sum(weights[p].numel() for p in of)
         found.append(sum(float(weights[p].sum()) for p in of) / max(sizes, 1))
     return np.array(found)
-
-
-def _useful(graph: ComputationGraph, closed: Floats) -> set[int]:
-    """Vertices from which an output is still reached, past the closed gates; gates are closed at the edges into live vertices."""
-    back = nx.MultiDiGraph()
-    back.add_nodes_from(v.index for v in graph.vertices)
-    back.add_edges_from((e.target, e.source) for e in graph.edges if not closed[e.index])
-    outputs = [v.index for v in graph.vertices if v.kind == "output"]
-    return set(outputs).union(*(nx.descendants(back, v) for v in outputs))
 
 
 def activation(graph: ComputationGraph, examples: Examples, batch: int = 256) -> Floats:

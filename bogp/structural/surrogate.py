@@ -57,31 +57,14 @@ def checked(masks: ArrayLike, losses: ArrayLike) -> tuple[NDArray[np.bool_], Arr
 # what is read of a mask
 
 
-def live_edges(graph: ComputationGraph, masks: ArrayLike) -> NDArray[np.bool_]:
-    """(M, E) whether each edge stays and lies on a live path from an input to an output: an edge that does not may as well be gone."""
-    rows = graph.masks(masks)
-    alive = graph.alive(rows)
-    useful = np.zeros_like(alive)
-    useful[:, [v.index for v in graph.vertices if v.kind == "output"]] = True
-    for edge in reversed(graph.edges):  # sorted by target: all that leaves a vertex comes after all that enters it
-        useful[:, edge.source] |= rows[:, edge.index] & useful[:, edge.target] & alive[:, edge.target]
-    source, target = _ends(graph)
-    return rows & alive[:, source] & alive[:, target] & useful[:, target]
-
-
 def kept_features(edges: NDArray[np.intp]) -> Features:
     """The mask itself, 0 and 1, at those edges."""
     return lambda masks: np.asarray(masks, dtype=bool)[:, edges].astype(np.float64)
 
 
 def live_features(graph: ComputationGraph, edges: NDArray[np.intp]) -> Features:
-    """``live_edges``, 0 and 1, at those edges: masks that make the same network read alike."""
-    return lambda masks: live_edges(graph, masks)[:, edges].astype(np.float64)
-
-
-def _ends(graph: ComputationGraph) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    source, target = (np.array([getattr(e, end) for e in graph.edges], dtype=np.intp) for end in ("source", "target"))
-    return source, target
+    """``ComputationGraph.live``, 0 and 1, at those edges: masks that make the same network read alike."""
+    return lambda masks: graph.live(masks)[:, edges].astype(np.float64)
 
 
 # the published surrogate
@@ -98,7 +81,7 @@ def path_weights(graph: ComputationGraph, masks: ArrayLike, logits: Tensor) -> T
         logits: (E,) float64; gamma is their softmax over each vertex's outgoing edges, so that G is 1 for the full graph where every vertex leads on.
     """
     rows = torch.as_tensor(graph.masks(masks), dtype=torch.float64)
-    source, target = (torch.as_tensor(end) for end in _ends(graph))
+    source, target = (torch.as_tensor([getattr(e, end) for e in graph.edges]) for end in ("source", "target"))
     high = torch.full((len(graph.vertices),), -torch.inf, dtype=torch.float64).scatter_reduce(0, source, logits.detach(), "amax")
     scaled = torch.exp(logits - high[source])
     gamma = scaled / torch.zeros(len(graph.vertices), dtype=torch.float64).index_add(0, source, scaled)[source]
@@ -301,8 +284,3 @@ def reader_magnitude(graph: ComputationGraph) -> Array:
         weights = [parameters[p].detach().abs().ravel() for p in graph.vertices[edge.target].parameters if parameters[p].dim() > 1]
         found.append(float(torch.cat(weights).double().mean()) if weights else 0.0)
     return np.array(found)
-
-
-def kept_taylor(gradients: NDArray[np.float64]) -> Array:
-    """(E,) the published Taylor importance: mean over examples of (gradient x activation)^2, from their (N, E) gate gradients."""
-    return np.square(gradients).mean(axis=0)

@@ -160,9 +160,8 @@ def train(
                 for epoch in range(epochs):
                     value = math.nan
                     order = torch.randperm(len(examples))
-                    for rows in order[: max(1, len(examples) // batch) * batch].split(
-                        batch
-                    ):  # the last few, too few for a batch, wait for another epoch
+                    # the last few, too few for a batch, wait for another epoch
+                    for rows in order[: max(1, len(examples) // batch) * batch].split(batch):
                         part = examples.part(rows)
                         mean = loss(model(*part.inputs), part.targets).mean()
                         optimiser.zero_grad(set_to_none=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
+from bogp.errors import InvalidInput
 from bogp.structural.capture import ComputationGraph
 from bogp.structural.errors import NotFinite
 from bogp.structural.gates import Examples, Loss, check_losses, check_ready, float_type
@@ -172,8 +173,6 @@ def taylor_model(graph: ComputationGraph, examples: Examples, loss: Loss, curvat
     Raises:
         InvalidInput: no such curvature; and as ``gate_gradients``.
     """
-    from bogp.errors import InvalidInput
-
     if curvature not in CURVATURES:
         raise InvalidInput(f"There is no curvature {curvature!r}; there are: {', '.join(CURVATURES)}.")
     gradients = gate_gradients(graph, examples, loss, batch)

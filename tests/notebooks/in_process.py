@@ -1,6 +1,6 @@
 """Bad values handed to a notebook, its cells run in this process: a kernel for each would take most of the time of all tests.
 
-That an error reaches the command line in one line is tested with kernels, for notebooks 07, 10 and 12.
+That an error reaches the command line in one line is tested with kernels, in ``test_notebooks`` and for notebook 07.
 """
 
 from collections.abc import Mapping

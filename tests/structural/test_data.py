@@ -5,12 +5,23 @@ import io
 import pickle
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
+import pooch
 import pytest
 
+from bogp import paths
 from bogp.errors import DatasetError
 from bogp.structural import data
+
+
+def no_network(url, path, _):
+    raise OSError("no network")
+
+
+def md5_of(content):
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 @pytest.fixture
@@ -18,8 +29,7 @@ def folder(home, monkeypatch):
     place = home / "mine"
     place.mkdir()
     monkeypatch.setenv("BOGP_DATA_DIR", str(place))
-    monkeypatch.setattr(data, "_CIFAR_ADDRESS", ())  # nothing is downloaded
-    monkeypatch.setattr(data, "_TEXT_ADDRESS", ())
+    monkeypatch.setattr(pooch, "HTTPDownloader", lambda **_: no_network)
     return place
 
 
@@ -43,7 +53,7 @@ def test_the_official_archive_of_images(folder, monkeypatch):
             archive.addfile(member, io.BytesIO(table.tobytes()))
     with pytest.raises(DatasetError, match="md5"):
         data.cifar10("cifar10")
-    monkeypatch.setattr(data, "_CIFAR_MD5", hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest())
+    monkeypatch.setattr(data, "_CIFAR", (*data._CIFAR[:2], md5_of(path.read_bytes())))
     images = data.cifar10("cifar10")
     assert images.train_images.shape == (10, 32, 32, 3)
     assert images.test_labels.tolist() == rows["test_batch.bin"][:, 0].tolist()
@@ -96,6 +106,9 @@ def test_the_official_archive_of_texts_and_the_plain_files(folder, monkeypatch):
     with zipfile.ZipFile(folder / "wikitext-2-v1.zip", "w") as archive:
         for name, text in TEXTS.items():
             archive.writestr(f"wikitext-2/wiki.{name}.tokens", text.encode())
+    with pytest.raises(DatasetError, match="md5"):
+        data.wikitext2()
+    monkeypatch.setattr(data, "_WIKITEXT", (*data._WIKITEXT[:2], md5_of((folder / "wikitext-2-v1.zip").read_bytes())))
     assert data.wikitext2() == TEXTS
     (folder / "wikitext-2").mkdir()
     for name, text in TEXTS.items():
@@ -107,13 +120,25 @@ def test_the_official_archive_of_texts_and_the_plain_files(folder, monkeypatch):
         data.wikitext2()
 
 
-@pytest.mark.parametrize("content", [b"no archive", None])
-def test_a_damaged_archive_of_texts_is_refused(folder, content):
-    path = folder / "wikitext-2-v1.zip"
-    if content is None:
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("something/else", b"")
-    else:
-        path.write_bytes(content)
-    with pytest.raises(DatasetError, match="not the archive of WikiText-2"):
+def test_a_download_is_kept_only_if_it_is_the_official_file(folder, monkeypatch):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, text in TEXTS.items():
+            archive.writestr(f"wikitext-2/wiki.{name}.tokens", text.encode())
+    monkeypatch.setattr(data, "_TEXTS", {f"{n}.txt": hashlib.sha256(t.encode()).hexdigest() for n, t in TEXTS.items()})
+    monkeypatch.setattr(data, "_WIKITEXT", (*data._WIKITEXT[:2], md5_of(content.getvalue())))
+    sent = []
+
+    def download(url, path, _):
+        sent.append(url)
+        Path(path).write_bytes(served)
+
+    monkeypatch.setattr(pooch, "HTTPDownloader", lambda **_: download)
+    served = b"a page that says sorry"
+    with pytest.raises(DatasetError, match="could not be downloaded"):
         data.wikitext2()
+    assert not [p for p in (paths.cache_dir() / "structural").iterdir() if p.is_file()]
+    served = content.getvalue()
+    assert data.wikitext2() == TEXTS
+    assert data.wikitext2() == TEXTS
+    assert len(sent) == 2, "the second reading is from the cache"

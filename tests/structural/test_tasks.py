@@ -97,6 +97,12 @@ def test_frozen_parameters_and_no_epochs_change_nothing(small):
     assert not torch.equal(model[4].weight, before["4.weight"])
 
 
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_training_works_with_few_steps(small, steps):
+    model = tasks.train(network(), small.part(slice(0, 2)), cross_entropy, epochs=steps, seed=0, batch=2)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
 @pytest.mark.parametrize(
     "bad", [{"epochs": -1}, {"epochs": 1.5}, {"batch": 1}, {"seed": -1}, {"rate": 0}, {"rate": float("nan")}, {"decay": -1}]
 )
