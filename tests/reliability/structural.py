@@ -1,0 +1,114 @@
+"""Entry points of ``bogp.structural`` for the test of bad input: graphs, models and data are valid, what stands beside them is generated."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+from bogp.structural import data, gates, importance, ranking, scenarios, scores, search, surgery, surrogate, taylor, tasks, zoo
+from bogp.structural.capture import ComputationGraph, capture
+from tests.reliability.values import anything, count, name, numbers, property_names, seed, share
+
+SIZE = "10-15"
+
+
+@cache
+def graph() -> ComputationGraph:
+    return ranking.blank_graph(SIZE, 9)
+
+
+@cache
+def examples() -> gates.Examples:
+    rng = np.random.default_rng(0)
+    shape = graph().example_inputs[0].shape[1:]
+    return gates.Examples((torch.as_tensor(rng.random((6, *shape)), dtype=torch.float32),), torch.arange(6) % 10)
+
+
+@cache
+def space() -> search.Space:
+    return search.Space(graph(), 2)
+
+
+def losses(masks: np.ndarray) -> np.ndarray:
+    return np.asarray((~masks).sum(axis=1) + np.arange(len(masks)) * 0.01, dtype=float)
+
+
+def model() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return zoo.RandomDag(((0,), (0, 1)), 4, 3, 2)
+
+
+EDGES = len(graph().edges)
+mask = st.lists(st.booleans(), min_size=EDGES, max_size=EDGES) | st.lists(st.integers(0, 2), max_size=EDGES)
+masks = st.lists(mask, max_size=4) | st.builds(lambda n: ~np.eye(EDGES, dtype=bool)[:n], st.integers(0, 4))
+candidate_scores = st.lists(st.floats(-2, 2), min_size=len(graph().candidates), max_size=len(graph().candidates)) | numbers
+batch = st.sampled_from([1, 2, 64]) | count
+method = st.sampled_from([*scores.METHODS, "x"])
+size = st.sampled_from([SIZE, "x"])
+some_losses = numbers | st.builds(lambda n: np.linspace(0, 1, n), st.integers(0, 4))
+
+
+def calibrated(call: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda **given: call(graph(), examples=examples(), loss=gates.cross_entropy, **given)
+
+
+def fitted(settings: surrogate.Surrogate) -> Callable[..., Any]:
+    return lambda masks, losses, others: settings.fit(masks, losses).predict(others)
+
+
+TO_FIT = {"masks": masks, "losses": some_losses, "others": masks}
+FEATURES = surrogate.live_features(graph(), graph().candidates)
+
+ENTRIES: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
+    "structural.capture": (lambda inputs, of: capture(model().eval() if of is None else of, inputs), {
+        "inputs": st.sampled_from([torch.zeros(2, 4), torch.zeros(2, 5), torch.zeros(0, 4), torch.zeros(4), torch.full((2, 4), torch.nan), ()]),
+        "of": st.none()}),
+    "ComputationGraph.gates": (graph().gates, {"masks": masks}),
+    "ComputationGraph.live": (graph().live, {"masks": masks}),
+    "ComputationGraph.connected": (graph().connected, {"masks": masks}),
+    "ComputationGraph.without": (graph().without, {"edges": st.lists(st.integers(-1, EDGES), max_size=4)}),
+    "gates.losses_under": (calibrated(gates.losses_under), {"masks": masks, "batch": batch}),
+    "gates.leave_one_out": (calibrated(gates.leave_one_out), {"batch": batch}),
+    "gates.mean_activations": (lambda batch: gates.mean_activations(graph(), examples(), batch), {"batch": batch}),
+    "taylor.gate_gradients": (calibrated(taylor.gate_gradients), {"batch": batch}),
+    "taylor.hessian": (calibrated(taylor.hessian), {"batch": batch, "gates": st.none() | st.lists(st.integers(-1, EDGES), max_size=4)}),
+    "taylor.gauss_newton": (calibrated(taylor.gauss_newton), {"batch": batch, "gates": st.none() | st.lists(st.integers(-1, EDGES), max_size=4)}),
+    "taylor.taylor_model": (calibrated(taylor.taylor_model), {"curvature": st.sampled_from([*taylor.CURVATURES, "x"]), "batch": batch}),
+    "scores.importances": (calibrated(scores.importances), {"names": st.lists(method, max_size=3), "seed": seed}),
+    "scores.order": (lambda importance: scores.order(graph(), importance), {"importance": candidate_scores}),
+    "scores.removal_order": (calibrated(scores.removal_order), {"name": method | st.sampled_from(scores.GREEDY), "seed": seed, "limit": st.none() | count}),
+    "surgery.remove": (lambda mask: surgery.remove(graph(), mask), {"mask": mask}),
+    "surgery.without_vertices": (lambda vertices: surgery.without_vertices(graph(), vertices), {"vertices": st.lists(st.integers(-1, 20), max_size=3)}),
+    "surgery.cost": (lambda threads: surgery.cost(model().eval(), (torch.zeros(2, 4),), 1e-4, threads), {"threads": count}),
+    "surrogate.PathSurrogate": (fitted(surrogate.PathSurrogate(graph(), 5)), TO_FIT),
+    "surrogate.LinearSurrogate": (fitted(surrogate.LinearSurrogate(FEATURES)), TO_FIT),
+    "surrogate.GaussianProcess": (fitted(surrogate.GaussianProcess(FEATURES)), TO_FIT),
+    "search.Space": (lambda removed: search.Space(graph(), removed), {"removed": count}),
+    "structural.search.random": (lambda **given: search.random(space(), losses, **given), {"budget": count, "seed": seed}),
+    "structural.search.greedy": (lambda budget: search.greedy(space(), losses, budget), {"budget": st.just(30) | count}),
+    "structural.search.quadratic": (lambda **given: search.quadratic(space(), losses, model=losses, **given), {"budget": count, "seed": seed}),
+    "structural.search.bayesian": (lambda **given: search.bayesian(space(), losses, **given),
+                                   {"budget": count, "seed": seed, "initial": st.just(2) | count, "batch": count}),
+    "zoo.random_parents": (zoo.random_parents, {"size": size, "seed": seed}),
+    "structural.data.cifar10": (data.cifar10, {"name": name.filter(lambda n: n != "cifar10")}),
+    "structural.data.check": (data.check, {"name": name}),
+    "tasks.load": (tasks.load, {"name": st.sampled_from(["mnist-5k", "x"]), "seed": seed}),
+    "tasks.train": (
+        lambda **given: tasks.train(model(), gates.Examples((torch.ones(6, 4),), torch.arange(6) % 2), gates.cross_entropy, epochs=2, **given),
+        {"seed": seed, "rate": st.just(1e-3) | st.floats(), "decay": st.just(0.0) | st.floats(), "batch": batch},
+    ),
+    "importance.cases": (importance.cases, {
+        "networks": st.lists(st.sampled_from(["dag", "residual", "x"]), max_size=2), "of": st.lists(st.sampled_from(["mnist-5k", "x"]), max_size=2),
+        "epochs": st.lists(count, max_size=2)}),
+    "importance.Settings": (importance.Settings, {"calibration": st.lists(count, max_size=2), "test": count, "masks": count}),
+    "scenarios.Study": (scenarios.Study, {
+        "network": st.sampled_from(["dag", "residual", "x"]), "task": st.sampled_from(["mnist-5k", "x"]), "epochs": count, "deepest": share, "share": share,
+        "tuning_epochs": count, "tuning_part": share, "methods": property_names | st.lists(method, max_size=3)}),
+    "ranking.Settings": (ranking.Settings, {"dataset": st.sampled_from(["mnist-5k", "x"]), "width": count, "train": count, "epochs": count, "images": count,
+                                            "masks": count, "design": count}),
+    "ranking.feasible": (lambda removed: ranking.feasible(graph(), removed), {"removed": count}),
+}  # fmt: skip
+ANYTHING = anything
