@@ -65,6 +65,21 @@ def floats(what: str, values: ArrayLike) -> NDArray[np.float64]:
         raise InvalidInput(f"{what} should be numbers, in lists of one length ({error}).") from None
 
 
+def bits(what: str, values: ArrayLike) -> NDArray[np.bool_]:
+    """Truth values as an array, of any shape.
+
+    Raises:
+        InvalidInput: something else than True, False, 1 and 0, or nested lists of different lengths.
+    """
+    try:
+        given = np.asarray(values)
+    except ValueError:
+        raise InvalidInput(f"{what} are lists of different lengths; all of one length are needed.") from None
+    if given.dtype != bool and not np.isin(given, (0, 1)).all():
+        raise InvalidInput(f"{what} hold True or 1 where something stays and False or 0 where it goes; got other values.")
+    return given.astype(bool)
+
+
 def known(name: Any, allowed: Container[str]) -> bool:
     """Whether a name is one of those that are allowed; what is no text is none of them."""
     return isinstance(name, str) and name in allowed
@@ -79,6 +94,15 @@ def listed(what: str, values: Any) -> tuple[Any, ...]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise InvalidInput(f"{what} is {values!r}; a list is needed.")
     return tuple(values)
+
+
+def indices(what: str, values: Any, count: int) -> list[int]:
+    """The items of a list of indices of ``count`` things.
+
+    Raises:
+        InvalidInput: it is no list, or an item is no whole number from 0 to ``count`` - 1.
+    """
+    return [whole(f"An item of {what}", value, 0, count - 1) for value in listed(what, values)]
 
 
 def texts(what: str, values: Any) -> tuple[str, ...]:

@@ -24,9 +24,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from bogp import workflow_record
 from bogp.batch import Output, main, render, select
 from bogp.errors import InvalidInput
-from bogp.provenance import write_table
 from bogp.run import code_digest
 from bogp.store import Store
+from tests.reliability.report import Count, record
 
 ROOT = Path(__file__).resolve().parents[1]
 SEARCH = {"dataset": "mnist-5k", "n_initial": 2, "n_iterations": 2, "searches": 2, "fresh_seeds": 1}
@@ -261,15 +261,15 @@ def test_ten_kills_cost_at_most_the_group_in_flight(plain, tmp_path):
     with Store(plain / "data/evaluations.sqlite") as store:
         largest = store.table()["seconds"].value_counts().max()  # a group shares its seconds
     assert max(k.lost for k in kills) <= largest
-    if os.environ.get("BOGP_REPORT"):
-        row = {"point": "workflow", "measured": "make reproduce killed (SIGKILL, whole process group) and started again", "tried": len(kills), "failed": 0,
-               "lost": max(k.lost for k in kills), "duplicated": 0, "seconds": round(time.monotonic() - started, 1),
-               "note": f"{sum(k.kept > 0 for k in kills)} of them after the first training; CSVs the same (seconds apart), no process lived on"}  # fmt: skip
-        write_table(
-            pd.DataFrame([row]),
-            ROOT / "data/results/reliability/workflow.csv",
-            {"point": "workflow", "seed": 10, "kills": [vars(k) for k in kills]},
-        )
+    count = Count(
+        "make reproduce killed (SIGKILL, the process group) and started again",
+        len(kills),
+        failed=0,
+        lost=max(k.lost for k in kills),
+        seconds=time.monotonic() - started,
+        note=f"{sum(k.kept > 0 for k in kills)} of them after the first training; the largest group holds {largest} trainings",
+    )
+    record("workflow", [count], seed=10)
 
 
 def test_two_runs_in_one_home_do_not_meet(home, capsys):

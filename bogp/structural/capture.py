@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from bogp.checks import bits, indices
 from bogp.errors import InvalidInput
 from bogp.structural.errors import NotCapturable
 
@@ -133,13 +134,10 @@ class ComputationGraph:
         Raises:
             InvalidInput: not one entry an edge, or entries that are neither 0 nor 1.
         """
-        given = np.asarray(masks)
+        given = bits("Masks", masks)
         rows = given[None] if given.ndim == 1 else given
         if rows.ndim != 2 or rows.shape[1] != len(self.edges):
             raise InvalidInput(f"A mask has one entry an edge, {len(self.edges)} here; got an array of shape {given.shape}.")
-        if rows.dtype != bool and not np.isin(rows, (0, 1)).all():
-            raise InvalidInput("A mask holds True or 1 where an edge stays and False or 0 where it goes; got other values.")
-        rows = rows.astype(bool)
         stuck = [edge.index for edge in self.edges if not edge.is_floating]
         if not rows[:, stuck].all():
             raise InvalidInput(f"Edges {stuck} carry no floating-point numbers and cannot be removed; a mask holds True there.")
@@ -152,10 +150,7 @@ class ComputationGraph:
             InvalidInput: there is no such edge.
         """
         mask = np.ones(len(self.edges), dtype=bool)
-        for edge in edges:
-            if not 0 <= int(edge) < len(mask):
-                raise InvalidInput(f"There is no edge {edge}; the graph's edges are 0 to {len(mask) - 1}.")
-            mask[int(edge)] = False
+        mask[indices("edges", edges, len(mask))] = False
         return mask
 
     def alive(self, masks: ArrayLike) -> NDArray[np.bool_]:

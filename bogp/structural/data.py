@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bogp import paths
+from bogp.checks import known
 from bogp.errors import DatasetError
 
 _CIFAR_ARRAYS = {  # of the subset: shape and sha256 of the array's bytes
@@ -62,9 +63,9 @@ def cifar10(name: str = "cifar10-12k") -> Images:
     Raises:
         DatasetError: an unknown name, or a file that is missing everywhere or fails its check.
     """
-    if name == "cifar10-12k":
+    if known(name, ("cifar10-12k",)):
         return _subset(_found(f"{name}.npz") or _missing(f"{name}.npz"))
-    if name == "cifar10":
+    if known(name, ("cifar10",)):
         return _official(_archive(*_CIFAR))
     raise DatasetError(f"There is no data set {name!r} of images; there are: cifar10-12k, cifar10.")
 
@@ -99,10 +100,10 @@ def check(name: str) -> dict[str, Path | None]:
     Raises:
         DatasetError: an unknown name, or a file that is damaged.
     """
-    files = {"cifar10-12k": ("cifar10-12k.npz",), "wikitext-2": tuple(f"wikitext-2/{text}" for text in _TEXTS)}.get(name)
-    if files is None:
+    files: dict[str, tuple[str, ...]] = {"cifar10-12k": ("cifar10-12k.npz",), "wikitext-2": tuple(f"wikitext-2/{text}" for text in _TEXTS)}
+    if not known(name, files):
         raise DatasetError(f"There is no data set {name!r} to check; there are: cifar10-12k, wikitext-2.")
-    found = {file: _found(file) for file in files}
+    found = {file: _found(file) for file in files[name]}
     if all(found.values()):
         cifar10(name) if name == "cifar10-12k" else wikitext2()
     return found

@@ -7,7 +7,7 @@ under as many masks as there are examples in the batch, and one backward pass gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, fx
 
+from bogp.checks import whole
 from bogp.errors import InvalidInput
 from bogp.structural.errors import NotCapturable, NotFinite
 
@@ -49,6 +50,15 @@ class Examples:
     def part(self, rows: slice | Tensor | NDArray[np.intp]) -> Examples:
         """Those of the examples."""
         return Examples(tuple(i[rows] for i in self.inputs), self.targets[rows])
+
+    def batches(self, size: int) -> Iterator[Examples]:
+        """All of the examples in order, at most ``size`` of them at a time.
+
+        Raises:
+            InvalidInput: no positive whole number.
+        """
+        step = min(whole("batch", size, 1), len(self))
+        return (self.part(slice(start, start + step)) for start in range(0, len(self), step))
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -126,14 +136,16 @@ def losses_under(
         (M,) mean losses, or (M, K) means.
 
     Raises:
-        InvalidInput: a mask of the wrong length, or a layer in training mode.
+        InvalidInput: no masks, a mask of the wrong length, no positive batch, or a layer in training mode.
         NotCapturable: the network does not keep the batch in the first dimension.
         NotFinite: a loss is NaN or infinite; names the first mask.
     """
     rows = graph.masks(masks)
+    if len(rows) == 0:
+        raise InvalidInput("There are no masks; one or more are needed.")
     gates = graph.gates(rows) if references is None else rows.astype(np.float64)
     distinct, back = np.unique(gates, axis=0, return_inverse=True)
-    at_once = max(1, batch // len(examples)) if graph.batched else 1
+    at_once = max(1, whole("batch", batch, 1) // len(examples)) if graph.batched else 1
     found: list[NDArray[np.float64]] = []
     check_ready(graph)
     with torch.inference_mode():
@@ -152,8 +164,7 @@ def _means(
 ) -> NDArray[np.float64]:  # fmt: skip
     """(M, ...) mean loss under each of the (M, E) gates."""
     count, total = len(gates), None
-    for start in range(0, len(examples), batch):
-        part = examples.part(slice(start, start + batch))
+    for part in examples.batches(batch):
         if count == 1:
             losses = loss(graph.gated(gates[0], references, *part.inputs), part.targets)
         else:
@@ -238,8 +249,8 @@ def mean_activations(graph: ComputationGraph, examples: Examples, batch: int = 1
     check_ready(graph, for_each_example=True)
     sums: list[Tensor | None] = [None] * len(graph.edges)
     with torch.inference_mode():
-        for start in range(0, len(examples), batch):
-            values = edge_values(graph, examples.part(slice(start, start + batch)).inputs)
+        for part in examples.batches(batch):
+            values = edge_values(graph, part.inputs)
             for edge in graph.edges:
                 if edge.is_floating:
                     here, before = values[edge.producer].double().sum(dim=0), sums[edge.index]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bogp import progress
-from bogp.checks import known, whole
+from bogp.checks import known, listed, texts, whole
 from bogp.errors import InvalidInput
 from bogp.provenance import recorded_table, write_table
 from bogp.statistics import Interval, mean_interval, paired_difference, rank_correlation
@@ -55,9 +55,9 @@ class Settings:
     masks: int
 
     def __post_init__(self) -> None:
-        for count in self.calibration:
-            whole("calibration", count, 2)
-        if not self.calibration or list(self.calibration) != sorted(set(self.calibration)):
+        calibration = [whole("An item of calibration", count, 2) for count in listed("calibration", self.calibration)]
+        object.__setattr__(self, "calibration", tuple(calibration))
+        if not calibration or calibration != sorted(set(calibration)):
             raise InvalidInput(f"calibration is {list(self.calibration)}; one or more numbers of examples are needed, increasing.")
         whole("test", self.test, 2)
         whole("masks", self.masks, 3)
@@ -69,6 +69,7 @@ def cases(networks: Sequence[str], of: Sequence[str], epochs: Sequence[int]) -> 
     Raises:
         InvalidInput: lists of different lengths, none, a network twice, or an unknown name; before anything is trained.
     """
+    networks, of, epochs = texts("networks", networks), texts("tasks", of), listed("epochs", epochs)
     if not networks or not len(networks) == len(of) == len(epochs) or len(set(networks)) != len(networks):
         raise InvalidInput(
             f"{len(networks)} networks, {len(of)} tasks and {len(epochs)} epochs; one of each a network is needed, each network once."
@@ -76,8 +77,8 @@ def cases(networks: Sequence[str], of: Sequence[str], epochs: Sequence[int]) -> 
     for name, task in zip(networks, of, strict=True):
         if not known(name, NETWORKS) or not known(task, tasks.NAMES):
             raise InvalidInput(f"{name!r} on {task!r}: networks are {', '.join(NETWORKS)}; tasks are {', '.join(tasks.NAMES)}.")
-        texts = task in ("sentences", "wikitext-2")
-        if texts != (name == "transformer") or (task == "mixture" and name != "dag"):
+        reads_text = task in ("sentences", "wikitext-2")
+        if reads_text != (name == "transformer") or (task == "mixture" and name != "dag"):
             raise InvalidInput(f"A {name} cannot learn {task}: transformers read texts, the others images, and the dag anything but texts.")
     return [Case(n, t, whole("epochs", e, 0)) for n, t, e in zip(networks, of, epochs, strict=True)]
 

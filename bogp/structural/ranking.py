@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bogp import datasets, progress
-from bogp.checks import whole
+from bogp.checks import known, whole
 from bogp.errors import InvalidInput
 from bogp.provenance import recorded_table, write_table
 from bogp.statistics import mean_interval, paired_difference, rank_correlation
@@ -64,7 +64,7 @@ class Settings:
     design: int = 4
 
     def __post_init__(self) -> None:
-        if self.dataset not in ("mnist-5k", "mnist"):
+        if not known(self.dataset, ("mnist-5k", "mnist")):
             raise InvalidInput(f"dataset is {self.dataset!r}; these networks read digits: mnist-5k or mnist.")
         for name, low in (("width", 2), ("train", 64), ("epochs", 1), ("images", 10), ("masks", 10), ("design", 1)):
             whole(name, getattr(self, name), low)
@@ -345,6 +345,7 @@ def feasible(graph: ComputationGraph, removed: int) -> Masks:
     count = len(graph.candidates)
     if count > MOST:
         raise InvalidInput(f"The graph has {count} candidate edges; all masks are listed for at most {MOST}.")
+    whole("removed", removed, 1)
     chosen = (np.arange(2**count)[:, None] >> np.arange(count)) & 1 == 1
     chosen = chosen[(chosen.sum(axis=1) >= 1) & (chosen.sum(axis=1) <= removed)]
     masks = np.ones((len(chosen), len(graph.edges)), dtype=bool)

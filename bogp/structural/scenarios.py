@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bogp import progress
-from bogp.checks import known, number, whole
+from bogp.checks import known, listed, number, texts, whole
 from bogp.errors import InvalidInput
 from bogp.provenance import recorded_table, write_table
 from bogp.structural import scores, surgery, tasks, zoo
@@ -102,6 +102,10 @@ class Study:
         for what, value, allowed in (("network", self.network, NETWORKS), ("task", self.task, tasks.NAMES), ("size", self.size, zoo.SIZES)):
             if not known(value, allowed):
                 raise InvalidInput(f"{what} is {value!r}; one of: {', '.join(allowed)}.")
+        for what in ("methods", "anew"):
+            object.__setattr__(self, what, texts(what, getattr(self, what)))
+        for what in ("old", "new"):
+            object.__setattr__(self, what, tuple(whole(f"An item of {what}", c, 0) for c in listed(what, getattr(self, what))))
         if bad := [m for m in (*self.methods, *self.anew) if not known(m, METHODS)]:
             raise InvalidInput(f"There are no methods {bad}; there are: {', '.join(METHODS)}.")
         if "random" not in self.methods or not set(self.anew) <= set(self.methods):
@@ -113,8 +117,8 @@ class Study:
         if not 0 < number("tuning_part", self.tuning_part) <= 1:
             raise InvalidInput(f"tuning_part is {self.tuning_part}; it lies in (0, 1].")
         for what in ("rate", "tuning_rate", "head_rate"):
-            if not number(what, getattr(self, what)) > 0:
-                raise InvalidInput(f"{what} is {getattr(self, what)}; it is positive.")
+            if not 0 < number(what, getattr(self, what)) <= tasks.MOST_RATE:
+                raise InvalidInput(f"{what} is {getattr(self, what)}; it is positive and at most {tasks.MOST_RATE:g}.")
         if bool(self.old) != bool(self.new) or set(self.old) & set(self.new):
             raise InvalidInput(f"old classes are {self.old} and new ones {self.new}; name both, without a class in common, or neither.")
 

@@ -74,6 +74,7 @@ def importances(graph: ComputationGraph, examples: Examples, loss: Loss, names: 
     wanted = texts("names", names)
     if not wanted or unknown(wanted, METHODS):
         raise InvalidInput(f"names are {list(wanted)}; one or more of: {', '.join(METHODS)}.")
+    whole("seed", seed, 0)
     single_removals(graph)
     check_ready(graph)
     gradients = gate_gradients(graph, examples, loss) if set(wanted) & set(_FROM_GRADIENTS) else np.empty((0, 0))
@@ -131,8 +132,7 @@ def activation(graph: ComputationGraph, examples: Examples, batch: int = 256) ->
     """(C,) the root mean square of what the edge carries, over entries and examples; summed where a removal closes several gates."""
     squares = np.zeros(len(graph.edges))
     with torch.inference_mode():
-        for start in range(0, len(examples), batch):
-            part = examples.part(slice(start, start + batch))
+        for part in examples.batches(batch):
             values = edge_values(graph, part.inputs)
             for edge in graph.edges:
                 if edge.is_floating:
@@ -146,8 +146,7 @@ def block_influence(graph: ComputationGraph, examples: Examples, batch: int = 25
     """
     closed, total = closed_gates(graph), np.zeros(len(graph.candidates))
     with torch.inference_mode():
-        for start in range(0, len(examples), batch):
-            part = examples.part(slice(start, start + batch))
+        for part in examples.batches(batch):
             values = edge_values(graph, part.inputs)
             for c, gates in enumerate(closed):
                 cut = [graph.edges[e] for e in np.flatnonzero(gates)]
@@ -278,10 +277,12 @@ def removal_order(
         (K,) indices of edges; any first part of them can be removed together.
 
     Raises:
-        InvalidInput: no such method, and as ``importances``.
+        InvalidInput: no such method, a limit that is not positive, and as ``importances``.
     """
     if not known(name, (*METHODS, *GREEDY)):
         raise InvalidInput(f"There is no method {name!r}; there are: {', '.join((*METHODS, *GREEDY))}.")
+    whole("seed", seed, 0)
+    limit = limit if limit is None else whole("limit", limit, 1)
     if name in METHODS:
         return order(graph, importances(graph, examples, loss, [name], seed)[name])[:limit]
     if name == "exact_greedy":

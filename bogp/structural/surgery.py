@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import benchmark
 from torch.utils.flop_counter import FlopCounterMode
 
+from bogp.checks import indices, number, whole
 from bogp.errors import InvalidInput
 from bogp.structural.capture import CATS, SUMS, ComputationGraph, edge_values
 from bogp.structural.errors import Disconnected
@@ -32,6 +33,9 @@ _SUBTRACTIONS = {operator.sub, operator.isub, torch.sub, "sub", "sub_", _ATEN.su
 _CHANNELWISE: tuple[type[nn.Module], ...] = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Tanh, nn.Identity, nn.Dropout, nn.Dropout2d)
 _CHANNELWISE += (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _ELEMENTWISE = {torch.relu, nn.functional.relu, torch.tanh, nn.functional.gelu, nn.functional.silu, "relu", "tanh", _ATEN.relu.default}
+
+
+MOST_THREADS = 1024
 
 
 class _Zero:
@@ -68,8 +72,9 @@ def cost(module: nn.Module, inputs: tuple[Tensor, ...], seconds: float = 0.2, th
     Raises:
         InvalidInput: no time to measure in, or no threads.
     """
-    if not seconds > 0 or threads < 1:
-        raise InvalidInput(f"seconds is {seconds} and threads {threads}; a positive time and at least one thread are needed.")
+    if not 0 < number("seconds", seconds) < math.inf:
+        raise InvalidInput(f"seconds is {seconds}; a positive time is needed.")
+    whole("threads", threads, 1, MOST_THREADS)
     with torch.inference_mode():
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # fused attention is not counted everywhere
             module(*inputs)
@@ -85,10 +90,8 @@ def without_vertices(graph: ComputationGraph, vertices: Sequence[int] | NDArray[
         InvalidInput: there is no such vertex.
         Disconnected: it is an input or an output.
     """
-    chosen = {int(v) for v in vertices}
+    chosen = set(indices("vertices", vertices, len(graph.vertices)))
     for vertex in chosen:
-        if not 0 <= vertex < len(graph.vertices):
-            raise InvalidInput(f"There is no vertex {vertex}; the graph's vertices are 0 to {len(graph.vertices) - 1}.")
         if graph.vertices[vertex].kind in ("input", "output"):
             raise Disconnected(
                 f"Vertex {vertex} ({graph.vertices[vertex].name}) is an {graph.vertices[vertex].kind} and cannot be removed."

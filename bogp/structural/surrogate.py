@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from bogp.checks import floats
+from bogp.checks import bits, floats
 from bogp.errors import InvalidInput
 from bogp.structural.capture import ComputationGraph
 
@@ -46,7 +46,7 @@ def checked(masks: ArrayLike, losses: ArrayLike) -> tuple[NDArray[np.bool_], Arr
     Raises:
         InvalidInput: not one finite loss a mask, or fewer than two masks.
     """
-    rows, values = np.asarray(masks, dtype=bool), floats("losses", losses)
+    rows, values = bits("Masks", masks), floats("losses", losses)
     if rows.ndim != 2 or values.shape != (len(rows),) or len(rows) < 2:
         raise InvalidInput(f"A surrogate is fitted to two or more masks, a loss each; got masks {rows.shape} and losses {values.shape}.")
     if not np.isfinite(values).all():
@@ -59,7 +59,7 @@ def checked(masks: ArrayLike, losses: ArrayLike) -> tuple[NDArray[np.bool_], Arr
 
 def kept_features(edges: NDArray[np.intp]) -> Features:
     """The mask itself, 0 and 1, at those edges."""
-    return lambda masks: np.asarray(masks, dtype=bool)[:, edges].astype(np.float64)
+    return lambda masks: bits("Masks", masks)[:, edges].astype(np.float64)
 
 
 def live_features(graph: ComputationGraph, edges: NDArray[np.intp]) -> Features:
@@ -195,7 +195,8 @@ class FittedRegression:
 
     def predict(self, masks: ArrayLike) -> Array:
         """(M,) predicted losses."""
-        return np.asarray(self.regression(self.read(masks)), dtype=np.float64)
+        read = self.read(masks)
+        return np.asarray(self.regression(read), dtype=np.float64) if len(read) else np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -262,7 +263,10 @@ class FittedProcess:
 
     def predict_with_std(self, masks: ArrayLike) -> tuple[Array, Array]:
         """(M,) predicted losses and their standard deviations, noise included."""
-        mean, std = self.process(self.features(masks), return_std=True)
+        read = self.features(masks)
+        if len(read) == 0:
+            return np.empty(0), np.empty(0)
+        mean, std = self.process(read, return_std=True)
         base = self.offset + (self.slope * self.prior(masks) if self.prior else 0.0)
         return base + self.scale * mean, self.scale * std
 

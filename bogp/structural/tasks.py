@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bogp import datasets, progress
-from bogp.checks import number, whole
+from bogp.checks import known, number, whole
 from bogp.errors import DatasetError, InvalidInput
 from bogp.structural import data
 from bogp.structural.errors import NotFinite
@@ -68,12 +68,13 @@ def load(name: str, seed: int = 0) -> Task:
     Raises:
         DatasetError: an unknown name, or a data set that is missing or damaged.
     """
+    if not known(name, NAMES):
+        raise DatasetError(f"There is no task {name!r}; there are: {', '.join(NAMES)}.")
+    whole("seed", seed, 0)
     if name == "mixture":
         from sklearn.datasets import make_classification
 
-        x, y = make_classification(
-            4_000, 20, n_informative=8, n_redundant=4, n_classes=5, class_sep=1.5, random_state=whole("seed", seed, 0)
-        )
+        x, y = make_classification(4_000, 20, n_informative=8, n_redundant=4, n_classes=5, class_sep=1.5, random_state=seed)
         return _split(name, ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32), y, (2_400, 400, 400, 800), seed)
     if name == "patterns":
         return _split(name, *_patterns(4_000, seed), (2_400, 400, 400, 800), seed)
@@ -94,9 +95,7 @@ def load(name: str, seed: int = 0) -> Task:
         rows = datasets.stratified(photos.train_labels, (many - many // 10 - many // 20, many // 20, many // 10), seed)
         parts = [(photos.train_images[r], photos.train_labels[r]) for r in rows] + [(photos.test_images, photos.test_labels)]
         return _task(name, [_images(i, y, (0.491, 0.482, 0.447), (0.247, 0.244, 0.262)) for i, y in parts], 10)
-    if name == "wikitext-2":
-        return _wikitext(seed)
-    raise DatasetError(f"There is no task {name!r}; there are: {', '.join(NAMES)}.")
+    return _wikitext(seed)
 
 
 def classes(task: Task, kept: Sequence[int]) -> Task:
@@ -118,6 +117,9 @@ def classes(task: Task, kept: Sequence[int]) -> Task:
         return Examples(tuple(i[rows] for i in part.inputs), new[part.targets[rows]])
 
     return _task(task.name, [restricted(part) for part in (task.train, task.calibration, task.validation, task.test)], len(wanted))
+
+
+MOST_RATE = 1e3
 
 
 def train(
@@ -143,8 +145,10 @@ def train(
         NotFinite: the loss became NaN or infinite.
     """
     whole("epochs", epochs, 0), whole("batch", batch, 2), whole("seed", seed, 0)
-    if not (number("rate", rate) > 0 and number("decay", decay) >= 0):
-        raise InvalidInput(f"rate is {rate} and decay {decay}; the rate is positive, the decay not negative.")
+    if not (0 < number("rate", rate) <= MOST_RATE and 0 <= number("decay", decay) <= MOST_RATE):
+        raise InvalidInput(
+            f"rate is {rate} and decay {decay}; the rate is positive, the decay not negative, and both are at most {MOST_RATE:g}."
+        )
     weights = [p for p in model.parameters() if p.requires_grad]
     if not weights:
         raise InvalidInput("The model has no parameters to train.")
@@ -181,8 +185,7 @@ def measure(model: nn.Module, examples: Examples, measures: Sequence[Loss], batc
     sums = np.zeros(len(measures))
     model.eval()
     with torch.inference_mode():
-        for start in range(0, len(examples), batch):
-            part = examples.part(slice(start, start + batch))
+        for part in examples.batches(batch):
             outputs = model(*part.inputs)
             sums += [float(m(outputs, part.targets).double().sum()) for m in measures]
     return sums / len(examples)

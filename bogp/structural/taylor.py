@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
+from bogp.checks import indices, known
 from bogp.errors import InvalidInput
 from bogp.structural.capture import ComputationGraph
 from bogp.structural.errors import NotFinite
@@ -53,8 +54,7 @@ def gate_gradients(graph: ComputationGraph, examples: Examples, loss: Loss, batc
     """
     check_ready(graph, for_each_example=True)
     found = []
-    for start in range(0, len(examples), batch):
-        part = examples.part(slice(start, start + batch))
+    for part in examples.batches(batch):
         gates = torch.ones(len(part), len(graph.edges), dtype=float_type(graph), requires_grad=True)
         losses = loss(graph.gated(gates, None, *part.inputs), part.targets)
         check_losses(losses, len(part))
@@ -85,11 +85,10 @@ def hessian(
     """
     check_ready(graph)
     count = len(graph.edges)
-    rows = list(range(count)) if gates is None else list(gates)
+    rows = list(range(count)) if gates is None else indices("gates", gates, count)
     total = np.zeros((count, count))
     with sdpa_kernel(SDPBackend.MATH):  # the fast kernels of attention have no second derivative
-        for start in range(0, len(examples), batch):
-            part = examples.part(slice(start, start + batch))
+        for part in examples.batches(batch):
             ones = torch.ones(count, dtype=float_type(graph), requires_grad=True)
             losses = loss(graph.gated(ones, None, *part.inputs), part.targets)
             check_losses(losses, len(part))
@@ -116,11 +115,10 @@ def gauss_newton(
     """
     check_ready(graph)
     count = len(graph.edges)
-    rows = list(range(count)) if gates is None else list(gates)
+    rows = list(range(count)) if gates is None else indices("gates", gates, count)
     total = np.zeros((count, count))
     with sdpa_kernel(SDPBackend.MATH):
-        for start in range(0, len(examples), batch):
-            part = examples.part(slice(start, start + batch))
+        for part in examples.batches(batch):
             ones = torch.ones(count, dtype=float_type(graph), requires_grad=True)
             flat, shape = pytree.tree_flatten(graph.gated(ones, None, *part.inputs))
             outputs = [o.detach().requires_grad_() if o.is_floating_point() else o for o in flat]
@@ -130,7 +128,7 @@ def gauss_newton(
             at = [outputs[k] for k in leaves]
             slopes = torch.autograd.grad(losses.sum(), at, create_graph=True, allow_unused=True)
             read = [k for k, slope in enumerate(slopes) if slope is not None and slope.requires_grad]
-            if not read:
+            if not read or not rows:
                 continue
             by = [torch.zeros_like(at[k], requires_grad=True) for k in read]
             (pulled,) = torch.autograd.grad([flat[leaves[k]] for k in read], ones, by, create_graph=True)
@@ -173,7 +171,7 @@ def taylor_model(graph: ComputationGraph, examples: Examples, loss: Loss, curvat
     Raises:
         InvalidInput: no such curvature; and as ``gate_gradients``.
     """
-    if curvature not in CURVATURES:
+    if not known(curvature, CURVATURES):
         raise InvalidInput(f"There is no curvature {curvature!r}; there are: {', '.join(CURVATURES)}.")
     gradients = gate_gradients(graph, examples, loss, batch)
     if curvature == "fisher":

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bogp.checks import whole
+from bogp.checks import known, whole
 from bogp.errors import InvalidInput
 
 SIZES = {"10-15": (10, 15), "20-40": (20, 40), "50-100": (50, 100), "> 100": (101, 150)}  # edges, the classes of the paper's surrogate
@@ -28,7 +28,7 @@ def random_parents(size: str, seed: int) -> tuple[tuple[int, ...], ...]:
     Raises:
         InvalidInput: no such class.
     """
-    if size not in SIZES:
+    if not known(size, SIZES):
         raise InvalidInput(f"There is no class of graphs {size!r}; there are: {', '.join(SIZES)}.")
     rng = np.random.default_rng(np.random.SeedSequence(whole("seed", seed, 0), spawn_key=(list(SIZES).index(size),)))
     low, high = SIZES[size]

@@ -19,6 +19,9 @@ POINTS = {
     "interrupted": "A process that builds a mask database and trains (`mnist-5k`, groups of 8 networks) is killed (SIGKILL) at random moments and started "
     "again until it is done. *Lost*: trainings begun and not kept, the most of any kill; allowed is the group in flight, 8. *Duplicated*: trainings of what "
     "was kept already. The end must be the bytes of an uninterrupted build, and the rows of an uninterrupted run, times apart.",
+    "workflow": "`make reproduce` at a small size is killed (SIGKILL, the whole process group) at a random moment and started again until it is done. *Lost*: "
+    "trainings begun and not kept, the most of any kill; allowed is one group. *Duplicated*: trainings of what was kept already. The tables must be those of "
+    "an uninterrupted run, times apart, and no process may live on after a kill.",
     "damaged": "One bit is flipped, or the file is cut off, at a random place. *Failed*: read as good with other content, an exception that is no "
     "`BogpError`, or one that does not name the file. *Lost*: evaluations that were gone without a word, all trials together; they are trained again, to "
     "the same numbers.",
@@ -66,6 +69,11 @@ def record(point: str, counts: Sequence[Count], seed: int) -> None:
         write_table(table, RESULTS / f"{point}.csv", {"point": point, "seed": seed})
 
 
+def test_of(point: str) -> str:
+    """The file that measures a point."""
+    return "tests/test_batch.py" if point == "workflow" else f"tests/reliability/test_{point}.py"
+
+
 def page(folder: Path = RESULTS) -> str:
     """The report in Markdown, worked out from the tables."""
     tables = {point: read_table(folder / f"{point}.csv") for point in POINTS}
@@ -81,7 +89,7 @@ def page(folder: Path = RESULTS) -> str:
     for point, table in tables.items():
         parts += [
             f"## {point.replace('_', ' ').capitalize()}",
-            f"{POINTS[point]} Test: `tests/reliability/test_{point}.py`.",
+            f"{POINTS[point]} Test: `{test_of(point)}`.",
             _table(table),
         ]
     return "\n\n".join([*parts, NOTES]) + "\n"

@@ -43,6 +43,7 @@ from bogp.provenance import read_table, recorded_table, write_table
 from bogp.store import Store
 from tests.reliability.report import ROOT, Count, ended, record
 from tests.reliability.samples import evaluations
+from tests.reliability.structural import ENTRIES as STRUCTURAL
 from tests.reliability.values import (
     annotation,
     anything,
@@ -170,7 +171,7 @@ PURE: dict[str, Entry] = {
     "components.detectable_difference": (components.detectable_difference, {"residual": st.floats(), "seeds": count, "power": power, "level": level}),
     "components.detectable_mean": (components.detectable_mean, {"error": st.floats(), "df": st.floats(), "power": power, "level": level}),
     "run.parse_value": (lambda text, annotation: run.parse_value("p", text, annotation), {"text": yaml_text, "annotation": annotation}),
-}  # fmt: skip
+} | STRUCTURAL  # fmt: skip
 
 
 # --- entry points that need a folder ---
@@ -280,18 +281,22 @@ def measure(what: str, entry: Entry, examples: int) -> Count:
     return Count(what, ends.total(), len(bad), seconds=time.perf_counter() - started, note=ended(ends))
 
 
+def is_slow(what: str) -> bool:
+    """Whether a call takes more than a moment."""
+    return "bogp.run " in what or what in ("database.build", "tasks.load")
+
+
 @pytest.mark.parametrize("what", PURE)
 def test_each_call_ends_in_success_or_a_clear_error(what):
-    measure(what, PURE[what], 20)
+    measure(what, PURE[what], 4 if is_slow(what) else 20)
 
 
 def test_so_does_each_call_on_files_and_folders(world):
     for what, entry in entries(*world).items():
-        measure(what, entry, 4 if "bogp.run " in what or what == "database.build" else 15)
+        measure(what, entry, 4 if is_slow(what) else 15)
 
 
 @pytest.mark.full
 def test_so_do_many_more(world):
-    few = {what for what in entries(*world) if "bogp.run " in what or what == "database.build"}
-    counts = [measure(what, entry, 100 if what in few else 500) for what, entry in (PURE | entries(*world)).items()]
+    counts = [measure(what, entry, 100 if is_slow(what) else 500) for what, entry in (PURE | entries(*world)).items()]
     record("bad_input", counts, SEED)

@@ -14,7 +14,7 @@ def test_the_page_is_what_the_counts_give():
 
 def test_every_point_has_a_test_a_table_and_at_least_one_trial():
     for point in report.POINTS:
-        assert (report.ROOT / "tests" / "reliability" / f"test_{point}.py").exists()
+        assert (report.ROOT / report.test_of(point)).exists()
         table = pd.read_csv(report.RESULTS / f"{point}.csv")
         assert len(table) > 0
         assert (table["tried"] > 0).all()

@@ -139,9 +139,9 @@ def test_bad_masks_losses_and_networks_are_refused():
     graph = capture(make(models.dag), (models.x(4, 6),))
     count, examples = len(graph.edges), Examples((models.x(4, 6),), models.x(4, 3))
     for bad in (np.ones(count + 1), np.ones((2, 3, count)), np.full(count, 0.5)):
-        with pytest.raises(InvalidInput, match="mask"):
+        with pytest.raises(InvalidInput, match=r"[Mm]ask"):
             gates.losses_under(graph, bad, examples, gates.squared_error)
-    with pytest.raises(InvalidInput, match=f"no edge {count}"):
+    with pytest.raises(InvalidInput, match=f"edges is {count}; .* from 0 to {count - 1}"):
         graph.without([count])
     with pytest.raises(InvalidInput, match="one value for each"):
         gates.losses_under(graph, np.ones(count), examples, lambda o, t: (o - t).square().mean())

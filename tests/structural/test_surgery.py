@@ -237,7 +237,7 @@ def test_a_vertex_goes_with_all_its_edges():
     for end in (0, len(graph.vertices) - 1):
         with pytest.raises(Disconnected, match="cannot be removed"):
             surgery.without_vertices(graph, [end])
-    with pytest.raises(InvalidInput, match="no vertex 99"):
+    with pytest.raises(InvalidInput, match="An item of vertices is 99"):
         surgery.without_vertices(graph, [99])
 
 
