@@ -68,7 +68,10 @@ def draw_graph(
     ax.axis("off")
     _legend(figure, graph, values is not None)
     if values is not None and norm is not None:
-        figure.colorbar(ScalarMappable(norm, colour_of), ax=ax, label=f"{label}, asinh scale", shrink=0.8, pad=0.02, aspect=25)
+        bar = figure.colorbar(ScalarMappable(norm, colour_of), ax=ax, label=f"{label}, asinh scale", shrink=0.8, pad=0.02, aspect=25)
+        ticks = _ticks(norm)
+        bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        bar.minorticks_off()
     return figure
 
 
@@ -131,6 +134,16 @@ def _arrows(
         if wide and scored:  # pale colours, which are scores near the middle, have an outline as well
             arrow.set_path_effects([Stroke(linewidth=2.4, foreground="#555555"), Normal()])
         ax.add_patch(arrow)
+
+
+def _ticks(norm: AsinhNorm) -> list[float]:
+    """Zero and powers of ten, halves and fifths of them too, as many as have room on the scale."""
+    powers = [step * 10.0**k for step in (1, 5, 2) for k in range(6, -9, -1)]
+    found: list[float] = []
+    for tick in (0.0, *(sign * p for p in powers for sign in (1, -1))):
+        if norm.vmin <= tick <= norm.vmax and all(abs(norm(tick) - norm(other)) > 0.09 for other in found):
+            found.append(tick)
+    return sorted(found)
 
 
 def _norm(values: NDArray[np.float64] | None) -> AsinhNorm | None:
