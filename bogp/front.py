@@ -132,9 +132,13 @@ def meaningless(ranges: pd.DataFrame) -> str:
     for (curve, form), one in ranges.groupby(["curve", "form"], sort=False):
         ends = one[one["asks_for"] != "a trade-off"]
         of = {"front": "mask", "bins": "bin"}[curve]
-        said = [f"{r.lowest:.3f} to {r.highest:.3f} asks for {r.asks_for} {of} (sparsity {r.sparsity:.3f})" for r in ends.itertuples()]
-        lines.append(f"{curve}, {form}: " + ("; ".join(f"alpha from {s}" for s in said) or "no alpha asks for an end"))
+        said = [f"{_range(r.lowest, r.highest)} asks for {r.asks_for} {of} (sparsity {r.sparsity:.3f})" for r in ends.itertuples()]
+        lines.append(f"{curve}, {form}: " + ("; ".join(said) or "no alpha asks for an end"))
     return "\n".join(lines)
+
+
+def _range(low: float, high: float) -> str:
+    return f"alpha of {low:.3f}" if f"{low:.3f}" == f"{high:.3f}" else f"alpha from {low:.3f} to {high:.3f}"
 
 
 def _points(accuracy: ArrayLike, sparsity: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -40,7 +40,7 @@ LABELS = {
     "synflow_best": "SynFlow, best of n",
     "lottery_best": "lottery ticket, best of n",
 }
-README = (
+SHOWN = (
     "base", "one_hidden_layer", "smaller_dense", "bogp", "bogp_mask", "random_mask", "random_hidden", "random", "erk", "glob_1", "glob_5", "unif_1", "unif_5",
     "lamp", "snip", "synflow", "lottery", "base_best", "random_search", "random_best", "glob_1_best", "glob_5_best", "snip_best", "synflow_best",
     "lottery_best",

@@ -23,7 +23,7 @@ def test_table_1_follows_from_the_committed_results_and_stands_in_the_readme():
     from bogp import comparison, table_1
 
     folder = RESULTS / comparison.NOTEBOOK
-    for protocol, shown in (("calibrated", table_1.README), ("paper", None)):
+    for protocol, shown in (("calibrated", table_1.SHOWN), ("paper", None)):
         results = pd.concat([pd.read_csv(f) for f in sorted(folder.glob(f"{protocol}_s*_results.csv"))], ignore_index=True)
         printed = claims.PAPER_TABLE_1 | {"base": dict.fromkeys(results.target_sparsity.unique(), claims.PAPER_BASE)}
         table = table_1.summary(results, printed)

@@ -143,6 +143,8 @@ def test_an_alpha_that_asks_for_an_end_is_called_meaningless():
     asked = front.asked_for(ranges, [0.05, 0.5, 0.95])
     assert asked[asked["form"] == "sum"]["asks_for"].tolist() == ["the densest", "a trade-off", "the sparsest"]
     assert "alpha from 0.900 to 1.000 asks for the sparsest mask (sparsity 0.900)" in front.meaningless(ranges)
+    flat = alpha_ranges([0.9, 0.89996, 0.5], [0.1, 0.5, 0.9]).assign(curve="front")
+    assert "sum: alpha of 0.000 asks for the densest mask" in front.meaningless(flat)
     steep = alpha_ranges([0.9, 0.0], [0.0, 0.5]).assign(curve="front")  # only an alpha of 1.8 would ask for the sparse one
     assert steep[steep["form"] == "sum"]["sparsity"].tolist() == [0.0]
     assert steep[steep["form"] == "interpolated"]["highest"].tolist() == pytest.approx([1.8 / 2.8, 1.0])
