@@ -6,11 +6,15 @@ import subprocess
 import sys
 
 import psutil
+import pytest
+
+from bogp import workers
 
 PARENT = """
+import time
 from joblib import Parallel, delayed
-from bogp.workers import end_with_parent
-Parallel(n_jobs=2, initializer=end_with_parent)(delayed(abs)(i) for i in range(4))
+from bogp.workers import ending_with_us
+Parallel(n_jobs=2, **ending_with_us())(delayed(abs)(i) for i in range(4))
 print("ready", flush=True)
 time.sleep(60)
 """
@@ -20,8 +24,21 @@ def test_idle_workers_end_soon_after_their_parent_was_killed():
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "ready\n"
-        workers = [p for p in psutil.Process(parent.pid).children(recursive=True) if "LokyProcess" in " ".join(p.cmdline())]
-        assert len(workers) == 2
+        started = [p for p in psutil.Process(parent.pid).children(recursive=True) if "LokyProcess" in " ".join(p.cmdline())]
+        assert len(started) == 2
         os.kill(parent.pid, signal.SIGKILL)
-        _, alive = psutil.wait_procs(workers, timeout=20)
+        _, alive = psutil.wait_procs(started, timeout=20)
     assert not alive
+
+
+@pytest.mark.parametrize(("parent", "lives"), [("os.getppid()", True), ("10**9", False)], ids=["with its parent", "its parent is gone"])
+def test_a_worker_that_starts_after_its_parent_was_killed_ends_too(parent, lives):
+    code = f"import os, time; from bogp.workers import end_with_parent; end_with_parent({parent}, 0.1); time.sleep(2); print('lived')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ("lived" in done.stdout) == lives
+    assert done.returncode == (0 if lives else 1)
+
+
+def test_two_calls_share_their_workers():
+    """Starting workers takes longer than many a job, so what they are given must compare as equal."""
+    assert workers.ending_with_us() == workers.ending_with_us()

@@ -141,7 +141,7 @@ def _ticks(norm: AsinhNorm) -> list[float]:
     powers = [step * 10.0**k for step in (1, 5, 2) for k in range(6, -9, -1)]
     found: list[float] = []
     for tick in (0.0, *(sign * p for p in powers for sign in (1, -1))):
-        if norm.vmin <= tick <= norm.vmax and all(abs(norm(tick) - norm(other)) > 0.09 for other in found):
+        if -1e-9 <= norm(tick) <= 1 + 1e-9 and all(abs(norm(tick) - norm(other)) > 0.09 for other in found):
             found.append(tick)
     return sorted(found)
 

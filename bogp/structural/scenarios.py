@@ -30,7 +30,7 @@ from bogp.structural.capture import ComputationGraph, capture
 from bogp.structural.gates import Examples, Loss, losses_under
 from bogp.structural.tasks import Task
 from bogp.structural.taylor import taylor_model
-from bogp.workers import end_with_parent
+from bogp.workers import ending_with_us
 
 METHODS = {
     "random": "random",
@@ -152,7 +152,7 @@ def studied(studies: Sequence[Study], seeds: int, folder: Path, cores: int = 1) 
     found = {one: recorded_table(_path(folder, *one), _parameters(*one)) for one in asked}
     missing = [one for one in asked if found[one] is None]
     with progress.bar(len(asked), "network", done=len(asked) - len(missing)) as bar, parallel_config("loky", inner_max_num_threads=1):
-        made = Parallel(n_jobs=cores, return_as="generator_unordered", initializer=end_with_parent)(
+        made = Parallel(n_jobs=cores, return_as="generator_unordered", **ending_with_us())(
             delayed(_unit)(study, seed, cores > 1) for study, seed in missing
         )
         with warnings.catch_warnings():
