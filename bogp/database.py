@@ -27,7 +27,7 @@ from bogp.checks import floats, known, listed, texts, whole
 from bogp.errors import BogpError, DatabaseError, InvalidInput
 from bogp.provenance import write_atomically
 from bogp.relational import Mask, mask_sparsity
-from bogp.workers import ending_with_us
+from bogp.workers import serving_us
 
 SCHEMA_VERSION = 2
 MOST_MASKS = 10_000_000  # of one sparsity: more is a slip of the hand
@@ -268,7 +268,7 @@ def _build(spec: DatabaseSpec, folder: Path, workers: int, draw: mask_families.F
         sizes = [len(numbers) for _, numbers in spec.shards]
         todo = sum(sizes[i] for i in missing)
         with progress.bar(sum(sizes), "mask", done=sum(sizes) - todo, label=folder.name, show=todo > 0) as bar:
-            for i in Parallel(n_jobs=workers, return_as="generator_unordered", **ending_with_us())(
+            for i in Parallel(n_jobs=workers, return_as="generator_unordered", **serving_us())(
                 delayed(_write_shard)(spec, draw, folder, i) for i in missing
             ):
                 bar.update(sizes[i])

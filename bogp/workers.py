@@ -1,4 +1,4 @@
-"""Worker processes that do not outlive the process that started them."""
+"""Worker processes that do not outlive the process that started them, and leave the progress bars to it."""
 
 import os
 import threading
@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 
-def end_with_parent(parent: int, every: float = 1.0) -> None:
-    """Called in a worker as it starts: end it soon after its parent is gone, for a killed parent cannot tell its workers.
+def serve(parent: int, every: float = 1.0) -> None:
+    """Called in a worker as it starts: it shows no bars, which would write over each other, and ends soon after its parent is gone, for a killed parent
+    cannot tell its workers.
 
     Args:
         parent: process id. The worker cannot ask for it, since its parent may be gone by then.
@@ -19,9 +20,10 @@ def end_with_parent(parent: int, every: float = 1.0) -> None:
             time.sleep(every)
         os._exit(1)
 
+    os.environ["TQDM_DISABLE"] = "1"
     threading.Thread(target=watch, daemon=True).start()
 
 
-def ending_with_us() -> dict[str, Any]:
-    """What ``joblib.Parallel`` is given so that its workers end with this process."""
-    return {"initializer": end_with_parent, "initargs": (os.getpid(),)}
+def serving_us() -> dict[str, Any]:
+    """What ``joblib.Parallel`` is given so that its workers ``serve`` this process."""
+    return {"initializer": serve, "initargs": (os.getpid(),)}

@@ -27,7 +27,7 @@ from bogp.errors import InvalidInput
 from bogp.provenance import recorded_table, write_table
 from bogp.search import FRESH_SEED, BoxSearch, RandomSearch, Searcher, SearchSettings
 from bogp.statistics import mean_interval
-from bogp.workers import ending_with_us
+from bogp.workers import serving_us
 
 SMALLEST_GAIN = 0.0005  # of interest: five of MNIST's 10,000 test images
 RECOMMENDERS = ("observed", "posterior")
@@ -98,7 +98,7 @@ def replay(
         unit_values(seen, its.columns)
     rows: list[dict[str, Any]] = []
     with progress.bar(repeats, "repeat", label="replay") as bar:
-        for found in Parallel(n_jobs=workers, return_as="generator", **ending_with_us())(
+        for found in Parallel(n_jobs=workers, return_as="generator", **serving_us())(
             delayed(_repeat)(table, database, settings, r, tuple(methods), tuple(recommenders), seed) for r in range(repeats)
         ):
             rows += found

@@ -25,7 +25,7 @@ from bogp.structural.capture import ComputationGraph, capture
 from bogp.structural.gates import Examples, leave_one_out, losses_under, mean_activations
 from bogp.structural.scores import METHODS, SECOND_ORDER
 from bogp.structural.taylor import taylor_model
-from bogp.workers import ending_with_us
+from bogp.workers import serving_us
 
 NETWORKS = ("dag", "residual", "inception", "transformer")
 OVERALL = "all networks"
@@ -224,7 +224,7 @@ def units(some: Sequence[Case], settings: Settings, seeds: int, folder: Path, co
                 missing.append((case, seed))
             else:
                 bar.update(1)
-        work = Parallel(n_jobs=min(cores, max(len(missing), 1)), return_as="generator_unordered", **ending_with_us())
+        work = Parallel(n_jobs=min(cores, max(len(missing), 1)), return_as="generator_unordered", **serving_us())
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="A worker stopped")  # joblib renews workers that have grown, and no job is lost
             for _ in work(delayed(_keep)(case, settings, seed, folder) for case, seed in missing):

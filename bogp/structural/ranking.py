@@ -27,7 +27,7 @@ from bogp.structural import search, surrogate, tasks, zoo
 from bogp.structural.capture import ComputationGraph, capture
 from bogp.structural.gates import Examples, losses_under
 from bogp.structural.taylor import TaylorModel, closable, fisher, gate_gradients, gauss_newton, hessian
-from bogp.workers import ending_with_us
+from bogp.workers import serving_us
 
 Masks = NDArray[np.bool_]
 
@@ -461,7 +461,7 @@ def in_parallel(work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], cores
     whole("cores", cores, 1)
     with progress.bar(len(jobs), "graph") as bar:
         found = []
-        for one in Parallel(n_jobs=min(cores, len(jobs)), return_as="generator", **ending_with_us())(
+        for one in Parallel(n_jobs=min(cores, len(jobs)), return_as="generator", **serving_us())(
             delayed(_on_one_thread)(work, job) for job in jobs
         ):
             found.append(one)

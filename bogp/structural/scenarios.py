@@ -8,7 +8,6 @@ last one, the shares of removed edges are fixed beforehand, and importances read
 from __future__ import annotations
 
 import copy
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -30,7 +29,7 @@ from bogp.structural.capture import ComputationGraph, capture
 from bogp.structural.gates import Examples, Loss, losses_under
 from bogp.structural.tasks import Task
 from bogp.structural.taylor import taylor_model
-from bogp.workers import ending_with_us
+from bogp.workers import serving_us
 
 METHODS = {
     "random": "random",
@@ -152,8 +151,8 @@ def studied(studies: Sequence[Study], seeds: int, folder: Path, cores: int = 1) 
     found = {one: recorded_table(_path(folder, *one), _parameters(*one)) for one in asked}
     missing = [one for one in asked if found[one] is None]
     with progress.bar(len(asked), "network", done=len(asked) - len(missing)) as bar, parallel_config("loky", inner_max_num_threads=1):
-        made = Parallel(n_jobs=cores, return_as="generator_unordered", **ending_with_us())(
-            delayed(_unit)(study, seed, cores > 1) for study, seed in missing
+        made = Parallel(n_jobs=cores, return_as="generator_unordered", **serving_us())(
+            delayed(_unit)(study, seed) for study, seed in missing
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="A worker stopped")  # joblib renews workers that have grown, and no job is lost
@@ -172,9 +171,7 @@ def _parameters(study: Study, seed: int) -> dict[str, Any]:
     return asdict(study) | {"seed": seed}
 
 
-def _unit(study: Study, seed: int, quiet: bool) -> tuple[Study, int, pd.DataFrame]:
-    if quiet:  # in a worker: its bars would write over those of the others
-        os.environ["TQDM_DISABLE"] = "1"
+def _unit(study: Study, seed: int) -> tuple[Study, int, pd.DataFrame]:
     return study, seed, unit(study, seed)
 
 
