@@ -44,13 +44,14 @@ def checked(masks: ArrayLike, losses: ArrayLike) -> tuple[NDArray[np.bool_], Arr
     """Masks and their losses, as arrays.
 
     Raises:
-        InvalidInput: not one finite loss a mask, or fewer than two masks.
+        InvalidInput: not one finite loss a mask, of a size whose square can be computed with, or fewer than two masks.
     """
     rows, values = bits("Masks", masks), floats("losses", losses)
     if rows.ndim != 2 or values.shape != (len(rows),) or len(rows) < 2:
         raise InvalidInput(f"A surrogate is fitted to two or more masks, a loss each; got masks {rows.shape} and losses {values.shape}.")
-    if not np.isfinite(values).all():
-        raise InvalidInput(f"The loss of mask {np.flatnonzero(~np.isfinite(values))[0]} is not finite; leave that mask out.")
+    bad = np.flatnonzero(~(np.abs(values) < 1e100))
+    if len(bad):
+        raise InvalidInput(f"The loss of mask {bad[0]} is {values[bad[0]]}, which is not finite or beyond 1e100; leave that mask out.")
     return rows, values
 
 

@@ -144,7 +144,8 @@ def train(
         InvalidInput: a value out of range, or nothing to train.
         NotFinite: the loss became NaN or infinite.
     """
-    whole("epochs", epochs, 0), whole("batch", batch, 2), whole("seed", seed, 0)
+    whole("epochs", epochs, 0), whole("seed", seed, 0)
+    batch = min(whole("batch", batch, 2), len(examples))
     if not (0 < number("rate", rate) <= MOST_RATE and 0 <= number("decay", decay) <= MOST_RATE):
         raise InvalidInput(
             f"rate is {rate} and decay {decay}; the rate is positive, the decay not negative, and both are at most {MOST_RATE:g}."
