@@ -165,7 +165,7 @@ class ComputationGraph:
         """(M, E) whether each edge stays and lies on a live path from an input to an output: one that does not may as well be gone."""
         rows = self.masks(masks)
         alive, useful, _ = self._follow(rows)
-        source, target = self._ends
+        source, target = self.ends
         return rows & alive[:, source] & useful[:, target]
 
     def connected(self, masks: ArrayLike) -> NDArray[np.bool_]:
@@ -181,7 +181,7 @@ class ComputationGraph:
         return self._follow(self.masks(masks))[2]
 
     @cached_property
-    def _ends(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def ends(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """(E,) sources and (E,) targets of the edges."""
         return np.array([e.source for e in self.edges], dtype=np.intp), np.array([e.target for e in self.edges], dtype=np.intp)
 
@@ -192,7 +192,7 @@ class ComputationGraph:
         for edge in self.edges:
             into[edge.target].append(edge.index)
             out[edge.source].append(edge.index)
-        source, target = self._ends
+        source, target = self.ends
         alive = np.ones((len(masks), len(self.vertices)), dtype=bool)
         for vertex in self.vertices:
             if into[vertex.index]:

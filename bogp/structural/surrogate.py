@@ -82,7 +82,7 @@ def path_weights(graph: ComputationGraph, masks: ArrayLike, logits: Tensor) -> T
         logits: (E,) float64; gamma is their softmax over each vertex's outgoing edges, so that G is 1 for the full graph where every vertex leads on.
     """
     rows = torch.as_tensor(graph.masks(masks), dtype=torch.float64)
-    source, target = (torch.as_tensor([getattr(e, end) for e in graph.edges]) for end in ("source", "target"))
+    source, target = (torch.as_tensor(end) for end in graph.ends)
     high = torch.full((len(graph.vertices),), -torch.inf, dtype=torch.float64).scatter_reduce(0, source, logits.detach(), "amax")
     scaled = torch.exp(logits - high[source])
     gamma = scaled / torch.zeros(len(graph.vertices), dtype=torch.float64).index_add(0, source, scaled)[source]

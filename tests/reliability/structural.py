@@ -111,6 +111,7 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
         "network": st.just("dag") | st.sampled_from(["residual", "x"]), "task": st.just("mnist-5k") | name, "epochs": st.just(1) | count,
         "deepest": st.just(0.5) | share, "share": st.just(0.25) | share, "tuning_epochs": st.just(1) | count, "tuning_part": st.just(1.0) | share,
         "methods": st.just(["random", "magnitude"]) | st.lists(method, max_size=3), "old": st.just([0]) | st.lists(count, max_size=2),
+        "anew": st.just([]) | st.lists(method, max_size=1),
         "new": st.just([1]) | st.lists(count, max_size=2)}),
     "ranking.Settings": (ranking.Settings, {"dataset": st.just("mnist-5k") | name, "width": st.just(8) | count, "train": st.just(64) | count,
                                             "epochs": st.just(1) | count, "images": st.just(10) | count,
