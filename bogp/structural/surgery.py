@@ -35,7 +35,7 @@ _CHANNELWISE += (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMa
 _ELEMENTWISE = {torch.relu, nn.functional.relu, torch.tanh, nn.functional.gelu, nn.functional.silu, "relu", "tanh", _ATEN.relu.default}
 
 
-MOST_THREADS = 1024
+MOST_THREADS = 1024  # more is a slip of the hand
 
 
 class _Zero:

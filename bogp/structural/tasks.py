@@ -119,7 +119,7 @@ def classes(task: Task, kept: Sequence[int]) -> Task:
     return _task(task.name, [restricted(part) for part in (task.train, task.calibration, task.validation, task.test)], len(wanted))
 
 
-MOST_RATE = 1e3
+MOST_RATE = 1e3  # of a learning rate and of weight decay: beyond is a slip of the hand, and far beyond torch cannot compute with it
 
 
 def train(
