@@ -22,10 +22,10 @@ setup: .venv/ready  ## make .venv from requirements.lock
 	@touch $@
 
 reproduce: .venv/ready  ## make what is missing or stale (PROFILE=smoke: embedded data, minutes; PROFILE=paper: full MNIST; ONLY=table1: one of it)
-	@$(BIN)/python -m bogp.batch reproduce '$(PROFILE)' --only '$(ONLY)' --cores $(CORES) -- $(SNAKEMAKE)
+	@$(BIN)/python -m bogp.workflow.batch reproduce '$(PROFILE)' --only '$(ONLY)' --cores $(CORES) -- $(SNAKEMAKE)
 
 status: .venv/ready  ## list each table and figure of PROFILE: fresh, stale (and why) or missing
-	@$(BIN)/python -m bogp.batch status '$(PROFILE)' --only '$(ONLY)'
+	@$(BIN)/python -m bogp.workflow.batch status '$(PROFILE)' --only '$(ONLY)'
 
 test: .venv/ready  ## lint, types, unit tests and notebooks
 	$(BIN)/ruff check .

@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 
 from bogp import paths
-from bogp.database import SCHEMA_VERSION
-from bogp.run import code_digest
-from bogp.training import ENGINE_VERSION
+from bogp.graphs.database import SCHEMA_VERSION
+from bogp.training.engine import ENGINE_VERSION
+from bogp.workflow.notebook import code_digest
 
 
 workdir: str(paths.home())
@@ -370,4 +370,4 @@ rule fixed_sparsity:
         expand(RESULTS / "fixed_sparsity.{e}", e=TABLE),
         expand(FIGURES / "03_fixed_sparsity_bo.{e}", e=FIGURE),
     shell:
-        sys.executable + " -m bogp.claims {RUN}"
+        sys.executable + " -m bogp.studies.fixed_sparsity.tables {RUN}"

@@ -6,7 +6,7 @@ after t steps of a long run is the network of a protocol with t steps, so one ru
 
     python benchmarks/calibrate.py            # about 10 minutes on 2 cores; writes data/results/paper/calibration.csv
 
-The test part is never used. The result is frozen in ``bogp.protocols.CALIBRATED``, before any mask is trained.
+The test part is never used. The result is frozen in ``bogp.training.protocols.CALIBRATED``, before any mask is trained.
 """
 
 import itertools
@@ -14,9 +14,10 @@ import itertools
 import pandas as pd
 from tqdm.auto import tqdm
 
-from bogp import datasets, paths, training
-from bogp.protocols import Protocol
-from bogp.provenance import write_table
+from bogp import datasets, paths
+from bogp.records import write_table
+from bogp.training import engine
+from bogp.training.protocols import Protocol
 
 TARGET, SEEDS, LOOKS_AN_EPOCH = 0.970, range(5), 4
 CONSTANT = list(itertools.product(("constant",), (64, 128, 256), (1e-3, 2e-3, 3e-3, 5e-3), (6,)))
@@ -35,7 +36,7 @@ def sweep() -> pd.DataFrame:
             "sweep", learning_rate=learning_rate, schedule=schedule, batch_size=batch_size,
             steps=every * looks, check_every=every, patience=looks,
         )  # fmt: skip
-        result = training.train([(None, None, None)] * len(SEEDS), list(SEEDS), protocol, dataset)
+        result = engine.train([(None, None, None)] * len(SEEDS), list(SEEDS), protocol, dataset)
         gflop = protocol.training_flops(len(dataset.train)) / protocol.steps / 1e9
         for seed, look in itertools.product(SEEDS, range(looks)):
             steps, accuracy = every * (look + 1), result.looks[seed, look]

@@ -15,11 +15,13 @@ import sys
 import numpy as np
 import pandas as pd
 
-from bogp import masks, paths, protocols
-from bogp.evaluation import Evaluator, Job, Recipe
-from bogp.provenance import write_table
-from bogp.relational import layer_masks
+from bogp import paths
+from bogp.graphs import families
+from bogp.graphs.relational import layer_masks
+from bogp.records import write_table
 from bogp.statistics import equivalence, spread_ratio
+from bogp.training import protocols
+from bogp.training.evaluation import Evaluator, Job, Recipe
 
 SPARSITIES, SEEDS, MARGIN, BAND = (0.15, 0.30, 0.45, 0.60, 0.75, 0.90), range(20), 0.001, (0.8, 1.25)
 
@@ -28,7 +30,7 @@ def main(name: str) -> None:
     """Train, test, write and print."""
     protocol, evaluations, known = protocols.named(name), [], paths.evaluations_dir("paper") / f"precision_{name}.parquet"
     recipes = [
-        Recipe(layer_masks(masks.bernoulli(128, s, np.random.default_rng(i)), protocol.widths, protocol.masked_layers))
+        Recipe(layer_masks(families.bernoulli(128, s, np.random.default_rng(i)), protocol.widths, protocol.masked_layers))
         for i, s in enumerate(SPARSITIES)
     ]
     for precision in ("float32", "bfloat16"):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from bogp.protocols import Protocol
-from bogp.relational import LayerMasks
+from bogp.graphs.relational import LayerMasks
+from bogp.training.protocols import Protocol
 
 Part = tuple[Tensor, Tensor]  # images (N, 784) float32 in [0, 1], labels (N,)
 

@@ -24,10 +24,12 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from benchmarks import plain_properties, plain_training
-from bogp import compiled_networks, datasets, figures, masks, paths, properties, training
-from bogp.protocols import CALIBRATED, PAPER, Protocol
-from bogp.provenance import write_table
-from bogp.relational import layer_masks
+from bogp import datasets, paths, plotting
+from bogp.graphs import families, properties
+from bogp.graphs.relational import layer_masks
+from bogp.records import write_table
+from bogp.training import compiled_networks, engine
+from bogp.training.protocols import CALIBRATED, PAPER, Protocol
 
 SPARSITIES, NODES, COUNTS = (0.15, 0.60, 0.90), (32, 64, 128, 256, 512), (1, 4, 16, 64)
 
@@ -48,7 +50,7 @@ class Trainings:
     def __init__(self) -> None:
         self.dataset = datasets.load("mnist")
         rng = np.random.default_rng(0)
-        self._masks = [masks.bernoulli(128, 0.6, rng) for _ in range(max(COUNTS))]
+        self._masks = [families.bernoulli(128, 0.6, rng) for _ in range(max(COUNTS))]
         self._plain_test_accuracy: dict[str, float] = {}
         self._loss: dict[tuple[str, str], np.ndarray] = {}
 
@@ -59,13 +61,13 @@ class Trainings:
         self, protocol: Protocol, networks: int, precision: str = "float32", workers: int | None = None, runs: int = 3, seeds: int = 1
     ) -> float:
         """Seconds a network; the first is checked against the plain loop's."""
-        prepared = training.prepare(self.dataset, protocol, precision)
+        prepared = engine.prepare(self.dataset, protocol, precision)
         recipes, of_network = self.recipes(protocol, networks), [k % seeds for k in range(networks)]
         results = []
 
         def work(protocol: Protocol = protocol) -> None:
             results.append(
-                training.train(recipes, of_network, protocol, self.dataset, precision=precision, prepared=prepared, workers=workers)
+                engine.train(recipes, of_network, protocol, self.dataset, precision=precision, prepared=prepared, workers=workers)
             )
 
         work(replace(protocol, steps=2))
@@ -80,7 +82,7 @@ class Trainings:
         """Seconds a network, with PyTorch's own choice of threads: one a core."""
         parts = [
             (torch.from_numpy(part.images).float() / 255, torch.from_numpy(part.labels).long())
-            for part in training._splits(self.dataset, protocol)
+            for part in engine._splits(self.dataset, protocol)
         ]
         recipe, results = self.recipes(protocol, 1)[0], []
         plain_training.train(recipe, 0, replace(protocol, steps=2), *parts)
@@ -105,7 +107,7 @@ class Trainings:
 
 def training_rows(trainings: Trainings) -> tuple[list[dict], pd.DataFrame]:
     """The trainings' lines of the table, and trainings a second against the number of masks."""
-    amx, rows, rates, many = training.has_amx(), [], [], max(COUNTS)
+    amx, rows, rates, many = engine.has_amx(), [], [], max(COUNTS)
     plain = trainings.plain(PAPER)
     rows.append(row("full batch, float32, 8 masks", "s a training", trainings.ours(PAPER, 8), plain, 1.8, 2.2))
     bfloat16 = trainings.ours(PAPER, 8, "bfloat16", runs=3 if amx else 1)
@@ -153,13 +155,13 @@ def property_rows() -> tuple[list[dict], pd.DataFrame]:
 
 def _draw(n: int, sparsity: float, count: int) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return np.stack([masks.bernoulli(n, sparsity, rng) for _ in range(count)])
+    return np.stack([families.bernoulli(n, sparsity, rng) for _ in range(count)])
 
 
 def database_row(masks_of_ours: int = 1000, masks_of_plain: int = 10) -> dict:
     """A build of seven sparsities as a whole process, start and imports included; the plain script is timed on fewer masks and scaled up."""
     build = (
-        "import sys; from pathlib import Path; from bogp.database import DatabaseSpec, build;"
+        "import sys; from pathlib import Path; from bogp.graphs.database import DatabaseSpec, build;"
         f"build(DatabaseSpec({plain_properties.SPARSITIES}, {masks_of_ours}), Path(sys.argv[1]))"
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -215,7 +217,7 @@ def time_shares(trainings: Trainings) -> pd.DataFrame:
             spent = {name: each * repeats for name, each in _parts_of_a_tile(trainings, protocol, rows).items()}
             adam = spent.pop("optimiser") * protocol.steps / repeats
             rate = _product_rate()
-        total = trainings.ours(protocol, training.group_size(protocol), workers=1)
+        total = trainings.ours(protocol, engine.group_size(protocol), workers=1)
         spent["entry by entry: biases, ReLU, loss, masks"] = spent.pop("both passes") - sum(spent.values())
         spent |= {"optimiser": adam, "rest: memory, batches, transposes, accuracy": total - sum(spent.values()) - adam}
         lit = np.count_nonzero(trainings.dataset.train.images) / trainings.dataset.train.images.size
@@ -233,11 +235,11 @@ def time_shares(trainings: Trainings) -> pd.DataFrame:
 def _parts_of_a_tile(trainings: Trainings, protocol: Protocol, rows: int) -> dict[str, float]:
     """Seconds of each part of a step over one tile, on its own."""
     mini = replace(protocol, batch_size=rows, split="held_out")
-    prepared = training.prepare(trainings.dataset, mini)
+    prepared = engine.prepare(trainings.dataset, mini)
     data = prepared.train
     assert isinstance(data, compiled_networks.LitImages)
-    networks = training._networks(
-        [(trainings.recipes(mini, 1)[0], training.initial_layers(0, mini), 0)], mini,
+    networks = engine._networks(
+        [(trainings.recipes(mini, 1)[0], engine.initial_layers(0, mini), 0)], mini,
         prepared, "float32", "cpu",
     )  # fmt: skip
     assert isinstance(networks, compiled_networks.CompiledNetworks)
@@ -318,8 +320,8 @@ def main(run: str) -> None:
     started, trainings, folder = time.time(), Trainings(), paths.results_dir(run)
 
     def write(table: pd.DataFrame, name: str) -> None:
-        about = {"cores": training.cores(), "amx": training.has_amx(), "engine_version": training.ENGINE_VERSION}
-        write_table(table, folder / f"{name}.csv", about | {"libraries": training.libraries(), "seconds": round(time.time() - started)})
+        about = {"cores": engine.cores(), "amx": engine.has_amx(), "engine_version": engine.ENGINE_VERSION}
+        write_table(table, folder / f"{name}.csv", about | {"libraries": engine.libraries(), "seconds": round(time.time() - started)})
 
     graph_rows, graph_rates = property_rows()
     write(graph_rates, "speed_properties")
@@ -328,10 +330,10 @@ def main(run: str) -> None:
     write(time_shares(trainings), "speed_shares")
     table = pd.DataFrame([*network_rows, *graph_rows, database_row(), *memory_rows(), *compile_rows()])
     write(table, "speed")
-    figures.use_style()
-    figures.save(figures.rates(pd.read_csv(folder / "speed_trainings.csv"), "masks", "masks trained in one call"), run, "speed_trainings")
-    figures.save(figures.rates(pd.read_csv(folder / "speed_properties.csv"), "nodes", "nodes of each graph"), run, "speed_properties")
-    figures.save(figures.time_shares(pd.read_csv(folder / "speed_shares.csv")), run, "speed_shares")
+    plotting.use_style()
+    plotting.save(plotting.rates(pd.read_csv(folder / "speed_trainings.csv"), "masks", "masks trained in one call"), run, "speed_trainings")
+    plotting.save(plotting.rates(pd.read_csv(folder / "speed_properties.csv"), "nodes", "nodes of each graph"), run, "speed_properties")
+    plotting.save(plotting.time_shares(pd.read_csv(folder / "speed_shares.csv")), run, "speed_shares")
     print(f"{markdown(table)}\n\n{time.time() - started:.0f} s in all")
 
 

@@ -17,10 +17,10 @@ import pandas as pd
 import torch
 
 from bogp import paths
-from bogp.provenance import write_table
-from bogp.structural import zoo
-from bogp.structural.capture import ComputationGraph, capture
+from bogp.records import write_table
 from bogp.structural.gates import Examples, cross_entropy, losses_under
+from bogp.structural.tracing import ComputationGraph, capture
+from bogp.zoo import networks as zoo_networks
 
 MASKS, EXAMPLES, AT_LEAST = 64, 32, 3.0
 
@@ -29,11 +29,14 @@ def networks() -> dict[str, tuple[torch.nn.Module, torch.Tensor]]:
     """Networks of the zoo with the inputs of ``EXAMPLES`` examples."""
     torch.manual_seed(0)
     features, images = torch.randn(EXAMPLES, 20), torch.randn(EXAMPLES, 3, 8, 8)
-    dags = {f"random graph, {size} edges": (zoo.RandomDag(zoo.random_parents(size, 0), 20, 16, 10), features) for size in zoo.SIZES}
+    dags = {
+        f"random graph, {size} edges": (zoo_networks.RandomDag(zoo_networks.random_parents(size, 0), 20, 16, 10), features)
+        for size in zoo_networks.SIZES
+    }
     return dags | {
-        "residual, 8 x 8 images": (zoo.Residual(), images),
-        "inception, 8 x 8 images": (zoo.Inception(), images),
-        "transformer, 16 tokens": (zoo.Transformer(50, 16), torch.randint(50, (EXAMPLES, 16))),
+        "residual, 8 x 8 images": (zoo_networks.Residual(), images),
+        "inception, 8 x 8 images": (zoo_networks.Inception(), images),
+        "transformer, 16 tokens": (zoo_networks.Transformer(50, 16), torch.randint(50, (EXAMPLES, 16))),
     }
 
 

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.command is None:
         parser.print_help()
         return 0
-    from bogp import doctor
+    from bogp.workflow import doctor
 
     return doctor.main(as_json=arguments.json)
 

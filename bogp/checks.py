@@ -80,7 +80,7 @@ def bits(what: str, values: ArrayLike) -> NDArray[np.bool_]:
     return given.astype(bool)
 
 
-def known(name: Any, allowed: Container[str]) -> bool:
+def is_one_of(name: Any, allowed: Container[str]) -> bool:
     """Whether a name is one of those that are allowed; what is no text is none of them."""
     return isinstance(name, str) and name in allowed
 

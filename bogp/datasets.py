@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bogp import paths
-from bogp.checks import floats, known, listed, whole
+from bogp.checks import floats, is_one_of, listed, whole
 from bogp.errors import DatasetError, InvalidInput
 
 
@@ -119,11 +119,11 @@ def load(name: str, mirrors: Sequence[str] | None = None) -> Dataset:
     Raises:
         DatasetError: the name is unknown, or a file is missing everywhere, truncated, corrupted or mislabelled.
     """
-    if known(name, ("mnist-5k",)):
+    if is_one_of(name, ("mnist-5k",)):
         images, labels = _mnist_5k()
         train, validation, test = (Split(images[i], labels[i]) for i in stratified(labels, (3_000, 1_000, 1_000), seed=0))
         return Dataset(name, train, validation, test)
-    if not known(name, _FILES):
+    if not is_one_of(name, _FILES):
         raise DatasetError(f"There is no data set {name!r}; there are: {', '.join(NAMES)}.")
     images, labels, test_images, test_labels = (_read(name, f, _MIRRORS[name] if mirrors is None else mirrors) for f in _FILES[name])
     images, test_images = images.reshape(-1, 784), test_images.reshape(-1, 784)

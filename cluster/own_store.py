@@ -2,7 +2,7 @@
 
 An SQLite file must not be shared over a network file system, so a job of a cluster keeps its rows on the node's own disk. It starts from the Parquet files that
 earlier jobs left in the folder SHARED, and leaves one there itself, also if it failed or was told to stop: what was trained is never lost, and
-``python -m bogp.store merge SHARED/*.parquet`` unites all of it.
+``python -m bogp.training.store merge SHARED/*.parquet`` unites all of it.
 """
 
 import os
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bogp.errors import BogpError
-from bogp.store import Store
+from bogp.training.store import Store
 
 
 def run(shared: Path, command: Sequence[str]) -> int:

@@ -7,10 +7,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from bogp import database, paths, search
+from bogp import paths, search
 from bogp.errors import BogpError, InvalidInput
-from bogp.evaluation import Evaluator, Job
-from bogp.protocols import Protocol, named
+from bogp.graphs import database
+from bogp.training.evaluation import Evaluator, Job
+from bogp.training.protocols import Protocol, named
 
 
 def jobs(masks: database.MaskDatabase, protocol: Protocol, dataset: str, seeds: int, part: int, parts: int) -> list[Job]:

@@ -12,11 +12,17 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from bogp import claims, comparison, motivation, table_1, table_2, tradeoff
-from bogp.audit import NOTEBOOK as CLAIMS_NOTEBOOK
-from bogp.audit import verdicts
+from bogp import outputs
 from bogp.errors import BogpError
-from bogp.structural import answers
+from bogp.studies import answers
+from bogp.studies.baselines import measure as baselines_measure
+from bogp.studies.baselines import tables as baselines_tables
+from bogp.studies.claims import NOTEBOOK as CLAIMS_NOTEBOOK
+from bogp.studies.claims import verdicts
+from bogp.studies.fixed_sparsity import tables as fixed_sparsity_tables
+from bogp.studies.motivation import measure as motivation_measure
+from bogp.studies.tradeoff import measure as tradeoff_measure
+from bogp.studies.tradeoff import tables as tradeoff_tables
 from docs.common import DOCS, EXECUTED, ROOT, grouped, headings, link, slug
 
 RESULTS, FIGURES, EVALUATIONS = ROOT / "data" / "results" / "paper", ROOT / "figures" / "paper", ROOT / "data" / "evaluations" / "paper"
@@ -26,7 +32,7 @@ BADGES = {verdicts.HOLDS: "holds", verdicts.FAILS: "fails", verdicts.UNDECIDED: 
 
 def markdown(rows: Iterable[Mapping[str, Any]]) -> str:
     """Rows of texts and numbers as a Markdown table."""
-    return claims.as_markdown(pd.DataFrame(list(rows)))
+    return outputs.as_markdown(pd.DataFrame(list(rows)))
 
 
 def record(table: Path) -> dict[str, Any]:
@@ -48,11 +54,11 @@ def judged() -> pd.DataFrame:
 
 def claims_table() -> pd.DataFrame:
     """Claims, verdicts and where they come from, as ``verdicts.rendered`` has them."""
-    found, first = judged(), RESULTS / motivation.MOTIVATION
+    found, first = judged(), RESULTS / motivation_measure.MOTIVATION
     others = verdicts.elsewhere(
         pd.read_csv(first / f"{PROTOCOL}_correlations.csv"),
         pd.read_csv(first / f"{PROTOCOL}_monotone.csv"),
-        pd.read_csv(RESULTS / tradeoff.ALPHA_TRADEOFF / f"{PROTOCOL}_tables_compared.csv"),
+        pd.read_csv(RESULTS / tradeoff_measure.ALPHA_TRADEOFF / f"{PROTOCOL}_tables_compared.csv"),
         PROTOCOL,
     )
     return verdicts.rendered(verdicts.overall(found), found, others)
@@ -157,36 +163,38 @@ def caption_of(name: str) -> str:
 def fixed_sparsity() -> str:
     """The searches of notebook 03, and what they come to."""
     table = pd.read_csv(RESULTS / "fixed_sparsity.csv")
-    return f"{claims.markdown(table)}\n\n{claims.findings(table)}\n\n{files(RESULTS / 'fixed_sparsity.csv')}"
+    return f"{outputs.markdown(table)}\n\n{fixed_sparsity_tables.findings(table)}\n\n{files(RESULTS / 'fixed_sparsity.csv')}"
 
 
 def table_one() -> str:
     """Table 1 in both accountings, under each protocol that it was made for."""
     parts = []
-    for path in sorted((RESULTS / comparison.NOTEBOOK).glob("*_table1.csv")):
+    for path in sorted((RESULTS / baselines_measure.NOTEBOOK).glob("*_table1.csv")):
         table = pd.read_csv(path)
-        for accounting, words in ((comparison.PAPER, "as the paper counts"), (comparison.LIKE, "like for like")):
-            shown = table_1.rendered(table, accounting, methods=set(table_1.LABELS))
-            parts += [f"### Under `{path.name.split('_')[0]}`, {words}", claims.as_markdown(shown)]
-        parts += [table_1.findings(table)] if path.name.startswith(PROTOCOL) else []
+        for accounting, words in ((baselines_measure.PAPER, "as the paper counts"), (baselines_measure.LIKE, "like for like")):
+            shown = baselines_tables.rendered(table, accounting, methods=set(baselines_tables.LABELS))
+            parts += [f"### Under `{path.name.split('_')[0]}`, {words}", outputs.as_markdown(shown)]
+        parts += [baselines_tables.findings(table)] if path.name.startswith(PROTOCOL) else []
         parts += [files(path)]
     return "\n\n".join(parts)
 
 
 def table_two() -> str:
     """Table 2, and whether it can stand beside Table 1."""
-    path = RESULTS / tradeoff.ALPHA_TRADEOFF / f"{PROTOCOL}_table2.csv"
+    path = RESULTS / tradeoff_measure.ALPHA_TRADEOFF / f"{PROTOCOL}_table2.csv"
     compared = path.with_name(f"{PROTOCOL}_tables_compared.csv")
-    answer = table_2.can_both_be_true(pd.read_csv(compared))
-    return f"{claims.as_markdown(table_2.rendered(pd.read_csv(path)))}\n\n{files(path)}\n\n```text\n{answer}\n```\n\n{files(compared)}"
+    answer = tradeoff_tables.can_both_be_true(pd.read_csv(compared))
+    return f"{outputs.as_markdown(tradeoff_tables.rendered(pd.read_csv(path)))}\n\n{files(path)}\n\n```text\n{answer}\n```\n\n{files(compared)}"
 
 
 def monotone() -> str:
     """Notebook 01's answers."""
     names = ("graphs", "trainings", "correlations", "monotone")
-    paths = [RESULTS / motivation.MOTIVATION / f"{PROTOCOL}_{name}.csv" for name in names]
+    paths = [RESULTS / motivation_measure.MOTIVATION / f"{PROTOCOL}_{name}.csv" for name in names]
     tables = [pd.read_csv(path) for path in paths]
-    return f"{claims.as_markdown(motivation.answers(*tables))}\n\n{motivation.conclusion(*tables[2:])}\n\n{files(*paths[2:])}"
+    return (
+        f"{outputs.as_markdown(motivation_measure.answers(*tables))}\n\n{motivation_measure.conclusion(*tables[2:])}\n\n{files(*paths[2:])}"
+    )
 
 
 def speed() -> str:

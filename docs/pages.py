@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import bogp
-from bogp.audit import verdicts
 from bogp.errors import BogpError
+from bogp.studies.claims import verdicts
 from docs import measured
 from docs.common import DOCS, EXECUTED, ROOT, headings, link, relative, texts
 

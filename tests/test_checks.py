@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from bogp.checks import flag, floats, known, listed, number, texts, whole
+from bogp.checks import flag, floats, is_one_of, listed, number, texts, whole
 from bogp.errors import InvalidInput
 
 
@@ -34,10 +34,10 @@ def test_numbers_beyond_floats_are_infinite():
 
 
 def test_known_names_are_texts_among_those_that_are_allowed():
-    assert known("a", ("a", "b"))
-    assert not known("c", ("a", "b"))
-    assert not known(np.zeros(0), ("a", "b"))
-    assert not known([], {"a": 1})
+    assert is_one_of("a", ("a", "b"))
+    assert not is_one_of("c", ("a", "b"))
+    assert not is_one_of(np.zeros(0), ("a", "b"))
+    assert not is_one_of([], {"a": 1})
 
 
 def test_lists_keep_their_items():

@@ -17,11 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, fx
 
 from bogp.checks import whole
-from bogp.errors import InvalidInput
-from bogp.structural.errors import NotCapturable, NotFinite
+from bogp.errors import InvalidInput, NotCapturable, NotFinite
 
 if TYPE_CHECKING:
-    from bogp.structural.capture import ComputationGraph
+    from bogp.structural.tracing import ComputationGraph
 
 Loss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) -> (N,), a loss for each example
 References = Sequence[Tensor | None] | None
@@ -196,7 +195,7 @@ def check_ready(graph: ComputationGraph, *, for_each_example: bool = False) -> N
         InvalidInput: a layer that mixes examples or draws at random is in training mode.
         NotCapturable: an edge does not carry the batch first.
     """
-    from bogp.structural.capture import check_evaluation_mode
+    from bogp.structural.tracing import check_evaluation_mode
 
     check_evaluation_mode(graph.module)
     if for_each_example and not graph.batched:
@@ -217,7 +216,7 @@ def single_removals(graph: ComputationGraph) -> NDArray[np.bool_]:
     Raises:
         NothingToRemove: the graph has no candidates.
     """
-    from bogp.structural.errors import NothingToRemove
+    from bogp.errors import NothingToRemove
 
     candidates = graph.candidates
     if len(candidates) == 0:
@@ -244,7 +243,7 @@ def mean_activations(graph: ComputationGraph, examples: Examples, batch: int = 1
         InvalidInput: a layer in training mode.
         NotCapturable: the network does not keep the batch in the first dimension, over which the mean is taken.
     """
-    from bogp.structural.capture import edge_values
+    from bogp.structural.tracing import edge_values
 
     check_ready(graph, for_each_example=True)
     sums: list[Tensor | None] = [None] * len(graph.edges)

@@ -1,356 +1,290 @@
-"""How well importances, found on calibration data, predict what the removal of edges does to the loss on test data (notebook 11)."""
+"""Importance of edges, and the order in which they go: what each method says about the removal of single edges and of sets.
+
+A method gives each candidate edge a number, larger for what should stay. ``importances`` gives them for several methods at once:
+
+========================  ==========================================================================================================
+name                      importance of an edge's removal, which closes the gates S (``ComputationGraph.gates``)
+========================  ==========================================================================================================
+``random``                drawn at random: the floor of each comparison
+``magnitude``             mean ``|w|`` of the parameters that go with it, or else of those before it (``magnitude``); no data
+``activation``            sum over S of the root mean square of what the edge carries
+``block_influence``       1 - cosine similarity between what its consumer makes with and without it (Men et al. 2024)
+``first_order``           - sum of g over S: the predicted change of the loss, with its sign
+``absolute_first_order``  | sum of g over S |
+``unsigned_taylor``       sum over S of the mean of (gradient x activation)^2 over examples: the published form, without sign
+``fisher_diagonal``       1/2 sum over S of the diagonal of the Fisher matrix: half of ``unsigned_taylor``, so the same order
+``fisher``                - sum of g over S + 1/2 sum of F over S x S: pairs within S count
+``gauss_newton``          the same with the Gauss-Newton matrix
+``hessian``               the same with the exact Hessian: the full second order
+``leave_one_out``         the exact change of the loss (loss-based importance)
+========================  ==========================================================================================================
+
+The last five and ``first_order`` are changes of the mean loss, in its unit. ``removal_order`` turns a method into an order of removals; with ``_greedy``
+behind its name a quadratic method looks again after each removal, at the whole set removed so far, and ``exact_greedy`` does so with the exact loss.
+"""
 
 from __future__ import annotations
 
-import time
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from itertools import count
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
-from torch import nn
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, fx
 
-from bogp import progress
-from bogp.checks import known, listed, texts, whole
+from bogp.checks import floats, is_one_of, texts, whole
 from bogp.errors import InvalidInput
-from bogp.provenance import recorded_table, write_table
-from bogp.statistics import Interval, mean_interval, paired_difference, rank_correlation
-from bogp.structural import scores, tasks, zoo
-from bogp.structural.capture import ComputationGraph, capture
-from bogp.structural.gates import Examples, leave_one_out, losses_under, mean_activations
-from bogp.structural.scores import METHODS, SECOND_ORDER
-from bogp.structural.taylor import taylor_model
-from bogp.workers import serving_us
+from bogp.structural.gates import Examples, Loss, check_ready, leave_one_out, losses_under, single_removals
+from bogp.structural.taylor import TaylorModel, fisher, gate_gradients, taylor_model
+from bogp.structural.tracing import ComputationGraph, edge_values
 
-NETWORKS = ("dag", "residual", "inception", "transformer")
-OVERALL = "all networks"
-
-
-@dataclass(frozen=True)
-class Case:
-    """A network to be trained: one of ``NETWORKS``, on a task of ``tasks.NAMES``, for so many epochs."""
-
-    network: str
-    task: str
-    epochs: int
+Floats = NDArray[np.float64]
+METHODS = (
+    "random", "magnitude", "activation", "block_influence", "first_order", "absolute_first_order", "unsigned_taylor", "fisher_diagonal",
+    "fisher", "gauss_newton", "hessian", "leave_one_out",
+)  # fmt: skip
+SECOND_ORDER = ("fisher", "gauss_newton", "hessian")
+GREEDY = (*(f"{name}_greedy" for name in SECOND_ORDER), "exact_greedy")
+_FROM_GRADIENTS = ("first_order", "absolute_first_order", "unsigned_taylor", "fisher_diagonal", "fisher")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What is measured on each trained network.
+def importances(graph: ComputationGraph, examples: Examples, loss: Loss, names: Sequence[str] = METHODS, seed: int = 0) -> pd.DataFrame:
+    """Importance of each candidate edge by several methods, from one subset of the data.
 
-    Attributes:
-        calibration: numbers of examples that importances are found from, increasing; the first examples of one order.
-        test: examples that the true changes are measured on.
-        masks: random connected removals of several edges.
-    """
+    Args:
+        graph: of the network, in evaluation mode.
+        examples: N of them, for calibration.
+        loss: of each example.
+        names: some of ``METHODS``.
+        seed: of ``random``.
 
-    calibration: tuple[int, ...]
-    test: int
-    masks: int
-
-    def __post_init__(self) -> None:
-        calibration = [whole("An item of calibration", count, 2) for count in listed("calibration", self.calibration)]
-        object.__setattr__(self, "calibration", tuple(calibration))
-        if not calibration or calibration != sorted(set(calibration)):
-            raise InvalidInput(f"calibration is {list(self.calibration)}; one or more numbers of examples are needed, increasing.")
-        whole("test", self.test, 2)
-        whole("masks", self.masks, 3)
-
-
-def cases(networks: Sequence[str], of: Sequence[str], epochs: Sequence[int]) -> list[Case]:
-    """Networks, their tasks and epochs, item by item.
+    Returns:
+        A row a candidate: ``edge`` (its index in the graph), and a column a method; larger is more important.
 
     Raises:
-        InvalidInput: lists of different lengths, none, a network twice, or an unknown name; before anything is trained.
+        InvalidInput: no such method, or a layer in training mode.
+        NothingToRemove: the graph has no candidates.
+        NotCapturable: gates of single examples are needed, and the network does not keep the batch in the first dimension.
+        NotFinite: a loss or a derivative is NaN or infinite.
     """
-    networks, of, epochs = texts("networks", networks), texts("tasks", of), listed("epochs", epochs)
-    if not networks or not len(networks) == len(of) == len(epochs) or len(set(networks)) != len(networks):
-        raise InvalidInput(
-            f"{len(networks)} networks, {len(of)} tasks and {len(epochs)} epochs; one of each a network is needed, each network once."
-        )
-    for name, task in zip(networks, of, strict=True):
-        if not known(name, NETWORKS) or not known(task, tasks.NAMES):
-            raise InvalidInput(f"{name!r} on {task!r}: networks are {', '.join(NETWORKS)}; tasks are {', '.join(tasks.NAMES)}.")
-        reads_text = task in ("sentences", "wikitext-2")
-        if reads_text != (name == "transformer") or (task == "mixture" and name != "dag"):
-            raise InvalidInput(f"A {name} cannot learn {task}: transformers read texts, the others images, and the dag anything but texts.")
-    return [Case(n, t, whole("epochs", e, 0)) for n, t, e in zip(networks, of, epochs, strict=True)]
+    wanted = texts("names", names)
+    if not wanted or unknown(wanted, METHODS):
+        raise InvalidInput(f"names are {list(wanted)}; one or more of: {', '.join(METHODS)}.")
+    whole("seed", seed, 0)
+    single_removals(graph)
+    check_ready(graph)
+    gradients = gate_gradients(graph, examples, loss) if set(wanted) & set(_FROM_GRADIENTS) else np.empty((0, 0))
+    ways: dict[str, Callable[[], Floats]] = {
+        "random": lambda: random(graph, seed),
+        "magnitude": lambda: magnitude(graph),
+        "activation": lambda: activation(graph, examples),
+        "block_influence": lambda: block_influence(graph, examples),
+        "first_order": lambda: first_order(graph, gradients),
+        "absolute_first_order": lambda: np.abs(first_order(graph, gradients)),
+        "unsigned_taylor": lambda: unsigned_taylor(graph, gradients),
+        "fisher_diagonal": lambda: unsigned_taylor(graph, gradients) / 2,
+        "fisher": lambda: second_order(TaylorModel(graph, gradients.mean(axis=0), fisher(gradients))),
+        "gauss_newton": lambda: second_order(taylor_model(graph, examples, loss, "gauss_newton")),
+        "hessian": lambda: second_order(taylor_model(graph, examples, loss, "hessian")),
+        "leave_one_out": lambda: leave_one_out(graph, examples, loss),
+    }
+    return pd.DataFrame({"edge": graph.candidates} | {name: ways[name]() for name in wanted})
 
 
-def trained(case: Case, task: tasks.Task, seed: int) -> nn.Module:
-    """The network of a case, made and trained with a seed; a random graph is another one for each seed."""
-    shape = task.train.inputs[0].shape[1:]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if case.network == "dag":
-            model: nn.Module = zoo.RandomDag(zoo.random_parents("20-40", seed), int(np.prod(shape)), 16, task.outputs)
-        elif case.network == "transformer":
-            model = zoo.Transformer(task.outputs, int(shape[0]))
-        else:
-            model = {"residual": zoo.Residual, "inception": zoo.Inception}[case.network](task.outputs, channels=int(shape[0]))
-    return tasks.train(model, task.train, task.loss, epochs=case.epochs, seed=seed)
+def unknown(names: Sequence[str], allowed: Sequence[str]) -> list[str]:
+    """The names that are not among those allowed."""
+    return [name for name in names if not is_one_of(name, allowed)]
 
 
-def connected_removals(graph: ComputationGraph, count: int, seed: int) -> NDArray[np.bool_]:
-    """(count, E) masks that remove from two to half of the candidate edges at random and keep every output connected.
+def closed_gates(graph: ComputationGraph) -> Floats:
+    """(C, E) 1 where the removal of a candidate closes a gate."""
+    return 1.0 - graph.gates(single_removals(graph))
+
+
+def random(graph: ComputationGraph, seed: int) -> Floats:
+    """(C,) uniform random numbers."""
+    return np.random.default_rng(whole("seed", seed, 0)).random(len(graph.candidates))
+
+
+def magnitude(graph: ComputationGraph) -> Floats:
+    """(C,) the mean of ``|w|``, biases and norms included, over the parameters that would go with the edge: those that only vertices read which no live path
+    passes any more. Where none go (the edge carries something that others read as well, such as a skip connection) over the parameters of its producer's
+    vertex, or of the nearest vertices before that which have any; 0 where there are none.
+    """
+    weights = {name: p.detach().double().abs() for name, p in graph.module.named_parameters(remove_duplicate=False)}
+    before = graph.networkx().reverse(copy=False)
+    found = []
+    for edge, useful in zip(graph.candidates, graph.useful(single_removals(graph)), strict=True):
+        staying = {p for v in graph.vertices if useful[v.index] for p in v.parameters}
+        of = {p for v in graph.vertices for p in v.parameters} - staying
+        for layer in nx.bfs_layers(before, graph.edges[edge].source):
+            of = of or {p for v in layer for p in graph.vertices[v].parameters}
+        sizes = sum(weights[p].numel() for p in of)
+        found.append(sum(float(weights[p].sum()) for p in of) / max(sizes, 1))
+    return np.array(found)
+
+
+def activation(graph: ComputationGraph, examples: Examples, batch: int = 256) -> Floats:
+    """(C,) the root mean square of what the edge carries, over entries and examples; summed where a removal closes several gates."""
+    squares = np.zeros(len(graph.edges))
+    with torch.inference_mode():
+        for part in examples.batches(batch):
+            values = edge_values(graph, part.inputs)
+            for edge in graph.edges:
+                if edge.is_floating:
+                    squares[edge.index] += float(values[edge.producer].double().square().mean()) * len(part)
+    return closed_gates(graph) @ np.sqrt(squares / len(examples))
+
+
+def block_influence(graph: ComputationGraph, examples: Examples, batch: int = 256) -> Floats:
+    """(C,) 1 - the mean over examples of the cosine similarity between what the consumer makes with and without the edge (ShortGPT, Men et al. 2024, there
+    for blocks of a transformer). Where a removal closes gates of several consumers: their mean.
+    """
+    closed, total = closed_gates(graph), np.zeros(len(graph.candidates))
+    with torch.inference_mode():
+        for part in examples.batches(batch):
+            values = edge_values(graph, part.inputs)
+            for c, gates in enumerate(closed):
+                cut = [graph.edges[e] for e in np.flatnonzero(gates)]
+                consumers = sorted({edge.target for edge in cut})
+                slots = {(edge.consumer, edge.slot) for edge in cut}
+                total[c] += sum(_dissimilarity(graph, v, slots, values) for v in consumers) / len(consumers)
+    return total / len(examples)
+
+
+class _WithCuts(fx.Interpreter):
+    """Runs single nodes of a traced module on given values, zeros in the place of some arguments."""
+
+    def __init__(self, module: fx.GraphModule, cut: set[tuple[str, int]]) -> None:
+        super().__init__(module)
+        self.cut = cut
+
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        slots = count()
+
+        def load(argument: fx.Node) -> Any:
+            value = self.env[argument]
+            return torch.zeros_like(value) if (n.name, next(slots)) in self.cut else value
+
+        args, kwargs = fx.node.map_arg((n.args, n.kwargs), load)
+        return args, kwargs
+
+
+def _dissimilarity(graph: ComputationGraph, vertex: int, cut: set[tuple[str, int]], values: dict[str, Any]) -> float:
+    """The sum over examples of 1 - cosine similarity of a vertex's results with and without those arguments; 0 where they are equal."""
+    nodes = [n for n in graph.module.graph.nodes if n.name in graph.vertices[vertex].nodes]
+    interpreter = _WithCuts(graph.module, cut)
+    interpreter.env = {n: values[n.name] for n in graph.module.graph.nodes if n.op != "output"}
+    for node in nodes:
+        interpreter.env[node] = interpreter.run_node(node)
+    read = {edge.producer for edge in graph.edges if edge.source == vertex}
+    results = [n for n in nodes if n.name in read and isinstance(values[n.name], Tensor)]
+    before = torch.cat([values[n.name].double().flatten(1) for n in results], dim=1)
+    after = torch.cat([interpreter.env[n].double().flatten(1) for n in results], dim=1)
+    similar = torch.where((before == after).all(dim=1), 1.0, torch.nn.functional.cosine_similarity(before, after, dim=1))
+    return float((1 - similar).sum())
+
+
+def first_order(graph: ComputationGraph, gradients: Floats) -> Floats:
+    """(C,) the change of the loss predicted by its gradient, from the (N, E) gate gradients of single examples."""
+    return -closed_gates(graph) @ gradients.mean(axis=0)
+
+
+def unsigned_taylor(graph: ComputationGraph, gradients: Floats) -> Floats:
+    """(C,) mean over examples of (gradient x activation)^2, which is the squared gate gradient (after Molchanov et al. 2019), from (N, E) gate gradients."""
+    return closed_gates(graph) @ np.square(gradients).mean(axis=0)
+
+
+def second_order(model: TaylorModel) -> Floats:
+    """(C,) the change of the loss that a quadratic model predicts for the removal of each candidate."""
+    return model.change(single_removals(model.graph))
+
+
+def order(graph: ComputationGraph, importance: ArrayLike) -> NDArray[np.intp]:
+    """The order in which edges go, least important first; one whose removal would cut off an output, after those before it, is skipped.
+
+    Args:
+        graph: of the network.
+        importance: (C,) of its candidates, finite; the earlier edge goes first among equals.
+
+    Returns:
+        (K,) indices of edges; any first part of them can be removed together (``graph.without``).
 
     Raises:
-        InvalidInput: no two edges can be removed together.
+        InvalidInput: not one finite number a candidate.
+        NothingToRemove: the graph has no candidates.
     """
-    rng = np.random.default_rng(seed)
-    candidates, masks = graph.candidates, []
-    for _ in range(count):
-        wanted = int(rng.integers(2, max(2, len(candidates) // 2) + 1))
-        mask = graph.without(scores.order(graph, rng.random(len(candidates)))[:wanted])
-        if (~mask).sum() < 2:
-            raise InvalidInput("No two edges of this network can be removed together; there is nothing to say about several.")
-        masks.append(mask)
-    return np.array(masks)
+    values = floats("importance", importance)
+    single_removals(graph)
+    if values.shape != graph.candidates.shape or not np.isfinite(values).all():
+        raise InvalidInput(f"importance has shape {values.shape}; one finite number a candidate is needed, {len(graph.candidates)} here.")
+    gone: list[int] = []
+    for edge in graph.candidates[np.argsort(values, kind="stable")]:
+        if graph.connected(graph.without([*gone, int(edge)]))[0]:
+            gone.append(int(edge))
+    return np.array(gone, dtype=np.intp)
 
 
-def unit(case: Case, settings: Settings, seed: int) -> pd.DataFrame:
-    """Train one network, find importances on calibration data, and measure what removals do on test data.
+def greedy(graph: ComputationGraph, change: Callable[[NDArray[np.bool_]], Floats], limit: int | None = None) -> NDArray[np.intp]:
+    """The order in which edges go when each removal is the one that leaves the least loss, given those before it.
 
     Args:
-        case: of the network.
-        settings: what to measure.
-        seed: of the data's split, the network, its training, the masks and ``random``.
+        graph: of the network.
+        change: of (M, E) masks the (M,) losses or their changes: ``TaylorModel.change``, or the exact loss.
+        limit: the most edges to remove; None goes on until nothing can be removed.
 
     Returns:
-        Columns ``part``, ``method``, ``examples`` (for calibration), ``item``, ``predicted``, ``change``. Parts: ``single`` (item: edge), ``several``
-        (item: mask), ``mean reference`` (item: edge; ``predicted`` is the true change with zeros and ``change`` with mean activations), ``removed`` (how
-        many edges mask ``item`` removes), ``cost`` (seconds, and those of one forward pass), ``network`` (loss and accuracy on test data).
+        (K,) indices of edges, as from ``order``.
 
     Raises:
-        InvalidInput: a task with fewer examples than are asked for.
+        InvalidInput: a limit that is not positive.
+        NothingToRemove: the graph has no candidates.
     """
-    torch.set_num_threads(1)
-    task = tasks.load(case.task, seed)
-    most = settings.calibration[-1]
-    if most > len(task.calibration) or settings.test > len(task.test):
-        raise InvalidInput(
-            f"{case.task} has {len(task.calibration)} examples for calibration and {len(task.test)} for testing; asked for {most} and {settings.test}."
-        )
-    rng = np.random.default_rng(seed)
-    calibration = task.calibration.part(torch.from_numpy(rng.permutation(len(task.calibration))[:most]))
-    test = task.test.part(torch.from_numpy(rng.permutation(len(task.test))[: settings.test]))
-    graph = capture(trained(case, task, seed), calibration.part(slice(0, 4)).inputs)
-    changes, tables = leave_one_out(graph, test, task.loss), []
-    for count in settings.calibration:
-        some = calibration.part(slice(0, count))
-        found, seconds = _timed(graph, some, task, seed)
-        tables += [_rows("single", name, count, graph.candidates, found[name], changes) for name in METHODS]
-    forward = min(_seconds(lambda: tasks.measure(graph.module, calibration, (task.loss,)))[1] for _ in range(3))
-    tables += [_rows("cost", name, most, [0], [seconds[name]], forward) for name in METHODS]
-    masks = connected_removals(graph, settings.masks, seed)
-    together = losses_under(graph, np.vstack([np.ones(masks.shape[1], dtype=bool), masks]), test, task.loss)
-    for name, predicted in _several(graph, calibration, task, found, masks).items():
-        tables.append(_rows("several", name, most, range(len(masks)), predicted, together[1:] - together[0]))
-    tables.append(_rows("removed", "edges", most, range(len(masks)), (~masks).sum(axis=1), np.nan))
-    references = mean_activations(graph, calibration)
-    instead = leave_one_out(graph, test, task.loss, references=references)
-    tables.append(_rows("mean reference", "leave_one_out", most, graph.candidates, changes, instead))
-    quality = tasks.measure(graph.module, test, (task.loss, task.accuracy))
-    tables += [_rows("network", name, most, [0], [value], np.nan) for name, value in zip(("loss", "accuracy"), quality, strict=True)]
-    return pd.concat(tables, ignore_index=True)
+    most = len(single_removals(graph)) if limit is None else whole("limit", limit, 1)
+    gone: list[int] = []
+    left = graph.candidates
+    while len(gone) < most:
+        masks = np.repeat(graph.without(gone)[None], len(left), axis=0)
+        masks[np.arange(len(left)), left] = False
+        possible = graph.connected(masks)  # what would cut an output off now will do so later too
+        left, masks = left[possible], masks[possible]
+        if len(left) == 0:
+            break
+        best = int(np.argmin(change(masks)))
+        gone.append(int(left[best]))
+        left = np.delete(left, best)
+    return np.array(gone, dtype=np.intp)
 
 
-def _rows(part: str, method: str, examples: int, item: Any, predicted: Any, change: Any) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "part": part,
-            "method": method,
-            "examples": examples,
-            "item": list(item),
-            "predicted": np.asarray(predicted, dtype=float),
-            "change": change,
-        }
-    )
-
-
-def _timed(
-    graph: ComputationGraph, examples: Examples, task: tasks.Task, seed: int
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
-    """Importances by each method, and how many seconds each took on its own."""
-    both = {name: _seconds(lambda name=name: scores.importances(graph, examples, task.loss, [name], seed)) for name in METHODS}  # type: ignore[misc]
-    return {name: table[name].to_numpy() for name, (table, _) in both.items()}, {name: seconds for name, (_, seconds) in both.items()}
-
-
-def _seconds(work: Callable[[], Any]) -> tuple[Any, float]:
-    begun = time.perf_counter()
-    return work(), time.perf_counter() - begun
-
-
-def _several(
-    graph: ComputationGraph, examples: Examples, task: tasks.Task, found: dict[str, NDArray[np.float64]], masks: NDArray[np.bool_]
-) -> dict[str, NDArray[np.float64]]:
-    """The change under each mask by each method: quadratic models with all their pairs, the others summed over the removed edges."""
-    removed = (~masks[:, graph.candidates]).astype(float)
-    predicted = {name: removed @ found[name] for name in METHODS if name not in (*SECOND_ORDER, "first_order")}
-    models = {"first_order": "none"} | {name: name for name in SECOND_ORDER}
-    return predicted | {name: taylor_model(graph, examples, task.loss, curvature).change(masks) for name, curvature in models.items()}
-
-
-def units(some: Sequence[Case], settings: Settings, seeds: int, folder: Path, cores: int = 1) -> pd.DataFrame:
-    """The units of all cases and seeds; each is kept as a table of its own, and taken from there when it was made before.
+def removal_order(
+    graph: ComputationGraph, examples: Examples, loss: Loss, name: str, seed: int = 0, limit: int | None = None
+) -> NDArray[np.intp]:  # fmt: skip
+    """The order in which edges go by one method.
 
     Args:
-        some: cases.
-        settings: what to measure.
-        seeds: 0, 1, ... for each case.
-        folder: of the kept tables.
-        cores: processes at work; the numbers do not depend on it, but for the seconds in them.
+        graph: of the network.
+        examples: for calibration.
+        loss: of each example.
+        name: of ``METHODS`` (importances of single edges, sorted) or of ``GREEDY`` (each removal given those before it).
+        seed: of ``random``.
+        limit: the most edges to remove; None for all that can go.
 
     Returns:
-        ``unit``'s columns, with ``network``, ``task`` and ``seed``.
+        (K,) indices of edges; any first part of them can be removed together.
 
     Raises:
-        InvalidInput: a number of seeds or cores out of range; and as ``unit``.
+        InvalidInput: no such method, a limit that is not positive, and as ``importances``.
     """
-    from joblib import Parallel, delayed
-
-    jobs = [(case, seed) for case in some for seed in range(whole("seeds", seeds, 2))]
-    whole("cores", cores, 1)
-    with progress.bar(len(jobs), "network", label="networks") as bar:
-        missing = []
-        for case, seed in jobs:
-            if _kept(case, settings, seed, folder) is None:
-                missing.append((case, seed))
-            else:
-                bar.update(1)
-        work = Parallel(n_jobs=min(cores, max(len(missing), 1)), return_as="generator_unordered", **serving_us())
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="A worker stopped")  # joblib renews workers that have grown, and no job is lost
-            for _ in work(delayed(_keep)(case, settings, seed, folder) for case, seed in missing):
-                bar.update(1)
-    tables = [_kept(case, settings, seed, folder).assign(network=case.network, task=case.task, seed=seed) for case, seed in jobs]  # type: ignore[union-attr]
-    return pd.concat(tables, ignore_index=True)
-
-
-def _parameters(case: Case, settings: Settings, seed: int) -> dict[str, Any]:
-    return asdict(case) | asdict(settings) | {"seed": seed}
-
-
-def _place(case: Case, seed: int, folder: Path) -> Path:
-    return folder / f"{case.network}_{case.task}_{seed}.csv"
-
-
-def _kept(case: Case, settings: Settings, seed: int, folder: Path) -> pd.DataFrame | None:
-    return recorded_table(_place(case, seed, folder), _parameters(case, settings, seed))
-
-
-def _keep(case: Case, settings: Settings, seed: int, folder: Path) -> None:
-    write_table(unit(case, settings, seed), _place(case, seed, folder), _parameters(case, settings, seed))
-
-
-def agreement(table: pd.DataFrame, part: str) -> pd.DataFrame:
-    """Spearman's rank correlation of predicted with true changes, one for each network, seed, method and number of examples.
-
-    Args:
-        table: from ``units``.
-        part: ``single`` or ``several``.
-
-    Returns:
-        Columns ``network``, ``seed``, ``method``, ``examples``, ``signed`` (with the true change) and ``absolute`` (with its size).
-    """
-    keys = ["network", "seed", "method", "examples"]
-    rows = []
-    for key, one in table[table["part"] == part].groupby(keys, sort=False):
-        found = {
-            "signed": rank_correlation(one["predicted"], one["change"]),
-            "absolute": rank_correlation(one["predicted"], one["change"].abs()),
-        }
-        rows.append(dict(zip(keys, key, strict=True)) | found)
-    return pd.DataFrame(rows)
-
-
-def summary(correlations: pd.DataFrame, value: str = "signed") -> pd.DataFrame:
-    """Mean over seeds with its 95 % t interval, and median, by network and method; and over all networks.
-
-    Args:
-        correlations: from ``agreement``, of one number of examples.
-        value: ``signed`` or ``absolute``.
-
-    Returns:
-        Columns ``network``, ``method``, ``mean``, ``low``, ``high``, ``n`` (seeds) and ``median`` (of the correlations). Over all networks each seed counts
-        with the mean over its networks, and the median is that of all the correlations. NaN where a correlation is undefined.
-    """
-    rows = []
-    for method, one in correlations.groupby("method", sort=False):
-        for network, some in [*one.groupby("network", sort=False), (OVERALL, one)]:
-            by_seed = some.groupby("seed")[value].mean() if some[value].notna().all() else None
-            interval = mean_interval(by_seed) if by_seed is not None else Interval(np.nan, np.nan, np.nan, 0)
-            ends = dict(zip(("low", "high"), np.clip([interval.low, interval.high], -1, 1), strict=True))
-            rows.append({"network": network, "method": method, **asdict(interval), **ends, "median": some[value].median(skipna=False)})
-    return pd.DataFrame(rows)
-
-
-def difference(correlations: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """How much higher one method's correlation is than another's, in pairs of one seed, by network and over all networks.
-
-    Returns:
-        Columns ``network``, ``mean``, ``low``, ``high``, ``n``.
-    """
-    wide = correlations.pivot(index=["network", "seed"], columns="method", values="signed")
-    rows = []
-    for network in [*correlations["network"].unique(), OVERALL]:
-        some = wide.groupby("seed").mean() if network == OVERALL else wide.loc[network]
-        rows.append({"network": network, **asdict(paired_difference(some[first], some[second]))})
-    return pd.DataFrame(rows)
-
-
-def costs(table: pd.DataFrame) -> pd.DataFrame:
-    """Seconds of each method and how many forward passes that is: geometric mean over seeds with 95 % t interval (of the logarithms), by network.
-
-    Args:
-        table: from ``units``.
-
-    Returns:
-        Columns ``network``, ``method``, ``seconds``, ``mean``, ``low``, ``high`` (forward passes) and ``n``.
-    """
-    rows = []
-    for (network, method), one in table[table["part"] == "cost"].groupby(["network", "method"], sort=False):
-        logs = mean_interval(np.log(one["predicted"] / one["change"]))
-        passes = {end: float(np.exp(getattr(logs, end))) for end in ("mean", "low", "high")}
-        rows.append({"network": network, "method": method, "seconds": one["predicted"].mean(), **passes, "n": logs.n})
-    return pd.DataFrame(rows)
-
-
-def references(table: pd.DataFrame) -> pd.DataFrame:
-    """What a removed edge is replaced by: zeros against mean activations, on test data, mean over seeds with 95 % t interval.
-
-    Args:
-        table: from ``units``.
-
-    Returns:
-        Columns ``network``, ``measure``, ``mean``, ``low``, ``high``, ``n``. Measures: the mean over edges of the signed and of the absolute change with
-        zeros and with means, and the rank correlation between the two changes of an edge.
-    """
-    rows = []
-    for network, one in table[table["part"] == "mean reference"].groupby("network", sort=False):
-        seeds = [some for _, some in one.groupby("seed")]
-        ways: dict[str, Callable[[pd.DataFrame], float]] = {
-            "signed change, zeros": lambda t: t["predicted"].mean(),
-            "signed change, mean activations": lambda t: t["change"].mean(),
-            "absolute change, zeros": lambda t: t["predicted"].abs().mean(),
-            "absolute change, mean activations": lambda t: t["change"].abs().mean(),
-            "rank correlation of the two": lambda t: rank_correlation(t["predicted"], t["change"]),
-        }
-        rows += [{"network": network, "measure": name, **asdict(mean_interval([way(t) for t in seeds]))} for name, way in ways.items()]
-    return pd.DataFrame(rows)
-
-
-def reached(by_network: pd.DataFrame, method: str, threshold: float) -> pd.DataFrame:
-    """Whether a method's median rank correlation reaches a threshold, by network and over all of them.
-
-    Returns:
-        Columns ``network``, ``median``, ``met``.
-    """
-    mine = by_network[by_network["method"] == method]
-    return pd.DataFrame({"network": mine["network"], "median": mine["median"], "met": mine["median"] >= threshold}).reset_index(drop=True)
+    if not is_one_of(name, (*METHODS, *GREEDY)):
+        raise InvalidInput(f"There is no method {name!r}; there are: {', '.join((*METHODS, *GREEDY))}.")
+    whole("seed", seed, 0)
+    limit = limit if limit is None else whole("limit", limit, 1)
+    if name in METHODS:
+        return order(graph, importances(graph, examples, loss, [name], seed)[name])[:limit]
+    if name == "exact_greedy":
+        return greedy(graph, lambda masks: losses_under(graph, masks, examples, loss), limit)
+    return greedy(graph, taylor_model(graph, examples, loss, name.removesuffix("_greedy")).change, limit)

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bogp.checks import whole
-from bogp.errors import InvalidInput
-from bogp.structural.capture import ComputationGraph
-from bogp.structural.errors import Disconnected
+from bogp.errors import Disconnected, InvalidInput
 from bogp.structural.surrogate import GaussianProcess, Predictor, live_features
+from bogp.structural.tracing import ComputationGraph
 
 Masks = NDArray[np.bool_]
 Losses = Callable[[Masks], NDArray[np.float64]]

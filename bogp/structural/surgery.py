@@ -22,10 +22,9 @@ from torch.utils import benchmark
 from torch.utils.flop_counter import FlopCounterMode
 
 from bogp.checks import indices, number, whole
-from bogp.errors import InvalidInput
-from bogp.structural.capture import CATS, SUMS, ComputationGraph, edge_values
-from bogp.structural.errors import Disconnected
+from bogp.errors import Disconnected, InvalidInput
 from bogp.structural.gates import References
+from bogp.structural.tracing import CATS, SUMS, ComputationGraph, edge_values
 
 _ATEN = torch.ops.aten
 _SUBTRACTIONS = {operator.sub, operator.isub, torch.sub, "sub", "sub_", _ATEN.sub.Tensor, _ATEN.sub_.Tensor}

@@ -17,11 +17,10 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
-from bogp.checks import indices, known
-from bogp.errors import InvalidInput
-from bogp.structural.capture import ComputationGraph
-from bogp.structural.errors import NotFinite
+from bogp.checks import indices, is_one_of
+from bogp.errors import InvalidInput, NotFinite
 from bogp.structural.gates import Examples, Loss, check_losses, check_ready, float_type
+from bogp.structural.tracing import ComputationGraph
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +170,7 @@ def taylor_model(graph: ComputationGraph, examples: Examples, loss: Loss, curvat
     Raises:
         InvalidInput: no such curvature; and as ``gate_gradients``.
     """
-    if not known(curvature, CURVATURES):
+    if not is_one_of(curvature, CURVATURES):
         raise InvalidInput(f"There is no curvature {curvature!r}; there are: {', '.join(CURVATURES)}.")
     gradients = gate_gradients(graph, examples, loss, batch)
     if curvature == "fisher":

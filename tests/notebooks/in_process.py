@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import nbformat
 
 from bogp.errors import BogpError
-from bogp.run import check_parameters, declared_parameters
+from bogp.workflow.notebook import check_parameters, declared_parameters
 
 
 def refusal(notebook: Path, parameters: Mapping[str, Any]) -> str:

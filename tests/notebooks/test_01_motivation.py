@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bogp import motivation, paths
-from bogp.protocols import named
-from bogp.relational import layer_masks
-from bogp.run import run_notebook
-from bogp.store import Store
+from bogp import paths
+from bogp.graphs.relational import layer_masks
+from bogp.studies.motivation import measure
+from bogp.training.protocols import named
+from bogp.training.store import Store
+from bogp.workflow.notebook import run_notebook
 from tests.notebooks.in_process import refusal
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "01_motivation.ipynb"
@@ -27,8 +28,8 @@ def test_01_motivation_and_again_without_training(home):
     assert len(graphs) == 21
     assert trainings.groupby(["variant", "graph"]).size().tolist() == [2] * 42
     assert trainings.test_accuracy.between(0.75, 0.97).all()  # narrow layers, 3,000 training images; chance is 0.10
-    study = motivation.Study(named("calibrated"), width=12, seeds=2)
-    for mask, row in zip(motivation.graph_set(), graphs.itertuples(), strict=True):
+    study = measure.Study(named("calibrated"), width=12, seeds=2)
+    for mask, row in zip(measure.graph_set(), graphs.itertuples(), strict=True):
         network = study.network(row.width_matched)
         layers = layer_masks(mask, network.widths, network.masked_layers)
         assert row.kept_matched == sum(int(m.sum()) for m in layers if m is not None) + 10 * row.width_matched

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bogp import database, paths
-from bogp.run import run_notebook
-from bogp.store import Store
+from bogp import paths
+from bogp.graphs import database
+from bogp.training.store import Store
+from bogp.workflow.notebook import run_notebook
 from tests.notebooks.in_process import refusal
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "04_alpha_tradeoff_bo.ipynb"

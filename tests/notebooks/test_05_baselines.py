@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from bogp import paths
-from bogp.run import run_notebook
-from bogp.store import Store
+from bogp.training.store import Store
+from bogp.workflow.notebook import run_notebook
 from tests.notebooks.in_process import refusal
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "05_baselines.ipynb"

@@ -10,8 +10,9 @@ import torch
 from scipy import stats
 from torch.nn.functional import conv2d, cross_entropy, linear
 
-from bogp import database, datasets, paths
-from bogp.run import main, run_notebook
+from bogp import datasets, paths
+from bogp.graphs import database
+from bogp.workflow.notebook import main, run_notebook
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "07_your_own_network.ipynb"
 SMALL = {"run": "t", "steps": 12, "nodes": 8, "masks": 8, "n_initial": 1, "n_iterations": 2, "searches": 2, "fresh_seeds": 1}

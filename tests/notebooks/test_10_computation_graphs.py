@@ -8,8 +8,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from bogp import datasets, paths
-from bogp.run import run_notebook
-from bogp.structural import zoo
+from bogp.workflow.notebook import run_notebook
+from bogp.zoo import networks
 from tests.notebooks.in_process import refusal
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "10_computation_graphs.ipynb"
@@ -20,8 +20,8 @@ def random_graph_by_hand():
     """The first network, trained as the notebook does, and its losses without each edge, forward passes written out."""
     data = datasets.load("mnist-5k")
     torch.manual_seed(0)
-    parents = zoo.random_parents("20-40", 0)
-    model = zoo.RandomDag(parents, 784, 32, 10)
+    parents = networks.random_parents("20-40", 0)
+    model = networks.RandomDag(parents, 784, 32, 10)
     x, y = torch.from_numpy(data.train.images).float() / 255, torch.from_numpy(data.train.labels).long()
     optimiser = torch.optim.Adam(model.parameters(), 0.01)
     for rows in torch.randint(len(y), (2, 50), generator=torch.Generator().manual_seed(0)):

@@ -10,8 +10,9 @@ import torch
 from scipy import stats
 
 from bogp import paths
-from bogp.run import run_notebook
-from bogp.structural import importance, tasks
+from bogp.studies.edge_importance import measure
+from bogp.workflow.notebook import run_notebook
+from bogp.zoo import tasks
 from tests.notebooks.in_process import refusal
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "11_edge_importance.ipynb"
@@ -26,7 +27,7 @@ def changes_by_hand(seed):
     rng = np.random.default_rng(seed)
     rng.permutation(len(task.calibration))
     test = task.test.part(torch.from_numpy(rng.permutation(len(task.test))[:60]))
-    model = importance.trained(importance.Case("dag", "mixture", 1), task, seed)
+    model = measure.trained(measure.Case("dag", "mixture", 1), task, seed)
 
     def loss(cut):
         values = []
@@ -94,6 +95,6 @@ def test_bad_values_end_in_one_clear_message_before_any_training(home, bad, says
 
 
 def test_units_do_not_depend_on_the_number_of_workers(home):
-    case, settings = importance.cases(["dag"], ["mixture"], [1]), importance.Settings((8,), 40, 3)
-    one, two = (importance.units(case, settings, 2, home / str(n), n) for n in (1, 2))
+    case, settings = measure.cases(["dag"], ["mixture"], [1]), measure.Settings((8,), 40, 3)
+    one, two = (measure.units(case, settings, 2, home / str(n), n) for n in (1, 2))
     pd.testing.assert_frame_equal(one[one.part != "cost"], two[two.part != "cost"])

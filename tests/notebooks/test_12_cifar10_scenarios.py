@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from bogp import paths
-from bogp.run import run_notebook
+from bogp.workflow.notebook import run_notebook
 from tests.notebooks.in_process import refusal
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "12_cifar10_scenarios.ipynb"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bogp import paths
-from bogp.run import run_notebook
+from bogp.workflow.notebook import run_notebook
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "13_wikitext.ipynb"
 SMALL = {"run": "t", "epochs": 1, "calibration": 8, "test": 16, "draws": 1, "cores": 1, "tuning_part": 0.1, "anew": ["random"]}

@@ -9,20 +9,21 @@ import torch
 from scipy import stats
 
 from bogp import paths
-from bogp.run import run_notebook
-from bogp.structural import ranking, search
+from bogp.structural import search
+from bogp.studies.surrogates import measure
+from bogp.workflow.notebook import run_notebook
 from tests.notebooks.in_process import refusal
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "14_surrogate_search.ipynb"
-SETTINGS = ranking.Settings("mnist-5k", width=4, train=200, epochs=2, images=30, masks=30, design=1)
+SETTINGS = measure.Settings("mnist-5k", width=4, train=200, epochs=2, images=30, masks=30, design=1)
 SMALL = {"run": "t", "sizes": ["10-15", "50-100"], "width": 4, "train_images": 200, "epochs": 2, "images": 30, "masks": 30, "design": 1}
 SMALL |= {"share": 0.02, "repeats": 2, "cores": 1}
 
 
 def loss_by_hand(network, seed, mask):
     """The mean test loss of a random network under a mask, vertex by vertex; a vertex that nothing live reaches is silent."""
-    parents = ranking.zoo.random_parents("10-15", seed)
-    own = ranking.own_edges(network.graph)
+    parents = measure.zoo.random_parents("10-15", seed)
+    own = measure.own_edges(network.graph)
     assert len(own) == sum(map(len, parents)), "this graph has no chains that were contracted"
     kept = {(e.source - 1, e.target - 1) for e in network.graph.edges if mask[e.index]}
     assert {(network.graph.edges[i].source - 1, network.graph.edges[i].target - 1) for i in own} == {
@@ -44,8 +45,8 @@ def test_14_surrogate_search_and_again_from_its_tables(home):
         pd.read_csv(results / f"{t}.csv") for t in ("ranks", "summary", "searches", "reached", "signed", "verdicts")
     )
     table = pd.read_csv(units / "ranks-10-15-0.csv")
-    network = ranking.trained("10-15", 0, SETTINGS)
-    masks = ranking.as_masks(table["mask"], len(network.graph.edges))
+    network = measure.trained("10-15", 0, SETTINGS)
+    masks = measure.as_masks(table["mask"], len(network.graph.edges))
     measured = table.index[table.part != "larger"][:: len(table) // 12]
     assert table.test[measured].tolist() == pytest.approx([loss_by_hand(network, 0, masks[i]) for i in measured], abs=1e-5)
     assert table.test[table.part == "larger"].isna().all(), "what surrogates learn from is not what they are tested on"
@@ -80,16 +81,16 @@ def test_14_surrogate_search_and_again_from_its_tables(home):
     wide = connected.pivot(index=["size", "seed"], columns="predictor", values="spearman")
     assert signed["mean"][0] == pytest.approx((wide.first_order - wide.published_taylor).mean())
 
-    seeds = ranking.search_seeds(2)
+    seeds = measure.search_seeds(2)
     assert found.seed.unique().tolist() == seeds
     for seed in seeds:
         measured = pd.read_csv(units / f"search-{seed}.csv")
-        graph = ranking.blank_graph("10-15", seed)
+        graph = measure.blank_graph("10-15", seed)
         removed = measured.edges.max()
         feasible = measured[measured.edges == removed].loss
         space = search.Space(graph, int(removed))
         assert len(feasible) == len(space.all())
-        losses = ranking.looked_up(ranking.as_masks(measured["mask"], len(graph.edges)), measured.loss)
+        losses = measure.looked_up(measure.as_masks(measured["mask"], len(graph.edges)), measured.loss)
         for repeat in (0, 1):
             mine = found[(found.seed == seed) & (found.method == "random") & (found.repeat == repeat)]
             again = search.random(space, losses, round(0.02 * len(feasible)), repeat)
@@ -124,8 +125,8 @@ def test_bad_values_end_in_one_clear_message_before_any_training(home, change, m
 
 
 def verdict_of(ranked, regrets, share=0.1):
-    summary = ranking.summary(ranked)
-    return ranking.verdicts(ranked, summary, ranking.reached(regrets, 0.05, 0.1), share)
+    summary = measure.summary(ranked)
+    return measure.verdicts(ranked, summary, measure.reached(regrets, 0.05, 0.1), share)
 
 
 def test_verdicts_follow_their_rules():
@@ -145,7 +146,7 @@ def test_verdicts_follow_their_rules():
                 "kendall": v,
                 "n": 9,
             }
-            for size in ranking.zoo.SIZES
+            for size in measure.zoo.SIZES
             for seed in range(graphs)
             for masks in ("connected", "single")
             for (d, p), v in values.items()

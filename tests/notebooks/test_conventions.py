@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from bogp.run import declared_parameters
+from bogp.workflow.notebook import declared_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

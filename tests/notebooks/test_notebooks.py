@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bogp import database, paths, properties
-from bogp.run import main, run_notebook
-from bogp.store import Store
+from bogp import paths
+from bogp.graphs import database, properties
+from bogp.training.store import Store
+from bogp.workflow.notebook import main, run_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK_02, NOTEBOOK_03 = (ROOT / "notebooks" / f"{name}.ipynb" for name in ("02_mask_database", "03_fixed_sparsity_bo"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bogp.provenance import read_table, write_table
+from bogp.records import read_table, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "data" / "results" / "reliability"

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bogp.store import COLUMNS
+from bogp.training.store import COLUMNS
 
 
 def evaluations(count: int, seed: int = 0) -> list[dict[str, Any]]:

@@ -8,8 +8,13 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from bogp.structural import data, gates, importance, ranking, scenarios, scores, search, surgery, surrogate, tasks, taylor, zoo
-from bogp.structural.capture import ComputationGraph, capture
+from bogp.structural import gates, search, surgery, surrogate, taylor
+from bogp.structural import importance as structural_importance
+from bogp.structural.tracing import ComputationGraph, capture
+from bogp.studies.edge_importance import measure as edge_importance_measure
+from bogp.studies.scenarios import measure as scenarios_measure
+from bogp.studies.surrogates import measure as surrogates_measure
+from bogp.zoo import cifar_wikitext, networks, tasks
 from tests.reliability.values import count, name, numbers, seed, share
 
 SIZE = "10-15"
@@ -17,7 +22,7 @@ SIZE = "10-15"
 
 @cache
 def graph() -> ComputationGraph:
-    return ranking.blank_graph(SIZE, 9)
+    return surrogates_measure.blank_graph(SIZE, 9)
 
 
 @cache
@@ -38,7 +43,7 @@ def losses(masks: np.ndarray) -> np.ndarray:
 
 def model() -> torch.nn.Module:
     torch.manual_seed(0)
-    return zoo.RandomDag(((), (0,), (0, 1), (1, 2)), 4, 3, 2)
+    return networks.RandomDag(((), (0,), (0, 1), (1, 2)), 4, 3, 2)
 
 
 EDGES = len(graph().edges)
@@ -48,7 +53,7 @@ some_masks = st.builds(lambda n: ~np.eye(EDGES, dtype=bool)[:n], st.integers(0, 
 masks = some_masks | st.lists(mask, max_size=4)
 candidate_scores = st.lists(st.floats(-2, 2), min_size=len(graph().candidates), max_size=len(graph().candidates)) | numbers
 batch = st.sampled_from([1, 2, 64]) | count
-method = st.sampled_from([*scores.METHODS, "x"])
+method = st.sampled_from([*structural_importance.METHODS, "x"])
 size = st.sampled_from([SIZE, "x"])
 
 
@@ -78,9 +83,9 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "taylor.hessian": (calibrated(taylor.hessian), {"batch": batch, "gates": st.none() | st.lists(st.integers(-1, EDGES), max_size=4)}),
     "taylor.gauss_newton": (calibrated(taylor.gauss_newton), {"batch": batch, "gates": st.none() | st.lists(st.integers(-1, EDGES), max_size=4)}),
     "taylor.taylor_model": (calibrated(taylor.taylor_model), {"curvature": st.sampled_from([*taylor.CURVATURES, "x"]), "batch": batch}),
-    "scores.importances": (calibrated(scores.importances), {"names": st.lists(method, max_size=3), "seed": seed}),
-    "scores.order": (lambda importance: scores.order(graph(), importance), {"importance": candidate_scores}),
-    "scores.removal_order": (calibrated(scores.removal_order), {"name": method | st.sampled_from(scores.GREEDY), "seed": seed, "limit": st.none() | count}),
+    "scores.importances": (calibrated(structural_importance.importances), {"names": st.lists(method, max_size=3), "seed": seed}),
+    "scores.order": (lambda importance: structural_importance.order(graph(), importance), {"importance": candidate_scores}),
+    "scores.removal_order": (calibrated(structural_importance.removal_order), {"name": method | st.sampled_from(structural_importance.GREEDY), "seed": seed, "limit": st.none() | count}),
     "surgery.remove": (lambda mask: surgery.remove(graph(), mask), {"mask": mask}),
     "surgery.without_vertices": (lambda vertices: surgery.without_vertices(graph(), vertices), {"vertices": st.lists(st.integers(-1, 20), max_size=3)}),
     "surgery.cost": (lambda threads: surgery.cost(model().eval(), (torch.zeros(2, 4),), 1e-4, threads), {"threads": count}),
@@ -93,28 +98,28 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "structural.search.quadratic": (lambda **given: search.quadratic(space(), losses, model=losses, **given), {"budget": count, "seed": seed}),
     "structural.search.bayesian": (lambda **given: search.bayesian(space(), losses, **given),
                                    {"budget": count, "seed": seed, "initial": st.just(2) | count, "batch": count}),
-    "zoo.random_parents": (zoo.random_parents, {"size": size, "seed": seed}),
-    "structural.data.cifar10": (data.cifar10, {"name": name.filter(lambda n: n != "cifar10")}),
-    "structural.data.check": (data.check, {"name": name}),
+    "zoo.random_parents": (networks.random_parents, {"size": size, "seed": seed}),
+    "structural.data.cifar10": (cifar_wikitext.cifar10, {"name": name.filter(lambda n: n != "cifar10")}),
+    "structural.data.check": (cifar_wikitext.check, {"name": name}),
     "tasks.load": (tasks.load, {"name": st.sampled_from(["mnist-5k", "x"]), "seed": seed}),
     "tasks.train": (
         lambda **given: tasks.train(model(), gates.Examples((torch.ones(6, 4),), torch.arange(6) % 2), gates.cross_entropy, epochs=2, **given),
         {"seed": seed, "rate": st.just(1e-3) | st.floats(), "decay": st.just(0.0) | st.floats(), "batch": batch},
     ),
-    "importance.cases": (importance.cases, {
+    "importance.cases": (edge_importance_measure.cases, {
         "networks": st.just(["dag"]) | st.lists(st.sampled_from(["dag", "residual", "x"]), max_size=2),
         "of": st.just(["mnist-5k"]) | st.lists(st.sampled_from(["mnist-5k", "x"]), max_size=2),
         "epochs": st.just([1]) | st.lists(count, max_size=2)}),
-    "importance.Settings": (importance.Settings, {"calibration": st.just([2, 4]) | st.lists(count, max_size=2),
+    "importance.Settings": (edge_importance_measure.Settings, {"calibration": st.just([2, 4]) | st.lists(count, max_size=2),
         "test": st.just(2) | count, "masks": st.just(3) | count}),
-    "scenarios.Study": (scenarios.Study, {
+    "scenarios.Study": (scenarios_measure.Study, {
         "network": st.just("dag") | st.sampled_from(["residual", "x"]), "task": st.just("mnist-5k") | name, "epochs": st.just(1) | count,
         "deepest": st.just(0.5) | share, "share": st.just(0.25) | share, "tuning_epochs": st.just(1) | count, "tuning_part": st.just(1.0) | share,
         "methods": st.just(["random", "magnitude"]) | st.lists(method, max_size=3), "old": st.just([0]) | st.lists(count, max_size=2),
         "anew": st.just([]) | st.lists(method, max_size=1),
         "new": st.just([1]) | st.lists(count, max_size=2)}),
-    "ranking.Settings": (ranking.Settings, {"dataset": st.just("mnist-5k") | name, "width": st.just(8) | count, "train": st.just(64) | count,
+    "ranking.Settings": (surrogates_measure.Settings, {"dataset": st.just("mnist-5k") | name, "width": st.just(8) | count, "train": st.just(64) | count,
                                             "epochs": st.just(1) | count, "images": st.just(10) | count,
                                             "masks": st.just(10) | count, "design": st.just(1) | count}),
-    "ranking.feasible": (lambda removed: ranking.feasible(graph(), removed), {"removed": count}),
+    "ranking.feasible": (lambda removed: surrogates_measure.feasible(graph(), removed), {"removed": count}),
 }  # fmt: skip

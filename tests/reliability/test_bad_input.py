@@ -19,28 +19,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bogp import (
-    baselines,
-    comparison,
-    components,
-    datasets,
-    front,
-    masks,
-    paths,
-    properties,
-    protocols,
-    relational,
-    run,
-    search,
-    statistics,
-    tradeoff,
-)
-from bogp.database import DatabaseSpec, build, fit_scaling, nearest, open_database
+from bogp import datasets, paths, search, statistics, variance
 from bogp.errors import BogpError
-from bogp.evaluation import Evaluator, Job, Recipe
-from bogp.motivation import Study
-from bogp.provenance import read_table, recorded_table, write_table
-from bogp.store import Store
+from bogp.graphs import families, properties, relational
+from bogp.graphs.database import DatabaseSpec, build, fit_scaling, nearest, open_database
+from bogp.records import read_table, recorded_table, write_table
+from bogp.studies.baselines import measure as baselines_measure
+from bogp.studies.motivation.measure import Study
+from bogp.studies.tradeoff import measure as tradeoff_measure
+from bogp.studies.tradeoff import pareto
+from bogp.training import baselines, protocols
+from bogp.training.evaluation import Evaluator, Job, Recipe
+from bogp.training.store import Store
+from bogp.workflow import notebook as workflow_notebook
 from tests.reliability.report import ROOT, Count, ended, record
 from tests.reliability.samples import evaluations
 from tests.reliability.structural import ENTRIES as STRUCTURAL
@@ -79,14 +70,14 @@ def family(draw: Callable[..., Any]) -> Callable[..., Any]:
 
 
 PURE: dict[str, Entry] = {
-    **{f"masks.{f}": (family(masks.FAMILIES[f]), GRAPH) for f in ("bernoulli", "exact")},
+    **{f"masks.{f}": (family(families.FAMILIES[f]), GRAPH) for f in ("bernoulli", "exact")},
     **{
-        f"masks.{f}": (family(masks.FAMILIES[f]), GRAPH | {"diagonal": st.booleans()})
+        f"masks.{f}": (family(families.FAMILIES[f]), GRAPH | {"diagonal": st.booleans()})
         for f in ("erdos_renyi", "random_regular", "barabasi_albert")
     },
-    "masks.ws_flex": (family(masks.ws_flex), GRAPH | {"rewire": share, "diagonal": st.booleans()}),
-    "masks.stochastic_block": (family(masks.stochastic_block), GRAPH | {"blocks": count, "ratio": st.floats(0, 9), "diagonal": st.booleans()}),
-    "masks.family": (masks.family, {"name": st.sampled_from([*masks.FAMILIES, "x"])}),
+    "masks.ws_flex": (family(families.ws_flex), GRAPH | {"rewire": share, "diagonal": st.booleans()}),
+    "masks.stochastic_block": (family(families.stochastic_block), GRAPH | {"blocks": count, "ratio": st.floats(0, 9), "diagonal": st.booleans()}),
+    "masks.family": (families.family, {"name": st.sampled_from([*families.FAMILIES, "x"])}),
     "relational.as_masks": (relational.as_masks, {"masks": small_mask}),
     "relational.expand": (relational.expand, {"mask": small_mask, "d_in": st.integers(0, 40), "d_out": st.integers(0, 40)}),
     "relational.layer_masks": (relational.layer_masks, {"mask": small_mask, "widths": widths, "layers": st.lists(count, max_size=3)}),
@@ -137,7 +128,7 @@ PURE: dict[str, Entry] = {
     "baselines.named": (baselines.named, {"name": st.sampled_from(["glob_5", "lamp", "erk_shuffled", "unif_0", "x"]), "sparsity": share,
                                           "layers": st.sampled_from(["all", "masked"])}),
     "comparison.Plan": (
-        lambda **given: comparison.Plan(protocols.CALIBRATED, **given),
+        lambda **given: baselines_measure.Plan(protocols.CALIBRATED, **given),
         {
             "dataset": st.just("mnist-5k"), "methods": st.lists(st.sampled_from(["base", "glob_1", "unif_5"]), max_size=2),
             "like": st.lists(st.just("random"), max_size=2),
@@ -148,13 +139,13 @@ PURE: dict[str, Entry] = {
     "motivation.Study": (
         lambda **given: Study(protocols.CALIBRATED, **given), {"nodes": st.integers(3, 8), "width": st.integers(3, 40), "hidden_layers": count, "seeds": count}
     ),
-    "tradeoff.TradeOff": (tradeoff.TradeOff, {"alpha": share, "form": st.sampled_from(["sum", "interpolated", "x"])}),
-    "tradeoff.TradeOff.score": (tradeoff.TradeOff(0.5).score, POINTS),
-    "tradeoff.trade_offs": (tradeoff.trade_offs, {"alphas": st.lists(share, max_size=4)}),
-    "front.pareto_front": (front.pareto_front, POINTS),
-    "front.upper_hull": (front.upper_hull, POINTS),
-    "front.alpha_ranges": (front.alpha_ranges, POINTS),
-    "front.binned": (front.binned, POINTS | {"bins": count}),
+    "tradeoff.TradeOff": (tradeoff_measure.TradeOff, {"alpha": share, "form": st.sampled_from(["sum", "interpolated", "x"])}),
+    "tradeoff.TradeOff.score": (tradeoff_measure.TradeOff(0.5).score, POINTS),
+    "tradeoff.trade_offs": (tradeoff_measure.trade_offs, {"alphas": st.lists(share, max_size=4)}),
+    "front.pareto_front": (pareto.pareto_front, POINTS),
+    "front.upper_hull": (pareto.upper_hull, POINTS),
+    "front.alpha_ranges": (pareto.alpha_ranges, POINTS),
+    "front.binned": (pareto.binned, POINTS | {"bins": count}),
     "statistics.mean_interval": (statistics.mean_interval, {"values": numbers, "level": level}),
     "statistics.paired_difference": (statistics.paired_difference, EVIDENCE | {"level": level}),
     "statistics.equivalence": (statistics.equivalence, EVIDENCE | {"margin": st.just(0.1) | st.floats()}),
@@ -164,13 +155,13 @@ PURE: dict[str, Entry] = {
     "statistics.mean_rank_correlation": (statistics.mean_rank_correlation, {"x": numbers, "observations": table, "given": st.none() | numbers, "level": level}),
     "statistics.holm": (statistics.holm, {"p": st.lists(share, max_size=5)}),
     "statistics.monotonicity": (statistics.monotonicity, {"x": numbers, "observations": table}),
-    "components.components": (components.components, {"table": table, "level": level}),
-    "components.spread_p": (components.spread_p, {"table": table, "threshold": share}),
-    "components.nested": (components.nested, {"values": cube, "level": level}),
-    "components.detectable_spread": (components.detectable_spread, {"masks": count, "seeds": count, "residual": st.floats(), "power": power, "level": level}),
-    "components.detectable_difference": (components.detectable_difference, {"residual": st.floats(), "seeds": count, "power": power, "level": level}),
-    "components.detectable_mean": (components.detectable_mean, {"error": st.floats(), "df": st.floats(), "power": power, "level": level}),
-    "run.parse_value": (lambda text, annotation: run.parse_value("p", text, annotation), {"text": yaml_text, "annotation": annotation}),
+    "components.components": (variance.components, {"table": table, "level": level}),
+    "components.spread_p": (variance.spread_p, {"table": table, "threshold": share}),
+    "components.nested": (variance.nested, {"values": cube, "level": level}),
+    "components.detectable_spread": (variance.detectable_spread, {"masks": count, "seeds": count, "residual": st.floats(), "power": power, "level": level}),
+    "components.detectable_difference": (variance.detectable_difference, {"residual": st.floats(), "seeds": count, "power": power, "level": level}),
+    "components.detectable_mean": (variance.detectable_mean, {"error": st.floats(), "df": st.floats(), "power": power, "level": level}),
+    "run.parse_value": (lambda text, annotation: workflow_notebook.parse_value("p", text, annotation), {"text": yaml_text, "annotation": annotation}),
 } | STRUCTURAL  # fmt: skip
 
 
@@ -215,7 +206,7 @@ def entries(root, database, evaluator, store) -> dict[str, Entry]:
     def ran(notebook, text, values):
         wrong = json.dumps({"no such parameter": values}, default=str)  # so that a kernel is never started
         with contextlib.redirect_stderr(io.StringIO()) as said:
-            status = run.main([str(notebook), str(root / "out.ipynb"), "--no-progress", "-y", text, "-y", wrong])
+            status = workflow_notebook.main([str(notebook), str(root / "out.ipynb"), "--no-progress", "-y", text, "-y", wrong])
         assert status == 1
         assert "Traceback" not in said.getvalue()
         assert len(said.getvalue().splitlines()) <= 2
@@ -223,7 +214,7 @@ def entries(root, database, evaluator, store) -> dict[str, Entry]:
 
     return {
         "database.build": (built, {"parameters": st.lists(st.tuples(st.sampled_from(["rewire", "diagonal", "x"]), share), max_size=2),
-                                   "workers": st.just(1), "family": st.sampled_from([*masks.FAMILIES, "x"])}),
+                                   "workers": st.just(1), "family": st.sampled_from([*families.FAMILIES, "x"])}),
         "database.open_database": (lambda file: open_database(root / file), {"file": a_file}),
         "MaskDatabase.at": (database.at, {"sparsity": share}),
         "database.fit_scaling": (partial(fit_scaling, database), {"columns": property_names, "name": st.sampled_from(["minmax", "x"])}),
@@ -232,7 +223,7 @@ def entries(root, database, evaluator, store) -> dict[str, Entry]:
         "search.BoxSearch": (lambda seed, columns: search.BoxSearch(database, search.SearchSettings(columns), seed).ask(),
                              {"seed": seed, "columns": property_names}),
         "search.RandomSearch": (lambda seed, budget: search.RandomSearch(database, budget, seed).ask(), {"seed": seed, "budget": count}),
-        "tradeoff.spread": (partial(tradeoff.spread, database), {"count": count}),
+        "tradeoff.spread": (partial(tradeoff_measure.spread, database), {"count": count}),
         "Evaluator": (lambda **given: Evaluator(root / "other.sqlite", progress=False, **given).store.close(),
                       {"precision": st.sampled_from(["float32", "auto", "tf32"]), "device": st.sampled_from(["cpu", "cuda", "cuda:9", "x"])}),
         "Evaluator.evaluate": (evaluated, {"shape": st.sampled_from([(8, 8), (8, 9), (3,), ()]), "seed": seed, "depth": st.integers(2, 4),
@@ -244,7 +235,7 @@ def entries(root, database, evaluator, store) -> dict[str, Entry]:
         "Store": (lambda file: Store(root / file).close(), {"file": st.sampled_from(["t.csv", "e.sqlite", "database", "t.csv/x", "e.parquet"])}),
         "Store.merge": (lambda file: store.merge(root / file), {"file": a_file}),
         "Store.export": (lambda keys: store.export(root / "out" / "e.parquet", keys), {"keys": st.none() | st.lists(st.text(max_size=3), max_size=2)}),
-        "run.check_parameters": (run.check_parameters, {"declared": st.dictionaries(st.sampled_from("abc"), annotation),
+        "run.check_parameters": (workflow_notebook.check_parameters, {"declared": st.dictionaries(st.sampled_from("abc"), annotation),
                                                         "given": st.dictionaries(st.sampled_from("abcd"), anything)}),
         **{f"python -m bogp.run {path.name}": (partial(ran, path), {"text": yaml_text, "values": anything}) for path in NOTEBOOKS},
     }  # fmt: skip

@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from bogp import datasets
-from bogp.database import DatabaseSpec, build, open_database
 from bogp.errors import BogpError
-from bogp.provenance import read_table, recorded_table, write_table
-from bogp.store import COLUMNS, Store
+from bogp.graphs.database import DatabaseSpec, build, open_database
+from bogp.records import read_table, recorded_table, write_table
+from bogp.training.store import COLUMNS, Store
 from tests.reliability.report import Count, ended, record
 from tests.reliability.samples import evaluations
 

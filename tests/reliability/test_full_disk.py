@@ -24,11 +24,11 @@ import pandas as pd
 import pooch
 import pytest
 
-from bogp import datasets, figures, provenance
+from bogp import datasets, plotting, records
 from bogp.compiled import compiled
-from bogp.database import DatabaseSpec, build
 from bogp.errors import BogpError
-from bogp.store import Store
+from bogp.graphs.database import DatabaseSpec, build
+from bogp.training.store import Store
 from tests.reliability.report import ROOT, Count, ended, record
 from tests.reliability.samples import evaluations
 
@@ -61,7 +61,7 @@ def build_database(folder: Path) -> None:
 
 
 def write_result(folder: Path, rows: int = 60_000) -> None:
-    provenance.write_table(pd.DataFrame({"x": range(rows)}), folder / "result.csv", {})
+    records.write_table(pd.DataFrame({"x": range(rows)}), folder / "result.csv", {})
 
 
 def save_figure(folder: Path) -> None:
@@ -71,7 +71,7 @@ def save_figure(folder: Path) -> None:
     figure.subplots().plot(np.random.default_rng(0).random(4_000))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BOGP_HOME", str(folder))
-        figures.save(figure, "run", "figure")
+        plotting.save(figure, "run", "figure")
 
 
 def keep_download(folder: Path) -> None:

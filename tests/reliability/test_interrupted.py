@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bogp.store import Store
+from bogp.training.store import Store
 from tests.reliability import victim
 from tests.reliability.report import Count, record
 

@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bogp import database, datasets, run
-from bogp.database import DatabaseSpec, build, open_database
+from bogp import datasets
 from bogp.errors import BogpError
-from bogp.provenance import read_table, recorded_table, write_table
-from bogp.store import Store
+from bogp.graphs import database
+from bogp.graphs.database import DatabaseSpec, build, open_database
+from bogp.records import read_table, recorded_table, write_table
+from bogp.training.store import Store
+from bogp.workflow import notebook as workflow_notebook
 from tests.reliability.report import ROOT, Count, record
 from tests.reliability.samples import evaluations
 
@@ -154,7 +156,7 @@ def pickled_result(folder: Path, payload: bytes, file: str) -> None:
 
 def parameters(folder: Path, *command: str) -> None:
     notebook = ROOT / "notebooks" / "02_mask_database.ipynb"
-    if run.main([str(notebook), str(folder / "out.ipynb"), "--no-progress", *command]):
+    if workflow_notebook.main([str(notebook), str(folder / "out.ipynb"), "--no-progress", *command]):
         raise BogpError("refused")
 
 
@@ -164,7 +166,7 @@ def declared(folder: Path, sentinel: Path) -> None:
     cell = nbformat.v4.new_code_cell(f"x: int = __import__('pathlib').Path({str(sentinel)!r}).touch()", metadata={"tags": ["parameters"]})
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / "n.ipynb")
-    run.check_parameters(run.declared_parameters(folder / "n.ipynb"), {})
+    workflow_notebook.check_parameters(workflow_notebook.declared_parameters(folder / "n.ipynb"), {})
 
 
 def crafted(sentinel: Path) -> dict[str, Callable[[Path], None]]:

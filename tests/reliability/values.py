@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from bogp import properties
+from bogp.graphs import properties
 
 huge = st.sampled_from([2**31, 2**63, 2**70, -(2**70), 10**400])
 anything = st.one_of(

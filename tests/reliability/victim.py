@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bogp import search, training
-from bogp.database import DatabaseSpec, build
-from bogp.evaluation import Evaluator, Job, Recipe
-from bogp.masks import erdos_renyi
-from bogp.protocols import Protocol
-from bogp.provenance import write_table
-from bogp.relational import layer_masks
+from bogp import search
+from bogp.graphs.database import DatabaseSpec, build
+from bogp.graphs.families import erdos_renyi
+from bogp.graphs.relational import layer_masks
+from bogp.records import write_table
+from bogp.training import engine
+from bogp.training.evaluation import Evaluator, Job, Recipe
+from bogp.training.protocols import Protocol
 
 # Children of a server that has prepared everything start in no time, and share no thread with the tests.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -34,7 +35,7 @@ class _Noting(Evaluator):
 
 def work(folder: Path, log: Path) -> None:
     """Build a database and evaluate 96 jobs, in groups of ``GROUP``; says in ``log`` that it has begun, and what it is about to train."""
-    training.cores = lambda: 1
+    engine.cores = lambda: 1
     log.write_text("begun\n")
     build(SPEC, folder / "database", workers=1)
     evaluator = _Noting(folder / "evaluations.sqlite", progress=False)
@@ -50,7 +51,7 @@ def _jobs(count: int) -> list[Job]:
 
 def searched(folder: Path, workers: int) -> None:
     """A small search from the database to the retrained masks, its tables written as CSV; times, which are measurements, left out."""
-    training.cores = lambda: workers
+    engine.cores = lambda: workers
     whole = build(SPEC, folder / "database", workers=workers)
     masks, evaluator = whole.at(0.6), Evaluator(folder / "evaluations.sqlite", progress=False)
     settings = search.SearchSettings(n_initial=3, n_iterations=3)

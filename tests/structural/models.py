@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bogp.structural import zoo
+from bogp.zoo import networks
 
 
 class Linears(nn.Module):
@@ -367,16 +367,16 @@ def make(factory, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Modul
     return model
 
 
-def dag(size: str = "10-15", seed: int = 0) -> zoo.RandomDag:
-    return zoo.RandomDag(zoo.random_parents(size, seed), 6, 5, 3)
+def dag(size: str = "10-15", seed: int = 0) -> networks.RandomDag:
+    return networks.RandomDag(networks.random_parents(size, seed), 6, 5, 3)
 
 
 ZOO = {
     "dag": (dag, (x(4, 6),)),
     "dag, large": (lambda: dag("50-100"), (x(4, 6),)),
-    "residual": (lambda: zoo.Residual(4, (4, 6), 2), (x(3, 3, 12, 12),)),
-    "inception": (lambda: zoo.Inception(4, (3, 4)), (x(3, 3, 12, 12),)),
-    "transformer": (lambda: zoo.Transformer(11, 8, 8, 2, 2), (tokens(3, 6),)),
+    "residual": (lambda: networks.Residual(4, (4, 6), 2), (x(3, 3, 12, 12),)),
+    "inception": (lambda: networks.Inception(4, (3, 4)), (x(3, 3, 12, 12),)),
+    "transformer": (lambda: networks.Transformer(11, 8, 8, 2, 2), (tokens(3, 6),)),
 }
 
 ANY = {

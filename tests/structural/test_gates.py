@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._pytree import tree_leaves
 
-from bogp.errors import InvalidInput
-from bogp.structural import gates, zoo
-from bogp.structural.capture import capture
-from bogp.structural.errors import NotCapturable, NotFinite, NothingToRemove
+from bogp.errors import InvalidInput, NotCapturable, NotFinite, NothingToRemove
+from bogp.structural import gates
 from bogp.structural.gates import Examples
+from bogp.structural.tracing import capture
+from bogp.zoo import networks
 from tests.structural import by_hand, models
 from tests.structural.models import ANY, ZOO, make
 
@@ -43,7 +43,7 @@ def test_gates_do_what_a_mask_means(name):
 
 @given(st.integers(0, 10_000), st.sampled_from(["10-15", "20-40"]), st.integers(0, 1000), st.floats(0.2, 0.95))
 def test_reachability_of_random_dags_is_that_of_networkx(seed, size, mask_seed, share):
-    graph = capture(make(lambda: zoo.RandomDag(zoo.random_parents(size, seed), 3, 2, 2)), (models.x(2, 3),))
+    graph = capture(make(lambda: networks.RandomDag(networks.random_parents(size, seed), 3, 2, 2)), (models.x(2, 3),))
     masks = masks_of(graph, 4, share, mask_seed)
     assert {v.kind for v in graph.vertices} <= {"input", "chain", "sum", "output"}
     z, alive, connected = graph.gates(masks), graph.alive(masks), graph.connected(masks)
@@ -130,7 +130,7 @@ def test_references_stand_in_for_what_is_removed(name):
 
 
 def gates_values(graph, inputs):
-    from bogp.structural.capture import edge_values
+    from bogp.structural.tracing import edge_values
 
     return edge_values(graph, inputs)
 
@@ -152,10 +152,10 @@ def test_bad_masks_losses_and_networks_are_refused():
     chain = capture(make(models.Chain), (models.x(4, 6),))
     with pytest.raises(NothingToRemove, match="no edge that can be removed"):
         gates.single_removals(chain)
-    integers = capture(make(lambda: zoo.Transformer(11, 8, 8, 2, 1)), (models.tokens(2, 5),))
+    integers = capture(make(lambda: networks.Transformer(11, 8, 8, 2, 1)), (models.tokens(2, 5),))
     with pytest.raises(InvalidInput, match="no floating-point"):
         integers.masks(integers.without([0]))
-    residual = capture(make(lambda: zoo.Residual(4, (4, 6), 1)), (models.x(3, 3, 8, 8),))
+    residual = capture(make(lambda: networks.Residual(4, (4, 6), 1)), (models.x(3, 3, 8, 8),))
     residual.module.train()
     with pytest.raises(InvalidInput, match="training mode"):
         gates.losses_under(residual, np.ones(len(residual.edges)), Examples((models.x(3, 3, 8, 8),), models.x(3, 4)), gates.squared_error)

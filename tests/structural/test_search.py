@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bogp.errors import InvalidInput
+from bogp.errors import Disconnected, InvalidInput
 from bogp.structural import search
-from bogp.structural.errors import Disconnected
-from bogp.structural.ranking import blank_graph
+from bogp.studies.surrogates.measure import blank_graph
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,10 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from bogp.errors import InvalidInput
+from bogp.errors import Disconnected, InvalidInput
 from bogp.structural import gates, surgery
-from bogp.structural.capture import capture
-from bogp.structural.errors import Disconnected
 from bogp.structural.gates import Examples
+from bogp.structural.tracing import capture
 from tests.structural import by_hand, models
 from tests.structural.models import ANY, ZOO, make
 from tests.structural.test_gates import gated, masks_of

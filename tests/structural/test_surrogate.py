@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from bogp.errors import InvalidInput
-from bogp.structural import capture, surrogate, zoo
-from bogp.structural.ranking import blank_graph, own_edges
+from bogp.structural import surrogate, tracing
+from bogp.studies.surrogates.measure import blank_graph, own_edges
+from bogp.zoo import networks
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_the_sweep_is_the_sum_over_paths(seed):
 
 
 def test_paths_of_a_network_with_concatenations_and_large_logits():
-    graph = capture.capture(zoo.Inception(widths=(4, 4)).eval(), torch.randn(2, 3, 16, 16))
+    graph = tracing.capture(networks.Inception(widths=(4, 4)).eval(), torch.randn(2, 3, 16, 16))
     logits = torch.linspace(-800, 800, len(graph.edges), dtype=torch.float64)
     weights = surrogate.path_weights(graph, np.ones((1, len(graph.edges)), dtype=bool), logits)
     assert weights.item() == pytest.approx(1)

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from bogp.errors import InvalidInput
+from bogp.errors import InvalidInput, NotFinite
 from bogp.structural import gates, taylor
-from bogp.structural.capture import capture
-from bogp.structural.errors import NotFinite
 from bogp.structural.gates import Examples
+from bogp.structural.tracing import capture
 from tests.structural import models
 from tests.structural.models import ZOO, make
 

@@ -1,0 +1,152 @@
+"""What all figures share: one style, saving as PDF and PNG, and dots with intervals in panels."""
+
+import io
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bogp import paths
+from bogp.records import write_atomically
+
+LABELS = {
+    "degree_centrality": "average degree centrality",
+    "degree_connectivity": "average degree connectivity",
+    "eigenvector_centrality": "mean eigenvector centrality",
+    "clustering": "mean clustering coefficient",
+    "path_length": "average shortest path length (edges)",
+    "s_metric": "s-metric",
+    "wiener_index": "Wiener index (edges)",
+    "edge_connectivity": "edge connectivity (edges)",
+    "cycle_length": "length of the cycle found (edges)",
+    "cycle_rank": "cycle rank",
+}
+METHODS = {"bogp": "BoGP", "random": "random masks"}
+COLOURS = {"bogp": "#0072B2", "random": "#D55E00", "paper": "#000000"}
+
+
+def use_style() -> None:
+    """Set the package's matplotlib style for this session."""
+    plt.style.use(Path(__file__).with_name("bogp.mplstyle"))
+
+
+def save(figure: Figure, run: str, name: str) -> list[Path]:
+    """Save a figure as PDF and PNG under ``figures/<run>/``; the same figure gives the same bytes.
+
+    Raises:
+        BogpError: it cannot be written.
+    """
+    written = []
+    for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix[1:], metadata=metadata)
+        path = paths.figures_dir(run) / f"{name}{suffix}"
+        write_atomically({path: buffer.getvalue()})
+        written.append(path)
+    return written
+
+
+Styles = dict[Hashable, tuple[str, str, str]]  # of a series: label, colour, marker
+
+DOT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
+_MARKERS = "osD^vP"
+
+
+def styles(series: Mapping[str, str] | Iterable[Hashable]) -> Styles:
+    """Label, colour and marker of each series; the labels are the values of a mapping, or the names themselves."""
+    labels = series if isinstance(series, Mapping) else {name: str(name) for name in series}
+    return {name: (label, c, m) for (name, label), c, m in zip(labels.items(), cycle(DOT_COLOURS), cycle(_MARKERS), strict=False)}
+
+
+def names(column: pd.Series) -> dict[Hashable, str]:
+    """The values of a column as their own labels, in the order in which they first appear."""
+    return {value: str(value) for value in column.unique()}
+
+
+def dots(
+    ax: Axes,
+    table: pd.DataFrame,
+    place: str,
+    places: Mapping[Hashable, str],
+    series: str | None = None,
+    look: Styles | None = None,
+    *,
+    unit: float = 1000,
+    upright: bool = False,
+) -> None:
+    """Draw a row (or a column) for each place, and in it the series side by side.
+
+    Args:
+        ax: to draw on.
+        table: columns ``mean``, ``low``, ``high`` (NaN for no interval), and those that are named next.
+        place: column that says in which row a dot stands.
+        places: labels of its values, in order.
+        series: column that tells series apart, and ``look``, how those of its values look that are drawn; None for one series.
+        look: from ``styles``.
+        unit: what the numbers are multiplied by.
+        upright: places along x and values along y; else the other way round.
+    """
+    order = list(places)
+    look = look or styles([""])
+    for k, (value, (label, colour, marker)) in enumerate(look.items()):
+        one = table if series is None else table[table[series] == value]
+        if one.empty:
+            continue
+        at = np.array([order.index(p) for p in one[place]]) + (k - (len(look) - 1) / 2) * 0.7 / len(look)
+        mean, low, high = (unit * one[end].to_numpy(np.float64) for end in ("mean", "low", "high"))
+        # Drawn from end to end: an estimate held at a bound need not lie within its interval.
+        x, y = (at, low) if upright else (low, at)
+        reach: dict[str, Any] = {"yerr" if upright else "xerr": np.stack([np.zeros(len(one)), high - low])}
+        ax.errorbar(x, y, **reach, fmt="none", ecolor=colour, capsize=2, elinewidth=1.2)
+        x, y = (at, mean) if upright else (mean, at)
+        ax.plot(x, y, marker, color=colour, ms=4.5, label=label)
+    if upright:
+        ax.set_xticks(range(len(order)), list(places.values()))
+        ax.set_xlim(-0.5, len(order) - 0.5)
+    else:
+        ax.set_yticks(range(len(order)), list(places.values()))
+        ax.set_ylim(len(order) - 0.5, -0.5)
+    ax.grid(axis="x" if upright else "y", visible=False)
+
+
+def panels(count: int, width: float, height: float, *, sharex: bool = False, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels of this size (inches), at most four in a row, each with its numbers along x."""
+    columns = min(count, 4)
+    rows = -(-count // columns)
+    size = (max(width * columns + 0.8, 5.5), height * rows + 0.7)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=sharex, sharey=sharey, squeeze=False)
+    for ax in axes.flat[count:]:
+        ax.set_visible(False)
+    shown = list(axes.flat[:count])
+    for ax in shown:
+        ax.tick_params(labelbottom=True)
+    return figure, shown
+
+
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """What is labelled in any of the panels, once, under the figure."""
+    entries = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True) if label}
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2 if len(entries) == 4 else 3)
+
+
+def stretch(axes: Sequence[Axes], linear: float) -> str:
+    """Make the x axes logarithmic beyond +-linear, if what is drawn reaches ten times as far; returns what the labels have to say of it."""
+    low, high = min(ax.dataLim.x0 for ax in axes), max(ax.dataLim.x1 for ax in axes)
+    if max(-low, high) <= 10 * linear:
+        return ""
+    low = 1.5 * min(low, -linear) if low < -1e-6 * linear else -0.1 * linear  # a line drawn at 0 may be off by rounding
+    high = 1.5 * max(high, linear)
+    steps = linear * np.array([0.5, *5.0 ** np.arange(9)])
+    ticks = [t for t in (*-steps[::-1], 0, *steps) if low <= t <= high]
+    for ax in axes:
+        ax.set_xscale("symlog", linthresh=linear)
+        ax.set(xlim=(low, high))
+        ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        ax.minorticks_off()
+    return f"linear up to {linear:g}, logarithmic beyond"

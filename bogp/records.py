@@ -1,0 +1,259 @@
+"""Result tables: a tidy CSV, and beside it a JSON that says what produced it."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bogp import paths
+from bogp.errors import BogpError, InvalidInput, StoreError
+
+_PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "networkx", "scikit-learn", "scikit-optimize", "numba", "torch")
+_STARTED = time.time()
+
+
+def write_table(table: pd.DataFrame, path: Path, parameters: Mapping[str, Any], inputs: Sequence[Path] = ()) -> Path:
+    """Write a table as CSV with its provenance beside it, each under a temporary name first.
+
+    Args:
+        table: tidy, one observation a row.
+        path: of the CSV; the provenance goes to the same name with ``.json``.
+        parameters: what the numbers depend on, seeds included; anything that JSON can hold.
+        inputs: files that were read; their sha256 is recorded.
+
+    Returns:
+        The path of the CSV.
+
+    Raises:
+        BogpError: it cannot be written (disk full, read-only folder); an earlier version then stays as it was.
+    """
+    if path.suffix != ".csv":
+        raise InvalidInput(f"{path.name} is no name for a table; it ends in .csv.")
+    try:
+        content = table.to_csv(index=False, lineterminator="\n").encode()
+        record = provenance(parameters, inputs) | {"rows": len(table), "sha256": hashlib.sha256(content).hexdigest()}
+        beside = (json.dumps(record, indent=2, default=str) + "\n").encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"The table {path.name} cannot be written with its parameters ({error}).") from None
+    write_atomically({path: content, path.with_suffix(".json"): beside})
+    return path
+
+
+def recorded_table(path: Path, parameters: Mapping[str, Any]) -> pd.DataFrame | None:
+    """A table that ``write_table`` wrote earlier, if it was made with exactly these parameters and was not changed since; else None.
+
+    Args:
+        path: of the CSV.
+        parameters: as they would be given to ``write_table``.
+
+    Returns:
+        The table, its numbers as they were written to the last bit; None where there is none, one of other parameters, or one that was edited.
+    """
+    try:
+        record, content = json.loads(path.with_suffix(".json").read_text()), path.read_bytes()
+        wanted = json.loads(json.dumps(dict(parameters), default=str)), hashlib.sha256(content).hexdigest()
+    except (OSError, ValueError):
+        return None
+    if not isinstance(record, dict) or (record.get("parameters"), record.get("sha256")) != wanted:
+        return None
+    return _read_csv(content)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table that ``write_table`` wrote, checked against the checksum beside it.
+
+    Args:
+        path: of the CSV.
+
+    Returns:
+        The table, its numbers as they were written to the last bit.
+
+    Raises:
+        BogpError: it or its provenance cannot be read, or it is not what was written.
+    """
+    beside = path.with_suffix(".json")
+    try:
+        content, record = path.read_bytes(), json.loads(beside.read_text())
+    except (OSError, ValueError) as error:
+        raise BogpError(f"{path}, or {beside.name} beside it, cannot be read ({error}). Make the table again, or restore both.") from None
+    if not isinstance(record, dict) or record.get("sha256") != hashlib.sha256(content).hexdigest():
+        raise BogpError(
+            f"{path} is not what was written: its checksum is not that in {beside.name}. Make the table again, or restore both."
+        )
+    return _read_csv(content)
+
+
+def _read_csv(content: bytes) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(content), engine="python")  # the default of pandas 2 may be off in the last bit
+
+
+def provenance(parameters: Mapping[str, Any], inputs: Sequence[Path] = ()) -> dict[str, Any]:
+    """Git commit, parameters, package versions, hardware, wall time (s), peak memory (MiB) and input checksums of this process."""
+    return {
+        "parameters": dict(parameters),
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "hardware": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()},
+        "wall_seconds": round(time.time() - _STARTED, 1),
+        "peak_memory_mib": peak_memory() // 2**20,
+        "inputs": {_relative(p): _sha256(p) for p in inputs},
+    }
+
+
+def peak_memory() -> int:
+    """Most memory that this process has had, bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says begins with the parent's peak
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def write_atomically(contents: Mapping[Path, bytes]) -> None:
+    """Write files under temporary names and rename them when all are complete, so that a reader never sees half of one.
+
+    Raises:
+        BogpError: one cannot be written; the message names it and the reason, and all earlier versions stay.
+    """
+    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
+    path = next(iter(contents))
+    try:
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporaries[path].write_bytes(content)
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
+    except (OSError, ValueError) as error:  # a name with a zero byte in it is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise BogpError(
+            f"{path} cannot be written ({reason}). Free some space or check the folder's permissions; nothing was lost."
+        ) from None
+    finally:
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError, ValueError):
+                temporary.unlink(missing_ok=True)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BogpError(f"The input {path} cannot be read ({error.strerror}).") from None
+
+
+def _relative(path: Path) -> str:
+    home = paths.home()
+    return str(path.relative_to(home)) if path.is_relative_to(home) else path.name
+
+
+def _git_commit() -> str:
+    """The commit that the code stands at, marked where the library differs from it."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "."], cwd=here, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+changes" if changed.strip() else "")
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"
+
+
+def score_key(identity: Mapping[str, Any]) -> str:
+    """The key of a score: a digest of all that it depends on.
+
+    Raises:
+        InvalidInput: it holds something that JSON cannot.
+    """
+    return hashlib.sha256(_as_json(identity)).hexdigest()[:32]
+
+
+class ScoreRecord:
+    """Scores by key, written to the file as soon as they are added, so that an interruption loses at most the one in the making.
+
+    Args:
+        path: of a ``.json`` file, read if it exists, and written at once, so that a folder that cannot be written is known before any work;
+            None keeps the scores in memory alone.
+
+    Raises:
+        InvalidInput: another suffix.
+        StoreError: the file is damaged, or none of these.
+        BogpError: it cannot be written; an earlier version stays as it was.
+    """
+
+    def __init__(self, path: Path | str | None) -> None:
+        self._path = None if path is None else Path(path)
+        self._scores: dict[str, dict[str, float]] = {}
+        if self._path is not None:
+            if self._path.suffix != ".json":
+                raise InvalidInput(f"{self._path.name} is no name for a record; it ends in .json.")
+            if self._path.exists():
+                self._scores = _read_scores(self._path)
+            self._write()
+
+    def get(self, key: str) -> dict[str, float] | None:
+        """What was added under that key; None if nothing was."""
+        return self._scores.get(key)
+
+    def add(self, key: str, score: Mapping[str, float]) -> None:
+        """Keep a score.
+
+        Raises:
+            BogpError: it cannot be written.
+        """
+        self._scores[key] = dict(score)
+        self._write()
+
+    def _write(self) -> None:
+        if self._path is not None:
+            content = {"sha256": hashlib.sha256(_as_json(self._scores)).hexdigest(), "scores": self._scores}
+            write_atomically({self._path: (json.dumps(content, indent=0) + "\n").encode()})
+
+
+def _read_scores(path: Path) -> dict[str, dict[str, float]]:
+    try:
+        content = json.loads(path.read_bytes())
+        if content["sha256"] == hashlib.sha256(_as_json(content["scores"])).hexdigest():
+            return content["scores"]
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise StoreError(f"{path} is damaged, or no record of scores. Move it away to begin a new record, or give another path.")
+
+
+def _as_json(content: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(content, sort_keys=True).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"Settings are kept as JSON, which these are not ({error}); numbers, texts, lists and dictionaries are."
+        ) from None

@@ -1,0 +1,357 @@
+"""Table 1: BoGP beside pruning methods, in two accountings (paper sections 6.2 and 6.4, and what a fair comparison needs).
+
+*As in the paper*: a baseline prunes every layer to the sparsity s, while BoGP's mask, of the same s, sits on the hidden layer alone. *Like for like*: every
+method prunes the layers that BoGP's mask lies on, exactly as many weights as BoGP's mask of that pair does, and what is compared cost as many trainings:
+one, or the best of as many as a search has, chosen on validation.
+
+A *pair* k is one search of BoGP; whatever is trained once beside it starts from the same seed as the retraining of its mask, so that methods are compared
+in pairs.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bogp import paths, search
+from bogp.checks import texts, whole
+from bogp.errors import InvalidInput
+from bogp.graphs.database import DatabaseSpec, MaskDatabase
+from bogp.graphs.relational import effective_sparsity, layer_masks, model_sparsity, n_weights
+from bogp.records import recorded_table, write_table
+from bogp.studies.fixed_sparsity.tables import FIXED_SPARSITY, search_parameters
+from bogp.training import baselines
+from bogp.training.evaluation import Evaluator, Job, Recipe
+from bogp.training.protocols import Protocol, resized, smaller_dense
+
+NOTEBOOK = "05_baselines"  # folder of its results, and start of the names of its evaluations
+PAPER, LIKE = "as in the paper", "like for like"
+CANDIDATE_SEED = 1_000_000  # the first seed of networks of which the best is chosen; other networks' seeds lie below it
+CONTROLS = ("base", "smaller_dense", "one_hidden_layer")  # networks without a mask
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared, and how often.
+
+    Attributes:
+        protocol: how networks are trained, and which layers BoGP's mask lies on.
+        dataset: name of the data set.
+        methods: names (``baselines.named``, or ``base``, ``smaller_dense``, ``one_hidden_layer``) in the paper's accounting.
+        like: names in the accounting like for like, one network each.
+        chosen: names in the accounting like for like of which the best of as many as ``budget`` pays for is chosen on validation.
+        paired: names that are repeated for each pair, ``..._best`` those of ``chosen``; the others are for the first ``repeats`` pairs.
+        pairs: searches of BoGP.
+        repeats: see ``paired``.
+        budget: trainings of one search.
+        fresh_seeds: retrainings of each chosen mask, see ``search.retrain``.
+    """
+
+    protocol: Protocol
+    dataset: str
+    methods: tuple[str, ...]
+    like: tuple[str, ...]
+    chosen: tuple[str, ...]
+    paired: tuple[str, ...]
+    pairs: int
+    repeats: int
+    budget: int
+    fresh_seeds: int = 1
+
+    def __post_init__(self) -> None:
+        for field in ("methods", "like", "chosen", "paired"):
+            names = texts(field, getattr(self, field))
+            object.__setattr__(self, field, names)
+            if len(set(names)) != len(names):
+                raise InvalidInput(f"{field} is {', '.join(names)}; each name may stand there once.")
+        for name in {*self.methods, *self.like, *self.chosen} - set(CONTROLS):
+            baselines.named(name, 0.5)  # refuses unknown names
+        compared = {*self.methods, *self.like, *(f"{name}_best" for name in self.chosen)}
+        if strangers := set(self.paired) - compared:
+            raise InvalidInput(f"paired names {', '.join(sorted(strangers))}, which is not among what is compared.")
+        for field in ("pairs", "repeats", "budget", "fresh_seeds"):
+            whole(field, getattr(self, field), 1)
+        search.check_fresh_seeds(self.fresh_seeds, self.pairs)
+
+    def times(self, name: str) -> int:
+        """How often a method is repeated."""
+        return self.pairs if name in self.paired else min(self.repeats, self.pairs)
+
+    def seed(self, pair: int) -> int:
+        """Of what is trained once beside the retraining of a pair's mask."""
+        return search.FRESH_SEED + pair * self.fresh_seeds
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number of Table 1 before averaging: the best of some networks, chosen on validation (often of one)."""
+
+    accounting: str
+    method: str
+    sparsity: float
+    pair: int
+    jobs: tuple[Job, ...]
+
+    @property
+    def budget(self) -> int:
+        """Trainings that the number cost."""
+        return sum(job.trainings for job in self.jobs)
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search whose masks are compared, as notebook 03 runs it.
+
+    Attributes:
+        spec: of the mask database.
+        masks: the database.
+        settings: of the search.
+    """
+
+    spec: DatabaseSpec
+    masks: MaskDatabase
+    settings: search.SearchSettings
+
+
+def at_sparsity(plan: Plan, sparsity: float, by: Search, run: str, use_exported: bool = True) -> pd.DataFrame:
+    """Table 1's numbers at one sparsity before averaging: as they were recorded, if with these parameters; else trained now, written and exported.
+
+    Args:
+        plan: what to compare.
+        sparsity: target of the masks.
+        by: the search. Its chosen masks are those that notebook 03 wrote in this run, if with these parameters; else they are searched for now.
+        run: folder of results.
+        use_exported: take over evaluations exported earlier.
+
+    Returns:
+        As ``results``.
+    """
+    name = f"{plan.protocol.name}_s{sparsity:.2f}"
+    folder, earlier, exports = paths.results_dir(run) / NOTEBOOK, paths.results_dir(run) / FIXED_SPARSITY, paths.evaluations_dir(run)
+    export = exports / f"{NOTEBOOK}_{name}.parquet"
+    known = [export, exports / f"{FIXED_SPARSITY}_{name}.parquet"]
+    evaluator = Evaluator(known=known if use_exported else [])
+    searched = search_parameters(plan.protocol, sparsity, by.settings, plan.pairs, by.spec, plan.dataset) | {
+        "fresh_seeds": plan.fresh_seeds
+    }
+    parameters: dict[str, Any] = {"search": searched | {"evaluator": evaluator.settings(plan.dataset)}}
+    parameters |= {f.name: getattr(plan, f.name) for f in fields(plan) if f.name != "protocol"}
+    found = recorded_table(folder / f"{name}_results.csv", parameters)
+    if found is not None and export.exists():
+        return found
+    masks = by.masks.at(sparsity)
+    check(plan, sparsity, evaluator)
+    chosen = recorded_table(earlier / f"{name}_chosen.csv", searched | {"dataset_checksum": evaluator.dataset(plan.dataset).checksum})
+    if chosen is None or not _is_known(chosen, masks, plan, evaluator):
+        chosen = _search(plan, masks, by.settings, evaluator)
+    table = results(plan, sparsity, chosen, masks, evaluator)
+    evaluator.store.export(export, sorted(evaluator.asked))  # before the table: one that is found again has its evaluations beside it
+    write_table(table, folder / f"{name}_results.csv", parameters)
+    return table
+
+
+def check(plan: Plan, sparsity: float, evaluator: Evaluator) -> None:
+    """Refuse, before anything is trained, what cannot be done at a sparsity.
+
+    Args:
+        plan, evaluator: as in ``results``.
+        sparsity: target of the masks.
+
+    Raises:
+        UnreachableSparsity, InvalidInput: a method cannot reach it, or would empty a layer (where that shows before training: pruning by global rank after a
+            training cannot be foreseen).
+    """
+    for entry in _entries(replace(plan, pairs=1), sparsity, {0: sparsity}):
+        for job in entry.jobs[:1]:
+            if isinstance(job.recipe, baselines.Method):
+                baselines.first_masks(job.recipe, job.seed, job.protocol, evaluator.dataset(job.dataset))
+
+
+def _is_known(chosen: pd.DataFrame, masks: MaskDatabase, plan: Plan, evaluator: Evaluator) -> bool:
+    """Whether this evaluator would ask for the very evaluations that these masks were chosen by (same engine, libraries, precision and device)."""
+    row_of = masks.row_of()
+    jobs = (
+        search.mask_job(masks, row_of[one.mask_id], int(one.training_seed), plan.protocol, plan.dataset)
+        for one in chosen.itertuples()
+        if one.mask_id in row_of
+    )
+    return [evaluator.key(job) for job in jobs] == chosen["key"].tolist()
+
+
+def _search(plan: Plan, masks: MaskDatabase, settings: search.SearchSettings, evaluator: Evaluator) -> pd.DataFrame:
+    searchers: list[search.Searcher] = [search.BoxSearch(masks, settings, seed) for seed in range(plan.pairs)]
+    searchers += [search.RandomSearch(masks, settings.budget, seed) for seed in range(plan.pairs)]
+    history = search.run(searchers, masks, evaluator, plan.protocol, plan.dataset)
+    return search.retrain(search.recommend(history), masks, evaluator, plan.protocol, plan.dataset, plan.fresh_seeds)
+
+
+def entries(plan: Plan, sparsity: float, chosen: pd.DataFrame) -> list[Entry]:
+    """Everything that is trained beside the searches at one sparsity.
+
+    Args:
+        plan: what to compare.
+        sparsity: target of the masks.
+        chosen: from ``search.retrain``; gives the exact sparsity of each pair's mask.
+
+    Raises:
+        InvalidInput: as many pairs as the plan has are not in ``chosen``; a method cannot reach the sparsity.
+    """
+    exact = chosen[chosen["method"] == "bogp"].set_index("search_seed")["sparsity"]
+    if sorted(exact.index) != list(range(plan.pairs)):
+        raise InvalidInput(f"The plan has {plan.pairs} pairs; the chosen masks are of searches {sorted(exact.index)}.")
+    return list(_entries(plan, sparsity, exact.to_dict()))
+
+
+def _entries(plan: Plan, sparsity: float, exact: dict[int, float]) -> Iterator[Entry]:
+    for pair in range(plan.pairs):
+        seed = plan.seed(pair)
+        yield Entry(PAPER, "random_hidden", sparsity, pair, (_job(plan, "random", exact[pair], "masked", seed),))
+        for name in plan.methods:
+            if pair < plan.times(name):
+                yield Entry(PAPER, name, sparsity, pair, (_job(plan, name, sparsity, "all", seed),))
+        for name in plan.like:
+            if pair < plan.times(name):
+                yield Entry(LIKE, name, sparsity, pair, (_job(plan, name, exact[pair], "masked", seed),))
+        for name in plan.chosen:
+            if pair < plan.times(f"{name}_best"):
+                each = _job(plan, name, exact[pair], "masked", seed).trainings
+                first = CANDIDATE_SEED + pair * plan.budget
+                seeds = range(first, first + max(1, plan.budget // each))
+                yield Entry(LIKE, f"{name}_best", sparsity, pair, tuple(_job(plan, name, exact[pair], "masked", s) for s in seeds))
+
+
+def _job(plan: Plan, name: str, sparsity: float, layers: str, seed: int) -> Job:
+    protocol = plan.protocol
+    if name == "one_hidden_layer":
+        protocol = resized(protocol, (protocol.widths[0], protocol.widths[1], protocol.widths[-1]))
+    elif name == "smaller_dense":
+        pruned = range(len(protocol.widths) - 1) if layers == "all" else protocol.masked_layers
+        removed = round(sparsity * sum(protocol.widths[i] * protocol.widths[i + 1] for i in pruned))
+        protocol = smaller_dense(protocol, n_weights(protocol.widths) - removed, "all" if layers == "all" else "last")
+    elif name != "base":
+        return Job(baselines.named(name, sparsity, layers), seed, protocol, plan.dataset)
+    return Job(Recipe((None,) * (len(protocol.widths) - 1)), seed, protocol, plan.dataset)
+
+
+def results(plan: Plan, sparsity: float, chosen: pd.DataFrame, masks: MaskDatabase, evaluator: Evaluator) -> pd.DataFrame:
+    """Train what is compared at one sparsity.
+
+    Args:
+        plan, sparsity, chosen: as in ``entries``.
+        masks: of that sparsity.
+        evaluator: trains what the store does not hold.
+
+    Returns:
+        One row an accounting, method and pair: ``budget`` (trainings that it cost), ``validation`` and ``test`` accuracy of the network that was chosen on
+        validation (for ``bogp_mask`` and ``random_mask``: of the chosen mask trained again with fresh seeds), ``weights`` that are left, sparsity of the
+        mask (of the layers that were pruned), of the model and effective, ``layer_sparsity``, and the evaluation's ``key`` (``-`` for a mask that was
+        trained again, with ``fresh_seeds`` evaluations).
+    """
+    todo = entries(plan, sparsity, chosen)
+    rows = evaluator.evaluate([job for entry in todo for job in entry.jobs])
+    at, table = 0, _searched(plan, sparsity, chosen, masks)
+    for entry in todo:
+        mine = rows.iloc[at : at + len(entry.jobs)]
+        at += len(entry.jobs)
+        table.append(_row(plan, entry, mine.loc[mine["validation_accuracy"].idxmax()], entry.jobs[0]))
+    result = pd.DataFrame(table)
+    return result.sort_values(["accounting", "method", "pair"], kind="stable", ignore_index=True)
+
+
+def _row(plan: Plan, entry: Entry, best: pd.Series, job: Job) -> dict[str, Any]:
+    whole = n_weights(plan.protocol.widths)
+    kept = round((1 - best["model_sparsity"]) * n_weights(job.protocol.widths))
+    effective = 1 - (1 - best["effective_sparsity"]) * n_weights(job.protocol.widths) / whole
+    pruned = 0
+    if isinstance(job.recipe, baselines.Method):
+        layers = range(len(job.protocol.widths) - 1) if job.recipe.layers == "all" else job.protocol.masked_layers
+        pruned = sum(job.protocol.widths[i] * job.protocol.widths[i + 1] for i in layers)
+    return _identity(plan, entry.accounting, entry.method, entry.sparsity, entry.pair) | {
+        "budget": entry.budget,
+        "validation": best["validation_accuracy"],
+        "test": best["test_accuracy"],
+        "weights": kept,
+        "mask_sparsity": (whole - kept) / pruned if pruned else np.nan,
+        "model_sparsity": 1 - kept / whole,
+        "effective_sparsity": effective,
+        "layer_sparsity": best["layer_sparsity"],
+        "key": best["key"],
+    }
+
+
+def _searched(plan: Plan, sparsity: float, chosen: pd.DataFrame, masks: MaskDatabase) -> list[dict[str, Any]]:
+    """Rows of the two searches: the network that a search chose, and its mask trained again."""
+    row_of = masks.row_of()
+    whole, table = n_weights(plan.protocol.widths), []
+    budget = plan.budget
+    for one in chosen.itertuples():
+        expanded = layer_masks(masks.mask(row_of[one.mask_id]), plan.protocol.widths, plan.protocol.masked_layers)
+        sparse = model_sparsity(expanded, plan.protocol.widths)
+        common = {
+            "weights": round((1 - sparse) * whole),
+            "mask_sparsity": one.sparsity,
+            "model_sparsity": sparse,
+            "effective_sparsity": effective_sparsity(expanded, plan.protocol.widths),
+            "layer_sparsity": str([0.0 if m is None else round(1 - float(m.mean()), 9) for m in expanded]),
+        }
+        again = {"budget": budget + plan.fresh_seeds, "validation": one.fresh_validation, "test": one.fresh_test, "key": "-"}
+        first = {"budget": budget, "validation": one.apparent, "test": one.test_accuracy, "key": one.key}
+        best = {"bogp": "bogp", "random": "random_search"}[one.method]
+        table.append(_identity(plan, LIKE, best, sparsity, one.search_seed) | first | common)
+        table.append(_identity(plan, LIKE, f"{one.method}_mask", sparsity, one.search_seed) | again | common)
+        if one.method == "bogp":
+            table.append(_identity(plan, PAPER, "bogp", sparsity, one.search_seed) | again | common)
+    return table
+
+
+def _identity(plan: Plan, accounting: str, method: str, sparsity: float, pair: int) -> dict[str, Any]:
+    names = {"dataset": plan.dataset, "protocol": plan.protocol.name, "accounting": accounting, "method": method}
+    return names | {"target_sparsity": sparsity, "pair": pair}
+
+
+def layer_sparsities(
+    protocol: Protocol, dataset: str, methods: Sequence[str], sparsities: Sequence[float], seeds: int, evaluator: Evaluator
+) -> pd.DataFrame:
+    """What each method would leave of each layer before any training; layers may be emptied here, which is what is to be seen.
+
+    Returns:
+        One row a method, sparsity, seed and layer: ``layer`` (0 reads the input), ``layer_sparsity``, ``empty``, and the model's ``effective_sparsity``.
+    """
+    rows = []
+    for name in methods:
+        for sparsity in sparsities:
+            method = replace(baselines.named(name, sparsity), allow_empty=True)
+            for seed in range(search.FRESH_SEED, search.FRESH_SEED + seeds):
+                masks = baselines.first_masks(method, seed, protocol, evaluator.dataset(dataset))
+                if masks is None:
+                    raise InvalidInput(f"{name} prunes after training; only methods that prune before it can be shown without training.")
+                effective = effective_sparsity(masks, protocol.widths)
+                for layer, mask in enumerate(masks):
+                    share = 0.0 if mask is None else 1 - float(mask.mean())
+                    rows.append((name, sparsity, seed, layer, share, mask is not None and not mask.any(), effective))
+    return pd.DataFrame(rows, columns=["method", "sparsity", "seed", "layer", "layer_sparsity", "empty", "effective_sparsity"])
+
+
+def emptying_sparsity(widths: Sequence[int]) -> float:
+    """The sparsity at which global magnitude pruning of initial weights is expected to remove the last weight of the first layer.
+
+    A layer's initial weights are uniform between -1 / sqrt(d_in) and 1 / sqrt(d_in), so those of a wide input are the smallest: when the first layer is gone,
+    each other layer has lost the share sqrt(d_in / widths[0]) of its weights.
+
+    Args:
+        widths: layer widths, none larger than the first.
+    """
+    sizes = [a * b for a, b in zip(widths, widths[1:], strict=False)]
+    return sum(size * np.sqrt(d_in / widths[0]) for size, d_in in zip(sizes, widths, strict=False)) / sum(sizes)
+
+
+def emptied(plan: Plan, sparsity: float, evaluator: Evaluator) -> pd.DataFrame:
+    """Global pruning before training where it empties a layer, beside uniform pruning of the same sparsity: ``repeats`` rows of the evaluator each."""
+    jobs, names = [], []
+    for name in ("glob_1", "unif_1"):
+        method = replace(baselines.named(name, sparsity), allow_empty=True)
+        jobs += [Job(method, plan.seed(pair), plan.protocol, plan.dataset) for pair in range(plan.repeats)]
+        names += [name] * plan.repeats
+    return evaluator.evaluate(jobs).assign(name=names)

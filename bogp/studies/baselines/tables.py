@@ -1,0 +1,192 @@
+"""Table 1 from the results of ``comparison``: intervals, paired differences from BoGP, and what they come to."""
+
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+
+from bogp.statistics import equivalence, mean_interval, paired_difference
+from bogp.studies.baselines.measure import LIKE, PAPER
+
+MARGIN = 0.002  # in accuracy: smaller differences count as none where equivalence is tested; set before the first run
+LABELS = {
+    "base": "Base (unpruned)",
+    "one_hidden_layer": "Base without the masked layer",
+    "smaller_dense": "smaller dense network",
+    "bogp": "BoGP",
+    "bogp_mask": "BoGP's mask, given",
+    "random_mask": "random search's mask, given",
+    "random_hidden": "random mask, hidden layer",
+    "random": "random",
+    "erk": "ERK",
+    "glob_1": "Glob_1",
+    "glob_1_shuffled": "Glob_1, shuffled",
+    "glob_5": "Glob_5",
+    "unif_1": "Unif_1",
+    "unif_5": "Unif_5",
+    "lamp_1": "LAMP_1",
+    "lamp": "LAMP after training",
+    "snip": "SNIP",
+    "snip_shuffled": "SNIP, shuffled",
+    "synflow": "SynFlow",
+    "synflow_shuffled": "SynFlow, shuffled",
+    "lottery": "lottery ticket",
+    "base_best": "Base, best of n",
+    "random_search": "random search",
+    "random_best": "random, best of n",
+    "glob_1_best": "Glob_1, best of n",
+    "glob_5_best": "Glob_5, best of n",
+    "snip_best": "SNIP, best of n",
+    "synflow_best": "SynFlow, best of n",
+    "lottery_best": "lottery ticket, best of n",
+}
+SHOWN = (
+    "base", "one_hidden_layer", "smaller_dense", "bogp", "bogp_mask", "random_mask", "random_hidden", "random", "erk", "glob_1", "glob_5", "unif_1", "unif_5",
+    "lamp", "snip", "synflow", "lottery", "base_best", "random_search", "random_best", "glob_1_best", "glob_5_best", "snip_best", "synflow_best",
+    "lottery_best",
+)  # fmt: skip
+
+
+def summary(table: pd.DataFrame, printed: dict[str, dict[float, float]]) -> pd.DataFrame:
+    """Table 1: mean and 95 % t interval over pairs of each method at each sparsity, in both accountings.
+
+    Args:
+        table: from ``results``, of one or more sparsities.
+        printed: the paper's accuracy by method and sparsity; it stands beside ours in the paper's accounting.
+
+    Returns:
+        One row a protocol, accounting, method, sparsity and measure (``validation``, ``test``): mean, low, high, n, ``paper``, ``budget``, the three sparsities
+        (means), and the paired difference from BoGP on the same pairs, ``gap``, ``gap_low``, ``gap_high``, ``gap_n`` (from its network where a method's best of
+        several was chosen as well, else from its mask trained again), and ``at_par``: whether it is smaller than ``MARGIN`` by two one-sided tests at 5 %.
+    """
+    rows = []
+    keys = ["dataset", "protocol", "accounting", "target_sparsity"]
+    for at, cell in table.groupby(keys):
+        for method, one in cell.groupby("method"):
+            reference = "bogp" if at[2] == PAPER or is_chosen(method) else "bogp_mask"
+            both = one.merge(cell[cell["method"] == reference], on="pair", suffixes=("", "_bogp"))
+            for measure in ("validation", "test"):
+                interval = mean_interval(one[measure])
+                gap = paired_difference(both[measure], both[f"{measure}_bogp"]) if method != reference else None
+                row = dict(zip(keys, at, strict=True)) | {"method": method, "measure": measure} | vars(interval)
+                row["paper"] = printed.get(method, {}).get(at[3], np.nan) if at[2] == PAPER else np.nan
+                row |= {c: one[c].mean() for c in ("budget", "mask_sparsity", "model_sparsity", "effective_sparsity")}
+                row |= {"gap": np.nan, "gap_low": np.nan, "gap_high": np.nan, "gap_n": 0, "at_par": False}
+                if gap:
+                    row |= {"gap": gap.mean, "gap_low": gap.low, "gap_high": gap.high, "gap_n": gap.n}
+                    row["at_par"] = gap.n > 1 and equivalence(both[measure], both[f"{measure}_bogp"], MARGIN).holds
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def is_chosen(method: str) -> bool:
+    """Whether a line of the accounting like for like shows the network that validation chose among a whole budget of them."""
+    return method in ("bogp", "random_search") or method.endswith("_best")
+
+
+def rendered(table: pd.DataFrame, accounting: str, measure: str = "test", methods: Collection[str] | None = None) -> pd.DataFrame:
+    """One accounting of Table 1 for people: a line a method, a column a sparsity, mean and half width of the 95 % interval, the paper's number in brackets.
+
+    Args:
+        table: from ``summary``, of one protocol.
+        accounting: ``PAPER`` or ``LIKE``.
+        measure: ``test`` or ``validation``.
+        methods: which; None is all.
+    """
+    mine = table[
+        (table["accounting"] == accounting) & (table["measure"] == measure) & table["method"].isin(methods or set(table["method"]))
+    ]
+    order = [name for name in LABELS if name in set(mine["method"])] + sorted(set(mine["method"]) - set(LABELS))
+    lines = []
+    for name in order:
+        one = mine[mine["method"] == name].set_index("target_sparsity").sort_index()
+        cells = {
+            f"s = {s:.2f}": f"{row['mean']:.4f}" + ("" if np.isnan(row["low"]) else f" ± {row['high'] - row['mean']:.4f}")
+            + ("" if np.isnan(row["paper"]) else f" [{row['paper']:.3f}]")
+            for s, row in one.iterrows()
+        }  # fmt: skip
+        lines.append({"method": LABELS.get(name, name), "trainings": round(one["budget"].iloc[0]), "n": one["n"].iloc[0]} | cells)
+    return pd.DataFrame(lines).fillna("")
+
+
+def shuffles(table: pd.DataFrame) -> pd.DataFrame:
+    """What a method's score is worth beyond how many weights each layer keeps: test accuracy minus that of its shuffled mask, on the same pairs.
+
+    Args:
+        table: from ``results``, of one or more sparsities.
+
+    Returns:
+        One row a method and sparsity whose shuffled control is there: mean difference, ``low``, ``high`` (95 % t interval) and ``n``.
+    """
+    rows, paper = [], table[table["accounting"] == PAPER]
+    for (method, sparsity), control in paper[paper["method"].str.endswith("_shuffled")].groupby(["method", "target_sparsity"], sort=False):
+        own = paper[(paper["method"] == method.removesuffix("_shuffled")) & (paper["target_sparsity"] == sparsity)]
+        both = own.merge(control, on="pair", suffixes=("", "_shuffled"))
+        if len(both):
+            gap = paired_difference(both["test"], both["test_shuffled"])
+            rows.append((LABELS.get(method.removesuffix("_shuffled"), method), sparsity, gap.mean, gap.low, gap.high, gap.n))
+    return pd.DataFrame(rows, columns=["method", "sparsity", "method minus shuffled", "low", "high", "n"])
+
+
+def verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """At how many sparsities each method is better or worse than BoGP on test images, or cannot be told apart from it (95 % intervals, uncorrected),
+    and at how many it is at par (two one-sided tests, margin ``MARGIN``).
+
+    Args:
+        table: from ``summary``, of one protocol.
+    """
+    rows = []
+    for (accounting, method), one in table[table["measure"] == "test"].dropna(subset="gap_low").groupby(["accounting", "method"]):
+        better, worse = int((one["gap_low"] > 0).sum()), int((one["gap_high"] < 0).sum())
+        largest = one.loc[one["gap"].abs().idxmax()]
+        undecided, par = len(one) - better - worse, int(one["at_par"].sum())
+        rows.append(
+            (
+                accounting,
+                LABELS.get(method, method),
+                better,
+                worse,
+                undecided,
+                par,
+                largest["gap"],
+                largest["target_sparsity"],
+                one["gap_n"].min(),
+            )
+        )
+    names = [
+        "accounting",
+        "method",
+        "better than BoGP",
+        "worse than BoGP",
+        "undecided",
+        f"at par within {MARGIN}",
+        "largest difference",
+        "at sparsity",
+        "n",
+    ]
+    return pd.DataFrame(rows, columns=names)
+
+
+def findings(table: pd.DataFrame) -> str:
+    """What Table 1 comes to, worked out from it: BoGP against each group of comparisons on test images.
+
+    Args:
+        table: from ``summary``, of one protocol.
+    """
+    test = table[table["measure"] == "test"].dropna(subset="gap_low")
+
+    def count(accounting: str, methods: Collection[str]) -> str:
+        one = test[(test["accounting"] == accounting) & test["method"].isin(methods)]
+        better, worse = int((one["gap_high"] < 0).sum()), int((one["gap_low"] > 0).sum())
+        return f"better in {better}, worse in {worse}, undecided in {len(one) - better - worse} of {len(one)}"
+
+    best = [m for m in set(test["method"]) if is_chosen(m)]
+    largest = (
+        test[(test["accounting"] == LIKE) & test["method"].isin(["random", "glob_1", "random_search", "glob_1_best"])]["gap"].abs().max()
+    )
+    return (
+        f"Against the paper's four baselines as the paper counts, BoGP is {count(PAPER, ['glob_1', 'glob_5', 'unif_1', 'unif_5'])} comparisons; "
+        f"against a random mask on the same layer {count(PAPER, ['random_hidden'])}. Like for like its mask is {count(LIKE, ['glob_1'])} against magnitude "
+        f"pruning before training, and {count(LIKE, ['random'])} against random pruning; the network that the search chose is {count(LIKE, best)} "
+        f"against others chosen with the same budget. The largest mean difference from random and magnitude pruning, like for like, is {largest:.4f}."
+    )

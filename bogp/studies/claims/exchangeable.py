@@ -1,0 +1,226 @@
+"""Networks that graph properties cannot tell apart, and networks that they tell apart although they are the same.
+
+*Scope hidden.* The masked matrix stands between two dense layers, so its units are exchangeable on both sides: with permutation matrices P and Q the
+networks under M and under P M Q are one, up to the numbering of their hidden units. P M Q need not be isomorphic to M as a graph, nor have its properties.
+
+*Scope all.* Inputs are pixels, and the argument fails. Three changes of a mask then show what its properties carry: ``relabel`` changes which channels a
+node holds and no graph property; ``rewire`` keeps the degree of each node alone; ``shuffle`` keeps the number of weights in each layer alone.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from bogp.datasets import Dataset
+from bogp.errors import InvalidInput
+from bogp.graphs.database import MaskDatabase
+from bogp.graphs.relational import LayerMasks, Mask, layer_masks
+from bogp.studies.claims import crossed
+from bogp.training.evaluation import Evaluator
+from bogp.training.protocols import Protocol
+from bogp.variance import nested
+
+
+def exchangeable_pair(mask: Mask) -> tuple[Mask, Mask]:
+    """Two masks of one network: I (x) A and X (x) A with X = [[0, 1], [1, 0]], which is the first with two halves of its rows swapped.
+
+    The first graph is two copies of A and disconnected; the second is connected if A's is and has an odd cycle, and has no triangle, for it is bipartite.
+
+    Args:
+        mask: A, (n, n).
+
+    Returns:
+        Two symmetric (2n, 2n) masks.
+    """
+    return np.kron(np.eye(2, dtype=bool), mask), np.kron(~np.eye(2, dtype=bool), mask)
+
+
+def twin_losses(
+    first: Mask, second: Mask, rows: ArrayLike, columns: ArrayLike, protocol: Protocol, dataset: Dataset, seed: int
+) -> NDArray[np.float64]:
+    """Losses of two networks, the second of which starts from the first one's weights with hidden units renumbered.
+
+    If ``second`` is ``first[rows][:, columns]``, the networks are the same and differ by rounding alone; with both permutations the identity, the
+    difference is what the two masks make of one start. The evaluator keeps trainings from a seed's own weights only, so both are trained here, in float64.
+
+    Args:
+        first, second: masks of the layer between two hidden layers, (d_out, d_in).
+        rows: permutation of 0..d_out-1: output unit i of the second network starts as unit rows[i] of the first.
+        columns: permutation of 0..d_in-1, the same of the input units.
+        protocol: with two hidden layers, of widths d_in and d_out.
+        dataset: trained on.
+        seed: of the first network's initial weights, and of the batches of both.
+
+    Returns:
+        (2, steps) mean losses before each step.
+
+    Raises:
+        InvalidInput: a network of another depth, masks that do not fit it, or rows or columns that are no permutations.
+    """
+    import torch
+
+    from bogp.training import engine
+
+    if len(protocol.widths) != 4:
+        raise InvalidInput(f"Widths {protocol.widths} do not make a network with two hidden layers, whose units could be renumbered.")
+    units_in, units_out = (
+        _permutation(order, width, name)
+        for order, width, name in ((columns, protocol.widths[1], "columns"), (rows, protocol.widths[2], "rows"))
+    )
+    start = engine.initial_layers(seed, protocol)
+    (w0, b0), (w1, b1), (w2, b2) = start  # weights (1, d_out, d_in) and biases (1, d_out) of each layer
+    renumbered = [(w0[:, units_in], b0[:, units_in]), (w1[:, units_out][:, :, units_in], b1[:, units_out]), (w2[:, :, units_out], b2)]
+    init = [(torch.cat([w, v]), torch.cat([b, c])) for (w, b), (v, c) in zip(start, renumbered, strict=True)]
+    masks = [(None, mask, None) for mask in (first, second)]
+    return engine.train(masks, [seed, seed], protocol, dataset, init, precision="float64").loss
+
+
+def loss_gap(losses: NDArray[np.float64]) -> float:
+    """Largest ``|a - b| / max(|a|, |b|)`` over the steps of two loss curves, (2, steps); NaN if a loss is not finite."""
+    a, b = losses
+    return float(np.max(np.abs(a - b) / np.maximum(np.abs(a), np.abs(b))))
+
+
+def exchangeable_twins(blocks: Mapping[str, Mask], protocol: Protocol, dataset: Dataset, seed: int) -> pd.DataFrame:
+    """Train the exchangeable pair of each block from renumbered starts, and, as a control, from the same start: the evidence of claim 4.
+
+    Args:
+        blocks: symmetric (n, n) masks A by name; the hidden layers have 2n units.
+        protocol, dataset, seed: as in ``twin_losses``.
+
+    Returns:
+        One row a block: ``case``, ``difference`` (``loss_gap`` from renumbered starts), ``same_start`` (from the same start) and ``n`` (losses compared).
+    """
+    rows = []
+    for case, block in blocks.items():
+        pair, n = exchangeable_pair(block), len(block)
+        as_is, swapped = np.arange(2 * n), np.roll(np.arange(2 * n), n)
+        gaps = [loss_gap(twin_losses(*pair, order, as_is, protocol, dataset, seed)) for order in (swapped, as_is)]
+        rows.append({"case": case, "difference": gaps[0], "same_start": gaps[1], "n": protocol.steps})
+    return pd.DataFrame(rows)
+
+
+def _permutation(order: ArrayLike, width: int, name: str) -> list[int]:
+    found = np.asarray(order)
+    if not np.array_equal(np.sort(found, axis=None), np.arange(width)) or found.ndim != 1:
+        raise InvalidInput(f"{name} is no permutation of the layer's {width} units, 0 to {width - 1}.")
+    return [int(unit) for unit in found]
+
+
+def relabel(mask: Mask, rng: np.random.Generator) -> Mask:
+    """The same graph with its nodes numbered anew: every graph property stays (``cycle_length`` is none)."""
+    order = rng.permutation(len(mask))
+    return mask[np.ix_(order, order)]
+
+
+def rewire(mask: Mask, rng: np.random.Generator, swaps_per_edge: int = 10) -> Mask:
+    """Double edge swaps: two edges a-b, c-d become a-d, c-b where neither exists; each node keeps its degree and its self-loop (Maslov & Sneppen 2002).
+
+    Args:
+        mask: (n, n).
+        rng: source of randomness.
+        swaps_per_edge: attempted swaps, times the number of edges.
+    """
+    adjacency = mask.copy()
+    edges = np.argwhere(np.triu(mask, 1))
+    if len(edges) < 2:
+        return adjacency
+    for _ in range(swaps_per_edge * len(edges)):
+        i, j = rng.integers(len(edges)), rng.integers(len(edges))
+        (a, b), (c, d) = edges[i], edges[j] if rng.random() < 0.5 else edges[j][::-1]
+        if len({a, b, c, d}) < 4 or adjacency[a, d] or adjacency[c, b]:
+            continue
+        for x, y, value in ((a, b, False), (c, d, False), (a, d, True), (c, b, True)):
+            adjacency[x, y] = adjacency[y, x] = value
+        edges[i], edges[j] = (a, d), (c, b)
+    return adjacency
+
+
+def shuffle(layers: LayerMasks, rng: np.random.Generator) -> LayerMasks:
+    """Each layer's mask with its entries in random order: as many weights in each layer, and no graph."""
+    return tuple(None if m is None else rng.permutation(m.ravel()).reshape(m.shape) for m in layers)
+
+
+def _relabelled(mask: Mask, protocol: Protocol, rng: np.random.Generator) -> LayerMasks:
+    return layer_masks(relabel(mask, rng), protocol.widths, protocol.masked_layers)
+
+
+def _rewired(mask: Mask, protocol: Protocol, rng: np.random.Generator) -> LayerMasks:
+    return layer_masks(rewire(mask, rng), protocol.widths, protocol.masked_layers)
+
+
+def _shuffled(mask: Mask, protocol: Protocol, rng: np.random.Generator) -> LayerMasks:
+    return shuffle(layer_masks(mask, protocol.widths, protocol.masked_layers), rng)
+
+
+CHANGES: dict[str, Callable[[Mask, Protocol, np.random.Generator], LayerMasks]] = {
+    "relabelled": _relabelled,
+    "rewired": _rewired,
+    "shuffled": _shuffled,
+}
+
+
+def variants(masks: Mask, change: str, versions: int, protocol: Protocol) -> list[LayerMasks]:
+    """Layer masks of changed versions of each mask, mask after mask; version v of mask i is drawn from (i, v) alone.
+
+    Raises:
+        InvalidInput: an unknown change.
+    """
+    if change not in CHANGES:
+        raise InvalidInput(f"There is no change {change!r}; there are: {', '.join(CHANGES)}.")
+    key = list(CHANGES).index(change)
+    return [
+        CHANGES[change](mask, protocol, np.random.default_rng(np.random.SeedSequence(i, spawn_key=(6, key, version))))
+        for i, mask in enumerate(masks)
+        for version in range(versions)
+    ]
+
+
+def train(
+    database: MaskDatabase, change: str, versions: int, seeds: int, protocol: Protocol, dataset: str, evaluator: Evaluator
+) -> pd.DataFrame:
+    """Train changed versions of each mask from each seed.
+
+    Args:
+        database: the masks.
+        change: ``relabelled``, ``rewired`` or ``shuffled``.
+        versions: of each mask.
+        seeds, protocol, dataset, evaluator: as in ``crossed.train``.
+
+    Returns:
+        One row a training: ``change``, ``graph`` (the mask's number), ``version``, and the columns of ``crossed.train`` (``mask`` counts the versions).
+    """
+    rows = crossed.train_layers(variants(database.masks(), change, versions, protocol), seeds, protocol, dataset, evaluator)
+    return rows.assign(change=change, graph=rows["mask"] // versions, version=rows["mask"] % versions)
+
+
+def numbering(index: int, n: int) -> NDArray[np.intp]:
+    """The order that version 0 of ``relabelled`` gives the nodes of mask ``index``."""
+    return np.random.default_rng(np.random.SeedSequence(index, spawn_key=(6, 0, 0))).permutation(n)
+
+
+def parts(trainings: pd.DataFrame, measure: str = "test_accuracy") -> pd.DataFrame:
+    """What belongs to the graph, to the version of it, and to neither, for each change.
+
+    Args:
+        trainings: from ``train``, of one or more changes.
+        measure: the accuracy.
+
+    Returns:
+        Rows of ``change``, ``graphs``, ``versions``, ``seeds`` (their numbers), ``mean``, ``part`` (``graphs``, ``versions`` within a graph,
+        ``residual``: standard deviations; ``share``: of the graph in the variance of graph and version), ``value``, ``low``, ``high`` (95 %), and
+        ``p`` of the F test (graphs against versions, versions against the residual).
+    """
+    rows = []
+    for change, one in trainings.groupby("change", sort=False):
+        values = (
+            one.sort_values(["graph", "version", "seed"])[measure].to_numpy().reshape(one["graph"].nunique(), one["version"].nunique(), -1)
+        )
+        found = nested(values)
+        labels = {"change": change, "graphs": found.graphs, "versions": found.versions, "seeds": found.seeds, "mean": float(values.mean())}
+        tested = {"graphs": found.p_graphs, "versions": found.p_versions}
+        named = {"graphs": found.between_graphs, "versions": found.between_versions, "residual": found.residual, "share": found.share}
+        rows += [labels | {"part": part} | vars(estimate) | {"p": tested.get(part, np.nan)} for part, estimate in named.items()]
+    return pd.DataFrame(rows)

@@ -1,0 +1,340 @@
+"""Section 3 of the paper: every connected graph of a few nodes, laid over a network with three hidden layers (Figures 5 to 7).
+
+The graphs are all there are, so nothing is sampled but the seeds. Each graph is trained in two variants from the same seeds: ``same``, where
+all networks have one hidden width, so that a sparse graph has fewer weights; and ``matched``, where each network is as wide as it takes to
+keep the number of weights of the dense one (You et al. 2020 match the operations of their networks in the same way).
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from bogp.checks import whole
+from bogp.errors import InvalidInput
+from bogp.graphs import properties
+from bogp.graphs.relational import MOST_UNITS, Mask, as_masks, layer_masks
+from bogp.statistics import Interval, mean_rank_correlation, monotonicity, paired_difference, partial_rank_correlation, rank_correlation
+from bogp.training.evaluation import Evaluator, Job, Recipe
+from bogp.training.protocols import Protocol
+
+MOTIVATION = "01_motivation"  # folder of the results of that notebook
+FIGURES_5_TO_7 = {"clustering": "Figure 5", "path_length": "Figure 6", "eigenvector_centrality": "Figure 7"}
+COLUMNS = ("density", *FIGURES_5_TO_7, *(c for c in properties.ALL if c not in FIGURES_5_TO_7))
+VARIANTS = ("same", "matched")
+
+
+def graph_set(nodes: int = 5) -> Mask:
+    """Every connected graph of that many nodes, once up to isomorphism, each node with a self-edge (paper section 3; You et al. 2020).
+
+    Args:
+        nodes: 3 to 7, as far as the atlas goes; 2, 6, 21, 112 and 853 graphs.
+
+    Returns:
+        (graphs, nodes, nodes) masks with a unit diagonal, in the order and node numbering of "An Atlas of Graphs" (Read & Wilson 1998, in networkx):
+        by number of edges, then degree sequence, then number of automorphisms.
+
+    Raises:
+        InvalidInput: nodes out of range.
+    """
+    if not 3 <= whole("nodes", nodes) <= 7:
+        raise InvalidInput(f"nodes is {nodes}; the atlas of graphs lists those of 3 to 7 nodes.")
+    graphs = [g for g in nx.graph_atlas_g() if len(g) == nodes and nx.is_connected(g)]
+    edges = np.array([nx.to_numpy_array(g, nodelist=range(nodes)) > 0 for g in graphs])
+    return edges | np.eye(nodes, dtype=bool)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is trained: each graph of the set, in both variants, from each seed.
+
+    Attributes:
+        protocol: how; its widths and scope are replaced (see ``network``).
+        nodes: of each graph.
+        width: hidden width of the variant ``same``, and of the dense network whose weights ``matched`` keeps.
+        hidden_layers: how many.
+        seeds: trainings of each network, from the seeds 0, 1, ...
+    """
+
+    protocol: Protocol
+    nodes: int = 5
+    width: int = 128
+    hidden_layers: int = 3
+    seeds: int = 12
+
+    def __post_init__(self) -> None:
+        for field in ("nodes", "width", "hidden_layers", "seeds"):
+            whole(field, getattr(self, field))
+        if not 4 <= self.nodes <= 7:
+            raise InvalidInput(f"nodes is {self.nodes}; allowed: 4 to 7 (3 nodes make two graphs, which is no basis for a correlation).")
+        if self.seeds < 2:
+            raise InvalidInput(f"seeds is {self.seeds}; an interval over seeds needs at least 2, and the paper profile has 12 or more.")
+        if self.hidden_layers < 1:
+            raise InvalidInput(f"hidden_layers is {self.hidden_layers}; at least one is needed, and the paper has 3.")
+        if self.width < self.nodes:
+            raise InvalidInput(f"width is {self.width}; each of the {self.nodes} nodes of a graph needs a unit in every hidden layer.")
+
+    def network(self, width: int) -> Protocol:
+        """The protocol with that hidden width; the graph lies over every layer but the last, which stays dense, as in You et al. 2020."""
+        first, last = self.protocol.widths[0], self.protocol.widths[-1]
+        name = f"{self.protocol.name}, {self.hidden_layers} hidden layers of {width}"
+        return replace(self.protocol, name=name, widths=(first, *[width] * self.hidden_layers, last), scope="all")
+
+
+def kept_weights(mask: ArrayLike, network: Protocol) -> int:
+    """Weights, biases not counted, that one (n, n) mask leaves in a network when it is expanded over the layers of the protocol's scope."""
+    (checked,) = as_masks(mask)
+    n = len(checked)
+    channels = [(width + n - 1 - np.arange(n)) // n for width in network.widths]  # of each node, as in relational.expand
+    kept = 0
+    for layer, (c_in, c_out) in enumerate(zip(channels, channels[1:], strict=False)):
+        kept += int(c_out @ checked @ c_in if layer in network.masked_layers else c_out.sum() * c_in.sum())
+    return kept
+
+
+def matched_width(mask: ArrayLike, study: Study, weights: int) -> int:
+    """The hidden width at which the network under a mask keeps the number of weights nearest to a wanted one.
+
+    Args:
+        mask: (n, n).
+        study: says what the network is.
+        weights: wanted.
+
+    Returns:
+        At least n; of two widths as near as each other, the smaller.
+    """
+    n = len(as_masks(mask)[0])
+    widths = range(n, min(max(weights, n), MOST_UNITS) + 1)  # each unit keeps at least one weight, so the last is wide enough
+
+    def kept(width: int) -> int:  # grows with the width, unit by unit
+        return kept_weights(mask, study.network(width))
+
+    above = min(bisect_left(widths, weights, key=kept), len(widths) - 1)
+    return min(widths[max(above - 1, 0) : above + 1], key=lambda width: abs(kept(width) - weights))
+
+
+def describe(masks: Mask, study: Study) -> pd.DataFrame:
+    """One row a graph: its number (from 1), edges (without self-edges), density, properties, and its network in both variants.
+
+    Args:
+        masks: from ``graph_set``.
+        study: what will be trained.
+
+    Returns:
+        Columns ``graph``, ``edges``, ``density`` (share of ones), ``properties.ALL``, and for each variant ``width_``, ``kept_`` (weights) and
+        ``deviation_`` (of the weights from the dense network's, relative).
+    """
+    dense = kept_weights(np.ones_like(masks[0]), study.network(study.width))
+    edges = (masks.sum(axis=(1, 2)) - masks.shape[-1]) // 2
+    # Equal values are ties: rounded, so that the last bit does not order them.
+    table = properties.measure(masks).round(12)
+    table = pd.DataFrame({"graph": np.arange(1, len(masks) + 1), "edges": edges, "density": masks.mean(axis=(1, 2))}).join(table)
+    widths = {"same": [study.width] * len(masks), "matched": [matched_width(mask, study, dense) for mask in masks]}
+    for variant, chosen in widths.items():
+        kept = np.array([kept_weights(mask, study.network(width)) for mask, width in zip(masks, chosen, strict=True)])
+        table = table.assign(**{f"width_{variant}": chosen, f"kept_{variant}": kept, f"deviation_{variant}": kept / dense - 1})
+    return table
+
+
+def numbering(seed: int, nodes: int) -> NDArray[np.intp]:
+    """The order in which the nodes of a graph get their channels, drawn for each seed, the same for all graphs.
+
+    Input channels are pixels, so the number of a node says which part of the image it reads, which no property of the graph knows. Drawn anew for each
+    seed, that is noise, and not part of the graph.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(5,))).permutation(nodes)
+
+
+def train(graphs: pd.DataFrame, masks: Mask, study: Study, dataset: str, evaluator: Evaluator) -> pd.DataFrame:
+    """Train each graph's network in both variants from each seed, its nodes numbered as ``numbering`` draws.
+
+    Args:
+        graphs: from ``describe``.
+        masks: from ``graph_set``, in the same order.
+        study: what is trained.
+        dataset: name of the data set.
+        evaluator: looks up what is known and trains the rest.
+
+    Returns:
+        One row a training: ``variant``, ``graph``, ``seed``, ``width``, the three accuracies, and the ``key`` of the evaluation. A network that is the
+        same in both variants (the complete graph's) is trained once and has a row in each.
+    """
+    rows, jobs = [], []
+    for variant in VARIANTS:
+        for number, width, mask in zip(graphs["graph"], graphs[f"width_{variant}"], masks, strict=True):
+            network = study.network(int(width))
+            for seed in range(study.seeds):
+                order = numbering(seed, len(mask))
+                recipe = Recipe(layer_masks(mask[np.ix_(order, order)], network.widths, network.masked_layers))
+                rows.append({"variant": variant, "graph": number, "seed": seed, "width": width})
+                jobs.append(Job(recipe, seed, network, dataset))
+    found = evaluator.evaluate(jobs)
+    return pd.DataFrame(rows).join(found[["train_accuracy", "validation_accuracy", "test_accuracy", "key"]])
+
+
+def accuracies(trainings: pd.DataFrame, variant: str) -> NDArray[np.float64]:
+    """Test accuracies of one variant, (seeds, graphs), both in ascending order."""
+    one = trainings[trainings["variant"] == variant]
+    return one.pivot(index="seed", columns="graph", values="test_accuracy").to_numpy()
+
+
+def correlations(graphs: pd.DataFrame, trainings: pd.DataFrame, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
+    """Spearman's correlation of each property with test accuracy, raw and given density, in both variants.
+
+    Args:
+        graphs: from ``describe``.
+        trainings: from ``train``.
+        columns: the properties, columns of ``graphs``.
+
+    Returns:
+        Rows of ``property``, ``variant``, ``kind`` (``raw`` or ``partial``, given density), ``mean`` over seeds with ``low`` and ``high`` (95 % t interval over
+        ``n`` seeds), and ``of_means``, the coefficient of the mean accuracies. NaN where it is undefined: the property is constant, or
+        for ``partial`` in the order of density itself.
+    """
+    rows = []
+    density = graphs["density"]
+    for variant in VARIANTS:
+        y = accuracies(trainings, variant)
+        means = y.mean(axis=0)
+        for column in columns:
+            x = graphs[column]
+            raw, partial = mean_rank_correlation(x, y), mean_rank_correlation(x, y, density)
+            of_means = {"raw": rank_correlation(x, means), "partial": partial_rank_correlation(x, means, density)}
+            for kind, found in (("raw", raw), ("partial", partial)):
+                rows.append((column, variant, kind, found.mean, found.low, found.high, found.n, of_means[kind]))
+    return pd.DataFrame(rows, columns=["property", "variant", "kind", "mean", "low", "high", "n", "of_means"])
+
+
+def monotone(graphs: pd.DataFrame, trainings: pd.DataFrame, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
+    """Whether test accuracy is a monotone function of each property: ``statistics.monotonicity``, one row a property and variant.
+
+    Args:
+        graphs: from ``describe``.
+        trainings: from ``train``.
+        columns: the properties, columns of ``graphs``.
+
+    Returns:
+        ``property``, ``variant``, the attributes of ``Monotonicity``, and ``rejected``.
+    """
+    rows = []
+    for variant in VARIANTS:
+        y = accuracies(trainings, variant)
+        for column in columns:
+            found = monotonicity(graphs[column], y)
+            rows.append({"property": column, "variant": variant} | vars(found) | {"rejected": found.rejected})
+    return pd.DataFrame(rows)
+
+
+def density_margin(graphs: pd.DataFrame, trainings: pd.DataFrame, column: str, variant: str = "same") -> Interval:
+    """How much stronger density orders accuracy than a property does: difference of the two correlations, each taken positive along its direction.
+
+    Args:
+        graphs: from ``describe``.
+        trainings: from ``train``.
+        column: the property.
+        variant: ``same`` or ``matched``.
+
+    Returns:
+        Mean over seeds of the paired difference with its 95 % t interval; above zero, density is the stronger. NaN with n = 0 where undefined.
+    """
+    y = accuracies(trainings, variant)
+    strength = []
+    for x in (graphs["density"], graphs[column]):
+        rho = np.array([rank_correlation(x, row) for row in y])
+        strength.append(rho * np.sign(rank_correlation(x, y.mean(axis=0))))
+    if not np.isfinite(strength).all():
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    return paired_difference(*strength)
+
+
+def verdict(table: pd.DataFrame, judgements: pd.DataFrame, columns: Sequence[str] = tuple(FIGURES_5_TO_7)) -> str:
+    """The verdict on "performance is a monotonic function of multiple properties" (paper section 3), by a rule fixed beforehand.
+
+    At equal width, a property *supports* the claim if the interval of its raw correlation leaves zero out, a monotone relation is not rejected, and no
+    two graphs of the same value differ significantly (accuracy would then be no function of the property at all). Two that support it are
+    enough for ``supported``. If fewer than two are left that neither of the two counts against, the claim is ``contradicted``. Anything else is ``undecided``.
+
+    Args:
+        table: from ``correlations``.
+        judgements: from ``monotone``.
+        columns: the properties that the claim is about.
+
+    Returns:
+        ``supported``, ``contradicted`` or ``undecided``.
+    """
+    raw = table[(table["variant"] == "same") & (table["kind"] == "raw")].set_index("property").loc[list(columns)]
+    judged = judgements[judgements["variant"] == "same"].set_index("property").loc[list(columns)]
+    rejected = judged["rejected"].astype(bool) | (judged["tied_apart"] > 0)
+    trend = (raw["low"] > 0) | (raw["high"] < 0)
+    if (trend & ~rejected).sum() >= 2:
+        return "supported"
+    return "contradicted" if (~rejected).sum() < 2 else "undecided"
+
+
+def conclusion(table: pd.DataFrame, judgements: pd.DataFrame, columns: Sequence[str] = tuple(FIGURES_5_TO_7)) -> str:
+    """The verdict in a few sentences: what the paper's claim comes to, and what is left of each property beside density.
+
+    Args:
+        table, judgements, columns: as for ``verdict``.
+
+    Returns:
+        Text; each list of properties in it is computed from the tables.
+    """
+    judged = judgements[judgements["variant"] == "same"].set_index("property").loc[list(columns)]
+    clear = table[(table["low"] > 0) | (table["high"] < 0)].set_index(["variant", "kind"])["property"]
+
+    def those(variant: str, kind: str) -> str:
+        named = clear[(clear.index == (variant, kind)) & clear.isin(columns)]
+        return ", ".join(named) or "none"
+
+    return (
+        f'"Performance is a monotonic function of multiple properties": {verdict(table, judgements, columns)}.\n'
+        f"Correlation clearly not zero, at equal width: {those('same', 'raw')}; given density: {those('same', 'partial')}; "
+        f"with equally many weights: {those('matched', 'raw')}.\n"
+        f"A monotone function is rejected for: {', '.join(judged.index[judged['rejected'].astype(bool)]) or 'none'}; "
+        f"a function of any shape for: {', '.join(judged.index[judged['tied_apart'] > 0]) or 'none'}."
+    )
+
+
+def answers(graphs: pd.DataFrame, trainings: pd.DataFrame, table: pd.DataFrame, judgements: pd.DataFrame) -> pd.DataFrame:
+    """The conclusions in words and numbers: one row a property of Figures 5 to 7, and density as the plain explanation.
+
+    Args:
+        graphs, trainings: from ``describe`` and ``train``.
+        table, judgements: from ``correlations`` and ``monotone``.
+
+    Returns:
+        ``property``; ``the paper says``; mean correlations with their intervals: raw, given density, and raw at matched width; ``monotone?``, with the pairs
+        that contradict it; ``one value, one accuracy?``, with the pairs of graphs that have the same value and differ; ``density minus property``.
+    """
+    found, judged = table.set_index(["property", "variant", "kind"]), judgements.set_index(["property", "variant"])
+    rows = []
+    for column in (*FIGURES_5_TO_7, "density"):
+        one = judged.loc[(column, "same")]
+        against, apart = (
+            f"{one['contradicting']} of {one['pairs']} pairs against",
+            f"{one['tied_apart']} of {one['tied_pairs']} pairs differ",
+        )
+        rows.append(
+            {
+                "property": column,
+                "the paper says": f"monotone ({FIGURES_5_TO_7[column]})" if column in FIGURES_5_TO_7 else "-",
+                "correlation": _in_words(found.loc[(column, "same", "raw")]),
+                "given density": _in_words(found.loc[(column, "same", "partial")]),
+                "at matched width": _in_words(found.loc[(column, "matched", "raw")]),
+                "monotone?": f"{'rejected' if one['rejected'] else 'not rejected'} ({against})",
+                "one value, one accuracy?": f"{'rejected' if one['tied_apart'] else 'not rejected'} ({apart})",
+                "density minus property": "-" if column == "density" else _in_words(vars(density_margin(graphs, trainings, column))),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _in_words(interval: Mapping[str, float]) -> str:
+    if not np.isfinite(interval["mean"]):
+        return "undefined"
+    return f"{interval['mean']:+.2f} [{interval['low']:+.2f}, {interval['high']:+.2f}]"

@@ -1,0 +1,163 @@
+"""Plots of section 3 (Figures 5 to 7): every connected graph of a few nodes, and accuracy against its properties."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import ConnectionPatch
+from numpy.typing import NDArray
+
+from bogp.graphs.relational import Mask
+from bogp.plotting import LABELS as PROPERTY_LABELS
+from bogp.statistics import mean_interval
+
+LABELS = {"density": "density (share of ones in the mask)"} | PROPERTY_LABELS
+VARIANTS = {"same": "equal hidden width", "matched": "equal number of weights"}
+_KINDS = {  # of correlation: variant, kind -> label, colour, marker
+    ("same", "raw"): ("equal width", "#0072B2", "o"),
+    ("same", "partial"): ("equal width, given density", "#E69F00", "s"),
+    ("matched", "raw"): ("equal number of weights", "#D55E00", "D"),
+    ("matched", "partial"): ("equal number of weights, given density", "#CC79A7", "^"),
+}
+_MOST = 21  # graphs drawn in one figure: those of 5 nodes
+
+
+def graph_gallery(graphs: pd.DataFrame, masks: Mask) -> Figure:
+    """The graphs with their numbers and edges, nodes on a circle, the first on top; self-edges, which every node has, are not drawn.
+
+    Args:
+        graphs: columns ``graph`` and ``edges``.
+        masks: (graphs, n, n), in the same order; of more than 21, that many are drawn, evenly spread.
+    """
+    rows = _spread(len(masks))
+    figure, axes = plt.subplots(-(-len(rows) // 7), 7, figsize=(9, 1.45 * -(-len(rows) // 7)), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, row in zip(axes.flat, rows, strict=False):
+        _draw(ax, masks[row], 22)
+        ax.set_title(f"{graphs['graph'].iloc[row]}: {graphs['edges'].iloc[row]} edges", fontsize=8, fontweight="normal")
+    if len(rows) < len(masks):
+        figure.suptitle(f"{len(rows)} of the {len(masks)} graphs")
+    return figure
+
+
+def accuracy_with_graphs(graphs: pd.DataFrame, trainings: pd.DataFrame, masks: Mask, columns: Sequence[str], variant: str) -> Figure:
+    """Test accuracy against properties, a panel each, with the graphs drawn above their points: a dot is a graph, mean over seeds with 95 % t interval.
+
+    Args:
+        graphs: columns ``graph`` and the properties.
+        trainings: columns ``variant``, ``graph``, ``seed`` and ``test_accuracy``.
+        masks: (graphs, n, n), in the order of ``graphs``; of more than 21, that many are drawn.
+        columns: the properties.
+        variant: ``same`` or ``matched``.
+    """
+    table, drawn = _points(graphs, trainings, variant), _spread(len(masks))
+    figure = plt.figure(figsize=(9, 3.6 * len(columns)))
+    grid = figure.add_gridspec(2 * len(columns), len(drawn), height_ratios=[1, 6] * len(columns), wspace=0.05)
+    for k, column in enumerate(columns):
+        ax = figure.add_subplot(grid[2 * k + 1, :])
+        places = _scatter(ax, table, column)
+        ax.set_ylabel("test accuracy")
+        ax.patch.set_visible(False)  # it would cover the leader lines
+        for place, row in enumerate(table.iloc[drawn].sort_values([column, "graph"]).index):
+            above = figure.add_subplot(grid[2 * k, place])
+            _draw(above, masks[row], 4)
+            above.set_title(str(table.loc[row, "graph"]), fontsize=7, fontweight="normal", pad=1)
+            _lead(figure, above, ax, places[row], table.loc[row, "high"])
+    _title(figure, table, variant)
+    return figure
+
+
+def accuracy_panels(graphs: pd.DataFrame, trainings: pd.DataFrame, columns: Sequence[str], variant: str) -> Figure:
+    """Test accuracy against many properties as small multiples: a dot is a graph, mean over seeds with 95 % t interval.
+
+    Args:
+        graphs: columns ``graph`` and the properties.
+        trainings: columns ``variant``, ``graph``, ``seed`` and ``test_accuracy``.
+        columns: the properties.
+        variant: ``same`` or ``matched``.
+    """
+    table, rows = _points(graphs, trainings, variant), -(-len(columns) // 4)
+    figure, axes = plt.subplots(rows, 4, figsize=(11, 2.6 * rows), sharey=True, squeeze=False)
+    for ax, column in zip(axes.flat, columns, strict=False):
+        _scatter(ax, table, column)
+    for ax in axes.flat[len(columns) :]:
+        ax.set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("test accuracy")
+    _title(figure, table, variant)
+    return figure
+
+
+def correlation_dots(table: pd.DataFrame) -> Figure:
+    """Rank correlation of each property with test accuracy, raw, given density, and at matched width: mean over seeds with 95 % t interval.
+
+    Args:
+        table: columns ``property``, ``variant``, ``kind``, ``mean``, ``low``, ``high``, ``n``; an undefined coefficient (NaN) has no dot, and a property
+            with none at all no row.
+    """
+    table = table[table.groupby("property")["mean"].transform("count") > 0]
+    names = list(dict.fromkeys(table["property"]))
+    figure, ax = plt.subplots(figsize=(8, 0.55 * len(names) + 1.4))
+    for i, ((variant, kind), (label, colour, marker)) in enumerate(_KINDS.items()):
+        one = table[(table["variant"] == variant) & (table["kind"] == kind)].set_index("property").loc[names]
+        y, ends = np.arange(len(names)) + 0.18 * (i - 1.5), [one["mean"] - one["low"], one["high"] - one["mean"]]
+        ax.errorbar(one["mean"], y, xerr=ends, fmt=marker, color=colour, capsize=2, elinewidth=1, label=label)
+    ax.axvline(0, color="#000000", linewidth=0.8)
+    ax.set_yticks(range(len(names)), [LABELS[name].split(" (")[0] for name in names])
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set(xlim=(-1.03, 1.03), xlabel="Spearman correlation with test accuracy")
+    ax.set_title(f"mean over {table['n'].max()} seeds; bar: 95 % t interval; no dot: undefined")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def _points(graphs: pd.DataFrame, trainings: pd.DataFrame, variant: str) -> pd.DataFrame:
+    """The graphs with the mean test accuracy of one variant, its interval's ends and the number of seeds."""
+    one = trainings[trainings["variant"] == variant].groupby("graph")["test_accuracy"]
+    intervals = [mean_interval(one.get_group(graph)) for graph in graphs["graph"]]
+    return graphs.assign(**{end: [getattr(i, end) for i in intervals] for end in ("mean", "low", "high", "n")}).reset_index(drop=True)
+
+
+def _scatter(ax: Axes, table: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """Dots with their intervals; graphs of one value stand side by side in order of their numbers. Returns where on the axis."""
+    ranks = table.groupby(column).cumcount() + 1
+    beside = ranks - ranks.groupby(table[column]).transform("mean")
+    step = 0.08 / max(12, ranks.max()) * np.ptp(table[column])  # the largest group keeps to a twelfth of the axis
+    places = (table[column] + step * beside).to_numpy()
+    ends = [table["mean"] - table["low"], table["high"] - table["mean"]]
+    ax.errorbar(places, table["mean"], yerr=ends, fmt="o", color="#0072B2", ecolor="#56B4E9", elinewidth=1, capsize=1.5)
+    ax.set_xlabel(LABELS[column])
+    return places
+
+
+def _lead(figure: Figure, graph: Axes, ax: Axes, x: float, y: float) -> None:
+    """A thin line from under a drawn graph to its point."""
+    line = ConnectionPatch((0, -1.25), (x, y), "data", "data", axesA=graph, axesB=ax, color="#BBBBBB", linewidth=0.6, zorder=0)
+    figure.add_artist(line)
+
+
+def _title(figure: Figure, table: pd.DataFrame, variant: str) -> None:
+    parts = (VARIANTS[variant], f"dot: a graph, mean over {table['n'].max()} seeds with 95 % t interval", "equal values set side by side")
+    figure.suptitle("; ".join(parts), fontsize=9)
+
+
+def _draw(ax: Axes, mask: Mask, size: float) -> None:
+    """One graph without its self-edges, node 0 on top, clockwise."""
+    angles = np.pi / 2 - 2 * np.pi * np.arange(len(mask)) / len(mask)
+    x, y = np.cos(angles), np.sin(angles)
+    for i, j in np.argwhere(np.triu(mask, 1)):
+        ax.add_line(Line2D([x[i], x[j]], [y[i], y[j]], color="#000000", linewidth=0.8))
+    ax.scatter(x, y, s=size, color="#0072B2", zorder=2)
+    ax.set(xlim=(-1.25, 1.25), ylim=(-1.25, 1.25), aspect="equal")
+    ax.axis("off")
+
+
+def _spread(count: int) -> NDArray[np.intp]:
+    """Which graphs are drawn: all, or 21 of them from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(count, _MOST)).round().astype(np.intp))

@@ -1,0 +1,110 @@
+"""Plots of notebook 14: how surrogates rank masks, and how soon searches find the best one."""
+
+from collections.abc import Hashable, Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from bogp.plotting import dots, legend, panels, styles
+from bogp.statistics import mean_interval, rank_correlation
+
+PREDICTORS = {
+    ("zero-shot", "magnitude"): "kept magnitude (L1)",
+    ("zero-shot", "published_taylor"): "kept Taylor, as published",
+    ("zero-shot", "live_edges"): "number of live edges",
+    ("zero-shot", "first_order"): "first order, signed",
+    ("zero-shot", "gauss_newton"): "second order, Gauss-Newton",
+    ("zero-shot", "fisher"): "second order, Fisher",
+    ("zero-shot", "hessian"): "second order, Hessian",
+    ("published", "path"): "paths, E + 2 masks",
+    ("published", "linear"): "linear, E + 2 masks",
+    ("larger", "path"): "paths, more masks",
+    ("larger", "linear"): "linear, more masks",
+    ("larger", "linear_live"): "linear in live edges, more",
+    ("larger", "pairs_live"): "pairs of live edges, more",
+    ("larger", "process_live"): "process on live edges, more",
+    ("larger", "process_taylor"): "process with Taylor mean, more",
+}
+METHODS = {
+    "random": "random",
+    "greedy": "greedy",
+    "quadratic": "Taylor model alone",
+    "bo": "BO, Taylor mean",
+    "bo_constant": "BO, constant mean",
+    "bo_permuted": "BO, mean of permuted edges",
+}
+SETS = {"half": "all half-masks: mean, 95 % t interval", "connected": "connected half-masks: the same"}
+
+
+def correlations(table: pd.DataFrame) -> Figure:
+    """Mean Spearman correlation of each predictor with the measured losses, a panel a class of graphs, with 95 % t intervals and the printed values.
+
+    Args:
+        table: from ``ranking.summary``.
+    """
+    sizes = list(table["size"].unique())
+    figure, axes = panels(len(sizes), 2.6, 0.27 * len(PREDICTORS) + 0.9, sharex=True, sharey=True)
+    one = table[table["reading"] == "removed"].assign(mean=table["spearman"], low=table["spearman_low"], high=table["spearman_high"])
+    one["row"] = one["design"] + " " + one["predictor"]
+    places: dict[Hashable, str] = {" ".join(key): label for key, label in PREDICTORS.items()}
+    for ax, size in zip(axes, sizes, strict=True):
+        here = one[(one["size"] == size) & one["row"].isin(places)]
+        ax.axvline(0, color="#999999", linewidth=0.8, zorder=0)
+        dots(ax, here, "row", places, "masks", styles(SETS), unit=1)
+        old = here[here["printed"].notna() & (here["masks"] == "half") & (here["design"] != "larger")]
+        ax.plot(old["printed"], [list(places).index(r) for r in old["row"]], "kx", ms=5.5, mew=1.3, label="printed, all half-masks")
+        ax.set(title=f"{size} edges", xlim=(-1.05, 1.05), xlabel="Spearman correlation")
+    legend(figure, axes)
+    return figure
+
+
+def regrets(found: pd.DataFrame, within: float) -> Figure:
+    """Regret against the share of the masks that were evaluated, a panel a method: each graph, their mean and its 95 % t interval.
+
+    Args:
+        found: from ``ranking.searches``, of all graphs.
+        within: the regret that is aimed at, drawn as a line.
+    """
+    figure, axes = plt.subplots(2, 3, figsize=(8.6, 4.8), sharex=True, sharey=True)
+    shares = np.linspace(0, found["share"].max(), 101)[1:]
+    for ax, (method, (label, colour, _)) in zip(axes.flat, styles(METHODS).items(), strict=True):
+        curves = np.stack([_at(g, shares) for _, g in found[found["method"] == method].groupby("seed")])
+        intervals = [mean_interval(column) for column in curves.T]
+        ax.plot(100 * shares, curves.T, color=colour, linewidth=0.6, alpha=0.45)
+        ax.plot(100 * shares, [i.mean for i in intervals], color=colour, linewidth=2.2)
+        ax.fill_between(100 * shares, [i.low for i in intervals], [i.high for i in intervals], color=colour, alpha=0.15, linewidth=0)
+        ax.axhline(within, color="#444444", linewidth=0.8, linestyle=":")
+        ax.set(ylim=(-0.04, 1.08))
+        ax.set_title(label, fontsize=9)
+    figure.supxlabel("evaluated masks (% of the feasible ones)", fontsize=9)
+    figure.supylabel("relative regret (0: best mask, 1: median mask)", fontsize=9)
+    return figure
+
+
+def _at(found: pd.DataFrame, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean regret over repeats at each share; 1 before the first evaluation."""
+    mean = found.groupby("share")["regret"].mean()
+    at = np.searchsorted(mean.index.to_numpy(), shares + 1e-9, side="right")
+    return np.concatenate([[1.0], mean.to_numpy()])[at]
+
+
+def agreement(truth: NDArray[np.float64], predicted: Mapping[str, NDArray[np.float64]]) -> Figure:
+    """Predicted against measured change of the loss, a panel a predictor and a dot a mask; the line is where both are equal.
+
+    Args:
+        truth: (M,) measured changes.
+        predicted: (M,) predicted changes, by label.
+    """
+    figure, axes = panels(len(predicted), 2.7, 2.7)
+    for ax, (label, values) in zip(axes, predicted.items(), strict=True):
+        ax.plot(truth, values, "o", ms=2.2, alpha=0.5, rasterized=True)
+        ax.axline((0, 0), slope=1, color="#444444", linewidth=0.8)
+        ranked = rank_correlation(truth, values) if np.ptp(values) > 0 and np.ptp(truth) > 0 else 0.0
+        ax.set_title(f"{label}\n(Spearman {ranked:.2f})", fontsize=9)
+        ax.set(xlabel="measured change (nats)", ylabel="predicted change (nats)" if ax is axes[0] else "")
+        low, high = min(values.min(), 0), max(values.max(), 0)
+        ax.set(xlim=(min(truth.min(), 0) - 0.05, truth.max() * 1.05), ylim=(low - 0.08 * (high - low), high + 0.08 * (high - low)))
+    return figure

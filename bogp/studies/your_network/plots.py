@@ -1,0 +1,64 @@
+"""Plots of notebook 07: a mask on the layers of a network, and searches for one by any number of methods."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from torch import nn
+
+from bogp.plotting import names, panels, styles
+from bogp.search.loop import best_so_far
+from bogp.statistics import mean_interval
+
+
+def layers(model: nn.Module) -> Figure:
+    """The masks on the pruned layers of a network, black where a weight is kept; the kernel of a convolution is one point."""
+    masks = {name: mask for name, mask in model.named_buffers() if name.endswith("weight_mask")}
+    figure, axes = plt.subplots(1, len(masks), figsize=(4.4 * len(masks), 3.6), squeeze=False)
+    for ax, (name, mask) in zip(axes[0], masks.items(), strict=True):
+        ax.imshow(mask.flatten(2).amax(2) if mask.dim() > 2 else mask, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        ax.set(title=name.removesuffix(".weight_mask"), xlabel="input channel", ylabel="output channel")
+        ax.grid(False)
+    return figure
+
+
+def searches(history: pd.DataFrame, score: str) -> Figure:
+    """Best score so far of each method, mean over its searches with 95 % t interval.
+
+    Args:
+        history: from ``pruning.search``.
+        score: what was searched for, for the axis.
+    """
+    figure, ax = plt.subplots(figsize=(5.8, 3.6))
+    table = history.assign(best=best_so_far(history))
+    for method, (label, colour, marker) in styles(names(table["method"])).items():
+        curve = [mean_interval(g["best"]) for _, g in table[table["method"] == method].groupby("evaluation")]
+        x = np.arange(1, len(curve) + 1)
+        ax.plot(x, [i.mean for i in curve], color=colour, marker=marker, label=f"{label} (n = {curve[0].n} searches)")
+        ax.fill_between(x, [i.low for i in curve], [i.high for i in curve], color=colour, alpha=0.15, linewidth=0)
+    ax.set(xlabel="evaluations (networks trained)", ylabel=f"best {score} so far", title="mean over searches; band: 95 % t interval")
+    ax.legend(loc="lower right")
+    return figure
+
+
+def fresh(table: pd.DataFrame, labels: Mapping[str, str], score: str) -> Figure:
+    """Scores with fresh seeds, a dot a search, and each method's mean with 95 % t interval.
+
+    Args:
+        table: columns ``method``, ``search_seed``, ``fresh``.
+        labels: of the methods, from top to bottom.
+        score: what was measured, for the axis.
+    """
+    figure, (ax,) = panels(1, 6.2, 0.42 * len(labels) + 1.0)
+    for at, (method, (label, colour, marker)) in enumerate(styles(labels).items()):
+        scores = table.loc[table["method"] == method, "fresh"]
+        interval = mean_interval(scores)
+        ax.plot(scores, np.full(len(scores), at + 0.2), "o", color=colour, ms=3.5, alpha=0.5)
+        ax.plot([interval.low, interval.high], [at, at], color=colour, linewidth=1.2)
+        ax.plot(interval.mean, at, marker, color=colour, label=label)
+    ax.set_yticks(range(len(labels)), list(labels.values()))
+    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.set(xlabel=score, title="dot: one search; mean with 95 % t interval over searches")
+    return figure

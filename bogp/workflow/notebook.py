@@ -1,0 +1,299 @@
+"""Runs a notebook through papermill, strictly: ``python -m bogp.run NOTEBOOK OUT -f params.yaml -y 'seed: 3' -p sparsity 0.6``.
+
+Plain papermill works too. What this adds: a parameter that the notebook does not have, or of another type than its annotation says, is refused before
+anything runs; a value is read as its annotation says (``-p tag 010`` stays the text 010); kernels talk over IPC, so that parallel runs do not collide on
+ports; an error is one or two lines and a non-zero exit status, with the executed notebook, error included, left at OUT (a batch run, whose Snakemake removes
+what a failed job wrote, asks for a copy elsewhere with ``--failed FOLDER``).
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import GenericAlias
+from typing import Any
+
+import yaml
+
+from bogp.checks import number
+from bogp.errors import BogpError, InvalidInput
+
+_TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+
+
+def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any], *, progress: bool = True) -> Path:
+    """Execute a notebook with parameters.
+
+    Args:
+        notebook: the notebook; its cell tagged ``parameters`` says which there are, ``name: type = default  # help``.
+        out: where the executed copy goes; its folder is made if need be.
+        parameters: by name; checked against the annotations.
+        progress: show a progress bar over cells.
+
+    Returns:
+        The path of the executed copy.
+
+    Raises:
+        InvalidInput: an unknown parameter, or a value of the wrong type.
+        BogpError: the notebook is missing or is not one, the copy cannot be written, or a cell failed (the copy then holds the error).
+    """
+    import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    if out.resolve() == notebook.resolve():
+        raise InvalidInput(f"The executed copy would overwrite the notebook {notebook}; choose another OUT.")
+    checked = check_parameters(declared_parameters(notebook), parameters)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with ipc() as config, _without_bars():
+            papermill.execute_notebook(
+                str(notebook), str(out), parameters=checked, kernel_name="python3", progress_bar=progress, config=config
+            )  # fmt: skip
+    except PapermillExecutionError as error:
+        reason = (str(error.evalue).splitlines() or [""])[0]
+        where = f"The executed copy with the error is {out}."
+        raise BogpError(f"{notebook.name} stopped in cell {error.exec_count}: {error.ename}: {reason}\n{where}") from None
+    except DeadKernelError:
+        raise BogpError(f"The kernel of {notebook.name} died, perhaps for want of memory; the cells that ran are in {out}.") from None
+    except NoSuchKernel:
+        raise BogpError("There is no Jupyter kernel 'python3' here; install ipykernel (it is in requirements.lock).") from None
+    except OSError as error:
+        raise BogpError(f"{notebook.name} could not be run, or {out} not be written ({error.strerror or error}).") from None
+    finally:
+        _strip(out)
+    return out
+
+
+@contextmanager
+def ipc() -> Iterator[Any]:
+    """Settings for kernels that talk over sockets in a folder of their own: runs side by side then never meet on a port or a file name."""
+    from traitlets.config import Config
+
+    with tempfile.TemporaryDirectory(prefix="bogp-") as folder:
+        yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
+
+
+def _strip(out: Path) -> None:
+    """Take papermill's record of paths and times out of an executed copy: the same run gives the same copy on any machine."""
+    import nbformat
+
+    if not out.is_file():
+        return
+    notebook = nbformat.read(out, as_version=4)
+    for part in (notebook, *notebook.cells):
+        part.metadata.pop("papermill", None)
+    nbformat.write(notebook, out)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No progress bars inside the executed copy: nobody sees them move there, and they would stay in it."""
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TQDM_DISABLE"]
+        else:
+            os.environ["TQDM_DISABLE"] = before
+
+
+def declared_parameters(notebook: Path) -> dict[str, str]:
+    """Names and annotated types of a notebook's parameters.
+
+    Raises:
+        BogpError: the file is missing or is no notebook, or declares none.
+    """
+    import papermill
+
+    if not notebook.is_file():
+        raise BogpError(f"There is no notebook {notebook}.")
+    try:
+        found = papermill.inspect_notebook(str(notebook))
+    except Exception as error:  # nbformat and papermill raise many kinds
+        raise BogpError(f"{notebook} cannot be read as a notebook ({type(error).__name__}: {str(error)[:160]}).") from None
+    if not found:
+        raise BogpError(f"{notebook} declares no parameters: it needs a cell tagged 'parameters' with lines 'name: type = value  # help'.")
+    return {name: info["inferred_type_name"] for name, info in found.items()}
+
+
+def code_digest(notebook: Path) -> str:
+    """A hash of what a notebook computes; comments, layout, prose, outputs and injected parameters do not count.
+
+    Args:
+        notebook: the notebook, or an executed copy of it.
+
+    Raises:
+        BogpError: it cannot be read as a notebook of Python.
+    """
+    try:
+        cells = [c for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+        sources = ["".join(c["source"]) for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
+        return hashlib.sha256(repr([_syntax(ast.parse(source)) for source in sources]).encode()).hexdigest()[:16]
+    except (OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
+        raise BogpError(f"{notebook} cannot be read as a notebook of Python ({type(error).__name__}: {str(error)[:160]}).") from None
+
+
+def _syntax(node: Any) -> Any:
+    """A syntax tree as nested tuples, without what is empty: ``ast.dump`` writes that differently from one version of Python to the next."""
+    if isinstance(node, ast.AST):
+        return type(node).__name__, *((name, _syntax(value)) for name, value in ast.iter_fields(node) if value is not None and value != [])
+    return [_syntax(one) for one in node] if isinstance(node, list) else repr(node)
+
+
+def check_parameters(declared: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check names and types.
+
+    Args:
+        declared: annotated type of each parameter, such as ``int``, ``str`` or ``list[float]``.
+        given: values by name.
+
+    Returns:
+        The values; a whole number given for a float becomes a float.
+
+    Raises:
+        InvalidInput: an unknown name (with the nearest known one), or a value of another type.
+    """
+    import difflib
+
+    for name in given:
+        if name not in declared:
+            close = difflib.get_close_matches(str(name), declared, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise InvalidInput(f"There is no parameter {name!r}; {hint}The notebook has: {', '.join(declared)}.")
+    return {name: _converted(name, value, _type(declared[name])) for name, value in given.items()}
+
+
+def parse_value(name: str, text: str, annotation: str) -> Any:
+    """A command-line value: the text itself for a ``str``, a number as Python writes it, else YAML.
+
+    Raises:
+        InvalidInput: it cannot be read as what the annotation says.
+    """
+    if annotation == "str":
+        return text
+    if annotation in ("int", "float"):
+        try:
+            return _TYPES[annotation](text)
+        except ValueError:
+            raise InvalidInput(f"Parameter {name!r} is of type {annotation}; got {text!r}.") from None
+    return _yaml(text, f"The value {text!r} of parameter {name!r} cannot be read as {annotation}")
+
+
+def _yaml(text: str, complaint: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except Exception as error:  # beside YAMLError, a date that does not exist is a ValueError, an empty !!int an IndexError, and so on
+        reason = (str(error).splitlines() or [""])[0]
+        raise InvalidInput(f"{complaint} ({type(error).__name__}: {reason[:120]}).") from None
+
+
+def _type(annotation: str) -> type | GenericAlias:
+    base, _, inner = annotation.partition("[")
+    if base == "list" and inner.rstrip("]") in _TYPES:
+        return GenericAlias(list, (_TYPES[inner.rstrip("]")],))
+    if annotation in _TYPES:
+        return _TYPES[annotation]
+    raise InvalidInput(
+        f"The annotation {annotation!r} is not supported; use {', '.join(_TYPES)} or a list of one of them, as in list[float]."
+    )
+
+
+def _converted(name: str, value: Any, expected: type | GenericAlias) -> Any:
+    if isinstance(expected, GenericAlias):
+        if not isinstance(value, (list, tuple)):
+            raise InvalidInput(f"Parameter {name!r} is a {expected}; got {value!r}. Write a list, as in '[0.6, 0.9]'.")
+        return [_converted(name, item, expected.__args__[0]) for item in value]
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return number(f"Parameter {name!r}", value)
+    if type(value) is not expected:
+        raise InvalidInput(f"Parameter {name!r} is of type {expected.__name__}; got {value!r}, which is of type {type(value).__name__}.")
+    return value
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bogp.run", description="Run a notebook with checked parameters.")
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("out", type=Path, help="where the executed copy goes")
+    parser.add_argument("-f", "--parameters-file", type=Path, action="append", default=[], metavar="FILE", help="YAML file of parameters")
+    parser.add_argument("-y", "--parameters-yaml", action="append", default=[], metavar="YAML", help="YAML text of parameters")
+    parser.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter; wins over the others"
+    )
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    parser.add_argument("--failed", type=Path, metavar="FOLDER", help="if it fails, leave a copy of OUT and the message here as well")
+    return parser.parse_args(argv)
+
+
+def _gather(arguments: argparse.Namespace) -> dict[str, Any]:
+    declared = declared_parameters(arguments.notebook)
+    given: dict[str, Any] = {}
+    texts = []
+    for path in arguments.parameters_file:
+        try:
+            texts.append((str(path), path.read_text()))
+        except UnicodeDecodeError:
+            raise BogpError(f"The parameter file {path} is no text.") from None
+        except OSError as error:
+            raise BogpError(f"The parameter file {path} cannot be read ({error.strerror}).") from None
+    texts += [("the value of -y", text) for text in arguments.parameters_yaml]
+    for source, text in texts:
+        loaded = _yaml(text, f"{source} is no YAML")
+        if not isinstance(loaded, dict):
+            raise InvalidInput(f"{source} should hold 'name: value' lines.")
+        given |= {str(k): v for k, v in loaded.items()}
+    for name, text in arguments.parameter:
+        given[name] = parse_value(name, text, declared.get(name, "str"))
+    return given
+
+
+def _set_aside(out: Path, message: str, folder: Path) -> str:
+    """Keep a failed run's executed copy and its message in a folder; returns the message, which then names that copy."""
+    copy = folder / out.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if str(out) in message and out.is_file():
+            shutil.copyfile(out, copy)
+            message = message.replace(str(out), str(copy))
+        copy.with_suffix(".txt").write_text(message + "\n")
+    except OSError as error:
+        return f"{message}\nThe copy could not be kept in {folder} ({error.strerror})."
+    return message
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    arguments = _arguments(argv)
+    if arguments.failed:  # what an earlier run left
+        for suffix in (".ipynb", ".txt"):
+            (arguments.failed / arguments.out.name).with_suffix(suffix).unlink(missing_ok=True)
+    try:
+        out = run_notebook(arguments.notebook, arguments.out, _gather(arguments), progress=not arguments.no_progress)
+    except BogpError as error:
+        message = _set_aside(arguments.out, str(error), arguments.failed) if arguments.failed else str(error)
+        print(f"bogp: {message}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the cell that was cut off would log its traceback on the way out
+        print(
+            "bogp: interrupted; evaluations and database shards finished so far are kept, and the same command goes on from there.",
+            file=sys.stderr,
+        )
+        return 130
+    print(out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""Small networks with branches, which two cores train in seconds to a minute: random graphs, residual, inception-like, transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bogp.checks import is_one_of, whole
+from bogp.errors import InvalidInput
+
+SIZES = {"10-15": (10, 15), "20-40": (20, 40), "50-100": (50, 100), "> 100": (101, 150)}  # edges, the classes of the paper's surrogate
+
+
+def random_parents(size: str, seed: int) -> tuple[tuple[int, ...], ...]:
+    """A random directed acyclic graph with one source (vertex 0) and one sink (the last), each vertex on a path between them.
+
+    Args:
+        size: a class of ``SIZES``, which gives the range of the number of edges.
+        seed: of the draw.
+
+    Returns:
+        The parents of each vertex, all earlier than itself.
+
+    Raises:
+        InvalidInput: no such class.
+    """
+    if not is_one_of(size, SIZES):
+        raise InvalidInput(f"There is no class of graphs {size!r}; there are: {', '.join(SIZES)}.")
+    rng = np.random.default_rng(np.random.SeedSequence(whole("seed", seed, 0), spawn_key=(list(SIZES).index(size),)))
+    low, high = SIZES[size]
+    edges = int(rng.integers(low, high + 1))
+    vertices = int(np.ceil((1 + np.sqrt(1 + 8 * edges / 0.55)) / 2))  # a little more than half of all pairs are linked
+    pairs = [(i, j) for j in range(vertices) for i in range(j)]
+    chosen: set[tuple[int, int]] = set()
+    for j in range(1, vertices):
+        chosen.add((int(rng.integers(0, j)), j))
+    for i in range(vertices - 1):
+        if not any(a == i for a, _ in chosen):
+            chosen.add((i, int(rng.integers(i + 1, vertices))))
+    rest = [pair for pair in pairs if pair not in chosen]
+    for k in rng.permutation(len(rest))[: max(edges - len(chosen), 0)]:
+        chosen.add(rest[k])
+    return tuple(tuple(sorted(i for i, b in chosen if b == j)) for j in range(vertices))
+
+
+class RandomDag(nn.Module):
+    """A graph of ReLU(Linear) vertices, each of which reads the sum of its parents; the first reads the input, a linear head the last.
+
+    Args:
+        parents: of each vertex, earlier ones (``random_parents``).
+        inputs, width, outputs: numbers of features.
+    """
+
+    def __init__(self, parents: Sequence[Sequence[int]], inputs: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.parents = [list(p) for p in parents]
+        self.vertices = nn.ModuleList(nn.Linear(width if p else inputs, width) for p in self.parents)
+        self.head = nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values: list[Tensor] = []
+        for parents, vertex in zip(self.parents, self.vertices, strict=True):
+            read = reduce(torch.add, [values[p] for p in parents]) if parents else x.flatten(1)
+            values.append(torch.relu(vertex(read)))
+        return self.head(values[-1])
+
+
+class ResidualBlock(nn.Module):
+    """relu(x + norm(conv(relu(norm(conv(x)))))), with a 1 x 1 convolution on the way round where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.first_norm = nn.BatchNorm2d(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.second_norm = nn.BatchNorm2d(outputs)
+        same = inputs == outputs and stride == 1
+        self.around = nn.Identity() if same else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.second_norm(self.second(torch.relu(self.first_norm(self.first(x)))))
+        return torch.relu(self.around(x) + branch)
+
+
+class Residual(nn.Module):
+    """A residual network for small images (He et al. 2016) in three stages, about 0.1 M parameters."""
+
+    def __init__(self, classes: int = 10, widths: Sequence[int] = (12, 24, 40), blocks: int = 2, channels: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(channels, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        layers, width = [], widths[0]
+        for stage, wide in enumerate(widths):
+            for block in range(blocks):
+                layers.append(ResidualBlock(width, wide, 2 if stage and not block else 1))
+                width = wide
+        self.blocks = nn.Sequential(*layers)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.stem(x)).mean(dim=(2, 3)))
+
+
+class InceptionBlock(nn.Module):
+    """Four branches side by side: 1 x 1, 3 x 3, two 3 x 3, and pooling (after Szegedy et al. 2015)."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+
+        def unit(i: int, o: int, size: int) -> nn.Sequential:
+            return nn.Sequential(nn.Conv2d(i, o, size, padding=size // 2, bias=False), nn.BatchNorm2d(o), nn.ReLU())
+
+        self.one = unit(inputs, width, 1)
+        self.three = nn.Sequential(unit(inputs, width, 1), unit(width, width, 3))
+        self.five = nn.Sequential(unit(inputs, width, 1), unit(width, width, 3), unit(width, width, 3))
+        self.pool = nn.Sequential(nn.MaxPool2d(3, 1, 1), unit(inputs, width, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.one(x), self.three(x), self.five(x), self.pool(x)], dim=1)
+
+
+class Inception(nn.Module):
+    """Inception blocks for small images with a pooling step in between, about 0.1 M parameters."""
+
+    def __init__(self, classes: int = 10, widths: Sequence[int] = (16, 28, 40), channels: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(channels, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        layers: list[nn.Module] = []
+        width = 16
+        for i, wide in enumerate(widths):
+            layers += [InceptionBlock(width, wide), *([nn.MaxPool2d(2)] if i < len(widths) - 1 else [])]
+            width = 4 * wide
+        self.blocks = nn.Sequential(*layers)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.stem(x)).mean(dim=(2, 3)))
+
+
+class TransformerBlock(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)), each head of attention a branch of its own; causal."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        size = width // heads
+        self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.queries, self.keys, self.values = (nn.ModuleList(nn.Linear(width, size) for _ in range(heads)) for _ in range(3))
+        self.joins = nn.ModuleList(nn.Linear(size, width, bias=False) for _ in range(heads))
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        read = self.attention_norm(x)
+        for query, key, value, join in zip(self.queries, self.keys, self.values, self.joins, strict=True):
+            x = x + join(nn.functional.scaled_dot_product_attention(query(read), key(read), value(read), is_causal=True))
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Transformer(nn.Module):
+    """A causal language model over a small vocabulary, embedding and head tied (Vaswani et al. 2017), about 0.1 M parameters.
+
+    Args:
+        vocabulary: number of tokens.
+        length: the longest sequence.
+        width, heads, blocks: its size.
+    """
+
+    def __init__(self, vocabulary: int, length: int = 64, width: int = 48, heads: int = 4, blocks: int = 3) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.position = nn.Parameter(torch.zeros(length, width))
+        self.blocks = nn.Sequential(*[TransformerBlock(width, heads) for _ in range(blocks)])
+        self.norm = nn.LayerNorm(width)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.position, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens) + self.position[: tokens.shape[1]]
+        return self.norm(self.blocks(x)) @ self.embedding.weight.T
