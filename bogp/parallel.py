@@ -1,11 +1,15 @@
 """Work on several cores: progress bars with rate and estimate, and workers that end with the process that started them."""
 
 import os
+import sys
 import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from bogp.checks import whole
 
 _FORMAT = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"  # work in progress counts by its fraction
 
@@ -65,3 +69,49 @@ def serve(parent: int, every: float = 1.0) -> None:
 def worker_options() -> dict[str, Any]:
     """What ``joblib.Parallel`` is given so that its workers ``serve`` this process."""
     return {"initializer": serve, "initargs": (os.getpid(),)}
+
+
+def in_parallel(
+    work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], cores: int, unit: str, label: str | None = None, done: int = 0
+) -> list[Any]:
+    """Do independent jobs side by side, with a progress bar.
+
+    Each job computes on one thread, so that its numbers do not depend on how many run beside it.
+
+    Args:
+        work: a function of a module (not of a notebook), which processes can be sent.
+        jobs: its arguments, one tuple a job.
+        cores: processes at work; with one, everything happens in this process.
+        unit: what a job is, in the singular, for the bar.
+        label: in front of the bar.
+        done: how many jobs were done before, for the bar.
+
+    Returns:
+        What the work gives for each job, in order.
+
+    Raises:
+        InvalidInput: cores is no whole number of at least 1; and whatever the work raises.
+    """
+    from joblib import Parallel, delayed
+
+    whole("cores", cores, 1)
+    found: dict[int, Any] = {}
+    with progress_bar(len(jobs) + done, unit, done=done, label=label) as bar, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A worker stopped")  # joblib renews workers that have grown, and no job is lost
+        workers = Parallel(n_jobs=min(cores, max(len(jobs), 1)), return_as="generator_unordered", **worker_options())
+        for number, result in workers(delayed(_on_one_thread)(work, number, job) for number, job in enumerate(jobs)):
+            found[number] = result
+            bar.update(1)
+    return [found[number] for number in range(len(jobs))]
+
+
+def _on_one_thread(work: Callable[..., Any], number: int, job: tuple[Any, ...]) -> tuple[int, Any]:
+    torch = sys.modules.get("torch")  # work that does not use it need not wait for its import
+    if torch is None:
+        return number, work(*job)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return number, work(*job)
+    finally:
+        torch.set_num_threads(threads)

@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,25 @@ def recorded_table(path: Path, parameters: Mapping[str, Any]) -> pd.DataFrame | 
     if not isinstance(record, dict) or (record.get("parameters"), record.get("sha256")) != wanted:
         return None
     return _read_csv(content)
+
+
+def kept(path: Path, parameters: Mapping[str, Any], make: Callable[[], pd.DataFrame], inputs: Sequence[Path] = ()) -> pd.DataFrame:
+    """A table that is made once: read where it was recorded with exactly these parameters, else made and recorded.
+
+    Args:
+        path: of the CSV.
+        parameters: all that the table depends on; anything that JSON can hold.
+        make: makes the table.
+        inputs: files that are read; their sha256 is recorded.
+
+    Returns:
+        The table as it stands in the file, so that it is the same whether it was read or made.
+
+    Raises:
+        BogpError: it cannot be written; and whatever ``make`` raises.
+    """
+    found = recorded_table(path, parameters)
+    return read_table(write_table(make(), path, parameters, inputs)) if found is None else found
 
 
 def read_table(path: Path) -> pd.DataFrame:
