@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
-from bogp import parallel
+from bogp import parallel, paths
 from bogp.checks import floats, is_one_of, listed, texts, whole
 from bogp.errors import BogpError, DatabaseError, InvalidInput
 from bogp.graphs import families as mask_families
@@ -111,6 +111,31 @@ class DatabaseSpec:
         """Target sparsity of the mask of that number, where the spec has a range: it depends on nothing but the seed and the number."""
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(number,)))
         return float(rng.uniform(min(self.extremes), max(self.extremes)))
+
+
+_SIX = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
+
+NAMED = {
+    "smoke": DatabaseSpec(_SIX, 50),
+    "paper": DatabaseSpec(_SIX, 1000),
+    # Algorithm 4 chooses the sparsity too, so each mask has one of its own.
+    "smoke-spread": DatabaseSpec((), 60, sparsity_range=(0.1, 0.99)),
+    "paper-spread": DatabaseSpec((), 1000, sparsity_range=(0.1, 0.99)),
+}
+
+
+def named(name: str) -> DatabaseSpec:
+    """The spec of that name: ``smoke`` and ``paper`` hold six sparsities, ``...-spread`` a range.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    if not is_one_of(name, NAMED):
+        raise InvalidInput(
+            f"There is no database {name!r}; there are: {', '.join(NAMED)}. "
+            "One of your own comes from database.build(spec, paths.database_dir(name))."
+        )
+    return NAMED[name]
 
 
 @dataclass(frozen=True)
@@ -307,6 +332,23 @@ def open_database(folder: Path) -> MaskDatabase:
     whole = pa.concat_tables(tables)
     bits = np.frombuffer(b"".join(whole.column("bits").to_pylist()), dtype=np.uint8).reshape(len(whole), -1)
     return MaskDatabase(whole.drop_columns(["bits"]).to_pandas(), spec, bits)
+
+
+def load(name: str, *, workers: int = -1) -> MaskDatabase:
+    """The database of that name; one of ``NAMED`` is built where it is missing or unfinished.
+
+    Args:
+        name: one of ``NAMED``, or of a database that you built with ``build(spec, paths.database_dir(name))``.
+        workers: processes of a build, -1 for one a core.
+
+    Raises:
+        InvalidInput: there is no database of that name.
+        DatabaseError: its folder holds a database of another spec, or is damaged.
+    """
+    folder = paths.database_dir(name)
+    if name not in NAMED and folder.exists():
+        return open_database(folder)
+    return build(named(name), folder, workers=workers)
 
 
 _REBUILD = "Run bogp.graphs.database.build with the same spec: it rebuilds {}."

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.spatial.distance import cdist
 
+from bogp import paths
 from bogp.errors import DatabaseError, InvalidInput, UnreachableSparsity
 from bogp.graphs import database, families, properties
 from bogp.graphs.database import DatabaseSpec, MaskDatabase, build, fit_scaling, nearest, open_database
@@ -409,6 +410,41 @@ def test_a_sparsity_that_is_not_held_is_refused(opened):
             opened.at(absent)
     with pytest.raises(InvalidInput):
         opened.at(1.2)
+
+
+# --- a database by its name ---
+
+
+def test_the_named_databases_are_what_the_notebooks_always_searched():
+    six = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
+    assert database.named("paper") == DatabaseSpec(six, 1000, 128, "bernoulli", seed=0)
+    assert database.named("smoke") == DatabaseSpec(six, 50)
+    spread = DatabaseSpec((), 1000, 128, "bernoulli", seed=0, sparsity_range=(0.1, 0.99))
+    assert database.named("paper-spread") == spread
+    assert database.named("smoke-spread") == replace(spread, masks_per_sparsity=60)
+
+
+def test_a_name_builds_once_and_then_opens(monkeypatch, tmp_path):
+    monkeypatch.setenv("BOGP_HOME", str(tmp_path))
+    monkeypatch.setitem(database.NAMED, "tiny", DatabaseSpec((0.5,), 3, n=8))
+    first = database.load("tiny", workers=1)
+    before = files(paths.database_dir("tiny"))
+    assert first.spec == database.named("tiny")
+    assert database.load("tiny").table.equals(first.table)
+    assert files(paths.database_dir("tiny")) == before
+    monkeypatch.setitem(database.NAMED, "tiny", DatabaseSpec((0.6,), 3, n=8))
+    with pytest.raises(DatabaseError, match="other sparsities"):
+        database.load("tiny")
+
+
+def test_a_database_of_ones_own_is_loaded_by_its_name_too(monkeypatch, tmp_path):
+    monkeypatch.setenv("BOGP_HOME", str(tmp_path))
+    with pytest.raises(InvalidInput, match="no database 'mine'; there are: smoke, paper, smoke-spread"):
+        database.load("mine")
+    with pytest.raises(InvalidInput, match="no usable name"):
+        database.load("../mine")
+    own = build(DatabaseSpec((0.5,), 3, n=8), paths.database_dir("mine"), workers=1)
+    assert database.load("mine").table.equals(own.table)
 
 
 # --- Algorithm 2: the nearest mask ---
