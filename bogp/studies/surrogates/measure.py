@@ -442,16 +442,27 @@ def unit(path: Path, parameters: Mapping[str, Any], make: Callable[[], pd.DataFr
     return found
 
 
+def rank_record(size: str, seed: int, settings: Settings) -> tuple[str, dict[str, Any]]:
+    """The file that a graph's table of ``measure`` is kept in, and the parameters by which it is found again."""
+    return f"ranks-{size.replace('> ', 'over-')}-{seed}.csv", {"size": size, "seed": seed} | vars(settings)
+
+
+def search_record(seed: int, settings: Settings) -> tuple[str, dict[str, Any]]:
+    """The file that a graph's table of ``measure_all`` is kept in, and the parameters by which it is found again."""
+    return f"search-{seed}.csv", {"seed": seed} | vars(settings)
+
+
 def rank_graph(size: str, seed: int, settings: Settings, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One graph: its table of ``measure``, recorded in the folder, and its ``ranks``."""
-    path = folder / f"ranks-{size.replace('> ', 'over-')}-{seed}.csv"
-    table = unit(path, {"size": size, "seed": seed} | vars(settings), lambda: measure(size, seed, settings))
+    name, parameters = rank_record(size, seed, settings)
+    table = unit(folder / name, parameters, lambda: measure(size, seed, settings))
     return table, ranks(table, size, seed)
 
 
 def search_graph(seed: int, settings: Settings, share: float, repeats: int, folder: Path) -> pd.DataFrame:
     """One small graph: its ``searches`` on the table of ``measure_all``, which is recorded in the folder."""
-    table = unit(folder / f"search-{seed}.csv", {"seed": seed} | vars(settings), lambda: measure_all(seed, settings))
+    name, parameters = search_record(seed, settings)
+    table = unit(folder / name, parameters, lambda: measure_all(seed, settings))
     return searches(table, seed, share, repeats)
 
 

@@ -1,0 +1,81 @@
+"""The committed units of notebooks 11 to 14 are found again by the paper profile: their names and parameters are what is asked for.
+
+Units are hours of training. A unit counts as recorded only where each of its parameters has the recorded name and value.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+import yaml
+
+from bogp.records import recorded_table
+from bogp.studies.edge_importance import measure as edge_importance
+from bogp.studies.scenarios import measure as scenarios
+from bogp.studies.surrogates import measure as surrogates
+from bogp.workflow.notebook import check_parameters, declared_parameters
+
+ROOT = Path(__file__).resolve().parents[2]
+UNITS = ROOT / "data" / "evaluations" / "paper"
+SECTIONS = {
+    "11_edge_importance": "edge_importance",
+    "12_cifar10_scenarios": "cifar10_scenarios",
+    "13_wikitext": "wikitext",
+    "14_surrogate_search": "surrogate_search",
+}
+
+
+def settings_of(notebook: str) -> dict[str, Any]:
+    """The names that a notebook has after its set-up cell, run with the paper profile's parameters."""
+    path = ROOT / "notebooks" / f"{notebook}.ipynb"
+    profile = yaml.safe_load((ROOT / "notebooks" / "profiles" / "paper.yaml").read_text())
+    checked = check_parameters(
+        declared_parameters(path), {"run": "paper"} | profile[SECTIONS[notebook]]
+    )
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"][:2]
+    names: dict[str, Any] = {}
+    with plt.rc_context():
+        exec(cells[0].source, names)
+        exec(cells[1].source, names := names | checked)
+    return names
+
+
+def asked_for(notebook: str) -> dict[str, dict[str, Any]]:
+    """What the study asks for, by file: the parameters of each unit."""
+    names = settings_of(notebook)
+    if notebook == "11_edge_importance":
+        return {
+            edge_importance._place(case, seed, Path()).name: edge_importance._parameters(
+                case, names["settings"], seed
+            )
+            for case in names["cases"]
+            for seed in range(names["seeds"])
+        }
+    if notebook in ("12_cifar10_scenarios", "13_wikitext"):
+        return {
+            scenarios._path(Path(), study, seed).name: scenarios._parameters(study, seed)
+            for study in names["studies"]
+            for seed in range(names["seeds"])
+        }
+    settings = names["settings"]
+    ranked = [(size, seed) for size in names["sizes"] for seed in range(names["graphs"])]
+    searched = surrogates.search_seeds(names["search_graphs"])
+    return dict(surrogates.rank_record(*job, settings) for job in ranked) | dict(
+        surrogates.search_record(seed, settings) for seed in searched
+    )
+
+
+@pytest.mark.parametrize("notebook", SECTIONS)
+def test_each_committed_unit_has_the_parameters_that_are_asked_for(notebook):
+    asked = asked_for(notebook)
+    recorded = {
+        path.with_suffix(".csv").name: json.loads(path.read_text())["parameters"]
+        for path in (UNITS / notebook).glob("*.json")
+    }
+    assert recorded, "units are committed"
+    assert recorded == json.loads(json.dumps(asked))
+    for name, parameters in asked.items():
+        assert recorded_table(UNITS / notebook / name, parameters) is not None, name
