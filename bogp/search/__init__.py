@@ -3,7 +3,16 @@
 ``your_network`` runs the same searchers on a torch module of your own.
 """
 
-from bogp.search.loop import best_so_far, check_fresh_seeds, mask_job, recommend, retrain, run, unpruned_job, validation_accuracy
+from bogp.search.loop import (
+    best_so_far,
+    check_fresh_seeds,
+    mask_job,
+    recommend,
+    retrain,
+    run,
+    unpruned_job,
+    validation_accuracy,
+)
 from bogp.search.searchers import (
     FRESH_SEED,
     SEED_LIMIT,

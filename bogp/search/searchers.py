@@ -1,8 +1,10 @@
-"""Searchers: each proposes masks of a database (``ask``) and learns what they scored (``tell``); paper section 5.3.
+"""Searchers: each proposes masks of a database (``ask``) and learns what they scored (``tell``).
 
-``BoxSearch`` is the paper's: Bayesian optimisation in the box of property ranges, then the nearest mask. The others share some of its parts, and so tell what
-each part is worth: ``PoolSearch`` has the surrogate and no box; ``BoxRandom`` has the box and no surrogate; a search over ``permuted`` has everything but the
-relation between properties and masks; ``RandomSearch`` has nothing. Which mask a search recommends in the end is a choice of its own (``best_observed``,
+``BoxSearch`` is the paper's (section 5.3): Bayesian optimisation in the box of property ranges, then
+the nearest mask. The others leave parts of it out, and so tell what each part adds: ``PoolSearch``
+has the surrogate and no box; ``BoxRandom`` has the box and no surrogate; a search over ``permuted``
+has everything but the relation between properties and masks; ``RandomSearch`` has nothing.
+Which mask a search recommends in the end is a choice of its own (``best_observed``,
 ``best_posterior_mean``).
 """
 
@@ -13,28 +15,32 @@ from typing import Any
 from typing import Protocol as Interface
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from bogp.checks import is_one_of, number, texts, whole
 from bogp.errors import InvalidInput
-from bogp.graphs.database import METRICS, SCALINGS, MaskDatabase, Nearest, Scaling, fit_scaling, nearest
+from bogp.graphs.database import (
+    METRICS,
+    SCALINGS,
+    MaskDatabase,
+    Nearest,
+    Scaling,
+    fit_scaling,
+    nearest,
+)
 from bogp.graphs.properties import PAPER_FIVE
 
 SEED_LIMIT = 10_000  # search seeds and fresh seeds lie below it, replications above
 FRESH_SEED = 5_000  # the first seed of retraining; search seeds lie below it
 
-
-Objective = Callable[[pd.DataFrame], NDArray[np.float64]]
-
-
+# From (Q, d) queries to masks, as ``database.nearest`` does it.
 LookUp = Callable[[NDArray[np.float64], MaskDatabase, Scaling, str], Nearest]
 
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """Settings of one search; the defaults are the paper's (section 6.3), the scaling apart, which it does not name.
+    """Settings of one search; the defaults are the paper's (section 6.3), which names no scaling.
 
     Attributes:
         columns: the properties that span the search space.
@@ -55,7 +61,10 @@ class SearchSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", texts("columns", self.columns))
         if not is_one_of(self.metric, METRICS) or not is_one_of(self.scaling, SCALINGS):
-            raise InvalidInput(f"metric is {self.metric!r} and scaling {self.scaling!r}; allowed: {METRICS} and {SCALINGS}.")
+            raise InvalidInput(
+                f"metric is {self.metric!r} and scaling {self.scaling!r}; "
+                f"allowed: {METRICS} and {SCALINGS}."
+            )
         whole("n_initial", self.n_initial, 1, SEED_LIMIT)
         whole("n_iterations", self.n_iterations, 0, SEED_LIMIT)
         if not 0 <= number("kappa", self.kappa) < np.inf:
@@ -69,13 +78,13 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class Proposal:
-    """One mask to evaluate: its row in the database, and for a box search the point that was asked for.
+    """One mask to evaluate, and for a search in a box the point that was asked for.
 
     Attributes:
         row: of the database.
         phase: ``initial``, ``surrogate`` or ``random``.
-        query: property values that were asked for, by name; empty for random search.
-        similarity: of the mask to the query; NaN for random search.
+        query: property values that were asked for, by name; empty without a box.
+        similarity: of the mask to the query; NaN without a box.
     """
 
     row: int
@@ -91,10 +100,29 @@ class Searcher(Interface):
     seed: int
 
     def ask(self) -> list[Proposal]:
-        """The next proposals, all to be evaluated before the next call; empty when the search is over."""
+        """The next proposals, to be evaluated before the next call; empty when all is done."""
 
     def tell(self, scores: Sequence[float]) -> None:
         """The objective (larger is better) of each of the last proposals."""
+
+
+def checked_seed(seed: int) -> int:
+    """A search seed, refused where it lies out of the range of search seeds."""
+    return whole("A search seed", seed, 0, FRESH_SEED - 1)
+
+
+# --- what searchers search: the masks themselves, or the box around their properties
+
+
+def unit_values(database: MaskDatabase, columns: Sequence[str]) -> NDArray[np.float64]:
+    """(N, d) property vectors in [0, 1] over the database, constant properties left out.
+
+    Raises:
+        InvalidInput: no such columns, or none that varies.
+        DatabaseError: the database is empty.
+    """
+    scaling = fit_scaling(database, columns, "minmax")
+    return scaling.transform(database.values(scaling.columns))
 
 
 @dataclass(frozen=True)
@@ -115,22 +143,26 @@ class Box:
     high: NDArray[np.float64]
 
     def draw(self, count: int, seed: int) -> NDArray[np.float64]:
-        """(count, d) points drawn uniformly with a search's seed; the first of them are the same however many are drawn."""
-        drawn = int(np.random.SeedSequence(seed).generate_state(2)[0])  # the second is the optimiser's
-        return np.random.default_rng(drawn).uniform(self.low, self.high, size=(count, len(self.low)))
+        """(count, d) uniform points; the first are the same however many are drawn."""
+        rng = np.random.default_rng(_two_seeds(seed)[0])
+        return rng.uniform(self.low, self.high, size=(count, len(self.low)))
 
-    def proposals(self, points: NDArray[np.float64], phase: str, look_up: LookUp = nearest) -> list[Proposal]:
+    def proposals(
+        self, points: NDArray[np.float64], phase: str, look_up: LookUp = nearest
+    ) -> list[Proposal]:
         """The mask of each of the (Q, d) points."""
         values = self.scaling.inverse(points)
         found = look_up(values, self.database, self.scaling, self.metric)
-        queries = [dict(zip(self.scaling.columns, point.tolist(), strict=True)) for point in values]
         return [
-            Proposal(int(row), phase, query, float(s)) for row, query, s in zip(found.row, queries, found.similarity, strict=True)
-        ]  # fmt: skip
+            Proposal(int(row), phase, dict(zip(self.scaling.columns, point, strict=True)), float(s))
+            for row, point, s in zip(found.row, values.tolist(), found.similarity, strict=True)
+        ]
 
 
 def box(database: MaskDatabase, settings: SearchSettings) -> Box:
-    """The box of property ranges: [0.001, 1] in each property after minmax scaling, else the range over the database.
+    """The box of property ranges.
+
+    It is [0.001, 1] in each property after minmax scaling, else the range over the database.
 
     Raises:
         InvalidInput: the settings' columns are none of the database's, or none of them varies.
@@ -144,20 +176,123 @@ def box(database: MaskDatabase, settings: SearchSettings) -> Box:
     return Box(database, scaling, settings.metric, low, high)
 
 
-class BoxSearch:
-    """Bayesian optimisation in the continuous box of property ranges, then the nearest mask (``box`` mode, the paper's).
+def permuted(database: MaskDatabase, seed: int) -> MaskDatabase:
+    """The same masks with each other's property vectors: masks and properties are unrelated.
 
-    scikit-optimize's Gaussian process (Matern 5/2, noise fitted) is told the query (a point of ``box``), as the paper's black-box function takes a property
-    vector, and the lower confidence bound on the negated objective proposes the next one.
+    Args:
+        database: at least two masks.
+        seed: of the permutation.
+
+    Returns:
+        The database with all numeric columns of its table permuted among the rows together; ids,
+        families and masks stay. The column ``sparsity`` is then another mask's too: an objective
+        that reads it has no meaning here.
+
+    Raises:
+        InvalidInput: fewer than two masks.
+    """
+    if len(database) < 2:
+        raise InvalidInput(
+            f"A database of {len(database)} masks has no properties to permute among them."
+        )
+    order = np.random.default_rng(np.random.SeedSequence(seed)).permutation(len(database))
+    numeric = database.table.select_dtypes("number")
+    moved = {column: values.to_numpy()[order] for column, values in numeric.items()}
+    return MaskDatabase(database.table.assign(**moved), database.spec, database.bits)
+
+
+# --- searchers that learn nothing: all masks at once, for none depends on another's score
+
+
+class RandomSearch:
+    """Masks drawn uniformly from the database, each at most once.
+
+    It is what any search has to beat at the same budget.
+    """
+
+    def __init__(
+        self, database: MaskDatabase, budget: int, seed: int, name: str = "random"
+    ) -> None:
+        self.name, self.seed = name, checked_seed(seed)
+        if not 1 <= whole("budget", budget) <= len(database):
+            raise InvalidInput(
+                f"A random search of {budget} masks needs a database of at least as many; "
+                f"this one has {len(database)}."
+            )
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+        rows = rng.choice(len(database), budget, replace=False).tolist()
+        self._proposals = [Proposal(row, "random", {}) for row in rows]
+
+    def ask(self) -> list[Proposal]:
+        """All masks at once."""
+        proposals, self._proposals = self._proposals, []
+        return proposals
+
+    def tell(self, scores: Sequence[float]) -> None:
+        """Nothing is learnt."""
+
+
+class BoxRandom:
+    """Points drawn uniformly in the box, then the nearest mask: a box search without surrogate.
+
+    Its first ``n_initial`` points are those of the ``BoxSearch`` of the same seed.
+
+    Args:
+        database, settings, seed, name: as for ``BoxSearch``.
+    """
+
+    def __init__(
+        self,
+        database: MaskDatabase,
+        settings: SearchSettings,
+        seed: int,
+        name: str = "box_random",
+    ) -> None:
+        self.name, self.seed = name, checked_seed(seed)
+        space, first = box(database, settings), settings.n_initial
+        points = space.draw(settings.budget, seed)
+        self._proposals = space.proposals(points[:first], "initial")
+        self._proposals += space.proposals(points[first:], "random")
+
+    def ask(self) -> list[Proposal]:
+        """All masks at once."""
+        proposals, self._proposals = self._proposals, []
+        return proposals
+
+    def tell(self, scores: Sequence[float]) -> None:
+        """Nothing is learnt."""
+
+
+# --- searchers with a surrogate
+
+
+class BoxSearch:
+    """Bayesian optimisation in the box of property ranges, then the nearest mask (the paper's).
+
+    scikit-optimize's Gaussian process (Matern 5/2, noise fitted) is told the query (a point of
+    ``box``), as the paper's black-box function takes a property vector. The lower confidence bound
+    on the negated objective proposes the next one.
 
     Args:
         database: the masks to choose from, of one sparsity (Psi_s) or of many.
         settings: of the search.
         seed: of the initial points and the optimiser, and of the trainings.
-        look_up: finds the mask of each query; the arguments are those of ``database.nearest``, which it is.
+        name: of the method.
+        look_up: finds the mask of each query; takes the arguments of ``database.nearest``.
+
+    Raises:
+        InvalidInput: columns that cannot be used, or a seed out of range.
+        DatabaseError: the database is empty.
     """
 
-    def __init__(self, database: MaskDatabase, settings: SearchSettings, seed: int, name: str = "bogp", look_up: LookUp = nearest) -> None:
+    def __init__(
+        self,
+        database: MaskDatabase,
+        settings: SearchSettings,
+        seed: int,
+        name: str = "bogp",
+        look_up: LookUp = nearest,
+    ) -> None:
         from skopt import Optimizer
 
         self.name, self.seed = name, checked_seed(seed)
@@ -169,7 +304,7 @@ class BoxSearch:
             n_initial_points=settings.n_initial,
             acq_func="LCB",  # explicit: kappa is ignored under the default
             acq_func_kwargs={"kappa": settings.kappa},
-            random_state=int(np.random.SeedSequence(seed).generate_state(2)[1]) % 2**31,
+            random_state=_two_seeds(seed)[1] % 2**31,
         )
         self._told = 0
 
@@ -179,7 +314,8 @@ class BoxSearch:
             return []
         phase = "initial"
         if self._told:
-            with warnings.catch_warnings():  # a point that was asked before is replaced by a random one, which is as good as any here
+            # A point that was asked before is replaced by a random one, which is as good here.
+            with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="The objective has been evaluated at")
                 self._points, phase = np.array([self._optimiser.ask()]), "surrogate"
         return self._box.proposals(self._points, phase, self._look_up)
@@ -188,41 +324,17 @@ class BoxSearch:
         """Fit the surrogate to the negated scores."""
         self._told += len(scores)
         more = self._told < self._settings.budget
-        with threadpool_limits(1):  # quicker on matrices this small, and the same bits on any number of cores
+        with threadpool_limits(1):  # quicker on small matrices, and the same bits on any cores
             self._optimiser.tell(self._points.tolist(), [-float(s) for s in scores], fit=more)
 
 
-class RandomSearch:
-    """Masks drawn uniformly from the database, each at most once: what any search has to beat at the same budget."""
-
-    def __init__(self, database: MaskDatabase, budget: int, seed: int, name: str = "random") -> None:
-        self.name, self.seed = name, checked_seed(seed)
-        if not 1 <= whole("budget", budget) <= len(database):
-            raise InvalidInput(f"A random search of {budget} masks needs a database of at least as many; this one has {len(database)}.")
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
-        self._rows = rng.choice(len(database), budget, replace=False).tolist()
-
-    def ask(self) -> list[Proposal]:
-        """All masks at once: none of them depends on another's score."""
-        rows, self._rows = self._rows, []
-        return [Proposal(row, "random", {}) for row in rows]
-
-    def tell(self, scores: Sequence[float]) -> None:
-        """Nothing is learnt."""
-
-
-def checked_seed(seed: int) -> int:
-    """A search seed, refused where it lies out of the range of search seeds."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < FRESH_SEED:
-        raise InvalidInput(f"A search seed is {seed!r}; a whole number from 0 to {FRESH_SEED - 1} is needed.")
-    return int(seed)
-
-
 class PoolSearch:
-    """Bayesian optimisation over the masks themselves: the acquisition is evaluated at each mask that was not yet visited (``pool`` mode).
+    """Bayesian optimisation over the masks: the acquisition is taken at each mask not yet visited.
 
-    The surrogate is that of ``BoxSearch``, fitted to the property vectors of the masks that were trained. As scikit-optimize does with the box, properties
-    are brought to [0, 1] whatever scaling the settings name; their metric has no part in it. Masks without one of the properties are no candidates.
+    The surrogate is that of ``BoxSearch``, fitted to the property vectors of the masks that were
+    trained. As scikit-optimize does with the box, properties are brought to [0, 1] whatever scaling
+    the settings name; their metric has no part in it. Masks without one of the properties are no
+    candidates.
 
     Args:
         database: the masks to choose from.
@@ -231,21 +343,26 @@ class PoolSearch:
         name: of the method.
 
     Raises:
-        InvalidInput: fewer masks than evaluations, columns that cannot be used, or a seed out of range.
+        InvalidInput: fewer masks than evaluations, columns that cannot be used, or a seed out of
+            range.
         DatabaseError: the database is empty.
     """
 
-    def __init__(self, database: MaskDatabase, settings: SearchSettings, seed: int, name: str = "pool") -> None:
+    def __init__(
+        self, database: MaskDatabase, settings: SearchSettings, seed: int, name: str = "pool"
+    ) -> None:
         self.name, self.seed = name, checked_seed(seed)
         self._settings, self._values = settings, unit_values(database, settings.columns)
         candidates = np.flatnonzero(np.isfinite(self._values).all(axis=1))
         if settings.budget > len(candidates):
             raise InvalidInput(
-                f"A search of {settings.budget} masks, each at most once, needs at least as many; {len(candidates)} have all the properties."
+                f"A search of {settings.budget} masks, each at most once, needs at least as many; "
+                f"{len(candidates)} have all the properties."
             )
         first, self._surrogate_seed = np.random.SeedSequence(seed, spawn_key=(2,)).spawn(2)
+        rng = np.random.default_rng(first)
         self._open = candidates  # rows that may be proposed
-        self._asked = np.random.default_rng(first).choice(candidates, settings.n_initial, replace=False).tolist()
+        self._asked = rng.choice(candidates, settings.n_initial, replace=False).tolist()
         self._visited: list[int] = []
         self._scores: list[float] = []
 
@@ -265,69 +382,17 @@ class PoolSearch:
         self._scores += [float(s) for s in scores]
 
     def _lowest_bound(self) -> int:
-        """The open row with the lowest confidence bound on the negated score, the first where several are equal."""
-        distinct, at = np.unique(self._values[self._open], axis=0, return_inverse=True)  # rounding must not decide between equal rows
-        model = _fitted(self._values[self._visited], -np.array(self._scores), int(self._surrogate_seed.generate_state(1)[0]))
+        """The open row with the lowest bound on the negated score, the first of equals."""
+        # Equal rows are predicted once, so that rounding does not decide between them.
+        distinct, at = np.unique(self._values[self._open], axis=0, return_inverse=True)
+        seed = int(self._surrogate_seed.generate_state(1)[0])
+        model = _fitted(self._values[self._visited], -np.array(self._scores), seed)
         mean, deviation = _predict(model, distinct)
         bound = mean - self._settings.kappa * deviation
         return int(self._open[np.argmin(bound[at.reshape(-1)])])
 
 
-class BoxRandom:
-    """Points drawn uniformly in the box, then the nearest mask: a box search without its surrogate.
-
-    Its first ``n_initial`` points are those of the ``BoxSearch`` of the same seed.
-
-    Args:
-        database, settings, seed, name: as for ``BoxSearch``.
-    """
-
-    def __init__(self, database: MaskDatabase, settings: SearchSettings, seed: int, name: str = "box_random") -> None:
-        self.name, self.seed = name, checked_seed(seed)
-        self._settings, self._box = settings, box(database, settings)
-        self._points = self._box.draw(settings.budget, seed)
-
-    def ask(self) -> list[Proposal]:
-        """All masks at once: none of them depends on another's score."""
-        points, self._points = self._points, self._points[:0]
-        first = self._settings.n_initial
-        return self._box.proposals(points[:first], "initial") + self._box.proposals(points[first:], "random")
-
-    def tell(self, scores: Sequence[float]) -> None:
-        """Nothing is learnt."""
-
-
-def permuted(database: MaskDatabase, seed: int) -> MaskDatabase:
-    """The same masks with each other's property vectors, so that no relation is left between a mask and its properties.
-
-    Args:
-        database: at least two masks.
-        seed: of the permutation.
-
-    Returns:
-        The database with all numeric columns of its table permuted among the rows together; ids, families and masks stay. The column ``sparsity`` is
-        then another mask's too: an objective that reads it has no meaning here.
-
-    Raises:
-        InvalidInput: fewer than two masks.
-    """
-    if len(database) < 2:
-        raise InvalidInput(f"A database of {len(database)} masks has no properties to permute among them.")
-    order = np.random.default_rng(np.random.SeedSequence(seed)).permutation(len(database))
-    numeric = database.table.select_dtypes("number")
-    moved = {column: values.to_numpy()[order] for column, values in numeric.items()}
-    return MaskDatabase(database.table.assign(**moved), database.spec, database.bits)
-
-
-def unit_values(database: MaskDatabase, columns: Sequence[str]) -> NDArray[np.float64]:
-    """(N, d) property vectors as surrogates see them: brought to [0, 1] over the database, constant properties left out.
-
-    Raises:
-        InvalidInput: no such columns, or none that varies.
-        DatabaseError: the database is empty.
-    """
-    scaling = fit_scaling(database, columns, "minmax")
-    return scaling.transform(database.values(scaling.columns))
+# --- recommenders: which of the visited masks a search ends with
 
 
 def best_observed(rows: Sequence[int], scores: Sequence[float]) -> int:
@@ -348,52 +413,80 @@ def best_observed(rows: Sequence[int], scores: Sequence[float]) -> int:
 
 
 def best_posterior_mean(rows: Sequence[int], scores: Sequence[float], values: ArrayLike) -> int:
-    """Among the visited masks the one with the highest posterior mean of a Gaussian process fitted to all evaluations of the search.
+    """The visited mask with the highest posterior mean of a Gaussian process.
 
-    A lucky training then counts for less than good neighbours; a mask that was trained several times enters as several observations.
+    It is fitted to all evaluations of the search. A lucky training then counts for less than good
+    neighbours; a mask that was trained several times enters as several observations.
 
     Args:
         rows: (n,) masks that a search visited, in order.
         scores: (n,) what they scored; larger is better.
-        values: (N, d) property vectors of all masks of the database, such as ``unit_values`` gives. Visited masks with a NaN there take no part.
+        values: (N, d) property vectors of all masks of the database, such as ``unit_values`` gives.
+            Visited masks with a NaN there take no part.
 
     Returns:
         Its row; the first visited where several are equal.
 
     Raises:
-        InvalidInput: no evaluations, a score that is not finite, not one score a row, or no visited mask that has all the properties.
+        InvalidInput: no evaluations, a score that is not finite, not one score a row, or no visited
+            mask that has all the properties.
     """
     visited, y = _evaluations(rows, scores)
     vectors = np.asarray(values, dtype=np.float64)[visited]
     complete = np.isfinite(vectors).all(axis=1)
     if not complete.any():
-        raise InvalidInput("None of the visited masks has all the properties; a surrogate cannot tell them apart.")
+        raise InvalidInput(
+            "None of the visited masks has all the properties; a surrogate cannot tell them apart."
+        )
     visited, y, vectors = visited[complete], y[complete], vectors[complete]
     distinct, at = np.unique(vectors, axis=0, return_inverse=True)
     mean, _ = _predict(_fitted(vectors, y, 0), distinct)
     return int(visited[np.argmax(mean[at.reshape(-1)])])
 
 
-def _evaluations(rows: Sequence[int], scores: Sequence[float]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _evaluations(
+    rows: Sequence[int], scores: Sequence[float]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     visited, y = np.asarray(rows, dtype=np.intp), np.asarray(scores, dtype=np.float64)
     if visited.ndim != 1 or visited.shape != y.shape or len(y) == 0 or not np.isfinite(y).all():
-        raise InvalidInput(f"At least one evaluation is needed, and one finite score a row; got {visited.shape} rows and {y.shape} scores.")
+        raise InvalidInput(
+            "At least one evaluation is needed, and one finite score a row; "
+            f"got {visited.shape} rows and {y.shape} scores."
+        )
     return visited, y
 
 
+# --- the surrogate
+
+
 def _fitted(vectors: NDArray[np.float64], y: NDArray[np.float64], seed: int) -> Any:
-    """scikit-optimize's Gaussian process as ``BoxSearch`` has it, on (n, d) vectors in [0, 1]; one restart of its fit instead of two, for speed."""
+    """scikit-optimize's Gaussian process as ``BoxSearch`` has it, on (n, d) vectors in [0, 1].
+
+    Its fit has one restart instead of two, for speed.
+    """
     from skopt.utils import cook_estimator
 
-    model = cook_estimator("GP", space=[(0.0, 1.0)] * vectors.shape[1], n_restarts_optimizer=1, random_state=seed % 2**31)
-    with threadpool_limits(1), warnings.catch_warnings():  # one thread gives the same bits on any number of cores
-        warnings.filterwarnings("ignore", message="The optimal value found")  # of a scale: a property that does not matter has none
-        warnings.filterwarnings("ignore", message="lbfgs failed to converge")  # the best of its starts is good enough here
+    space = [(0.0, 1.0)] * vectors.shape[1]
+    model = cook_estimator("GP", space=space, n_restarts_optimizer=1, random_state=seed % 2**31)
+    with threadpool_limits(1), warnings.catch_warnings():  # the same bits on any number of cores
+        # The scale of a property that does not matter has no optimum.
+        warnings.filterwarnings("ignore", message="The optimal value found")
+        # The best of its starts is good enough here.
+        warnings.filterwarnings("ignore", message="lbfgs failed to converge")
         return model.fit(vectors, y)
 
 
-def _predict(model: Any, vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _predict(
+    model: Any, vectors: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Posterior mean and standard deviation of the noiseless function at (n, d) vectors."""
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Predicted variances smaller than 0")  # by rounding, at a point that is known
+        # By rounding, at a point that was told.
+        warnings.filterwarnings("ignore", message="Predicted variances smaller than 0")
         return model.predict(vectors, return_std=True)
+
+
+def _two_seeds(seed: int) -> tuple[int, int]:
+    """Of the points that a search draws in the box, and of its optimiser."""
+    drawn, optimiser = np.random.SeedSequence(seed).generate_state(2)
+    return int(drawn), int(optimiser)

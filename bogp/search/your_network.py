@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import prune
@@ -25,11 +26,13 @@ from bogp.errors import InvalidInput
 from bogp.graphs.database import MaskDatabase
 from bogp.graphs.relational import Mask, as_masks, expand
 from bogp.records import ScoreRecord, score_key, write_atomically
-from bogp.search.loop import FRESH_SEED, check_fresh_seeds
-from bogp.search.searchers import SEED_LIMIT, Proposal, Searcher, checked_seed
+from bogp.search.loop import advance, fresh_means
+from bogp.search.searchers import Searcher
 
 MakeModel = Callable[[], nn.Module]
 Score = Callable[[nn.Module, int], float]
+
+_MEASURED = ["seconds", "masked_sparsity", "model_sparsity"]  # beside the score
 
 
 def apply(model: nn.Module, mask: ArrayLike, layers: Sequence[str]) -> nn.Module:
@@ -52,8 +55,13 @@ def apply(model: nn.Module, mask: ArrayLike, layers: Sequence[str]) -> nn.Module
     """
     checked = as_masks(mask)
     if len(checked) != 1:
-        raise InvalidInput(f"One (n, n) mask is laid over a network; this is a batch of {len(checked)}.")
-    masks = {name: _weight_mask(name, layer, checked[0]) for name, layer in _layers(model, layers).items()}
+        raise InvalidInput(
+            f"One (n, n) mask is laid over a network; this is a batch of {len(checked)}."
+        )
+    masks = {
+        name: _weight_mask(name, layer, checked[0])
+        for name, layer in _layers(model, layers).items()
+    }
     for name, weight_mask in masks.items():
         prune.custom_from_mask(model.get_submodule(name), "weight", weight_mask)
     return model
@@ -62,17 +70,27 @@ def apply(model: nn.Module, mask: ArrayLike, layers: Sequence[str]) -> nn.Module
 def _layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear | nn.Conv2d]:
     """The layers of those names, each refused that cannot be masked whatever the mask."""
     if isinstance(names, str) or not names or len(set(names)) != len(names):
-        raise InvalidInput(f"layers is {names!r}; a list of one or more names of layers is needed, each once.")
+        raise InvalidInput(
+            f"layers is {names!r}; a list of one or more names of layers is needed, each once."
+        )
     modules = dict(model.named_modules())
     usable = ", ".join(n for n, m in modules.items() if _refusal(m) is None) or "none"
     for name in names:
         if name not in modules:
-            raise InvalidInput(f"The network has no layer {name!r}; layers that can be masked: {usable}.")
+            raise InvalidInput(
+                f"The network has no layer {name!r}; layers that can be masked: {usable}."
+            )
         if refusal := _refusal(modules[name]):
-            raise InvalidInput(f"The layer {name!r} {refusal}. Layers that can be masked: {usable}.")
-    chosen = {name: layer for name in names if isinstance(layer := modules[name], (nn.Linear, nn.Conv2d))}
+            raise InvalidInput(
+                f"The layer {name!r} {refusal}. Layers that can be masked: {usable}."
+            )
+    chosen = {
+        name: layer for name in names if isinstance(layer := modules[name], (nn.Linear, nn.Conv2d))
+    }
     for name, layer in chosen.items():
-        holders = [n for n, p in model.named_parameters(remove_duplicate=False) if p is layer.weight]
+        holders = [
+            n for n, p in model.named_parameters(remove_duplicate=False) if p is layer.weight
+        ]
         if len(holders) > 1:
             raise InvalidInput(
                 f"The weight of {name!r} is shared ({', '.join(holders)}); a mask would reach one of them only. Leave it out."
@@ -131,12 +149,22 @@ def sparsity(model: nn.Module) -> Sparsity:
     """
     weights = sum(p.numel() for p in model.parameters() if p.dim() >= 2)
     if weights == 0:
-        raise InvalidInput("The network has no weights (parameters of two or more dimensions), so it has no sparsity.")
-    masks = {prefix: module.get_buffer("weight_mask") for prefix, module in model.named_modules() if "weight" in _pruned(module)}
+        raise InvalidInput(
+            "The network has no weights (parameters of two or more dimensions), so it has no sparsity."
+        )
+    masks = {
+        prefix: module.get_buffer("weight_mask")
+        for prefix, module in model.named_modules()
+        if "weight" in _pruned(module)
+    }
     sizes = {name: mask.numel() for name, mask in masks.items()}
     removed = {name: int((mask == 0).sum()) for name, mask in masks.items()}
     total = sum(removed.values())
-    return Sparsity({name: removed[name] / sizes[name] for name in masks}, total / max(sum(sizes.values()), 1), total / weights)
+    return Sparsity(
+        {name: removed[name] / sizes[name] for name in masks},
+        total / max(sum(sizes.values()), 1),
+        total / weights,
+    )
 
 
 def _pruned(module: nn.Module) -> list[str]:
@@ -160,7 +188,9 @@ def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
     state = dict(model.state_dict())
     for name, value in state.items():
         if not isinstance(value, torch.Tensor):
-            raise InvalidInput(f"The state of the network holds {name!r}, a {type(value).__name__}; only tensors can be exported.")
+            raise InvalidInput(
+                f"The state of the network holds {name!r}, a {type(value).__name__}; only tensors can be exported."
+            )
     for prefix, module in model.named_modules(remove_duplicate=False):
         for name in _pruned(module):
             full = f"{prefix}.{name}" if prefix else name
@@ -186,11 +216,19 @@ def save(model: nn.Module, path: Path | str) -> Path:
 
     path = Path(path)
     if path.suffix not in (".pt", ".safetensors"):
-        raise InvalidInput(f"{path.name} ends in {path.suffix or 'no suffix'!r}; .pt and .safetensors can be written.")
+        raise InvalidInput(
+            f"{path.name} ends in {path.suffix or 'no suffix'!r}; .pt and .safetensors can be written."
+        )
     state, buffer = plain_state(model), io.BytesIO()
     if path.suffix == ".pt":
         torch.save(state, buffer)
-    write_atomically({path: buffer.getvalue() if path.suffix == ".pt" else as_safetensors(state, metadata={"format": "pt"})})
+    write_atomically(
+        {
+            path: buffer.getvalue()
+            if path.suffix == ".pt"
+            else as_safetensors(state, metadata={"format": "pt"})
+        }
+    )
     return path
 
 
@@ -204,59 +242,42 @@ def search(
     record: Path | str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Search a database for the mask under which your network scores best, by ask and tell, one network after another.
+    """Search a database for the mask under which your network scores best, one network at a time.
 
-    Each network is made and scored with torch's generators seeded by the training's seed, as in ``search.run``: search seed k, and for a mask that the
-    same search proposes again 10,000 + k, and so on. So the methods of one k are compared from the same initial weights.
+    Each network is made and scored with torch's generators seeded by the training's seed, as in
+    ``search.run``: search seed k, and for a mask that the same search proposes again 10,000 + k, and
+    so on. So the methods of one k are compared from the same initial weights.
 
     Args:
         make_model: gives a new, unpruned network at each call.
-        score: ``score(model, seed)`` trains the masked network as you like and returns what to maximise. ``seed`` is for your own generators.
+        score: ``score(model, seed)`` trains the masked network as you like and returns what to
+            maximise. ``seed`` is for your own generators.
         database: the masks that proposals refer to.
         searchers: over that database; each pair of name and seed once.
         layers: to lay the masks over, see ``apply``.
-        record: a ``.json`` file that keeps each score as it is made, so that the same call goes on after an interruption, or does nothing twice. One
-            process at a time writes to it.
-        settings: what scores depend on besides mask, seed, layers, shapes, torch's version and the names of the two functions: data, epochs and the
-            like, as JSON can hold it. Scores recorded under other settings do not count. That the code of a function changed cannot be seen: begin a
-            new record then.
+        record: a ``.json`` file that keeps each score as it is made, so that the same call goes on
+            after an interruption, or does nothing twice. One process at a time writes to it.
+        settings: what scores depend on besides mask, seed, layers, shapes, torch's version and the
+            names of the two functions: data, epochs and the like, as JSON can hold it. Scores
+            recorded under other settings do not count. That the code of a function changed cannot
+            be seen: begin a new record then.
 
     Returns:
-        The history, with the columns of ``search.run`` as far as they make sense here: ``method``, ``search_seed``, ``evaluation``, ``phase``, ``mask_id``,
-        ``visit``, ``training_seed``, ``similarity``, ``sparsity`` (of the mask), ``masked_sparsity`` and ``model_sparsity`` (of the network),
-        ``objective`` (your score), ``seconds``, and ``query_...``. ``search.recommend`` takes the best evaluation of each search.
+        The history, with the columns of ``search.run`` as far as they make sense here: ``method``,
+        ``search_seed``, ``evaluation``, ``phase``, ``mask_id``, ``visit``, ``training_seed``,
+        ``similarity``, ``sparsity`` (of the mask), ``objective`` (your score), ``seconds``,
+        ``masked_sparsity`` and ``model_sparsity`` (of the network), and ``query_...``.
+        ``search.recommend`` takes the best evaluation of each search.
 
     Raises:
-        InvalidInput: no searchers, or two of one name and seed; layers that cannot be masked; a row that the database does not have; a score that is no
-            finite number; functions without names, or settings that JSON cannot hold, with a record.
+        InvalidInput: no searchers, or two of one name and seed; layers that cannot be masked; a row
+            that the database does not have; a score that is no finite number; functions without
+            names, or settings that JSON cannot hold, with a record.
         BogpError: the record is damaged or cannot be written.
     """
-    names = {(s.name, checked_seed(s.seed)) for s in searchers}
-    if not searchers or len(names) != len(searchers):
-        raise InvalidInput("One or more searchers are needed, no two of one name and seed: their histories could not be told apart.")
-    scores = _Scores(make_model, score, database, layers, record, settings)
-    rows: list[dict[str, Any]] = []
-    visits: dict[tuple[str, int, int], int] = {}
     with parallel.progress_bar(0, "network", label="search") as bar:
-        while asked := [(s, p) for s in searchers for p in s.ask()]:
-            bar.total += len(asked)  # how many a searcher will ask for in the end, only it knows
-            told = []
-            for searcher, proposal in asked:
-                at = (searcher.name, searcher.seed, proposal.row)
-                visits[at] = visits.get(at, -1) + 1
-                seed = searcher.seed + SEED_LIMIT * visits[at]
-                scored = scores.of(proposal.row, seed)
-                told.append(_row(searcher, proposal, visits[at], seed, database) | scored)
-                bar.update(1)
-            for searcher in searchers:
-                mine = [row["objective"] for (s, _), row in zip(asked, told, strict=True) if s is searcher]
-                if mine:
-                    searcher.tell(mine)
-            rows += told
-    table = pd.DataFrame(rows, columns=sorted(dict.fromkeys(c for row in rows for c in row), key=lambda c: c.startswith("query_")))
-    table = table.sort_values(["method", "search_seed"], kind="stable", ignore_index=True)
-    table.insert(2, "evaluation", table.groupby(["method", "search_seed"]).cumcount())
-    return table
+        scores = _Scores(make_model, score, database, layers, record, settings, bar)
+        return advance(searchers, database, scores.measure, _objective, _MEASURED)
 
 
 def retrain(
@@ -270,52 +291,37 @@ def retrain(
     record: Path | str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Score chosen masks again with fresh seeds, which played no part in choosing them; better still on data that played none.
+    """Score chosen masks again with fresh seeds, best on data that played no part in the choice.
 
     Args:
         chosen: from ``search.recommend``.
         make_model, database, layers, record, settings: as in ``search``.
         score: as there; it may be another function, such as one that measures on held-out data.
-        seeds: how many for each search; search k has 5,000 + k * seeds and the following, the same for each method.
+        seeds: how many for each search; search k has 5,000 + k * seeds and the following, the same
+            for each method.
 
     Returns:
-        ``chosen`` with ``apparent`` (the score that it was chosen by), ``fresh`` (mean over the fresh seeds) and ``fresh_seeds``, their number.
+        ``chosen`` with ``apparent`` (the score that it was chosen by), ``fresh`` (mean over the
+        fresh seeds) and ``fresh_seeds``, their number.
 
     Raises:
         InvalidInput, BogpError: as ``search``; or a number of seeds out of range.
     """
-    check_fresh_seeds(seeds, int(chosen["search_seed"].max()) + 1)
-    row_of = database.row_of()
-    if unknown := set(chosen["mask_id"]) - set(row_of):
-        raise InvalidInput(f"The database has no masks {sorted(unknown)}; give the one that was searched.")
-    scores = _Scores(make_model, score, database, layers, record, settings)
-    means = []
-    with parallel.progress_bar(len(chosen) * seeds, "network", label="fresh seeds") as bar:
-        for one in chosen.itertuples():
-            fresh = []
-            for seed in range(seeds):
-                fresh.append(scores.of(row_of[one.mask_id], FRESH_SEED + one.search_seed * seeds + seed)["objective"])
-                bar.update(1)
-            means.append(sum(fresh) / seeds)
-    return chosen.assign(apparent=chosen["objective"], fresh=means, fresh_seeds=seeds)
+    with parallel.progress_bar(0, "network", label="fresh seeds") as bar:
+        scores = _Scores(make_model, score, database, layers, record, settings, bar)
+        means = fresh_means(chosen, database, scores.measure, seeds, ["objective"])
+    return chosen.assign(apparent=chosen["objective"], fresh=means[:, 0], fresh_seeds=seeds)
 
 
-def _row(searcher: Searcher, proposal: Proposal, visit: int, seed: int, database: MaskDatabase) -> dict[str, Any]:
-    return {
-        "method": searcher.name,
-        "search_seed": searcher.seed,
-        "phase": proposal.phase,
-        "mask_id": database.table["mask_id"].iloc[proposal.row],
-        "visit": visit,
-        "training_seed": seed,
-        "similarity": proposal.similarity,
-        "sparsity": float(database.table["sparsity"].iloc[proposal.row]),
-        **{f"query_{name}": value for name, value in proposal.query.items()},
-    }
+def _objective(rows: pd.DataFrame) -> NDArray[np.float64]:
+    return rows["objective"].to_numpy(dtype=np.float64)
 
 
 class _Scores:
-    """The score of each (row of the database, seed), made once; all that can be refused is refused when it is set up."""
+    """The score of each (row of the database, seed), made once.
+
+    All that can be refused is refused when it is set up, before any training.
+    """
 
     def __init__(
         self,
@@ -325,27 +331,42 @@ class _Scores:
         layers: Sequence[str],
         record: Path | str | None,
         settings: Mapping[str, Any] | None,
+        bar: Any,
     ) -> None:
         if len(database) == 0:
             raise InvalidInput("The database is empty: there is no mask to score.")
-        self._make_model, self._score, self._database, self._layers = make_model, score, database, layers
+        self._make_model, self._score, self._bar = make_model, score, bar
+        self._database, self._layers = database, layers
         with torch.random.fork_rng():
-            model = self._network(0, 0)
-        shapes = {name: list(value.shape) for name, value in plain_state(model).items()}
-        self._common = {"torch": torch.__version__, "layers": list(layers), "shapes": shapes, "settings": dict(settings or {})}
-        self._common |= {"make_model": _name(make_model, record), "score": _name(score, record)}
+            state = plain_state(self._network(0, 0))
+        self._common = {
+            "torch": torch.__version__,
+            "layers": list(layers),
+            "shapes": {name: list(value.shape) for name, value in state.items()},
+            "settings": dict(settings or {}),
+            "make_model": _name(make_model, record),
+            "score": _name(score, record),
+        }
         self._record = ScoreRecord(record)
 
-    def of(self, row: int, seed: int) -> dict[str, float]:
-        """``objective``, ``seconds``, ``masked_sparsity`` and ``model_sparsity``."""
-        if not 0 <= row < len(self._database):
-            raise InvalidInput(f"A searcher asked for row {row} of a database of {len(self._database)} masks; rows count from 0.")
-        mask = self._database.bits[row].tobytes()
-        asked = score_key(self._common | {"nodes": self._database.spec.n, "mask": mask.hex(), "seed": int(seed)})
-        if (known := self._record.get(asked)) is None:
-            known = self._train(row, seed)
-            self._record.add(asked, known)
-        return known
+    def measure(self, asked: Sequence[tuple[int, int]]) -> pd.DataFrame:
+        """``objective`` and what else is measured, a row for each (row of the database, seed)."""
+        self._bar.total += len(asked)  # how many there will be in the end, only searchers know
+        rows = []
+        for row, seed in asked:
+            rows.append(self._of(row, seed))
+            self._bar.update(1)
+        return pd.DataFrame(rows)
+
+    def _of(self, row: int, seed: int) -> dict[str, float]:
+        mask = self._database.bits[row].tobytes().hex()
+        identity = {"nodes": self._database.spec.n, "mask": mask, "seed": int(seed)}
+        key = score_key(self._common | identity)
+        scored = self._record.get(key)
+        if scored is None:
+            scored = self._train(row, seed)
+            self._record.add(key, scored)
+        return scored
 
     def _train(self, row: int, seed: int) -> dict[str, float]:
         with torch.random.fork_rng():  # the caller's generators stay as they were
@@ -362,9 +383,15 @@ class _Scores:
             mask_id = self._database.table["mask_id"].iloc[row]
             raise InvalidInput(
                 f"score(model, {seed}) gave {value!r} for mask {mask_id}; a finite number is needed. "
-                "Return your lowest score where a training fails. Scores before this one are kept if there is a record."
+                "Return your lowest score where a training fails. "
+                "Scores before this one are kept if there is a record."
             )
-        return {"objective": objective, "seconds": seconds, "masked_sparsity": removed.masked, "model_sparsity": removed.model}
+        return {
+            "objective": objective,
+            "seconds": seconds,
+            "masked_sparsity": removed.masked,
+            "model_sparsity": removed.model,
+        }
 
     def _network(self, row: int, seed: int) -> nn.Module:
         torch.manual_seed(seed)
@@ -375,5 +402,7 @@ def _name(function: Callable[..., Any], record: Path | str | None) -> str:
     """The name by which a record knows a function."""
     name = getattr(function, "__qualname__", "")
     if record is not None and (not name or name.endswith("<lambda>")):
-        raise InvalidInput("A record knows make_model and score by their names; give it functions made with def.")
+        raise InvalidInput(
+            "A record knows make_model and score by their names; give it functions made with def."
+        )
     return name
