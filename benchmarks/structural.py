@@ -19,7 +19,8 @@ import torch
 from bogp import paths
 from bogp.records import write_table
 from bogp.structural.gates import Examples, cross_entropy, losses_under
-from bogp.structural.tracing import ComputationGraph, capture
+from bogp.structural.graph import ComputationGraph
+from bogp.structural.tracing import capture
 from bogp.zoo import networks as zoo_networks
 
 MASKS, EXAMPLES, AT_LEAST = 64, 32, 3.0
@@ -65,7 +66,7 @@ def row(name: str, model: torch.nn.Module, inputs: torch.Tensor, count: int = MA
     targets = inputs if inputs.dim() == 2 and not inputs.is_floating_point() else torch.arange(len(inputs)) % 10
     examples, rng = Examples((inputs,), targets), np.random.default_rng(0)
     masks = rng.random((count, len(graph.edges))) < 0.9
-    masks[:, [e.index for e in graph.edges if not e.is_floating or "bridge" in e.kept_for]] = True
+    masks[:, [e.index for e in graph.edges if not e.is_floating or "bridge" in e.why_kept]] = True
     masks = masks[np.unique(graph.gates(masks), axis=0, return_index=True)[1]]  # equal networks would be computed once by one side only
     count = len(masks)
     batched = losses_under(graph, masks, examples, cross_entropy)

@@ -6,8 +6,9 @@
 >>> smaller = structural.remove(graph, mask)                      # an ordinary module without them
 """
 
+from bogp.structural.graph import ComputationGraph
 from bogp.structural.importance import importances, removal_order
 from bogp.structural.surgery import cost, remove
-from bogp.structural.tracing import ComputationGraph, capture
+from bogp.structural.tracing import capture
 
 __all__ = ["ComputationGraph", "capture", "cost", "importances", "removal_order", "remove"]

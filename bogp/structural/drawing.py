@@ -15,7 +15,7 @@ from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import ArrayLike, NDArray
 
 from bogp.errors import InvalidInput
-from bogp.structural.tracing import ComputationGraph
+from bogp.structural.graph import ComputationGraph
 
 SHAPES = {"input": "v", "chain": "s", "sum": "o", "cat": "D", "product": "H", "output": "^"}  # of the kinds of vertices
 _FILLS = {"input": "#FFFFFF", "chain": "#F0E442", "sum": "#56B4E9", "cat": "#56B4E9", "product": "#CC79A7", "output": "#FFFFFF"}

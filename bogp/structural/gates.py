@@ -1,29 +1,34 @@
-"""A gate on each edge, and the losses of a network under many masks at once.
+"""The losses of a network under many masks at once, by a gate on each edge.
 
-A gate z multiplies what its consumer receives: z h + (1 - z) r, where h is the producer's value and r the reference that stands in for a removed edge, zero
-or the mean activation over the calibration data. Gates are one vector for all examples, (E,), or one for each example, (N, E): the same network then runs
-under as many masks as there are examples in the batch, and one backward pass gives all derivatives by gates, example by example.
+A gate z multiplies what its consumer receives: z h + (1 - z) r, where h is the producer's value and
+r the reference that stands in for a removed edge: zero, or the mean activation over the calibration
+data. Gates are one vector for all examples, (E,), or one for each example, (N, E). The same network
+then runs under as many masks as there are examples in the batch, and one backward pass gives all
+derivatives by gates, example by example.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, fx
+from torch import Tensor
 
 from bogp.checks import whole
-from bogp.errors import InvalidInput, NotCapturable, NotFinite
-
-if TYPE_CHECKING:
-    from bogp.structural.tracing import ComputationGraph
+from bogp.errors import InvalidInput, NotFinite, NothingToRemove
+from bogp.structural.graph import (
+    ComputationGraph,
+    References,
+    check_ready,
+    edge_values,
+    float_type,
+)
 
 Loss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) -> (N,), a loss for each example
-References = Sequence[Tensor | None] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,47 +79,6 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     """(N,) share of each example's answers that are right: 0 or 1 for (N, C) class scores."""
     return (outputs.argmax(dim=-1) == targets).to(outputs.dtype).view(len(targets), -1).mean(dim=1)
-
-
-def with_gates(graph: ComputationGraph) -> fx.GraphModule:
-    """The traced network with a gate on each edge, called with gates, references and the inputs; it shares the network's parameters."""
-    copy = fx.Graph()
-    names: dict[fx.Node, fx.Node] = {}
-    output = copy.graph_copy(graph.module.graph, names)
-    copy.output(output)
-    made = {node.name: new for node, new in names.items()}
-    made |= {node.name: new for node, new in zip(_outputs(graph.module.graph), _outputs(copy), strict=True)}
-    with copy.inserting_before(next(iter(copy.nodes))):
-        gates, references = copy.placeholder("gates"), copy.placeholder("references")
-    at: dict[str, dict[int, int]] = {}
-    for edge in graph.edges:
-        at.setdefault(edge.consumer, {})[edge.slot] = edge.index
-    floating = {edge.index for edge in graph.edges if edge.is_floating}
-    for consumer, gated in at.items():
-        node, slot = made[consumer], iter(range(1_000_000))
-
-        def gate(source: fx.Node, gated: dict[int, int] = gated, node: fx.Node = node, slot: Any = slot) -> fx.Node:
-            edge = gated.get(next(slot))
-            if edge is None or edge not in floating:
-                return source
-            with copy.inserting_before(node):
-                return copy.call_function(_gate, (source, gates, edge, references))
-
-        node.args, node.kwargs = fx.node.map_arg((node.args, node.kwargs), gate)
-    copy.lint()
-    return fx.GraphModule(graph.module, copy)
-
-
-def _outputs(graph: fx.Graph) -> list[fx.Node]:
-    return [n for n in graph.nodes if n.op == "output"]
-
-
-def _gate(value: Tensor, gates: Tensor, edge: int, references: References) -> Tensor:
-    z = gates[..., edge]
-    if z.dim():
-        z = z.view(-1, *[1] * (value.dim() - 1))
-    reference = None if references is None else references[edge]
-    return value * z if reference is None else value * z + (1 - z) * reference
 
 
 def losses_under(
@@ -188,39 +152,15 @@ def check_losses(losses: Tensor, count: int) -> None:
         raise InvalidInput(f"The loss gave {shape} for {count} examples; it returns one value for each (reduction='none').")
 
 
-def check_ready(graph: ComputationGraph, *, for_each_example: bool = False) -> None:
-    """Refuse a network in training mode, and gates that differ between examples where the batch does not come first.
-
-    Raises:
-        InvalidInput: a layer that mixes examples or draws at random is in training mode.
-        NotCapturable: an edge does not carry the batch first.
-    """
-    from bogp.structural.tracing import check_evaluation_mode
-
-    check_evaluation_mode(graph.module)
-    if for_each_example and not graph.batched:
-        raise NotCapturable(
-            "This needs the batch as the first dimension of each value, for any number of examples; the network moves it, or fixes its size."
-        )
-
-
-def float_type(graph: ComputationGraph) -> torch.dtype:
-    """The floating-point type that the network computes in."""
-    floating = [t for t in (*graph.module.parameters(), *graph.example_inputs) if isinstance(t, Tensor) and t.is_floating_point()]
-    return floating[0].dtype if floating else torch.get_default_dtype()
-
-
 def single_removals(graph: ComputationGraph) -> NDArray[np.bool_]:
     """(C, E) the masks that remove one candidate edge each.
 
     Raises:
         NothingToRemove: the graph has no candidates.
     """
-    from bogp.errors import NothingToRemove
-
     candidates = graph.candidates
     if len(candidates) == 0:
-        reasons = "; ".join(f"{e.producer} to {e.consumer}: {e.kept_for}" for e in graph.edges[:5])
+        reasons = "; ".join(f"{e.producer} to {e.consumer}: {e.why_kept}" for e in graph.edges[:5])
         raise NothingToRemove(
             f"The network has no edge that can be removed ({reasons}). Branches that meet in a sum or a concatenation can."
         )
@@ -243,8 +183,6 @@ def mean_activations(graph: ComputationGraph, examples: Examples, batch: int = 1
         InvalidInput: a layer in training mode.
         NotCapturable: the network does not keep the batch in the first dimension, over which the mean is taken.
     """
-    from bogp.structural.tracing import edge_values
-
     check_ready(graph, for_each_example=True)
     sums: list[Tensor | None] = [None] * len(graph.edges)
     with torch.inference_mode():

@@ -38,9 +38,9 @@ from torch import Tensor, fx
 
 from bogp.checks import floats, is_one_of, texts, whole
 from bogp.errors import InvalidInput
-from bogp.structural.gates import Examples, Loss, check_ready, leave_one_out, losses_under, single_removals
+from bogp.structural.gates import Examples, Loss, leave_one_out, losses_under, single_removals
+from bogp.structural.graph import ComputationGraph, check_ready, edge_values
 from bogp.structural.taylor import TaylorModel, fisher, gate_gradients, taylor_model
-from bogp.structural.tracing import ComputationGraph, edge_values
 
 Floats = NDArray[np.float64]
 METHODS = (

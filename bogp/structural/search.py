@@ -18,8 +18,8 @@ from scipy import stats
 
 from bogp.checks import whole
 from bogp.errors import Disconnected, InvalidInput
+from bogp.structural.graph import ComputationGraph
 from bogp.structural.surrogate import GaussianProcess, Predictor, live_features
-from bogp.structural.tracing import ComputationGraph
 
 Masks = NDArray[np.bool_]
 Losses = Callable[[Masks], NDArray[np.float64]]

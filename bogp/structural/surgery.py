@@ -23,8 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bogp.checks import indices, number, whole
 from bogp.errors import Disconnected, InvalidInput
-from bogp.structural.gates import References
-from bogp.structural.tracing import CATS, SUMS, ComputationGraph, edge_values
+from bogp.structural.graph import CATS, SUMS, ComputationGraph, References, edge_values
 
 _ATEN = torch.ops.aten
 _SUBTRACTIONS = {operator.sub, operator.isub, torch.sub, "sub", "sub_", _ATEN.sub.Tensor, _ATEN.sub_.Tensor}

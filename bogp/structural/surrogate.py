@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bogp.checks import bits, floats
 from bogp.errors import InvalidInput
-from bogp.structural.tracing import ComputationGraph
+from bogp.structural.graph import ComputationGraph
 
 Array = NDArray[np.float64]
 Predictor = Callable[[ArrayLike], Array]  # (M, E) masks -> (M,) predicted losses, or changes of the loss

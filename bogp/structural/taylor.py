@@ -19,8 +19,8 @@ from torch.utils import _pytree as pytree
 
 from bogp.checks import indices, is_one_of
 from bogp.errors import InvalidInput, NotFinite
-from bogp.structural.gates import Examples, Loss, check_losses, check_ready, float_type
-from bogp.structural.tracing import ComputationGraph
+from bogp.structural.gates import Examples, Loss, check_losses
+from bogp.structural.graph import ComputationGraph, check_ready, float_type
 
 
 @dataclass(frozen=True, eq=False)

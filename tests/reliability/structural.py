@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bogp.structural import gates, search, surgery, surrogate, taylor
 from bogp.structural import importance as structural_importance
-from bogp.structural.tracing import ComputationGraph, capture
+from bogp.structural.graph import ComputationGraph
+from bogp.structural.tracing import capture
 from bogp.studies.edge_importance import measure as edge_importance_measure
 from bogp.studies.scenarios import measure as scenarios_measure
 from bogp.studies.surrogates import measure as surrogates_measure

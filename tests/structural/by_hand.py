@@ -5,7 +5,7 @@ from collections import defaultdict
 import torch
 from torch import fx
 
-from bogp.structural.tracing import ComputationGraph, arguments
+from bogp.structural.graph import ComputationGraph, arguments
 
 
 def alive(graph: ComputationGraph, mask) -> list[bool]:

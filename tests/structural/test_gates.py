@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from bogp.errors import InvalidInput, NotCapturable, NotFinite, NothingToRemove
 from bogp.structural import gates
 from bogp.structural.gates import Examples
+from bogp.structural.graph import edge_values, float_type
 from bogp.structural.tracing import capture
 from bogp.zoo import networks
 from tests.structural import by_hand, models
@@ -28,7 +29,7 @@ def masks_of(graph, count, share=0.7, seed=0):
 
 def gated(graph, z, inputs, references=None):
     with torch.no_grad():
-        return graph.gated(torch.as_tensor(z, dtype=gates.float_type(graph)), references, *inputs)
+        return graph.gated(torch.as_tensor(z, dtype=float_type(graph)), references, *inputs)
 
 
 @pytest.mark.parametrize("name", ANY)
@@ -111,7 +112,7 @@ def test_references_stand_in_for_what_is_removed(name):
     examples = Examples(inputs, torch.zeros(len(inputs[0])))
     references = gates.mean_activations(graph, examples, batch=2)
     one = graph.candidates[0]
-    values = gates_values(graph, inputs)
+    values = edge_values(graph, inputs)
     edge = graph.edges[one]
     assert torch.allclose(references[one], values[edge.producer].mean(dim=0), atol=1e-6)
     constant = values[edge.producer].mean(dim=0, keepdim=True).expand_as(values[edge.producer])
@@ -127,12 +128,6 @@ def test_references_stand_in_for_what_is_removed(name):
     with torch.no_grad():
         truth = Constant(graph.module).run(*inputs)
     assert torch.allclose(gated(graph, graph.without([one]), inputs, references), truth, atol=1e-5)
-
-
-def gates_values(graph, inputs):
-    from bogp.structural.tracing import edge_values
-
-    return edge_values(graph, inputs)
 
 
 def test_bad_masks_losses_and_networks_are_refused():

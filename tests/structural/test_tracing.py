@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_flatten
 
 from bogp.errors import InvalidInput, NotCapturable
-from bogp.structural.tracing import arguments, capture
+from bogp.structural.graph import arguments
+from bogp.structural.tracing import capture
 from tests.structural import by_hand, models
 from tests.structural.models import ANY, Linears, make
 
@@ -86,15 +87,15 @@ def test_candidates_are_all_removals_that_disconnect_nothing_each_once(name):
         bridge = not all(live[o] for o in outputs)
         if edge.is_floating:
             assert graph.connected(mask)[0] == (not bridge)
-            assert ("bridge" in edge.kept_for) == bridge
+            assert ("bridge" in edge.why_kept) == bridge
         kept = nx.MultiDiGraph([(e.source, e.target) for e in graph.edges if mask[e.index]])
         kept.add_nodes_from(range(len(graph.vertices)))
         cut_off = any(not any(nx.has_path(kept, v.index, o) for v in graph.vertices if v.kind == "input") for o in outputs)
         assert bridge or not cut_off, "what disconnects the graph is a bridge; a product adds more"
         if {v.kind for v in graph.vertices} <= {"input", "chain", "sum", "cat", "output"}:
             assert bridge == cut_off
-        if edge.kept_for.startswith("same"):
-            twin = graph.without([int(edge.kept_for.split()[-1])])
+        if edge.why_kept.startswith("same"):
+            twin = graph.without([int(edge.why_kept.split()[-1])])
             assert same(by_hand.outputs(graph, mask, inputs), by_hand.outputs(graph, twin, inputs))
         if edge.index in graph.candidates:
             assert not same(by_hand.outputs(graph, mask, inputs), full), "it changes the outputs"

@@ -23,9 +23,10 @@ from bogp.records import recorded_table, write_table
 from bogp.statistics import Interval, mean_interval, paired_difference, rank_correlation
 from bogp.structural import importance
 from bogp.structural.gates import Examples, leave_one_out, losses_under, mean_activations
+from bogp.structural.graph import ComputationGraph
 from bogp.structural.importance import METHODS, SECOND_ORDER
 from bogp.structural.taylor import taylor_model
-from bogp.structural.tracing import ComputationGraph, capture
+from bogp.structural.tracing import capture
 from bogp.zoo import networks as zoo_networks
 from bogp.zoo import tasks
 

@@ -27,8 +27,9 @@ from bogp.parallel import worker_options
 from bogp.records import recorded_table, write_table
 from bogp.structural import importance, surgery
 from bogp.structural.gates import Examples, Loss, losses_under
+from bogp.structural.graph import ComputationGraph
 from bogp.structural.taylor import taylor_model
-from bogp.structural.tracing import ComputationGraph, capture
+from bogp.structural.tracing import capture
 from bogp.zoo import networks, tasks
 from bogp.zoo.tasks import Task
 

@@ -26,8 +26,9 @@ from bogp.records import recorded_table, write_table
 from bogp.statistics import mean_interval, paired_difference, rank_correlation
 from bogp.structural import search, surrogate
 from bogp.structural.gates import Examples, losses_under
+from bogp.structural.graph import ComputationGraph
 from bogp.structural.taylor import TaylorModel, closable, fisher, gate_gradients, gauss_newton, hessian
-from bogp.structural.tracing import ComputationGraph, capture
+from bogp.structural.tracing import capture
 from bogp.zoo import networks, tasks
 
 Masks = NDArray[np.bool_]
