@@ -7,7 +7,7 @@ BIN     := .venv/bin
 NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce status test test-full reliability check-notebooks notebooks bench report doctor lab lock clean
+.PHONY: help setup reproduce status test test-full reliability check-notebooks notebooks bench results report doctor lab lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ notebooks: .venv/ready  ## execute the notebooks in place (smoke defaults), as t
 bench: .venv/ready  ## measure the speed claims on full MNIST, ours against the plain way (about 10 minutes, on an idle machine)
 	$(BIN)/python -m benchmarks.speed $(RUN)
 	$(BIN)/python -m benchmarks.structural $(RUN)
+
+results: .venv/ready  ## write docs/results.md and docs/speed.md from the committed tables
+	$(BIN)/python -m docs.results
 
 report: .venv/ready  ## build the site from what is committed, into build/site (runs no notebook, needs no network)
 	rm -rf build/site build/doctrees docs/api

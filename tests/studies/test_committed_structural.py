@@ -1,4 +1,4 @@
-"""What is committed of notebooks 11 to 14 follows from the tables of single networks, and the README says it."""
+"""What is committed of notebooks 11 to 14 follows from the tables of single networks."""
 
 from pathlib import Path
 
@@ -6,14 +6,12 @@ import pandas as pd
 import pytest
 
 from bogp.records import read_table
-from bogp.studies import answers
 from bogp.studies.edge_importance import measure as edge_importance_measure
 from bogp.studies.scenarios import tables
 from bogp.studies.surrogates import measure as surrogates_measure
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS, EVALUATIONS = ROOT / "data" / "results" / "paper", ROOT / "data" / "evaluations" / "paper"
-README = (ROOT / "README.md").read_text()
 
 
 def same(found: pd.DataFrame, written: pd.DataFrame, keys: list[str]) -> None:
@@ -77,7 +75,3 @@ def test_losses_of_a_graph_are_those_that_its_ranks_were_computed_from():
     written = read_table(RESULTS / "14_surrogate_search" / "ranks.csv")
     written = written[(written["size"] == size) & (written["seed"] == seed)]
     same(found[found["design"] == "zero-shot"], written[written["design"] == "zero-shot"], ["reading", "design", "predictor", "masks"])
-
-
-def test_the_readme_has_the_answers():
-    assert answers.in_short(answers.answers(RESULTS)) in README

@@ -1,4 +1,4 @@
-"""The committed results of notebook 06 follow from the committed trainings, these from the committed evaluations, and the README says what they say."""
+"""The committed results of notebook 06 follow from the committed trainings, and these from the committed evaluations."""
 
 from pathlib import Path
 
@@ -6,8 +6,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from bogp import outputs
-from bogp.graphs.pixel_features import FEATURES
 from bogp.studies.claims import NOTEBOOK, crossed, defects, exchangeable, prediction, regions, replay, reported, settings, verdicts
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -56,39 +54,7 @@ def test_what_is_reported_follows_from_notebooks_03_and_05(monkeypatch):
     same(found.best, "best_of_all")
 
 
-def words() -> dict[str, str]:
-    """What the README says of notebook 06, worked out from the committed tables."""
-    judged = verdicts.judge(committed("evidence")[list(verdicts.COLUMNS)])
-    summary = verdicts.overall(judged)
-    table = verdicts.rendered(summary, judged, reported.elsewhere("paper", "calibrated"))
-    parts = committed("parts").set_index(["set", "part"])
-    searches = committed("searches").set_index(["table", "method", "recommender"]).loc[("s = 0.60", "box", "observed")]
-    related = committed("regions_related")
-    graph = related[(related.dataset == "mnist") & ~related["column"].isin(FEATURES)]
-    largest = graph.assign(size=graph["mean"].abs()).groupby(["numbering", "sparsity"])["size"].max()
-    found = {
-        "TABLE": outputs.as_markdown(table),
-        "FINDINGS": verdicts.findings(summary),
-        "TWIN": f"{committed('twins').difference.max():.0e}",
-    }
-    for s in ("0.60", "0.90"):
-        masks, rest = (parts.loc[(f"bernoulli, s = {s}", part)] for part in ("masks", "residual"))
-        key = s.replace("0.", "")
-        found |= {f"SD{key}": f"{masks['value']:.5f}", f"SD{key}H": f"{masks['high']:.5f}", f"RES{key}": f"{rest['value']:.5f}"}
-    masks, rest = (parts.loc[("released, s = 0.60", part)] for part in ("masks", "residual"))
-    size, spread = (
-        f"{masks.n_masks:.0f} masks x {masks.n_seeds:.0f} seeds",
-        f"{masks['value']:.3f} [{masks['low']:.3f}, {masks['high']:.3f}]",
-    )
-    found["RELEASED"] = f"{size} show a spread of {spread} (p = {masks['p']:.3f}) beside one of {rest['value']:.3f} between trainings"
-    found |= {"ADV60": f"{searches.advantage:+.5f}", "ADV60L": f"{searches.low:+.5f}", "ADV60H": f"{searches.high:+.5f}"}
-    for s in (0.75, 0.97):
-        key = f"RHO{100 * s:.0f}"
-        found |= {key: f"{largest['native', s]:.2f}", f"{key}R": f"{largest['relabelled', s]:.2f}"}
-    return found
-
-
-def test_verdicts_follow_from_the_tables_and_stand_in_the_readme(monkeypatch):
+def test_verdicts_follow_from_the_tables(monkeypatch):
     monkeypatch.setenv("BOGP_HOME", str(ROOT))
     judged = committed("evidence")
     again = verdicts.judge(judged[list(verdicts.COLUMNS)])
@@ -98,20 +64,9 @@ def test_verdicts_follow_from_the_tables_and_stand_in_the_readme(monkeypatch):
     assert set(summary.claim) == set(range(1, 13))
     for source in judged.source.unique():
         assert (RESULTS / source).exists(), source
-    said = words()
-    readme = (ROOT / "README.md").read_text()
-    assert said["TABLE"] in readme
-    assert said["FINDINGS"] in readme.replace("\n", " ")
-    section = readme[readme.index("### Which of the paper's claims hold?") : readme.index("### Is accuracy a monotone")].replace("\n", " ")
-    plain = section[section.index("In plain words") :]
-    assert f"standard deviation of {said['SD60']} (s = 0.60) and {said['SD90']} (s = 0.90)" in plain
-    assert f"upper ends of the intervals {said['SD60H']} and {said['SD90H']}" in plain
-    assert f"of one mask differ by {said['RES60']} and {said['RES90']}" in plain
-    assert f"equal to {said['TWIN']}" in plain
-    assert said["RELEASED"] in plain
-    assert f"search is {said['ADV60']} better than random search ({said['ADV60L']} to {said['ADV60H']})" in plain
-    assert f"MNIST {said['RHO75']} at s = 0.75" in plain and f"and {said['RHO75R']} is left" in plain
-    assert f"({said['RHO97']} as numbered, {said['RHO97R']} renumbered)" in plain
+
+
+def test_what_the_page_of_results_says_in_words():
     released = committed("parts").set_index(["set", "part"]).loc[("released, s = 0.60", "masks")]
     assert released.p > 0.05, "no difference between masks shows"
     permuted = committed("against_permuted").set_index("table").loc["s = 0.60"]

@@ -1,0 +1,191 @@
+"""Fills ``docs/_templates/*.md`` with the committed results and writes them as ``docs/*.md`` (``make results``).
+
+The templates hold the prose, this module every number and table in it. A test compares the committed pages with what is made here.
+"""
+
+import re
+import textwrap
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from bogp.graphs.pixel_features import FEATURES
+from bogp.outputs import as_markdown
+from bogp.studies import answers
+from bogp.studies.baselines import tables as table_1
+from bogp.studies.baselines.measure import LIKE, PAPER
+from bogp.studies.claims import verdicts
+from bogp.studies.fixed_sparsity import tables as fixed_sparsity
+from bogp.studies.motivation import measure as motivation
+from bogp.studies.tradeoff import pareto
+from bogp.studies.tradeoff import tables as table_2
+from docs.common import DOCS, ROOT
+
+RESULTS, EVALUATIONS = ROOT / "data" / "results" / "paper", ROOT / "data" / "evaluations" / "paper"
+TEMPLATES = DOCS / "_templates"
+WIDTH = 100
+
+
+@cache
+def table(name: str) -> pd.DataFrame:
+    """A committed table, by its path below ``data/results/paper`` without ending."""
+    return pd.read_csv(RESULTS / f"{name}.csv")
+
+
+def claims() -> dict[str, str]:
+    """The verdicts on the paper's claims, and what stands behind them (notebook 06)."""
+
+    def committed(name: str) -> pd.DataFrame:
+        return table(f"06_claims/calibrated_{name}")
+
+    judged = verdicts.judge(committed("evidence")[list(verdicts.COLUMNS)])
+    summary = verdicts.overall(judged)
+    first = [table(f"01_motivation/calibrated_{name}") for name in ("correlations", "monotone")]
+    others = verdicts.elsewhere(*first, table("04_alpha_tradeoff_bo/calibrated_tables_compared"))
+    parts = committed("parts").set_index(["set", "part"])
+    released, rest = (parts.loc[("released, s = 0.60", part)] for part in ("masks", "residual"))
+    found = {
+        "claims": as_markdown(verdicts.rendered(summary, judged, others)),
+        "claims_findings": verdicts.findings(summary),
+        "twins": f"{committed('twins').difference.max():.0e}",
+        "released_design": f"{released.n_masks:.0f} masks x {released.n_seeds:.0f} seeds",
+        "released_masks": f"{released['value']:.3f} [{released['low']:.3f}, {released['high']:.3f}]",
+        "released_p": f"{released['p']:.3f}",
+        "released_rest": f"{rest['value']:.3f}",
+    }
+    for s in (60, 90):
+        masks, rest = (parts.loc[(f"bernoulli, s = 0.{s}", part)] for part in ("masks", "residual"))
+        found |= {f"masks_{s}": f"{masks['value']:.5f}", f"masks_{s}_high": f"{masks['high']:.5f}"}
+        found |= {f"rest_{s}": f"{rest['value']:.5f}"}
+    searches = committed("searches").set_index(["table", "method", "recommender"])
+    gain = searches.loc[("s = 0.60", "box", "observed")]
+    found |= {"gain_60": f"{gain.advantage:+.5f}"}
+    found |= {"gain_60_low": f"{gain.low:+.5f}", "gain_60_high": f"{gain.high:+.5f}"}
+    related = committed("regions_related")
+    graph = related[(related.dataset == "mnist") & ~related["column"].isin(FEATURES)]
+    largest = graph.assign(size=graph["mean"].abs()).groupby(["numbering", "sparsity"])["size"].max()
+    for s in (75, 97):
+        found |= {f"related_{s}": f"{largest['native', s / 100]:.2f}"}
+        found |= {f"related_{s}_renumbered": f"{largest['relabelled', s / 100]:.2f}"}
+    return found
+
+
+def monotone() -> dict[str, str]:
+    """Accuracy and graph properties on five nodes (notebook 01)."""
+    names = ("graphs", "trainings", "correlations", "monotone")
+    graphs, trainings, correlations, judged = (table(f"01_motivation/calibrated_{n}") for n in names)
+    means = trainings[trainings.variant == "same"].groupby("graph").test_accuracy.mean()
+    return {
+        "monotone": as_markdown(motivation.answers(graphs, trainings, correlations, judged)),
+        "monotone_conclusion": motivation.conclusion(correlations, judged),
+        "motivation_seeds": f"{trainings.seed.nunique()}",
+        "motivation_graphs": f"{len(means)}",
+        "motivation_lowest": f"{means.min():.4f}",
+        "motivation_highest": f"{means.max():.4f}",
+    }
+
+
+def searches() -> dict[str, str]:
+    """The searches at a fixed sparsity, Table 1 and Table 2 (notebooks 03 to 05)."""
+    fixed = table("fixed_sparsity")
+    pruned, under_paper = (table(f"05_baselines/{p}_table1") for p in ("calibrated", "paper"))
+    base = under_paper.query("method == 'base' and measure == 'test'")
+    chosen = table("04_alpha_tradeoff_bo/calibrated_table2")
+    compared = table("04_alpha_tradeoff_bo/calibrated_tables_compared")
+
+    def accuracies(results: pd.DataFrame, accounting: str) -> str:
+        return as_markdown(table_1.rendered(results, accounting, methods=set(table_1.LABELS)))
+
+    return {
+        "paper_base": f"{base['mean'].iloc[0]:.2f}",
+        "fixed_sparsity": fixed_sparsity.markdown(fixed),
+        "fixed_sparsity_findings": fixed_sparsity.findings(fixed),
+        "table_1_paper": accuracies(pruned, PAPER),
+        "table_1_like": accuracies(pruned, LIKE),
+        "table_1_paper_under_paper": accuracies(under_paper, PAPER),
+        "table_1_like_under_paper": accuracies(under_paper, LIKE),
+        "table_1_findings": table_1.findings(pruned),
+        "table_2": as_markdown(table_2.rendered(chosen)),
+        "tradeoff_searches": f"{chosen.n.min()}",
+        "alpha_ranges": pareto.meaningless(table("04_alpha_tradeoff_bo/calibrated_alpha_ranges")),
+        "tables_compared": table_2.can_both_be_true(compared),
+    }
+
+
+def speed() -> dict[str, str]:
+    """Measured speed, where the time goes, and what bfloat16 changes."""
+    from benchmarks.speed import markdown
+
+    shares = table("speed_shares").pivot(index="part", columns="protocol", values="ms")
+    shares = shares.div(shares.loc["total"], axis=1)
+    products = ["first layer, forward", "first layer, gradient", "products of the other layers"]
+    found = {"speed": markdown(table("speed"))}
+    for protocol, share in shares.items():
+        found |= {f"products_{protocol}": f"{share[products].sum():.0%}"}
+        found |= {f"optimiser_{protocol}": f"{share['optimiser']:.{1 if share['optimiser'] < 0.01 else 0}%}"}
+        found |= {f"floor_{protocol}": f"{share['floor: products with lit pixels']:.0%}"}
+    one = table("precision_calibrated").set_index("measure").loc["validation_accuracy"]
+    return found | {
+        "bfloat16_difference": f"{one.difference:+.5f}",
+        "bfloat16_interval": f"[{one.low_90:+.5f}, {one.high_90:+.5f}]",
+        "bfloat16_equivalent": "equivalent" if one.equivalent else "not shown to be equivalent",
+        "bfloat16_spread": f"{one.spread_ratio:.2f} [{one.spread_low_95:.2f}, {one.spread_high_95:.2f}]",
+    }
+
+
+def cost() -> dict[str, str]:
+    """How many networks were trained for notebooks 01 to 06, and how long that takes."""
+    files = sorted(EVALUATIONS.glob("0*.parquet"))
+    rows = pd.concat([pd.read_parquet(f) for f in files]).drop_duplicates("key", ignore_index=True)
+    # of the settings with small batches only this one makes so few steps
+    full = rows[(rows.steps <= 50) & (rows.protocol_name != "... batches of 128")]
+    fashion = rows[rows.dataset == "fashion-mnist"]  # more lit pixels: the recorded time stands
+    small = rows.drop([*full.index, *fashion.index])
+    rates = table("speed").set_index("what")["ours"]
+    seconds = (small.trainings * small.steps / 780).sum() * rates["calibrated, float32, 64 masks, a seed each"]
+    seconds += full.trainings.sum() * rates["full batch, float32, 8 masks"] + fashion.seconds.sum()
+    return {
+        "trainings": f"{rows.trainings.sum():,}",
+        "full_batch": f"{full.trainings.sum():,}",
+        "hours_idle": f"{seconds / 3600:.1f}",
+        "hours_recorded": f"{rows.seconds.sum() / 3600:.1f}",
+    }
+
+
+@cache
+def values() -> dict[str, str]:
+    """Every number and table that a template names."""
+    structural = {"structural": answers.in_short(answers.answers(RESULTS))}
+    return claims() | monotone() | searches() | structural | speed() | cost()
+
+
+def wrapped(text: str) -> str:
+    """Markdown with its prose and lists at most ``WIDTH`` wide; tables, code, images and headings stay."""
+    blocks = re.split(r"(```.*?```)|\n\n+", text, flags=re.S)
+    return "\n\n".join(_block(b.strip()) for b in blocks if b and b.strip()) + "\n"
+
+
+def _block(block: str) -> str:
+    if re.match(r"[|#`!]", block):
+        return block
+    options: dict[str, Any] = {"width": WIDTH, "break_long_words": False, "break_on_hyphens": False}
+    items = re.split(r"\n(?=- )", block)
+    lines = (" ".join(item.split()) for item in items)
+    return "\n".join(textwrap.fill(i, subsequent_indent="  " * i.startswith("- "), **options) for i in lines)
+
+
+def pages() -> dict[str, str]:
+    """The pages by file name: each template, filled in.
+
+    Raises:
+        KeyError: a template names something that ``values`` does not have.
+    """
+    texts = {p.name: p.read_text(encoding="utf-8") for p in sorted(TEMPLATES.glob("*.md"))}
+    return {name: wrapped(text.format_map(values())) for name, text in texts.items()}
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")
+        print(f"docs/{name}")
