@@ -1,19 +1,15 @@
 """bogp: Bayes Optimal Neural Network Pruning using Relational Graph Properties, reproduced and audited.
 
-Nothing heavy is imported here; import the module that you need, for example ``from bogp import masks, properties``.
-The modules stand on floors, and each imports only from the floors below its own:
+The package has seven rooms, and modules on the ground that all of them share (errors, checks, paths, records, statistics, plotting
+and more). Nothing heavy is imported here: import what you need, such as ``from bogp.graphs import families, properties``.
 
-    0  errors, checks, paths, progress, provenance, datasets, relational, masks, protocols, and
-       compiled, bitsets, connectivity, centrality, properties (each from those before it)
-    1  database, store, score_record, training (with compiled_networks and tensor_networks under it)
-    2  scores, baselines, labelled (features of graphs whose nodes hold pixels)
-    3  evaluation
-    4  search, statistics, components (of variance)
-    5  claims; controls (other proposers and recommenders); pruning (a network of your own)
-    6  motivation (notebook 01); tradeoff, front, table_2 (04); comparison, table_1 (05); audit (06); structural (10 to 14)
-    7  figures
-    8  run; doctor (with readiness and machine under it)
-    9  batch (Snakemake over all of it, with workflow_record)
+    graphs      masks as graphs: relational, families, properties, database
+    training    protocols, the engine, baselines, evaluation, the store; builds on graphs
+    search      searchers, the loop around them, and your_network; builds on training
+    structural  which parts of a network's own computation graph can go; needs the ground alone
+    zoo         small networks and tasks for structural
+    studies     a folder for each notebook: measure, tables, plots; nothing in another room imports it
+    workflow    run a notebook, check a machine (doctor), run all of it (batch)
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What was measured, as Markdown for the site: claims, figures, tables, cost. All of it is worked out from what is committed; nothing is typed."""
+"""What was measured, as Markdown for the site: claims, figures, cost, lists of tables. All of it is worked out from what is committed."""
 
 import json
 import os
@@ -15,18 +15,14 @@ import yaml
 from bogp import outputs
 from bogp.errors import BogpError
 from bogp.studies import answers
-from bogp.studies.baselines import measure as baselines_measure
-from bogp.studies.baselines import tables as baselines_tables
 from bogp.studies.claims import NOTEBOOK as CLAIMS_NOTEBOOK
 from bogp.studies.claims import verdicts
-from bogp.studies.fixed_sparsity import tables as fixed_sparsity_tables
 from bogp.studies.motivation import measure as motivation_measure
 from bogp.studies.tradeoff import measure as tradeoff_measure
-from bogp.studies.tradeoff import tables as tradeoff_tables
 from docs.common import DOCS, EXECUTED, ROOT, grouped, headings, link, slug
 
 RESULTS, FIGURES, EVALUATIONS = ROOT / "data" / "results" / "paper", ROOT / "figures" / "paper", ROOT / "data" / "evaluations" / "paper"
-PROTOCOL = "calibrated"  # of the verdicts, and of the tables that are shown in full
+PROTOCOL = "calibrated"  # of the verdicts
 BADGES = {verdicts.HOLDS: "holds", verdicts.FAILS: "fails", verdicts.UNDECIDED: "undecided"}
 
 
@@ -68,21 +64,6 @@ def badge(verdict: str) -> str:
     """A verdict's words, marked so that the style sheet sets them off; what follows the words stays plain."""
     words = next(v for v in verdicts.VERDICTS if verdict.startswith(v))
     return f"[{words}]{{.verdict .{BADGES[words]}}}{verdict.removeprefix(words)}"
-
-
-def claims_page() -> str:
-    """The first table of the site."""
-    return markdown(
-        {
-            "claim": one["claim"],
-            "verdict": badge(one["verdict"]),
-            "the paper says": one["the paper says"],
-            "we got": one["we got"],
-            "n": one["n"],
-            "evidence": ", ".join([section(one), *(link("CSV", RESULTS / source) for source in sources(one))]),
-        }
-        for one in claims_table().to_dict("records")
-    )
 
 
 def claims_map() -> str:
@@ -158,50 +139,6 @@ def caption_of(name: str) -> str:
             found = re.match(r"\d\d_([a-z]+)(?:_s(\d\.\d+))_", name) or re.match(r"\d\d_(paper)_", name)
             return caption if not found else f"{caption} Protocol {', s = '.join(found.groups())}."
     raise BogpError(f"The figure {name} has no caption. Add one to docs/captions.yaml.")
-
-
-def fixed_sparsity() -> str:
-    """The searches of notebook 03, and what they come to."""
-    table = pd.read_csv(RESULTS / "fixed_sparsity.csv")
-    return f"{outputs.markdown(table)}\n\n{fixed_sparsity_tables.findings(table)}\n\n{files(RESULTS / 'fixed_sparsity.csv')}"
-
-
-def table_one() -> str:
-    """Table 1 in both accountings, under each protocol that it was made for."""
-    parts = []
-    for path in sorted((RESULTS / baselines_measure.NOTEBOOK).glob("*_table1.csv")):
-        table = pd.read_csv(path)
-        for accounting, words in ((baselines_measure.PAPER, "as the paper counts"), (baselines_measure.LIKE, "like for like")):
-            shown = baselines_tables.rendered(table, accounting, methods=set(baselines_tables.LABELS))
-            parts += [f"### Under `{path.name.split('_')[0]}`, {words}", outputs.as_markdown(shown)]
-        parts += [baselines_tables.findings(table)] if path.name.startswith(PROTOCOL) else []
-        parts += [files(path)]
-    return "\n\n".join(parts)
-
-
-def table_two() -> str:
-    """Table 2, and whether it can stand beside Table 1."""
-    path = RESULTS / tradeoff_measure.ALPHA_TRADEOFF / f"{PROTOCOL}_table2.csv"
-    compared = path.with_name(f"{PROTOCOL}_tables_compared.csv")
-    answer = tradeoff_tables.can_both_be_true(pd.read_csv(compared))
-    return f"{outputs.as_markdown(tradeoff_tables.rendered(pd.read_csv(path)))}\n\n{files(path)}\n\n```text\n{answer}\n```\n\n{files(compared)}"
-
-
-def monotone() -> str:
-    """Notebook 01's answers."""
-    names = ("graphs", "trainings", "correlations", "monotone")
-    paths = [RESULTS / motivation_measure.MOTIVATION / f"{PROTOCOL}_{name}.csv" for name in names]
-    tables = [pd.read_csv(path) for path in paths]
-    return (
-        f"{outputs.as_markdown(motivation_measure.answers(*tables))}\n\n{motivation_measure.conclusion(*tables[2:])}\n\n{files(*paths[2:])}"
-    )
-
-
-def speed() -> str:
-    """The measured speed."""
-    from benchmarks.speed import markdown as speed_markdown
-
-    return f"{speed_markdown(pd.read_csv(RESULTS / 'speed.csv'))}\n\n{files(RESULTS / 'speed.csv')}"
 
 
 def structural() -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import bogp
 from bogp.errors import BogpError
-from bogp.studies.claims import verdicts
 from docs import measured
 from docs.common import DOCS, EXECUTED, ROOT, headings, link, relative, texts
 
@@ -49,21 +48,6 @@ def named(docname: str, source: str) -> str:
     return source.replace(f"# {title}", f"# {title} ({label})", 1) if label else source
 
 
-def readme(heading: str) -> str:
-    """A section of the README without its heading, its links made relative to this folder.
-
-    Raises:
-        BogpError: the README has no such section.
-    """
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    start = re.search(rf"^(#+) {re.escape(heading)}$", text, re.M)
-    if not start:
-        raise BogpError(f"The README has no section {heading!r}, which a page in docs/ shows. Name there a section that the README has.")
-    rest = text[start.end() :]
-    end = re.search(rf"^#{{1,{len(start[1])}}} ", rest, re.M)
-    return relative(rest[: end.start()] if end else rest, ROOT).strip()
-
-
 def file(name: str) -> str:
     """A Markdown file of the repository, its links made relative to this folder.
 
@@ -83,47 +67,29 @@ def further_pages() -> str:
     return "\n".join(["```{toctree}", ":hidden:", ":caption: More", "", *others, "```"]) if others else ""
 
 
-def floors() -> dict[str, list[str]]:
-    """The modules of the package by floor, as ``bogp/__init__.py`` says; those that it does not name come last, under ""."""
-    left = [m.name for m in pkgutil.iter_modules(bogp.__path__) if not m.name.startswith("_")]
-    found: dict[str, list[str]] = {}
-    floor = ""
-    for line in (bogp.__doc__ or "").splitlines():
-        number = re.match(r"\s+(\d)  ", line)
-        floor = number[1] if number else floor
-        for name in re.findall(r"\w+", line) if floor else ():
-            if name in left:
-                left.remove(name)
-                found.setdefault(floor, []).append(name)
-    return found | ({"": left} if left else {})
-
-
-def inner(module: str) -> list[str]:
-    """The modules of a sub-package, such as ``audit.verdicts``; none for a plain module."""
-    folder = Path(bogp.__path__[0]) / module
-    return [f"{module}.{m.name}" for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_")]
+def rooms() -> dict[str, list[str]]:
+    """The modules of the package by room, in the order of ``bogp/__init__.py``; those on the ground come first, under ""."""
+    names = [m.name.removeprefix("bogp.") for m in pkgutil.walk_packages(bogp.__path__, "bogp.")]
+    named = re.findall(r"^    (\w+)  ", bogp.__doc__ or "", re.M)
+    found: dict[str, list[str]] = {room: [] for room in ("", *named)}
+    for name in names:
+        found[name.split(".")[0] if name.split(".")[0] in named else ""].append(name)
+    return found
 
 
 def api_index() -> str:
-    """The API page, in reStructuredText: an autosummary table a floor, from which Sphinx makes a page a module."""
-    lines = ["API reference", "=" * 13, "", "Modules stand on floors, and import only from those below their own.", ""]
-    for floor, modules in floors().items():
-        title = f"Floor {floor}" if floor else "Beside the floors"
-        names = [name for module in modules for name in (module, *inner(module))]
-        lines += [title, "-" * len(title), "", ".. autosummary::", "   :toctree: modules", "", *(f"   bogp.{name}" for name in names), ""]
+    """The API page, in reStructuredText: an autosummary table a room, from which Sphinx makes a page a module."""
+    lines = ["API reference", "=" * 13, ""]
+    for room, modules in rooms().items():
+        title = f"bogp.{room}" if room else "The ground, which every room builds on"
+        names = [f"   bogp.{name}" for name in modules if not name.startswith("__")]
+        lines += [title, "-" * len(title), "", ".. autosummary::", "   :toctree: modules", "", *names, ""]
     return "\n".join(lines)
 
 
 FILLERS: dict[str, Callable[[], str]] = {
-    "claims": measured.claims_page,
-    "findings": lambda: verdicts.findings(verdicts.overall(measured.judged())),
     "claims_map": measured.claims_map,
     "figures": measured.figures_page,
-    "table_1": measured.table_one,
-    "table_2": measured.table_two,
-    "fixed_sparsity": measured.fixed_sparsity,
-    "monotone": measured.monotone,
-    "speed": measured.speed,
     "structural": measured.structural,
     "all_tables": measured.all_tables,
     "jobs": measured.jobs,
@@ -134,18 +100,18 @@ FILLERS: dict[str, Callable[[], str]] = {
 
 
 def filled(text: str) -> str:
-    """A page as Sphinx reads it: each ``{{ name }}``, ``{{ readme: heading }}`` or ``{{ file: path }}`` that is a line of its own filled in.
+    """A page as Sphinx reads it: each ``{{ name }}`` or ``{{ file: path }}`` that is a line of its own filled in.
 
     Raises:
-        BogpError: a name that nothing stands for, a section or a file that is not there, or results that do not fit together.
+        BogpError: a name that nothing stands for, a file that is not there, or results that do not fit together.
     """
 
     def one(found: re.Match[str]) -> str:
         name, argument = found["name"], found["argument"]
         if argument:
-            return readme(argument) if name == "readme" else file(argument)
+            return file(argument)
         if name not in FILLERS:
             raise BogpError(f"A page asks for {{{{ {name} }}}}, which docs/pages.py does not know; it knows {', '.join(FILLERS)}.")
         return FILLERS[name]()
 
-    return re.sub(r"^\{\{ (?P<name>readme(?=: )|file(?=: )|\w+(?= \}))(?:: (?P<argument>.+))? \}\}$", one, relative(text, DOCS), flags=re.M)
+    return re.sub(r"^\{\{ (?P<name>file(?=: )|\w+(?= \}))(?:: (?P<argument>.+))? \}\}$", one, relative(text, DOCS), flags=re.M)

@@ -20,9 +20,10 @@ from bogp.studies.fixed_sparsity import tables as fixed_sparsity
 from bogp.studies.motivation import measure as motivation
 from bogp.studies.tradeoff import pareto
 from bogp.studies.tradeoff import tables as table_2
-from docs.common import DOCS, ROOT
+from docs import measured
+from docs.common import DOCS
+from docs.measured import EVALUATIONS, RESULTS
 
-RESULTS, EVALUATIONS = ROOT / "data" / "results" / "paper", ROOT / "data" / "evaluations" / "paper"
 TEMPLATES = DOCS / "_templates"
 WIDTH = 100
 
@@ -39,15 +40,11 @@ def claims() -> dict[str, str]:
     def committed(name: str) -> pd.DataFrame:
         return table(f"06_claims/calibrated_{name}")
 
-    judged = verdicts.judge(committed("evidence")[list(verdicts.COLUMNS)])
-    summary = verdicts.overall(judged)
-    first = [table(f"01_motivation/calibrated_{name}") for name in ("correlations", "monotone")]
-    others = verdicts.elsewhere(*first, table("04_alpha_tradeoff_bo/calibrated_tables_compared"))
     parts = committed("parts").set_index(["set", "part"])
     released, rest = (parts.loc[("released, s = 0.60", part)] for part in ("masks", "residual"))
     found = {
-        "claims": as_markdown(verdicts.rendered(summary, judged, others)),
-        "claims_findings": verdicts.findings(summary),
+        "claims": as_markdown(measured.claims_table()),
+        "claims_findings": verdicts.findings(verdicts.overall(measured.judged())),
         "twins": f"{committed('twins').difference.max():.0e}",
         "released_design": f"{released.n_masks:.0f} masks x {released.n_seeds:.0f} seeds",
         "released_masks": f"{released['value']:.3f} [{released['low']:.3f}, {released['high']:.3f}]",

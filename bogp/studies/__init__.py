@@ -1,0 +1,1 @@
+"""One folder for each notebook: what is measured, its tables, its plots."""

@@ -1,0 +1,1 @@
+"""Running notebooks, checking a machine, and batch runs with Snakemake."""

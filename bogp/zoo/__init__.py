@@ -1,0 +1,1 @@
+"""Small networks and tasks that structural pruning is tried on."""

@@ -27,22 +27,20 @@ LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
 
 
 @pytest.fixture(scope="module")
-def claims_page() -> str:
-    return measured.claims_page()
+def claims_map() -> str:
+    return measured.claims_map()
 
 
-def test_the_first_table_gives_every_claim_its_committed_verdict(claims_page):
+def test_the_map_of_claims_gives_every_claim_its_committed_verdict(claims_map):
     committed = pd.read_csv(measured.RESULTS / "06_claims" / "calibrated_claims.csv")
-    lines = claims_page.splitlines()[2:]
+    lines = claims_map.splitlines()[2:]
     assert len(lines) == len(verdicts.CLAIMS) + 2, "twelve claims, and those of notebooks 01 and 04"
     for line, one in zip(lines, committed.itertuples(), strict=False):
         assert line.startswith(f"| {one.claim}: {one.statement} | [{one.verdict}]{{.verdict ")
         assert one.source in line
-    index = (ROOT / "docs" / "index.md").read_text()
-    assert index.index("{{ claims }}") < index.index("{{ findings }}") and "| --- |" not in index, "claims come first, and nothing is typed"
 
 
-def test_other_results_give_another_verdict(tmp_path, monkeypatch, claims_page):
+def test_other_results_give_another_verdict(tmp_path, monkeypatch, claims_map):
     for name in ("01_motivation", "04_alpha_tradeoff_bo", "06_claims"):
         shutil.copytree(measured.RESULTS / name, tmp_path / name)
     path = tmp_path / "06_claims" / "calibrated_evidence.csv"
@@ -50,8 +48,8 @@ def test_other_results_give_another_verdict(tmp_path, monkeypatch, claims_page):
     evidence.loc[evidence.claim == 8, ["p_for", "p_against"]] = [1.0, 0.0]
     evidence.to_csv(path, index=False)
     monkeypatch.setattr(measured, "RESULTS", tmp_path)
-    changed = measured.claims_page().splitlines()
-    differ = [new for new, old in zip(changed, claims_page.splitlines(), strict=True) if new.split("|")[2] != old.split("|")[2]]
+    changed = measured.claims_map().splitlines()
+    differ = [new for new, old in zip(changed, claims_map.splitlines(), strict=True) if new.split("|")[2] != old.split("|")[2]]
     assert len(differ) == 1 and differ[0].startswith("| 8:") and "[does not hold]" in differ[0]
     assert measured.BADGES.keys() == set(verdicts.VERDICTS)
 
@@ -85,19 +83,17 @@ def test_links_of_other_texts_lead_to_files(name):
 def test_what_a_page_cannot_show_is_refused():
     with pytest.raises(BogpError, match=r"asks for \{\{ verdict"):
         pages.filled("a\n{{ verdict }}\n")
-    with pytest.raises(BogpError, match="no section 'Nowhere'"):
-        pages.filled("{{ readme: Nowhere }}")
     with pytest.raises(BogpError, match="shows NOWHERE"):
         pages.filled("{{ file: NOWHERE.md }}")
     with pytest.raises(BogpError, match=r"captions\.yaml"):
         measured.caption_of("99_new")
-    assert pages.filled("in a line {{ claims }}, {{ x }}") == "in a line {{ claims }}, {{ x }}"
+    assert pages.filled("in a line {{ jobs }}, {{ x }}") == "in a line {{ jobs }}, {{ x }}"
 
 
 def test_links_are_rewritten_for_the_site():
     text = "[a](data/README.md) [b](bogp/search/loop.py#L3) [c](bogp) [d](https://example.org) [e](README.md) ![f](figures/paper/02_reach.png) [g](#there)"
     assert common.relative(text, ROOT) == (
-        "[a](data.md) [b](../bogp/search/loop.py#L3) c [d](https://example.org) {download}`e <../README.md>` ![f](../figures/paper/02_reach.png) [g](#there)"
+        "[a](data.md) [b](../bogp/search/loop.py#L3) c [d](https://example.org) [e](index.md) ![f](../figures/paper/02_reach.png) [g](#there)"
     )
 
 
@@ -132,11 +128,11 @@ def test_trainings_are_counted_once():
 
 
 def test_the_api_page_lists_every_module_once():
-    listed = [name for names in pages.floors().values() for name in names]
-    assert sorted(listed) == sorted(m.name for m in pkgutil.iter_modules(bogp.__path__) if not m.name.startswith("_"))
-    assert pages.floors()["0"][0] == "errors" and "run" in pages.floors()["8"]
+    listed = [name for names in pages.rooms().values() for name in names]
+    assert len(listed) == len(set(listed)) and all(pages.rooms().values()), "each room of bogp/__init__.py has modules"
+    assert "errors" in pages.rooms()[""] and "training.engine" in pages.rooms()["training"]
     for module in pkgutil.walk_packages(bogp.__path__, "bogp."):
-        assert f"   {module.name}\n" in pages.api_index() or "._" in module.name
+        assert f"   {module.name}\n" in pages.api_index() or "__" in module.name
 
 
 def test_a_new_page_enters_the_navigation_by_itself(tmp_path, monkeypatch):
@@ -264,8 +260,7 @@ def test_every_page_can_be_reached_from_the_first(site):
 
 
 @pytest.mark.full
-def test_the_first_table_of_the_built_site_has_the_verdicts(site):
-    index = first_page(site)
-    table = " ".join(site[index].tables[0].split())
+def test_the_map_of_claims_of_the_built_site_has_the_verdicts(site):
+    table = " ".join(site[first_page(site).parent / "claims_map.html"].tables[0].split())
     for one in pd.read_csv(measured.RESULTS / "06_claims" / "calibrated_claims.csv").itertuples():
         assert f"{one.claim}: {one.statement} {one.verdict}" in table

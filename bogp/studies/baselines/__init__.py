@@ -1,0 +1,1 @@
+"""Notebook 05: magnitude pruning and its peers beside the search."""

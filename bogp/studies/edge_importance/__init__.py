@@ -1,0 +1,1 @@
+"""Notebook 11: which score predicts what removing an edge does."""

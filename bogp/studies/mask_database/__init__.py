@@ -1,0 +1,1 @@
+"""Notebook 02: what masks of one sparsity span."""

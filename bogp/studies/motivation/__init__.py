@@ -1,0 +1,1 @@
+"""Notebook 01: is accuracy a monotone function of graph properties?"""

@@ -1,0 +1,1 @@
+"""Notebook 07: masks for a network of one's own."""
