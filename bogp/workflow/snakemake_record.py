@@ -1,14 +1,23 @@
-"""What each file of the workflow was made from: Snakemake's memory of its jobs, kept beside the results so that it travels with them.
+"""What each file of the workflow was made from, kept beside the results so that it travels with them.
 
-Snakemake remembers the parameters and the checksums of the inputs of every job, in a folder that is not committed. A checkout has results from git
-without that memory, and the times of its files mean nothing. So a batch run writes what Snakemake knows to ``workflow.json`` beside the results, and
-in a checkout it is handed back: Snakemake then judges those files as if it had made them.
+Snakemake remembers the parameters and the checksums of the inputs of every job, in a folder that is
+not committed. A checkout has results from git without that memory, and the times of its files mean
+nothing. So a batch run writes what Snakemake knows to ``workflow.json`` beside the results, and in a
+checkout it is handed back: Snakemake then judges those files as if it had made them.
+
+Snakemake has no public way to its memory. The class ``_Memory`` is the only place in the package that
+uses private names of it, as they are in Snakemake 9.27 (``requirements.lock``):
+``snakemake.persistence.MetadataRecord``, and of ``snakemake.persistence.file.FilePersistence`` the
+methods ``_read_record``, ``_write_record`` and ``_filter_incomplete_keys``. If another version renames
+them, ``make status`` and ``make reproduce`` stop with an ``AttributeError`` or ``ImportError`` here, and
+``tests/workflow/test_batch.py`` fails. If it changes the format of a record, Snakemake sets records of
+the old ``FORMAT`` aside and takes every committed file as stale; nothing wrong is taken as fresh.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +26,33 @@ from bogp.errors import BogpError
 from bogp.records import write_atomically
 
 UNKNOWN = "nothing says which parameters it was made with"
-_KEPT = ("rule", "input", "params", "input_checksums", "starttime", "endtime")  # of Snakemake's metadata; the rest is of the machine
-_FORMAT = 6  # of Snakemake's metadata; it sets older ones aside
+FORMAT = 6  # of Snakemake's records
+# The fields of a record that are kept; the rest belongs to one machine.
+_KEPT = ("rule", "input", "params", "input_checksums", "starttime", "endtime")
+
+
+class _Memory:
+    """Snakemake's memory of the files in the home folder, where the Snakefile works."""
+
+    def __init__(self) -> None:
+        from snakemake.persistence.file import FilePersistence
+
+        self._persistence: Any = FilePersistence(nolock=True, path=paths.home() / ".snakemake")
+
+    def read(self, name: str) -> Any:
+        """What is remembered of a file, ``record["params"]`` for example; None where nothing is."""
+        return self._persistence._read_record(name)
+
+    def write(self, name: str, fields: Mapping[str, Any]) -> None:
+        """Have Snakemake remember that it made a file so."""
+        from snakemake.persistence import MetadataRecord
+
+        record = MetadataRecord(record_format_version=FORMAT, **fields)
+        self._persistence._write_record(name, record)
+
+    def interrupted(self, names: Sequence[str]) -> set[str]:
+        """Those of the files whose job was started and never ended."""
+        return set(self._persistence._filter_incomplete_keys(names))
 
 
 def adopt(record: Path) -> int:
@@ -36,26 +70,26 @@ def adopt(record: Path) -> int:
     Raises:
         BogpError: the record is damaged.
     """
-    from snakemake.persistence import MetadataRecord
-
     if not record.exists():
         return 0
-    metadata, taken = _metadata(), 0
+    memory, taken = _Memory(), 0
     try:
         for job in json.loads(record.read_text()):
             for name, checksum in job["outputs"].items():
                 path = paths.home() / name
-                if metadata._read_record(name) is None and path.is_file() and _sha256(path) == checksum:
-                    metadata._write_record(name, MetadataRecord(record_format_version=_FORMAT, **{key: job[key] for key in _KEPT}))
+                if memory.read(name) is None and path.is_file() and _sha256(path) == checksum:
+                    memory.write(name, {key: job[key] for key in _KEPT})
                     os.utime(path, (job["endtime"], job["endtime"]))
                     taken += 1
     except OSError as error:
         raise BogpError(
-            f"{error.filename} cannot be written ({error.strerror}); free some space, or check the folder's permissions."
+            f"{error.filename} cannot be written ({error.strerror}); free some space, "
+            "or check the folder's permissions."
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BogpError(
-            f"The record {record} is damaged ({error!r}); take it from git again, or delete it and run make reproduce."
+            f"The record {record} is damaged ({error!r}); take it from git again, "
+            "or delete it and run make reproduce."
         ) from None
     return taken
 
@@ -71,24 +105,23 @@ def doubt(names: Sequence[str]) -> list[str]:
     Returns:
         Those that were marked now.
     """
-    from snakemake.persistence import MetadataRecord
-
-    metadata = _metadata()
-    unknown = [name for name in names if metadata._read_record(name) is None]
+    memory = _Memory()
+    unknown = [name for name in names if memory.read(name) is None]
     for name in unknown:
-        metadata._write_record(name, MetadataRecord(record_format_version=_FORMAT, params=[UNKNOWN]))
+        memory.write(name, {"params": [UNKNOWN]})
     return unknown
 
 
 def doubted(names: Sequence[str]) -> set[str]:
     """Those of the files that ``doubt`` marked."""
-    metadata = _metadata()
-    return {name for name in names if (known := metadata._read_record(name)) is not None and known.params == [UNKNOWN]}
+    memory = _Memory()
+    records = {name: memory.read(name) for name in names}
+    return {name for name, record in records.items() if record and record["params"] == [UNKNOWN]}
 
 
-def interrupted(names: Sequence[str]) -> Collection[str]:
+def interrupted(names: Sequence[str]) -> set[str]:
     """Those of the files whose job was started and never ended."""
-    return set(_metadata()._filter_incomplete_keys(names))
+    return _Memory().interrupted(names)
 
 
 def keep(names: Sequence[str], record: Path) -> Path:
@@ -98,23 +131,16 @@ def keep(names: Sequence[str], record: Path) -> Path:
         names: the files, as Snakemake names them.
         record: the JSON file: one entry a job, with the checksum of each of its outputs.
     """
-    metadata = _metadata()
+    memory = _Memory()
     jobs: dict[str, dict[str, Any]] = {}
-    for name in sorted(set(names) - doubted(names) - set(interrupted(names))):
-        known, path = metadata._read_record(name), paths.home() / name
-        if known is not None and path.is_file():
-            job = {key: known[key] for key in _KEPT}
-            same = jobs.setdefault(json.dumps([job[key] for key in ("rule", "params", "input")]), job | {"outputs": {}})
-            same["outputs"][name] = _sha256(path)
+    for name in sorted(set(names) - doubted(names) - memory.interrupted(names)):
+        remembered, path = memory.read(name), paths.home() / name
+        if remembered is not None and path.is_file():
+            job = {key: remembered[key] for key in _KEPT}
+            same = json.dumps([job[key] for key in ("rule", "params", "input")])
+            jobs.setdefault(same, job | {"outputs": {}})["outputs"][name] = _sha256(path)
     write_atomically({record: (json.dumps(list(jobs.values()), indent=1) + "\n").encode()})
     return record
-
-
-def _metadata() -> Any:
-    """Snakemake's memory; the folder stands where the Snakefile works."""
-    from snakemake.persistence.file import FilePersistence
-
-    return FilePersistence(nolock=True, path=paths.home() / ".snakemake")
 
 
 def _sha256(path: Path) -> str:

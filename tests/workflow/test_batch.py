@@ -124,7 +124,7 @@ def test_a_checkout_is_judged_by_what_its_files_are_not_by_their_times(plain, tm
 NOTED = """
 import os, sys
 if "ipykernel_launcher" in sys.orig_argv:  # where notebooks train
-    from bogp.store import Store
+    from bogp.training.store import Store
     add = Store.add
     def noted(self, rows):
         add(self, rows)
