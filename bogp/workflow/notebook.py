@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import GenericAlias
 from typing import Any
 
 import yaml
@@ -115,34 +114,72 @@ def declared_parameters(notebook: Path) -> dict[str, str]:
     Raises:
         BogpError: the file is missing or is no notebook, or declares none.
     """
-    import papermill
-
-    if not notebook.is_file():
-        raise BogpError(f"There is no notebook {notebook}.")
-    try:
-        found = papermill.inspect_notebook(str(notebook))
-    except Exception as error:  # nbformat and papermill raise many kinds
-        raise BogpError(f"{notebook} cannot be read as a notebook ({type(error).__name__}: {str(error)[:160]}).") from None
+    lines = [line for tree in _trees(notebook, "parameters") for line in tree.body]
+    found = {ast.unparse(x.target): ast.unparse(x.annotation) for x in lines if isinstance(x, ast.AnnAssign)}
     if not found:
-        raise BogpError(f"{notebook} declares no parameters: it needs a cell tagged 'parameters' with lines 'name: type = value  # help'.")
-    return {name: info["inferred_type_name"] for name, info in found.items()}
+        raise BogpError(
+            f"{notebook} declares no parameters: it needs a cell tagged 'parameters' "
+            "with lines 'name: type = value  # help'."
+        )
+    return found
+
+
+def output_names(notebook: Path, kind: str) -> list[str]:
+    """Names of what a notebook hands out, as they stand in its code, sorted.
+
+    The workflow has to know the files that a job makes before it runs. So each name is typed once, in
+    a call such as ``out.table(history, "history")`` or ``out.figure(figure, "trace")``.
+
+    Args:
+        notebook: the notebook.
+        kind: ``table`` or ``figure``.
+
+    Raises:
+        InvalidInput: a name is not a literal, or stands in two calls.
+        BogpError: it cannot be read as a notebook of Python.
+    """
+    names: list[str] = []
+    for call in (node for tree in _trees(notebook) for node in ast.walk(tree)):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == f"out.{kind}":
+            named = [word.value for word in call.keywords if word.arg == "name"]
+            (name,) = call.args[1:2] or named or [None]
+            if not isinstance(name, ast.Constant) or name.value in names:
+                raise InvalidInput(
+                    f"{notebook.name}: {ast.unparse(call)[:120]} has to have a name of its own, written as "
+                    "a text in quotes: the workflow reads the names of all outputs from the code."
+                )
+            names.append(str(name.value))
+    return sorted(names)
 
 
 def code_digest(notebook: Path) -> str:
-    """A hash of what a notebook computes; comments, layout, prose, outputs and injected parameters do not count.
+    """A hash of what a notebook computes: comments, layout, prose and outputs do not count.
 
     Args:
-        notebook: the notebook, or an executed copy of it.
+        notebook: the notebook, or an executed copy of it (injected parameters do not count either).
 
     Raises:
         BogpError: it cannot be read as a notebook of Python.
     """
+    trees = repr([_syntax(tree) for tree in _trees(notebook)])
+    return hashlib.sha256(trees.encode()).hexdigest()[:16]
+
+
+def _trees(notebook: Path, tag: str = "") -> list[ast.Module]:
+    """Syntax trees of the cells with a tag; without one, of all but injected parameters."""
+    if not notebook.is_file():
+        raise BogpError(f"There is no notebook {notebook}.")
     try:
-        cells = [c for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
-        sources = ["".join(c["source"]) for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
-        return hashlib.sha256(repr([_syntax(ast.parse(source)) for source in sources]).encode()).hexdigest()[:16]
-    except (OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
-        raise BogpError(f"{notebook} cannot be read as a notebook of Python ({type(error).__name__}: {str(error)[:160]}).") from None
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        code = [(c["metadata"].get("tags", []), c["source"]) for c in cells if c["cell_type"] == "code"]
+        return [
+            ast.parse("".join(source))
+            for tags, source in code
+            if (tag in tags if tag else "injected-parameters" not in tags)
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:160]}"
+        raise BogpError(f"{notebook} cannot be read as a notebook of Python ({reason}).") from None
 
 
 def _syntax(node: Any) -> Any:
@@ -172,7 +209,7 @@ def check_parameters(declared: Mapping[str, str], given: Mapping[str, Any]) -> d
             close = difflib.get_close_matches(str(name), declared, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise InvalidInput(f"There is no parameter {name!r}; {hint}The notebook has: {', '.join(declared)}.")
-    return {name: _converted(name, value, _type(declared[name])) for name, value in given.items()}
+    return {name: _converted(name, value, declared[name]) for name, value in given.items()}
 
 
 def parse_value(name: str, text: str, annotation: str) -> Any:
@@ -199,26 +236,20 @@ def _yaml(text: str, complaint: str) -> Any:
         raise InvalidInput(f"{complaint} ({type(error).__name__}: {reason[:120]}).") from None
 
 
-def _type(annotation: str) -> type | GenericAlias:
-    base, _, inner = annotation.partition("[")
-    if base == "list" and inner.rstrip("]") in _TYPES:
-        return GenericAlias(list, (_TYPES[inner.rstrip("]")],))
-    if annotation in _TYPES:
-        return _TYPES[annotation]
-    raise InvalidInput(
-        f"The annotation {annotation!r} is not supported; use {', '.join(_TYPES)} or a list of one of them, as in list[float]."
-    )
-
-
-def _converted(name: str, value: Any, expected: type | GenericAlias) -> Any:
-    if isinstance(expected, GenericAlias):
+def _converted(name: str, value: Any, annotation: str) -> Any:
+    inner = annotation.removeprefix("list[").removesuffix("]")
+    if inner not in _TYPES:
+        allowed = f"use {', '.join(_TYPES)} or a list of one of them, as in list[float]"
+        raise InvalidInput(f"The annotation {annotation!r} is not supported; {allowed}.")
+    if annotation != inner:
         if not isinstance(value, (list, tuple)):
-            raise InvalidInput(f"Parameter {name!r} is a {expected}; got {value!r}. Write a list, as in '[0.6, 0.9]'.")
-        return [_converted(name, item, expected.__args__[0]) for item in value]
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+            raise InvalidInput(f"Parameter {name!r} is a {annotation}; got {value!r}. Write a list, as in '[0.6, 0.9]'.")
+        return [_converted(name, item, inner) for item in value]
+    if inner == "float" and type(value) is int:
         return number(f"Parameter {name!r}", value)
-    if type(value) is not expected:
-        raise InvalidInput(f"Parameter {name!r} is of type {expected.__name__}; got {value!r}, which is of type {type(value).__name__}.")
+    if type(value) is not _TYPES[inner]:
+        got = f"{value!r}, which is of type {type(value).__name__}"
+        raise InvalidInput(f"Parameter {name!r} is of type {inner}; got {got}.")
     return value
 
 
@@ -243,10 +274,8 @@ def _gather(arguments: argparse.Namespace) -> dict[str, Any]:
     for path in arguments.parameters_file:
         try:
             texts.append((str(path), path.read_text()))
-        except UnicodeDecodeError:
-            raise BogpError(f"The parameter file {path} is no text.") from None
-        except OSError as error:
-            raise BogpError(f"The parameter file {path} cannot be read ({error.strerror}).") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise BogpError(f"The parameter file {path} cannot be read ({error}).") from None
     texts += [("the value of -y", text) for text in arguments.parameters_yaml]
     for source, text in texts:
         loaded = _yaml(text, f"{source} is no YAML")

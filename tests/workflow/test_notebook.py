@@ -5,7 +5,13 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from bogp.errors import BogpError, InvalidInput
-from bogp.workflow.notebook import check_parameters, declared_parameters, main, parse_value
+from bogp.workflow.notebook import (
+    check_parameters,
+    declared_parameters,
+    main,
+    output_names,
+    parse_value,
+)
 
 PARAMETERS = """sparsity: float = 0.6  # share of zeros
 seed: int = 0  # of everything
@@ -207,3 +213,20 @@ def test_an_integer_with_a_leading_zero_is_not_read_as_octal():
 @pytest.mark.parametrize("text", ["seed: !!int ''", "tag: 2001-99-99", "quick: !!bool perhaps", "tag: !!timestamp soon", "a: " + "[" * 600])
 def test_yaml_that_breaks_the_reader_is_an_error_for_people(text, refused):
     assert "the value of -y is no YAML" in refused("-y", text)
+
+
+def test_names_of_outputs_are_read_from_the_code(notebook):
+    cells = ["history = out.table(table, 'history')\nout.figure(plot(x), name='trace');"]
+    path = notebook(*cells, "if quick:\n    out.table(f(out.table(g, 'b')), 'a')")
+    assert output_names(path, "table") == ["a", "b", "history"]
+    assert output_names(path, "figure") == ["trace"]
+    assert output_names(notebook("1 + 1"), "table") == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["out.table(t, name)", "out.table(t, f'{a}')", "out.table(t)", "out.table(t, 'a')\nout.table(u, 'a')"],
+)
+def test_a_name_of_an_output_that_is_no_literal_or_stands_twice_is_refused(notebook, code):
+    with pytest.raises(InvalidInput, match="a name of its own"):
+        output_names(notebook(code), "table")
