@@ -1,17 +1,17 @@
-"""What each file of the workflow was made from, kept beside the results so that it travels with them.
+"""What each file of the workflow was made from, kept beside the results to travel with them.
 
 Snakemake remembers the parameters and the checksums of the inputs of every job, in a folder that is
 not committed. A checkout has results from git without that memory, and the times of its files mean
-nothing. So a batch run writes what Snakemake knows to ``workflow.json`` beside the results, and in a
-checkout it is handed back: Snakemake then judges those files as if it had made them.
+nothing. So a batch run writes what Snakemake knows to ``workflow.json`` beside the results, and in
+a checkout it is handed back: Snakemake then judges those files as if it had made them.
 
-Snakemake has no public way to its memory. The class ``_Memory`` is the only place in the package that
-uses private names of it, as they are in Snakemake 9.27 (``requirements.lock``):
+Snakemake has no public way to its memory. The class ``_Memory`` is the only place in the package
+that uses private names of it, as they are in Snakemake 9.27 (``requirements.lock``):
 ``snakemake.persistence.MetadataRecord``, and of ``snakemake.persistence.file.FilePersistence`` the
-methods ``_read_record``, ``_write_record`` and ``_filter_incomplete_keys``. If another version renames
-them, ``make status`` and ``make reproduce`` stop with an ``AttributeError`` or ``ImportError`` here, and
-``tests/workflow/test_batch.py`` fails. If it changes the format of a record, Snakemake sets records of
-the old ``FORMAT`` aside and takes every committed file as stale; nothing wrong is taken as fresh.
+methods ``_read_record``, ``_write_record`` and ``_filter_incomplete_keys``. If another version
+renames them, ``make status`` and ``make reproduce`` stop here with an ``AttributeError`` or an
+``ImportError``, and ``tests/workflow/test_batch.py`` fails. If it changes the format of a record,
+Snakemake sets records of the old ``FORMAT`` aside, and takes every committed file as stale.
 """
 
 import hashlib
@@ -58,8 +58,8 @@ class _Memory:
 def adopt(record: Path) -> int:
     """Hand a record to Snakemake, for files that it did not make itself.
 
-    A file that is the recorded one, byte by byte, gets the recorded parameters, checksums of inputs and time; inputs that are newer than that time are then
-    compared by checksum.
+    A file that is the recorded one, byte by byte, gets the recorded parameters, checksums of inputs
+    and time; inputs that are newer than that time are then compared by checksum.
 
     Args:
         record: from ``keep``; where there is none, nothing is done.
