@@ -141,8 +141,8 @@ def output_names(notebook: Path, kind: str) -> list[str]:
     names: list[str] = []
     for call in (node for tree in _trees(notebook) for node in ast.walk(tree)):
         if isinstance(call, ast.Call) and ast.unparse(call.func) == f"out.{kind}":
-            named = [word.value for word in call.keywords if word.arg == "name"]
-            (name,) = call.args[1:2] or named or [None]
+            given = call.args[1:2] + [word.value for word in call.keywords if word.arg == "name"]
+            name = given[0] if given else None
             if not isinstance(name, ast.Constant) or name.value in names:
                 raise InvalidInput(
                     f"{notebook.name}: {ast.unparse(call)[:120]} has to have a name of its own, written as "
