@@ -22,6 +22,7 @@ from pathlib import Path
 
 from bogp import paths
 from bogp.graphs.database import SCHEMA_VERSION
+from bogp.graphs.database import named as database_spec
 from bogp.training.engine import ENGINE_VERSION
 from bogp.workflow.notebook import code_digest, declared_parameters, output_names
 
@@ -80,8 +81,6 @@ SCENARIO_TABLES, SCENARIO_FIGURES = ["measured", "areas", "against_random", "clo
 IMPORTANCE_TABLES = ["single", "several", "summary", "summary_absolute", "summary_several", "by_examples", "differences", "references", "costs", "target_1"]
 OLD = {
     "01": (["graphs", "trainings", "correlations", "monotone"], ["graphs", "figures_5_to_7", "other_properties", "matched_width", "correlations"]),
-    "02": (["properties", "correlation_pooled", "correlation_within", "reach"], ["example_mask", "property_ranges", "correlations", "reach"]),
-    "03": (["history", "chosen", "summary"], ["trace", "against_random", "chosen_mask", "chosen"]),
     "04": (["chosen", "table2", "front", "alpha_ranges", "tables_compared", "reference"], ["front", "table2", "reference"]),
     "05": (["table1", "layers", "emptied"], ["layers", "table1", "like_for_like", "gaps", "gaps_paper"]),
     "06": (CLAIMS_TABLES, CLAIMS_FIGURES),
@@ -147,13 +146,14 @@ def parameters(number, wildcards, cell=None):
     if number in CASES:
         own = {"protocol": wildcards.protocol} | own[wildcards.protocol]
     if number in ("03", "05", "06"):  # they search the masks of notebook 02
-        spec = config["database"]
-        shared = {name: spec[name] for name in spec if name not in ("sparsities", "seed")}
-        shared |= {"database_sparsities": spec["sparsities"], "database_seed": spec.get("seed", 0)}
+        name = config["database"]["database"]
+        spec = database_spec(name)
+        shared = {"database": name, "masks_per_sparsity": spec.masks_per_sparsity}
+        shared["database_sparsities"] = list(spec.sparsities)
     if number == "05":  # with the settings of notebook 03
         shared |= config["fixed_sparsity"][wildcards.protocol]
     if number == "03":
-        own = own | {"sparsity": float(wildcards.sparsity), "sparsities": config["database"]["sparsities"]}
+        own = own | {"sparsity": float(wildcards.sparsity)}
         own = {name: own[name] for name in own if name in declared}
     shared = {name: value for name, value in shared.items() if name in declared}
     return json.dumps({"run": RUN} | shared | own | (cell or {}))

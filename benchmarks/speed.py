@@ -23,7 +23,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from benchmarks import plain_properties, plain_training
+from benchmarks import plain_properties, plain_training, plots
 from bogp import datasets, paths, plotting
 from bogp.graphs import families, properties
 from bogp.graphs.relational import layer_masks
@@ -178,9 +178,9 @@ def memory_rows() -> list[dict]:
     rows = []
     for name, steps in (("CALIBRATED", 32), ("PAPER", 2)):
         code = (
-            "from dataclasses import replace; from benchmarks.speed import Trainings; from bogp import protocols, provenance, training;"
-            f"t = Trainings(); p = replace(protocols.{name}, steps={steps}); training.train(t.recipes(p, 64), [0] * 64, p, t.dataset);"
-            "print(provenance.peak_memory() / 2**30)"
+            "from dataclasses import replace; from benchmarks.speed import Trainings; from bogp import records; from bogp.training import engine, protocols;"
+            f"t = Trainings(); p = replace(protocols.{name}, steps={steps}); engine.train(t.recipes(p, 64), [0] * 64, p, t.dataset);"
+            "print(records.peak_memory() / 2**30)"
         )
         peak = float(_python("-c", code))
         rows.append(
@@ -331,9 +331,9 @@ def main(run: str) -> None:
     table = pd.DataFrame([*network_rows, *graph_rows, database_row(), *memory_rows(), *compile_rows()])
     write(table, "speed")
     plotting.use_style()
-    plotting.save(plotting.rates(pd.read_csv(folder / "speed_trainings.csv"), "masks", "masks trained in one call"), run, "speed_trainings")
-    plotting.save(plotting.rates(pd.read_csv(folder / "speed_properties.csv"), "nodes", "nodes of each graph"), run, "speed_properties")
-    plotting.save(plotting.time_shares(pd.read_csv(folder / "speed_shares.csv")), run, "speed_shares")
+    plotting.save(plots.rates(pd.read_csv(folder / "speed_trainings.csv"), "masks", "masks trained in one call"), run, "speed_trainings")
+    plotting.save(plots.rates(pd.read_csv(folder / "speed_properties.csv"), "nodes", "nodes of each graph"), run, "speed_properties")
+    plotting.save(plots.time_shares(pd.read_csv(folder / "speed_shares.csv")), run, "speed_shares")
     print(f"{markdown(table)}\n\n{time.time() - started:.0f} s in all")
 
 

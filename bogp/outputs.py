@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from bogp import paths, plotting
 from bogp.records import write_table
 
+_CAUTION = " *(A small run: it shows that the machinery works, and answers nothing.)*"
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -67,12 +69,11 @@ class Outputs:
         """
         plotting.save(figure, self.run, f"{self.notebook[:2]}_{self._named(name)}")
 
-    @staticmethod
-    def answer(text: str) -> Any:
+    def answer(self, text: str) -> Any:
         """The answer to the notebook's question, shown as Markdown: the last expression of a cell."""
         from IPython.display import Markdown
 
-        return Markdown(f"**Answer.** {text}")
+        return Markdown(f"**Answer.** {text}{_CAUTION if self.run == 'smoke' else ''}")
 
     def _named(self, name: str) -> str:
         return f"{self.case}_{name}" if self.case else name
@@ -82,3 +83,19 @@ def as_markdown(table: pd.DataFrame) -> str:
     """A table of texts and whole numbers in Markdown."""
     lines = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def with_interval(row: Mapping[str, float], form: str = ".4f") -> str:
+    """A mean with its interval in words, such as ``0.9712 [0.9698, 0.9726]``.
+
+    Args:
+        row: ``mean``, ``low`` and ``high``, such as a row of a table or ``vars`` of an interval.
+        form: format of each number.
+
+    Returns:
+        The text; the mean alone where there is no interval, and ``undefined`` without a mean.
+    """
+    mean, low, high = row["mean"], row["low"], row["high"]
+    if pd.isna(mean):
+        return "undefined"
+    return f"{mean:{form}}" + ("" if pd.isna(low) else f" [{low:{form}}, {high:{form}}]")

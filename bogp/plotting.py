@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from bogp import paths
 from bogp.records import write_atomically
+from bogp.statistics import Interval
 
 LABELS = {
     "degree_centrality": "average degree centrality",
@@ -113,6 +115,20 @@ def dots(
         ax.set_yticks(range(len(order)), list(places.values()))
         ax.set_ylim(len(order) - 0.5, -0.5)
     ax.grid(axis="x" if upright else "y", visible=False)
+
+
+def band(ax: Axes, x: ArrayLike, intervals: Sequence[Interval], colour: str, **line: Any) -> None:
+    """Draw a line of means with the band of their intervals.
+
+    Args:
+        ax: to draw on.
+        x: (n,) where the means stand.
+        intervals: of each place.
+        colour: of both; ``line`` says what else there is to the line, such as a label.
+    """
+    mean, low, high = ([getattr(i, end) for i in intervals] for end in ("mean", "low", "high"))
+    ax.plot(x, mean, color=colour, **line)
+    ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def panels(count: int, width: float, height: float, *, sharex: bool = False, sharey: bool = False) -> tuple[Figure, list[Axes]]:

@@ -1,8 +1,10 @@
 """Intervals and paired comparisons; every figure and table takes its error bars from here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
@@ -57,6 +59,26 @@ def paired_difference(first: ArrayLike, second: ArrayLike, level: float = 0.95) 
     if a.shape != b.shape:
         raise InvalidInput(f"Pairs are needed; got {a.shape} and {b.shape} values.")
     return mean_interval(a - b, level)
+
+
+def group_intervals(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
+    """Mean and 95 % t interval of columns within each group of rows.
+
+    Args:
+        table: one observation a row.
+        by: columns that make the groups, which keep the order in which they first appear.
+        values: columns to sum up.
+
+    Returns:
+        One row a group and column: the columns ``by``, ``measure`` (the column's name), ``mean``,
+        ``low``, ``high`` and ``n``.
+    """
+    rows = [
+        (*keys, value, *vars(mean_interval(one[value])).values())
+        for keys, one in table.groupby(list(by), sort=False)
+        for value in values
+    ]
+    return pd.DataFrame(rows, columns=[*by, "measure", "mean", "low", "high", "n"])
 
 
 @dataclass(frozen=True)

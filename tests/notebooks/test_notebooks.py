@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,17 +17,37 @@ from bogp.workflow.notebook import main, run_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK_02, NOTEBOOK_03 = (ROOT / "notebooks" / f"{name}.ipynb" for name in ("02_mask_database", "03_fixed_sparsity_bo"))
-SMALL = {"run": "t", "database": "t", "sparsities": [0.6, 0.9], "masks_per_sparsity": 12}
+SMALL = {"run": "t", "database": "t"}
 SEARCH = SMALL | {"sparsity": 0.9, "n_initial": 2, "n_iterations": 2, "searches": 2, "fresh_seeds": 1}
 
 
-def test_02_mask_database(home):
+@pytest.fixture
+def small(home):
+    """A home with a database ``t`` of 24 masks."""
+    spec = database.DatabaseSpec((0.6, 0.9), 12)
+    database.build(spec, paths.database_dir("t"), workers=1)
+    return home
+
+
+def answer_of(executed: Path) -> str:
+    """What a notebook answered, from the first of its cells that shows a figure."""
+    cells = nbformat.read(executed, as_version=4).cells
+    cells = [c for c in cells if "injected-parameters" not in c.metadata.get("tags", [])][:5]
+    outputs = [o.get("data", {}) for cell in cells for o in cell.get("outputs", [])]
+    assert any("image/png" in data for data in outputs), "a figure within the first five cells"
+    return next(data["text/markdown"] for data in outputs if "text/markdown" in data)
+
+
+def test_02_mask_database(small):
+    home = small
     run_notebook(NOTEBOOK_02, home / "02.ipynb", SMALL | {"queries": 50}, progress=False)
     table = pd.read_csv(paths.results_dir("t") / "02_mask_database" / "properties.csv")
     assert len(table) == 24
     assert table.groupby("target_sparsity").sparsity.mean().to_numpy() == pytest.approx([0.6, 0.9], abs=0.01)
     masks = database.open_database(paths.database_dir("t"))
     np.testing.assert_allclose(table[list(properties.ALL)], properties.measure(masks.masks()), rtol=1e-12)
+    spread = table[table.target_sparsity == 0.9].cycle_length
+    assert f"to {spread.std() / spread.mean():.0%} (cycle_length)" in answer_of(home / "02.ipynb")
     pooled = pd.read_csv(paths.results_dir("t") / "02_mask_database" / "correlation_pooled.csv", index_col="property")
     np.testing.assert_allclose(pooled, np.corrcoef(table[list(properties.NINE)].T), atol=1e-9)
     reach = pd.read_csv(paths.results_dir("t") / "02_mask_database" / "reach.csv")
@@ -40,7 +61,8 @@ def test_02_mask_database(home):
     assert len(list(paths.figures_dir("t").glob("02_*.p[dn][fg]"))) == 8
 
 
-def test_03_fixed_sparsity_bo_and_again_without_training(home):
+def test_03_fixed_sparsity_bo_and_again_without_training(small):
+    home = small
     results = paths.results_dir("t") / "03_fixed_sparsity_bo"
     run_notebook(NOTEBOOK_03, home / "03.ipynb", SEARCH, progress=False)
     history = pd.read_csv(results / "calibrated_s0.90_history.csv")
@@ -50,6 +72,8 @@ def test_03_fixed_sparsity_bo_and_again_without_training(home):
     best = history.groupby(["method", "search_seed"]).validation_accuracy.max().groupby("method").mean()
     assert summary["bogp", "apparent"] == pytest.approx(best["bogp"])
     assert summary["bogp - random", "apparent"] == pytest.approx(best["bogp"] - best["random"])
+    gap = summary["bogp - random", "fresh_test"]
+    assert f"The difference, {gap:+.4f} [" in answer_of(home / "03.ipynb")
     assert len(list(paths.figures_dir("t").glob("03_calibrated_s0.90_*.p[dn][fg]"))) == 8
 
     # Again, from the exported evaluations alone: same numbers, nothing trained.
@@ -67,10 +91,9 @@ def test_plain_papermill_from_any_folder(home):
     small = "{n_initial: 1, n_iterations: 1, searches: 2, fresh_seeds: 1}"
     for notebook, more in ((NOTEBOOK_02, ["-p", "queries", "5"]), (NOTEBOOK_03, ["-y", small, "-p", "sparsity", "0.9"])):
         command = [sys.executable, "-m", "papermill", str(notebook), "out.ipynb", "--no-progress-bar", "-p", "run", "plain", *more]
-        command += ["-p", "database", "plain", "-p", "masks_per_sparsity", "3"]
         result = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr[-2000:]
-    assert len(pd.read_csv(home / "data/results/plain/02_mask_database/properties.csv")) == 18
+    assert len(pd.read_csv(home / "data/results/plain/02_mask_database/properties.csv")) == 300
     assert len(pd.read_csv(home / "data/results/plain/03_fixed_sparsity_bo/calibrated_s0.90_history.csv")) == 8
 
 
@@ -90,14 +113,15 @@ def test_bare_nbval_passes_and_compares_what_is_marked(home, pattern):
         ({"sparsity": 1.5}, "strictly between 0 and 1"),
         ({"sparsity": 0.7}, "holds no masks of sparsity 0.7"),
         ({"dataset": "imagenet"}, "no data set 'imagenet'"),
-        ({"family": "barabasi_albert", "sparsities": [0.2, 0.9]}, "barabasi_albert cannot reach sparsity 0.2"),
+        ({"database": "none"}, "no database 'none'"),
+        ({"fresh_seeds": 0}, "seeds is 0"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
-def test_bad_values_end_in_one_clear_message_and_a_status(home, capsys, parameters, message):
+def test_bad_values_end_in_one_clear_message_and_a_status(small, capsys, parameters, message):
     import json
 
-    status = main([str(NOTEBOOK_03), str(home / "out.ipynb"), "--no-progress", "-y", json.dumps(SEARCH | parameters)])
+    status = main([str(NOTEBOOK_03), str(small / "out.ipynb"), "--no-progress", "-y", json.dumps(SEARCH | parameters)])
     error = capsys.readouterr().err
     assert status == 1
     assert message in error

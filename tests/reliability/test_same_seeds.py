@@ -14,7 +14,7 @@ from tests.reliability import victim
 from tests.reliability.report import ROOT, Count, record
 
 WORKERS = (1, 2, 1, 2)
-SMALL = "{run: t, database: t, n_initial: 2, n_iterations: 2, searches: 2, fresh_seeds: 1, masks_per_sparsity: 8}"
+SMALL = "{run: t, n_initial: 2, n_iterations: 2, searches: 2, fresh_seeds: 1}"
 
 
 def compared(what: str, folders: list[Path], read, started: float) -> Count:
@@ -47,7 +47,7 @@ def notebooks(root: Path) -> Count:
         home = root / f"home{number}"
         folders.append(home / "data" / "results")
         cores = sorted(os.sched_getaffinity(0))[:workers]
-        for name, parameters in (("02_mask_database", "{run: t, database: t, masks_per_sparsity: 8}"), ("03_fixed_sparsity_bo", SMALL)):
+        for name, parameters in (("02_mask_database", "{run: t}"), ("03_fixed_sparsity_bo", SMALL)):
             command = [
                 sys.executable,
                 "-m",

@@ -155,7 +155,7 @@ def pickled_result(folder: Path, payload: bytes, file: str) -> None:
 
 
 def parameters(folder: Path, *command: str) -> None:
-    notebook = ROOT / "notebooks" / "02_mask_database.ipynb"
+    notebook = ROOT / "notebooks" / "03_fixed_sparsity_bo.ipynb"
     if workflow_notebook.main([str(notebook), str(folder / "out.ipynb"), "--no-progress", *command]):
         raise BogpError("refused")
 
@@ -191,8 +191,8 @@ def crafted(sentinel: Path) -> dict[str, Callable[[Path], None]]:
         "result: a CSV that is a pickle": lambda folder: pickled_result(folder, payload, "t.csv"),
         "result: a provenance that is a pickle": lambda folder: pickled_result(folder, payload, "t.json"),
         "parameters: a YAML file with a Python object": yaml_file,
-        "parameters: a YAML text with a Python object": lambda folder: parameters(folder, "-y", f"n: {tag}"),
-        "parameters: a value with a Python object": lambda folder: parameters(folder, "-p", "sparsities", f"[{tag}]"),
+        "parameters: a YAML text with a Python object": lambda folder: parameters(folder, "-y", f"searches: {tag}"),
+        "parameters: a value with a Python object": lambda folder: parameters(folder, "-p", "columns", f"[{tag}]"),
         "notebook: code in the cell of parameters, looked at": lambda folder: declared(folder, sentinel),
     }
 

@@ -34,7 +34,7 @@ TINY = {
     "run": "tiny",
     "executed": "build/executed/tiny",
     "motivation": {},
-    "database": {"database": "tiny", "family": "bernoulli", "sparsities": [0.6, 0.9], "masks_per_sparsity": 6, "queries": 20},
+    "database": {"database": "smoke", "queries": 20},
     "fixed_sparsity": {"calibrated": {"sparsities": [0.9]} | SEARCH},
     "tradeoff": {},
     "baselines": {},
@@ -105,7 +105,7 @@ def test_a_checkout_is_judged_by_what_its_files_are_not_by_their_times(plain, tm
     for folder in ("data/results", "figures", "build/executed"):
         shutil.copytree(plain / folder, home / folder)  # with times of now
     found = states(home, TINY)
-    assert found["missing"] == ["data/databases/tiny/manifest.json  (made when something needs it)"]
+    assert found["missing"] == ["data/databases/smoke/manifest.json  (made when something needs it)"]
     assert (len(found["fresh"]), found["stale"]) == (19, [])
 
     shutil.rmtree(home / ".snakemake")
@@ -113,7 +113,7 @@ def test_a_checkout_is_judged_by_what_its_files_are_not_by_their_times(plain, tm
     edited.write_text(edited.read_text() + "\n")
     deleted.unlink()
     (home / "data/results/tiny/03_fixed_sparsity_bo/calibrated_s0.90_summary.csv").touch()  # newer, and the same
-    found = states(home, TINY | {"fixed_sparsity": {"calibrated": TINY["fixed_sparsity"]["calibrated"] | {"kappa": 4.0}}})
+    found = states(home, TINY | {"fixed_sparsity": {"calibrated": TINY["fixed_sparsity"]["calibrated"] | {"n_initial": 3}}})
     assert "figures/tiny/02_reach.pdf|png" in found["missing"]
     assert any("reach.csv" in name and snakemake_record.UNKNOWN in name for name in found["stale"])
     changed = [name for name in found["stale"] if "a parameter, the notebook's code or the engine version changed" in name]

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bogp.plotting import COLOURS, METHODS
+from bogp.plotting import COLOURS, METHODS, band
 from bogp.search.loop import best_so_far
 from bogp.statistics import mean_interval
 
@@ -37,9 +37,8 @@ def best_against_random(history: pd.DataFrame) -> Figure:
     table = history.assign(best=best_so_far(history))
     for method, one in table.groupby("method"):
         curve = [mean_interval(group["best"]) for _, group in one.groupby("evaluation")]
-        x = np.arange(1, len(curve) + 1)
-        ax.plot(x, [i.mean for i in curve], color=COLOURS[method], label=f"{METHODS[method]} (n = {curve[0].n} searches)")
-        ax.fill_between(x, [i.low for i in curve], [i.high for i in curve], color=COLOURS[method], alpha=0.2, linewidth=0)
+        label = f"{METHODS[method]} (n = {curve[0].n} searches)"
+        band(ax, np.arange(1, len(curve) + 1), curve, COLOURS[method], label=label)
     ax.set(xlabel="evaluations (networks trained)", ylabel="best validation accuracy so far")
     ax.set_title("mean over searches; band: 95 % t interval")
     ax.legend(loc="lower right")

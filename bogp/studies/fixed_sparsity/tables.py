@@ -1,55 +1,144 @@
-"""What the paper says beside what we measured: the paper's printed numbers, and the tables that answer them.
+"""Notebook 03 in tables: the masks that searches chose, summed up beside the paper's numbers.
 
-``python -m bogp.studies.fixed_sparsity.tables RUN`` gathers the fixed-sparsity results of a run into one table and one figure.
+``python -m bogp.studies.fixed_sparsity.tables RUN`` gathers the fixed-sparsity results of a run
+into one table and one figure.
 """
 
 import argparse
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
-from bogp import paths
+from bogp import outputs, paths
 from bogp.errors import BogpError
 from bogp.graphs.database import DatabaseSpec
 from bogp.records import read_table, write_table
 from bogp.search.searchers import SearchSettings
-from bogp.statistics import mean_interval, paired_difference
-from bogp.studies.printed import PAPER_BOGP
+from bogp.statistics import Interval, mean_interval, paired_difference
+from bogp.studies.printed import PAPER_BASE, PAPER_BOGP
 from bogp.training.evaluation import protocol_settings
 from bogp.training.protocols import Protocol
 
 FIXED_SPARSITY = "03_fixed_sparsity_bo"  # folder of the results of that notebook, and start of the names of its figures
+MEASURES = ("apparent", "fresh_validation", "fresh_test")  # accuracies of a chosen mask
+GAP = "bogp - random"  # the method that stands for the paired difference
 
 
 def search_parameters(
-    protocol: Protocol, sparsity: float, settings: SearchSettings, searches: int, spec: DatabaseSpec, dataset: str
+    protocol: Protocol,
+    sparsity: float,
+    settings: SearchSettings,
+    searches: int,
+    spec: DatabaseSpec,
+    dataset: str,
 ) -> dict[str, Any]:
-    """What notebook 03 records of a search at a fixed sparsity, checksums and fresh seeds apart; arguments as there."""
-    return {"protocol": protocol_settings(protocol), "sparsity": sparsity, "search": vars(settings), "searches": searches, "database": vars(spec),
-            "dataset": dataset}  # fmt: skip
+    """What notebook 03 records of a search, checksums and fresh seeds apart; arguments as there."""
+    return {
+        "protocol": protocol_settings(protocol),
+        "sparsity": sparsity,
+        "search": vars(settings),
+        "searches": searches,
+        "database": vars(spec),
+        "dataset": dataset,
+    }
 
 
-def fixed_sparsity_row(chosen: pd.DataFrame, sparsity: float, protocol: str, dataset: str) -> pd.DataFrame:
-    """Sum up the chosen masks of one sparsity: one row a method, and the paired difference between BoGP and random masks.
+def with_difference(chosen: pd.DataFrame, measures: Iterable[str]) -> pd.DataFrame:
+    """Sum up the masks that the two kinds of search chose, and their differences within pairs.
 
     Args:
         chosen: from ``search.retrain``: one row a method and search seed.
+        measures: columns of it.
+
+    Returns:
+        Rows for ``bogp``, ``random`` and their paired difference ``bogp - random``: ``method``,
+        ``measure``, ``mean``, ``low`` and ``high`` (95 % t interval over ``n`` searches).
+    """
+    rows = []
+    by_seed = {
+        method: one.set_index("search_seed").sort_index()
+        for method, one in chosen.groupby("method")
+    }
+    for measure in measures:
+        intervals = {method: mean_interval(one[measure]) for method, one in by_seed.items()}
+        intervals[GAP] = paired_difference(by_seed["bogp"][measure], by_seed["random"][measure])
+        rows += [(method, measure, *vars(i).values()) for method, i in intervals.items()]
+    return pd.DataFrame(rows, columns=["method", "measure", "mean", "low", "high", "n"])
+
+
+def fixed_sparsity_row(
+    chosen: pd.DataFrame, sparsity: float, protocol: str, dataset: str
+) -> pd.DataFrame:
+    """Sum up the chosen masks of one sparsity.
+
+    Args:
+        chosen: from ``search.retrain``.
         sparsity, protocol, dataset: what was run; repeated in each row.
 
     Returns:
-        Rows for ``bogp``, ``random`` and ``bogp - random`` with mean, ``low`` and ``high`` (95 % t interval over ``n`` searches)
-        of ``apparent``, ``fresh_validation`` and ``fresh_test``, in long form (column ``measure``).
+        ``with_difference`` of the accuracies ``MEASURES``, after ``dataset``, ``protocol`` and
+        ``target_sparsity``.
     """
-    rows = []
-    by_seed = {method: one.set_index("search_seed").sort_index() for method, one in chosen.groupby("method")}
-    for measure in ("apparent", "fresh_validation", "fresh_test"):
-        intervals = {method: mean_interval(one[measure]) for method, one in by_seed.items()}
-        intervals["bogp - random"] = paired_difference(by_seed["bogp"][measure], by_seed["random"][measure])
-        for method, interval in intervals.items():
-            rows.append((dataset, protocol, sparsity, method, measure, interval.mean, interval.low, interval.high, interval.n))
-    names = ["dataset", "protocol", "target_sparsity", "method", "measure", "mean", "low", "high", "n"]
-    return pd.DataFrame(rows, columns=names)
+    table = with_difference(chosen, MEASURES)
+    for name, value in (
+        ("target_sparsity", sparsity),
+        ("protocol", protocol),
+        ("dataset", dataset),
+    ):
+        table.insert(0, name, value)
+    return table
+
+
+def answer(summary: pd.DataFrame, trainings: int) -> str:
+    """What notebook 03 found at one sparsity, in a sentence.
+
+    Args:
+        summary: from ``fixed_sparsity_row``.
+        trainings: networks that a search trains.
+    """
+    fresh = summary[summary["measure"] == "fresh_test"].set_index("method")
+    gap = fresh.loc[GAP]
+    says = "cannot be told from zero"
+    if gap["low"] > 0 or gap["high"] < 0:
+        says = f"says that {'BoGP' if gap['low'] > 0 else 'random search'} did better"
+    return (
+        f"At sparsity {gap['target_sparsity']:g}, with {trainings} trained networks a search, the "
+        f"masks that BoGP chose reach a test accuracy of {fresh.loc['bogp', 'mean']:.4f} with "
+        f"fresh seeds, those of random search {fresh.loc['random', 'mean']:.4f}. The difference, "
+        f"{outputs.with_interval(gap, '+.4f')} (95 % t interval, {gap['n']} pairs of searches), "
+        f"{says}."
+    )
+
+
+def beside_the_paper(summary: pd.DataFrame, unpruned: Interval) -> pd.DataFrame:
+    """The chosen masks of one sparsity, and the unpruned network, beside the paper's numbers.
+
+    Args:
+        summary: from ``fixed_sparsity_row``.
+        unpruned: test accuracy of the unpruned network.
+    """
+    rows = summary.set_index(["method", "measure"])
+    printed = PAPER_BOGP.get(summary["target_sparsity"].iloc[0])
+
+    def ours(method: str, measure: str, form: str = ".4f") -> str:
+        one = rows.loc[(method, measure)]
+        split = "validation" if measure == "apparent" else "test, fresh seeds"
+        return f"{outputs.with_interval(one, form)} (n = {one['n']}), {split}"
+
+    lines = [
+        (
+            "accuracy of BoGP's mask",
+            f"{printed:.3f}" if printed else "-",
+            ours("bogp", "fresh_test"),
+        ),
+        ("the same, as it was chosen", "-", ours("bogp", "apparent")),
+        ("accuracy of random search's mask", "-", ours("random", "fresh_test")),
+        ("accuracy of the unpruned network", f"{PAPER_BASE:.3f}", f"{unpruned}, test"),
+        ("BoGP minus random search", "-", ours(GAP, "fresh_test", "+.4f")),
+    ]
+    return pd.DataFrame(lines, columns=["quantity", "the paper says", "we got"])
 
 
 def fixed_sparsity_table(run: str) -> pd.DataFrame:
@@ -60,9 +149,13 @@ def fixed_sparsity_table(run: str) -> pd.DataFrame:
     """
     files = sorted((paths.results_dir(run) / FIXED_SPARSITY).glob("*_summary.csv"))
     if not files:
-        raise BogpError(f"The run {run!r} has no results of notebook {FIXED_SPARSITY} yet. Run it first, for instance with make reproduce.")
+        raise BogpError(
+            f"The run {run!r} has no results of notebook {FIXED_SPARSITY} yet. "
+            "Run it first, for instance with make reproduce."
+        )
     table = pd.concat([read_table(f) for f in files], ignore_index=True)
-    return table.sort_values(["dataset", "protocol", "measure", "target_sparsity", "method"], kind="stable", ignore_index=True)
+    order = ["dataset", "protocol", "measure", "target_sparsity", "method"]
+    return table.sort_values(order, kind="stable", ignore_index=True)
 
 
 def findings(table: pd.DataFrame) -> str:
@@ -71,22 +164,51 @@ def findings(table: pd.DataFrame) -> str:
     Args:
         table: from ``fixed_sparsity_table``.
     """
-    gap = table[(table["method"] == "bogp - random") & (table["measure"] == "fresh_test")]
+    gap = table[(table["method"] == GAP) & (table["measure"] == "fresh_test")]
     better, worse = int((gap["low"] > 0).sum()), int((gap["high"] < 0).sum())
-    largest = gap["mean"].abs().max()
     return (
-        f"Of {len(gap)} comparisons with random search on test images, the masks that BoGP chose are better in {better}, worse in {worse}, and cannot be told "
-        f"apart in {len(gap) - better - worse} (95 % intervals, not corrected for their number). The largest mean difference, either way, is {largest:.4f}."
+        f"Of {len(gap)} comparisons with random search on test images, the masks that BoGP chose "
+        f"are better in {better}, worse in {worse}, and cannot be told apart in "
+        f"{len(gap) - better - worse} (95 % intervals, not corrected for their number). The "
+        f"largest mean difference, either way, is {gap['mean'].abs().max():.4f}."
     )
+
+
+def rendered(table: pd.DataFrame) -> pd.DataFrame:
+    """The fixed-sparsity table for people: one row a protocol and sparsity, beside the paper's.
+
+    Args:
+        table: from ``fixed_sparsity_table``.
+    """
+    lines = []
+    for (protocol, sparsity), one in table.groupby(["protocol", "target_sparsity"]):
+        rows = one.set_index(["method", "measure"])
+        gap = rows.loc[(GAP, "fresh_test")]
+        lines.append(
+            {
+                "protocol": f"`{protocol}`",
+                "sparsity": f"{sparsity:.2f}",
+                "searches": gap["n"],
+                "paper, BoGP": f"{PAPER_BOGP[sparsity]:.3f}" if sparsity in PAPER_BOGP else "-",
+                "BoGP, as chosen (validation)": f"{rows['mean']['bogp', 'apparent']:.4f}",
+                "BoGP (test)": f"{rows['mean']['bogp', 'fresh_test']:.4f}",
+                "random masks (test)": f"{rows['mean']['random', 'fresh_test']:.4f}",
+                "BoGP minus random (test)": outputs.with_interval(gap, "+.4f"),
+            }
+        )
+    return pd.DataFrame(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m bogp.studies.fixed_sparsity.tables", description="Gather the fixed-sparsity results of a run."
+        prog="python -m bogp.studies.fixed_sparsity.tables",
+        description="Gather the fixed-sparsity results of a run.",
     )
     parser.add_argument("run", help="name of the run: smoke, paper or one of yours")
-    parser.add_argument("--markdown", action="store_true", help="print the table as it stands in the README, and write nothing")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the table in Markdown, and write nothing"
+    )
     arguments = parser.parse_args(argv)
     run = arguments.run
     from bogp import plotting
@@ -95,9 +217,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         table = fixed_sparsity_table(run)
         if arguments.markdown:
-            print(markdown(table), findings(table), sep="\n\n")
+            print(outputs.as_markdown(rendered(table)), findings(table), sep="\n\n")
             return 0
-        path = write_table(table, paths.results_dir(run) / "fixed_sparsity.csv", parameters={"run": run})
+        path = write_table(table, paths.results_dir(run) / "fixed_sparsity.csv", {"run": run})
         plotting.use_style()
         plotting.save(plots.fixed_sparsity(table, PAPER_BOGP), run, FIXED_SPARSITY)
     except BogpError as error:
@@ -109,27 +231,3 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """The fixed-sparsity table for people: one row a protocol and sparsity, means with 95 % intervals, beside the paper's number.
-
-    Args:
-        table: from ``fixed_sparsity_table``.
-    """
-    lines = [
-        "| protocol | sparsity | searches | paper, BoGP | BoGP, as chosen (validation) | BoGP (test) | random masks (test) | BoGP minus random (test) |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for (protocol, sparsity), one in table.groupby(["protocol", "target_sparsity"]):
-        rows = one.set_index(["method", "measure"])
-        chosen, bogp, random = (
-            rows.loc[k] for k in [("bogp", "apparent"), ("bogp", "fresh_test"), ("random", "fresh_test")]
-        )  # fmt: skip
-        gap = rows.loc[("bogp - random", "fresh_test")]
-        paper = f"{PAPER_BOGP[sparsity]:.3f}" if sparsity in PAPER_BOGP else "-"
-        lines.append(
-            f"| `{protocol}` | {sparsity:.2f} | {gap['n']:.0f} | {paper} | {chosen['mean']:.4f} | {bogp['mean']:.4f} | {random['mean']:.4f} "
-            f"| {gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}] |"
-        )
-    return "\n".join(lines)

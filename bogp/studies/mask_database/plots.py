@@ -6,7 +6,6 @@ import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from bogp.graphs.relational import Mask, mask_to_graph
@@ -15,6 +14,8 @@ from bogp.plotting import LABELS
 
 def property_ranges(table: pd.DataFrame, columns: Sequence[str]) -> Figure:
     """Distribution of each property at each target sparsity, one panel a property: box from quartile to quartile, whiskers to the extremes."""
+    import seaborn as sns  # half a second, for these figures alone
+
     rows = -(-len(columns) // 5)
     figure, axes = plt.subplots(rows, 5, figsize=(13, 2.4 * rows), sharex=True, squeeze=False)
     for ax, column in zip(axes.flat, columns, strict=False):
@@ -29,6 +30,8 @@ def property_ranges(table: pd.DataFrame, columns: Sequence[str]) -> Figure:
 
 def correlations(matrices: dict[str, pd.DataFrame]) -> Figure:
     """Correlation matrices side by side, titled by their keys, with the numbers in the cells."""
+    import seaborn as sns
+
     figure, axes = plt.subplots(1, len(matrices), figsize=(4.9 * len(matrices) + 0.8, 4.9), squeeze=False, sharey=True)
     for ax, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
         sns.heatmap(
@@ -43,6 +46,8 @@ def correlations(matrices: dict[str, pd.DataFrame]) -> Figure:
 
 def reach(table: pd.DataFrame) -> Figure:
     """How many masks uniform queries can reach, by metric and scaling (columns metric, scaling, target_sparsity, share)."""
+    import seaborn as sns
+
     sparsities = sorted(table["target_sparsity"].unique())
     figure, axes = plt.subplots(1, len(sparsities), figsize=(3.2 * len(sparsities) + 0.8, 2.8), sharey=True, squeeze=False)
     for ax, sparsity in zip(axes[0], sparsities, strict=True):

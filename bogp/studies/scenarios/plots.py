@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bogp.plotting import dots, legend, panels, styles
+from bogp.plotting import band, dots, legend, panels, styles
 from bogp.statistics import mean_interval
 from bogp.studies.scenarios.measure import METHODS
 from bogp.studies.scenarios.tables import areas, at_share, curves, intervals
@@ -45,10 +45,9 @@ def loss_curves(table: pd.DataFrame, x: str = "share_edges", y: str = "change") 
             for method, (label, colour, marker) in look.items():
                 one = data[(data["network"] == network) & (data["method"] == method)].groupby("level")
                 at = one[x].mean().to_numpy()
-                band = [mean_interval(values) for _, values in one[y]]
-                line = {"color": colour, "marker": marker, "ms": 3, "linestyle": "--" if method == "random" else "-"}
-                ax.plot(at, [i.mean for i in band], label=label, **line)
-                ax.fill_between(at, [i.low for i in band], [i.high for i in band], color=colour, alpha=0.15, linewidth=0)
+                means = [mean_interval(values) for _, values in one[y]]
+                line = {"marker": marker, "ms": 3, "linestyle": "--" if method == "random" else "-"}
+                band(ax, at, means, colour, label=label, **line)
             ax.set_title(f"{network}: {title}", fontsize=8)
         row[0].set_ylabel(_AXES[y], fontsize=8)
         row[0].set_ylim(*_span(data[data["network"] == network], y))

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bogp.plotting import dots, legend, panels, styles
+from bogp.plotting import band, dots, legend, panels, styles
 from bogp.statistics import mean_interval, rank_correlation
 
 PREDICTORS = {
@@ -74,8 +74,7 @@ def regrets(found: pd.DataFrame, within: float) -> Figure:
         curves = np.stack([_at(g, shares) for _, g in found[found["method"] == method].groupby("seed")])
         intervals = [mean_interval(column) for column in curves.T]
         ax.plot(100 * shares, curves.T, color=colour, linewidth=0.6, alpha=0.45)
-        ax.plot(100 * shares, [i.mean for i in intervals], color=colour, linewidth=2.2)
-        ax.fill_between(100 * shares, [i.low for i in intervals], [i.high for i in intervals], color=colour, alpha=0.15, linewidth=0)
+        band(ax, 100 * shares, intervals, colour, linewidth=2.2)
         ax.axhline(within, color="#444444", linewidth=0.8, linestyle=":")
         ax.set(ylim=(-0.04, 1.08))
         ax.set_title(label, fontsize=9)

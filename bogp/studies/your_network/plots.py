@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import nn
 
-from bogp.plotting import names, panels, styles
+from bogp.plotting import band, names, panels, styles
 from bogp.search.loop import best_so_far
 from bogp.statistics import mean_interval
 
@@ -35,9 +35,8 @@ def searches(history: pd.DataFrame, score: str) -> Figure:
     table = history.assign(best=best_so_far(history))
     for method, (label, colour, marker) in styles(names(table["method"])).items():
         curve = [mean_interval(g["best"]) for _, g in table[table["method"] == method].groupby("evaluation")]
-        x = np.arange(1, len(curve) + 1)
-        ax.plot(x, [i.mean for i in curve], color=colour, marker=marker, label=f"{label} (n = {curve[0].n} searches)")
-        ax.fill_between(x, [i.low for i in curve], [i.high for i in curve], color=colour, alpha=0.15, linewidth=0)
+        named = f"{label} (n = {curve[0].n} searches)"
+        band(ax, np.arange(1, len(curve) + 1), curve, colour, marker=marker, label=named)
     ax.set(xlabel="evaluations (networks trained)", ylabel=f"best {score} so far", title="mean over searches; band: 95 % t interval")
     ax.legend(loc="lower right")
     return figure
