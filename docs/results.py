@@ -96,7 +96,7 @@ def searches() -> dict[str, str]:
 
     return {
         "paper_base": f"{base['mean'].iloc[0]:.2f}",
-        "fixed_sparsity": fixed_sparsity.markdown(fixed),
+        "fixed_sparsity": as_markdown(fixed_sparsity.rendered(fixed)),
         "fixed_sparsity_findings": fixed_sparsity.findings(fixed),
         "table_1_paper": accuracies(pruned, PAPER),
         "table_1_like": accuracies(pruned, LIKE),
