@@ -1,9 +1,12 @@
-"""Runs a notebook through papermill, strictly: ``python -m bogp.run NOTEBOOK OUT -f params.yaml -y 'seed: 3' -p sparsity 0.6``.
+"""Runs a notebook through papermill, strictly.
 
-Plain papermill works too. What this adds: a parameter that the notebook does not have, or of another type than its annotation says, is refused before
-anything runs; a value is read as its annotation says (``-p tag 010`` stays the text 010); kernels talk over IPC, so that parallel runs do not collide on
-ports; an error is one or two lines and a non-zero exit status, with the executed notebook, error included, left at OUT (a batch run, whose Snakemake removes
-what a failed job wrote, asks for a copy elsewhere with ``--failed FOLDER``).
+``python -m bogp.run NOTEBOOK OUT -f params.yaml -y 'seed: 3' -p sparsity 0.6``. Plain papermill
+works too. What this adds: a parameter that the notebook does not have, or of another type than its
+annotation says, is refused before anything runs. A value is read as its annotation says:
+``-p tag 010`` stays the text 010. Kernels talk over IPC, so that parallel runs do not collide on
+ports. An error is one or two lines and a non-zero exit status, and the executed notebook with the
+error is left at OUT. A batch run, whose Snakemake removes what a failed job wrote, asks for a copy
+elsewhere with ``--failed FOLDER``.
 """
 
 import argparse
@@ -11,7 +14,6 @@ import ast
 import hashlib
 import json
 import logging
-import os
 import shutil
 import sys
 import tempfile
@@ -28,11 +30,14 @@ from bogp.errors import BogpError, InvalidInput
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 
 
-def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any], *, progress: bool = True) -> Path:
+def run_notebook(
+    notebook: Path, out: Path, parameters: Mapping[str, Any], *, progress: bool = True
+) -> Path:
     """Execute a notebook with parameters.
 
     Args:
-        notebook: the notebook; its cell tagged ``parameters`` says which there are, ``name: type = default  # help``.
+        notebook: the notebook; its cell tagged ``parameters`` says which there are, in lines
+            ``name: type = default  # help``.
         out: where the executed copy goes; its folder is made if need be.
         parameters: by name; checked against the annotations.
         progress: show a progress bar over cells.
@@ -42,7 +47,8 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any], *, pr
 
     Raises:
         InvalidInput: an unknown parameter, or a value of the wrong type.
-        BogpError: the notebook is missing or is not one, the copy cannot be written, or a cell failed (the copy then holds the error).
+        BogpError: the notebook is missing or is not one, the copy cannot be written, or a cell
+            failed (the copy then holds the error).
     """
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
@@ -50,24 +56,41 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any], *, pr
     from papermill.exceptions import PapermillExecutionError
 
     if out.resolve() == notebook.resolve():
-        raise InvalidInput(f"The executed copy would overwrite the notebook {notebook}; choose another OUT.")
+        raise InvalidInput(
+            f"The executed copy would overwrite the notebook {notebook}; choose another OUT."
+        )
     checked = check_parameters(declared_parameters(notebook), parameters)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with ipc() as config, _without_bars():
+        with ipc() as config:
             papermill.execute_notebook(
-                str(notebook), str(out), parameters=checked, kernel_name="python3", progress_bar=progress, config=config
+                str(notebook),
+                str(out),
+                parameters=checked,
+                kernel_name="python3",
+                progress_bar=progress,
+                config=config,
             )  # fmt: skip
     except PapermillExecutionError as error:
         reason = (str(error.evalue).splitlines() or [""])[0]
         where = f"The executed copy with the error is {out}."
-        raise BogpError(f"{notebook.name} stopped in cell {error.exec_count}: {error.ename}: {reason}\n{where}") from None
+        raise BogpError(
+            f"{notebook.name} stopped in cell {error.exec_count}: {error.ename}: {reason}\n{where}"
+        ) from None
     except DeadKernelError:
-        raise BogpError(f"The kernel of {notebook.name} died, perhaps for want of memory; the cells that ran are in {out}.") from None
+        raise BogpError(
+            f"The kernel of {notebook.name} died, perhaps for want of memory; "
+            f"the cells that ran are in {out}."
+        ) from None
     except NoSuchKernel:
-        raise BogpError("There is no Jupyter kernel 'python3' here; install ipykernel (it is in requirements.lock).") from None
+        raise BogpError(
+            "There is no Jupyter kernel 'python3' here; install ipykernel, of requirements.lock."
+        ) from None
     except OSError as error:
-        raise BogpError(f"{notebook.name} could not be run, or {out} not be written ({error.strerror or error}).") from None
+        raise BogpError(
+            f"{notebook.name} could not be run, or {out} not be written "
+            f"({error.strerror or error})."
+        ) from None
     finally:
         _strip(out)
     return out
@@ -75,7 +98,10 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any], *, pr
 
 @contextmanager
 def ipc() -> Iterator[Any]:
-    """Settings for kernels that talk over sockets in a folder of their own: runs side by side then never meet on a port or a file name."""
+    """Settings for kernels that talk over sockets in a folder of their own.
+
+    Runs side by side then never meet on a port or a file name.
+    """
     from traitlets.config import Config
 
     with tempfile.TemporaryDirectory(prefix="bogp-") as folder:
@@ -83,7 +109,10 @@ def ipc() -> Iterator[Any]:
 
 
 def _strip(out: Path) -> None:
-    """Take papermill's record of paths and times out of an executed copy: the same run gives the same copy on any machine."""
+    """Take papermill's record of paths and times out of an executed copy.
+
+    The same run then gives the same copy on any machine.
+    """
     import nbformat
 
     if not out.is_file():
@@ -94,20 +123,6 @@ def _strip(out: Path) -> None:
     nbformat.write(notebook, out)
 
 
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """No progress bars inside the executed copy: nobody sees them move there, and they would stay in it."""
-    before = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = before
-
-
 def declared_parameters(notebook: Path) -> dict[str, str]:
     """Names and annotated types of a notebook's parameters.
 
@@ -115,7 +130,11 @@ def declared_parameters(notebook: Path) -> dict[str, str]:
         BogpError: the file is missing or is no notebook, or declares none.
     """
     lines = [line for tree in _trees(notebook, "parameters") for line in tree.body]
-    found = {ast.unparse(x.target): ast.unparse(x.annotation) for x in lines if isinstance(x, ast.AnnAssign)}
+    found = {
+        ast.unparse(x.target): ast.unparse(x.annotation)
+        for x in lines
+        if isinstance(x, ast.AnnAssign)
+    }
     if not found:
         raise BogpError(
             f"{notebook} declares no parameters: it needs a cell tagged 'parameters' "
@@ -127,8 +146,8 @@ def declared_parameters(notebook: Path) -> dict[str, str]:
 def output_names(notebook: Path, kind: str) -> list[str]:
     """Names of what a notebook hands out, as they stand in its code, sorted.
 
-    The workflow has to know the files that a job makes before it runs. So each name is typed once, in
-    a call such as ``out.table(history, "history")`` or ``out.figure(figure, "trace")``.
+    The workflow has to know the files that a job makes before it runs. So each name is typed once,
+    in a call such as ``out.table(history, "history")`` or ``out.figure(figure, "trace")``.
 
     Args:
         notebook: the notebook.
@@ -145,8 +164,8 @@ def output_names(notebook: Path, kind: str) -> list[str]:
             name = given[0] if given else None
             if not isinstance(name, ast.Constant) or name.value in names:
                 raise InvalidInput(
-                    f"{notebook.name}: {ast.unparse(call)[:120]} has to have a name of its own, written as "
-                    "a text in quotes: the workflow reads the names of all outputs from the code."
+                    f"{notebook.name}: {ast.unparse(call)[:120]} has to have a name of its own, "
+                    "written as a text in quotes: the workflow reads the names of all outputs from the code."
                 )
             names.append(str(name.value))
     return sorted(names)
@@ -171,7 +190,9 @@ def _trees(notebook: Path, tag: str = "") -> list[ast.Module]:
         raise BogpError(f"There is no notebook {notebook}.")
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-        code = [(c["metadata"].get("tags", []), c["source"]) for c in cells if c["cell_type"] == "code"]
+        code = [
+            (c["metadata"].get("tags", []), c["source"]) for c in cells if c["cell_type"] == "code"
+        ]
         return [
             ast.parse("".join(source))
             for tags, source in code
@@ -183,9 +204,16 @@ def _trees(notebook: Path, tag: str = "") -> list[ast.Module]:
 
 
 def _syntax(node: Any) -> Any:
-    """A syntax tree as nested tuples, without what is empty: ``ast.dump`` writes that differently from one version of Python to the next."""
+    """A syntax tree as nested tuples, without what is empty.
+
+    ``ast.dump`` writes what is empty differently from one version of Python to the next.
+    """
     if isinstance(node, ast.AST):
-        return type(node).__name__, *((name, _syntax(value)) for name, value in ast.iter_fields(node) if value is not None and value != [])
+        return type(node).__name__, *(
+            (name, _syntax(value))
+            for name, value in ast.iter_fields(node)
+            if value is not None and value != []
+        )
     return [_syntax(one) for one in node] if isinstance(node, list) else repr(node)
 
 
@@ -208,7 +236,9 @@ def check_parameters(declared: Mapping[str, str], given: Mapping[str, Any]) -> d
         if name not in declared:
             close = difflib.get_close_matches(str(name), declared, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            raise InvalidInput(f"There is no parameter {name!r}; {hint}The notebook has: {', '.join(declared)}.")
+            raise InvalidInput(
+                f"There is no parameter {name!r}; {hint}The notebook has: {', '.join(declared)}."
+            )
     return {name: _converted(name, value, declared[name]) for name, value in given.items()}
 
 
@@ -224,14 +254,16 @@ def parse_value(name: str, text: str, annotation: str) -> Any:
         try:
             return _TYPES[annotation](text)
         except ValueError:
-            raise InvalidInput(f"Parameter {name!r} is of type {annotation}; got {text!r}.") from None
+            raise InvalidInput(
+                f"Parameter {name!r} is of type {annotation}; got {text!r}."
+            ) from None
     return _yaml(text, f"The value {text!r} of parameter {name!r} cannot be read as {annotation}")
 
 
 def _yaml(text: str, complaint: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except Exception as error:  # beside YAMLError, a date that does not exist is a ValueError, an empty !!int an IndexError, and so on
+    except Exception as error:  # beside YAMLError, an empty !!int is an IndexError, and so on
         reason = (str(error).splitlines() or [""])[0]
         raise InvalidInput(f"{complaint} ({type(error).__name__}: {reason[:120]}).") from None
 
@@ -243,7 +275,10 @@ def _converted(name: str, value: Any, annotation: str) -> Any:
         raise InvalidInput(f"The annotation {annotation!r} is not supported; {allowed}.")
     if annotation != inner:
         if not isinstance(value, (list, tuple)):
-            raise InvalidInput(f"Parameter {name!r} is a {annotation}; got {value!r}. Write a list, as in '[0.6, 0.9]'.")
+            raise InvalidInput(
+                f"Parameter {name!r} is a {annotation}; got {value!r}. "
+                "Write a list, as in '[0.6, 0.9]'."
+            )
         return [_converted(name, item, inner) for item in value]
     if inner == "float" and type(value) is int:
         return number(f"Parameter {name!r}", value)
@@ -254,16 +289,44 @@ def _converted(name: str, value: Any, annotation: str) -> Any:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bogp.run", description="Run a notebook with checked parameters.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bogp.run", description="Run a notebook with checked parameters."
+    )
     parser.add_argument("notebook", type=Path)
     parser.add_argument("out", type=Path, help="where the executed copy goes")
-    parser.add_argument("-f", "--parameters-file", type=Path, action="append", default=[], metavar="FILE", help="YAML file of parameters")
-    parser.add_argument("-y", "--parameters-yaml", action="append", default=[], metavar="YAML", help="YAML text of parameters")
     parser.add_argument(
-        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter; wins over the others"
+        "-f",
+        "--parameters-file",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="YAML file of parameters",
+    )
+    parser.add_argument(
+        "-y",
+        "--parameters-yaml",
+        action="append",
+        default=[],
+        metavar="YAML",
+        help="YAML text of parameters",
+    )
+    parser.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="one parameter; wins over the others",
     )
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
-    parser.add_argument("--failed", type=Path, metavar="FOLDER", help="if it fails, leave a copy of OUT and the message here as well")
+    parser.add_argument(
+        "--failed",
+        type=Path,
+        metavar="FOLDER",
+        help="if it fails, leave a copy of OUT and the message here as well",
+    )
     return parser.parse_args(argv)
 
 
@@ -288,7 +351,11 @@ def _gather(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _set_aside(out: Path, message: str, folder: Path) -> str:
-    """Keep a failed run's executed copy and its message in a folder; returns the message, which then names that copy."""
+    """Keep a failed run's executed copy and its message in a folder.
+
+    Returns:
+        The message, which then names that copy.
+    """
     copy = folder / out.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -308,21 +375,29 @@ def main(argv: list[str] | None = None) -> int:
         for suffix in (".ipynb", ".txt"):
             (arguments.failed / arguments.out.name).with_suffix(suffix).unlink(missing_ok=True)
     try:
-        out = run_notebook(arguments.notebook, arguments.out, _gather(arguments), progress=not arguments.no_progress)
+        out = run_notebook(
+            arguments.notebook,
+            arguments.out,
+            _gather(arguments),
+            progress=not arguments.no_progress,
+        )
     except BogpError as error:
-        message = _set_aside(arguments.out, str(error), arguments.failed) if arguments.failed else str(error)
+        message = (
+            _set_aside(arguments.out, str(error), arguments.failed)
+            if arguments.failed
+            else str(error)
+        )
         print(f"bogp: {message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the cell that was cut off would log its traceback on the way out
+        logging.getLogger("asyncio").setLevel(
+            logging.CRITICAL
+        )  # the cell that was cut off would log its traceback on the way out
         print(
-            "bogp: interrupted; evaluations and database shards finished so far are kept, and the same command goes on from there.",
+            "bogp: interrupted; evaluations and database shards finished so far are kept, "
+            "and the same command goes on from there.",
             file=sys.stderr,
         )
         return 130
     print(out)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -51,7 +51,7 @@ def notebooks(root: Path) -> Count:
             command = [
                 sys.executable,
                 "-m",
-                "bogp.workflow.notebook",
+                "bogp.run",
                 str(ROOT / "notebooks" / f"{name}.ipynb"),
                 str(home / f"{name}.ipynb"),
                 "-y",
