@@ -37,7 +37,7 @@ test-full: test  ## that, and the tests that take minutes
 	TQDM_DISABLE=1 $(BIN)/python -m pytest -m full
 
 reliability: .venv/ready  ## kill, damage, misuse and fill up everything many times, and write docs/reliability.md from what is counted
-	BOGP_REPORT=1 TQDM_DISABLE=1 $(BIN)/python -m pytest -m full tests/reliability tests/test_batch.py
+	BOGP_REPORT=1 TQDM_DISABLE=1 $(BIN)/python -m pytest -m full tests/reliability tests/workflow/test_batch.py
 	$(BIN)/python -m tests.reliability.report
 
 check-notebooks: .venv/ready  ## run the notebooks cell by cell and compare the deterministic outputs with the committed ones

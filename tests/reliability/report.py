@@ -71,7 +71,7 @@ def record(point: str, counts: Sequence[Count], seed: int) -> None:
 
 def test_of(point: str) -> str:
     """The file that measures a point."""
-    return "tests/test_batch.py" if point == "workflow" else f"tests/reliability/test_{point}.py"
+    return "tests/workflow/test_batch.py" if point == "workflow" else f"tests/reliability/test_{point}.py"
 
 
 def page(folder: Path = RESULTS) -> str:

@@ -86,7 +86,8 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "taylor.taylor_model": (calibrated(taylor.taylor_model), {"curvature": st.sampled_from([*taylor.CURVATURES, "x"]), "batch": batch}),
     "scores.importances": (calibrated(structural_importance.importances), {"names": st.lists(method, max_size=3), "seed": seed}),
     "scores.order": (lambda importance: structural_importance.order(graph(), importance), {"importance": candidate_scores}),
-    "scores.removal_order": (calibrated(structural_importance.removal_order), {"name": method | st.sampled_from(structural_importance.GREEDY), "seed": seed, "limit": st.none() | count}),
+    "scores.removal_order": (calibrated(structural_importance.removal_order), {
+        "name": method | st.sampled_from(structural_importance.GREEDY), "seed": seed, "limit": st.none() | count}),
     "surgery.remove": (lambda mask: surgery.remove(graph(), mask), {"mask": mask}),
     "surgery.without_vertices": (lambda vertices: surgery.without_vertices(graph(), vertices), {"vertices": st.lists(st.integers(-1, 20), max_size=3)}),
     "surgery.cost": (lambda threads: surgery.cost(model().eval(), (torch.zeros(2, 4),), 1e-4, threads), {"threads": count}),

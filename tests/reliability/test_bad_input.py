@@ -277,14 +277,20 @@ def is_slow(what: str) -> bool:
     return "bogp.run " in what or what in ("database.build", "tasks.load")
 
 
+def a_few(what: str) -> int:
+    """Calls in ``make test``: a few hundred in all, and thousands in ``make reliability``."""
+    trains_or_derives = ("gates.", "taylor.", "scores.", "surgery.cost", "tasks.")
+    return 3 if is_slow(what) or what.startswith(trains_or_derives) else 6
+
+
 @pytest.mark.parametrize("what", PURE)
 def test_each_call_ends_in_success_or_a_clear_error(what):
-    measure(what, PURE[what], 4 if is_slow(what) else 20)
+    measure(what, PURE[what], a_few(what))
 
 
 def test_so_does_each_call_on_files_and_folders(world):
     for what, entry in entries(*world).items():
-        measure(what, entry, 4 if is_slow(what) else 15)
+        measure(what, entry, a_few(what))
 
 
 @pytest.mark.full

@@ -72,7 +72,7 @@ def measure(kills: int, root: Path) -> Count:
     return Count("kills of a build and its evaluations", killed, failed, lost, duplicated, time.perf_counter() - started, note)
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.full)])
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.full)])
 def test_whatever_the_moment_a_killed_run_ends_as_an_uninterrupted_one(kills, tmp_path):
     count = measure(kills, tmp_path)
     assert count.failed == 0
