@@ -6,11 +6,25 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from bogp.workflow.notebook import declared_parameters
+from bogp.workflow.notebook import declared_parameters, output_names
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXECUTED = sorted((ROOT / "docs" / "executed").glob("*.ipynb"))
+# Notebooks that do not have the form yet: answer first, short cells, few parameters.
+TO_DO = {
+    "01_motivation",
+    "04_alpha_tradeoff_bo",
+    "05_baselines",
+    "06_claims",
+    "07_your_own_network",
+    "10_computation_graphs",
+    "11_edge_importance",
+    "12_cifar10_scenarios",
+    "13_wikitext",
+    "14_surrogate_search",
+}
+FORMED = [path for path in NOTEBOOKS if path.stem not in TO_DO]
 
 
 def code_cells(path: Path) -> list[nbformat.NotebookNode]:
@@ -18,8 +32,13 @@ def code_cells(path: Path) -> list[nbformat.NotebookNode]:
 
 
 def test_there_are_notebooks():
-    names = ["01_motivation", "02_mask_database", "03_fixed_sparsity_bo", "04_alpha_tradeoff_bo", "05_baselines", "06_claims"]
-    names += [
+    names = [
+        "01_motivation",
+        "02_mask_database",
+        "03_fixed_sparsity_bo",
+        "04_alpha_tradeoff_bo",
+        "05_baselines",
+        "06_claims",
         "07_your_own_network",
         "10_computation_graphs",
         "11_edge_importance",
@@ -34,8 +53,12 @@ def test_there_are_notebooks():
 def test_run_top_to_bottom_without_an_error_and_small(path):
     cells = code_cells(path)
     assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
-    assert not [o for c in cells for o in c.outputs if o.output_type == "error" or o.get("name") == "stderr"]
-    assert any(o.get("data", {}).get("image/png") for c in cells for o in c.outputs), "a notebook shows figures"
+    assert not [
+        o for c in cells for o in c.outputs if o.output_type == "error" or o.get("name") == "stderr"
+    ]
+    assert any(o.get("data", {}).get("image/png") for c in cells for o in c.outputs), (
+        "a notebook shows figures"
+    )
     assert path.stat().st_size < 1.5e6
 
 
@@ -44,7 +67,9 @@ def test_one_cell_of_typed_and_explained_parameters(path):
     tagged = [c for c in code_cells(path) if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1
     for line in tagged[0].source.splitlines():
-        assert re.fullmatch(r"\w+: (int|float|str|bool|list\[(int|float|str|bool)\]) = .+  # \S.*", line), line
+        assert re.fullmatch(
+            r"\w+: (int|float|str|bool|list\[(int|float|str|bool)\]) = .+  # \S.*", line
+        ), line
     assert len(declared_parameters(path)) == len(tagged[0].source.splitlines())
 
 
@@ -58,24 +83,77 @@ def test_prose_first_and_logic_in_the_library(path):
         assert len(cell.source.splitlines()) <= 25
         for body in re.findall(r"^def .*:\n((?:[ \t]+.*\n?)+)", cell.source, re.M):
             assert len(body.splitlines()) <= 5
-    for part in ("**Question.**", "**Paper.**", "Inputs", "Outputs", "Run time", "The paper says / we got"):
+    for part in (
+        "**Question.**",
+        "**Paper.**",
+        "Inputs",
+        "Outputs",
+        "Run time",
+        "The paper says / we got",
+    ):
         assert part in prose, part
 
 
-@pytest.mark.parametrize("profile", sorted((ROOT / "notebooks" / "profiles").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", FORMED, ids=lambda p: p.stem)
+def test_short_cells_of_width_100_and_few_parameters(path):
+    assert len(declared_parameters(path)) <= 12
+    for cell in nbformat.read(path, as_version=4).cells:
+        lines = cell.source.splitlines()
+        assert cell.cell_type == "markdown" or len(lines) <= 15, cell.source
+        # An address or a row of a table cannot be broken.
+        words = [line for line in lines if not line.startswith("|") and "](" not in line]
+        assert max(map(len, words), default=0) <= 100, max(words, key=len)
+
+
+@pytest.mark.parametrize("path", FORMED, ids=lambda p: p.stem)
+def test_answer_and_figure_stand_within_five_cells(path):
+    first = nbformat.read(path, as_version=4).cells[:5]
+    shown = [out.get("data", {}) for cell in first for out in cell.get("outputs", [])]
+    assert any(data.get("text/markdown", "").startswith("**Answer.**") for data in shown)
+    assert any("image/png" in data for data in shown)
+
+
+@pytest.mark.parametrize("path", FORMED, ids=lambda p: p.stem)
+def test_the_workflow_can_read_the_names_of_outputs(path):
+    code = "\n".join(cell.source for cell in code_cells(path))
+    assert output_names(path, "table") and output_names(path, "figure")
+    assert "write_table(" not in code and "plotting.save(" not in code, "all through `out`"
+
+
+@pytest.mark.parametrize(
+    "profile", sorted((ROOT / "notebooks" / "profiles").glob("*.yaml")), ids=lambda p: p.stem
+)
 def test_profiles_name_only_parameters_that_exist(profile):
     import yaml
 
     declared = {p.stem[:2]: set(declared_parameters(p)) for p in NOTEBOOKS}
     config = yaml.safe_load(profile.read_text())
     assert set(config["database"]) <= declared["02"]
-    for section, number in (("motivation", "01"), ("fixed_sparsity", "03"), ("tradeoff", "04"), ("baselines", "05"), ("claims", "06")):
+    for section, number in (
+        ("motivation", "01"),
+        ("fixed_sparsity", "03"),
+        ("tradeoff", "04"),
+        ("baselines", "05"),
+        ("claims", "06"),
+    ):
         for settings in config[section].values():
-            assert set(settings) - ({"sparsities"} if number == "03" else set()) <= declared[number], section
+            assert (
+                set(settings) - ({"sparsities"} if number == "03" else set()) <= declared[number]
+            ), section
     assert set(config["your_own_network"]) <= declared["07"]
     for number, name in zip(
-        range(10, 15), ("computation_graphs", "edge_importance", "cifar10_scenarios", "wikitext", "surrogate_search"), strict=True
+        range(10, 15),
+        (
+            "computation_graphs",
+            "edge_importance",
+            "cifar10_scenarios",
+            "wikitext",
+            "surrogate_search",
+        ),
+        strict=True,
     ):
         assert set(config[name]) <= declared[str(number)], name
     for protocol, settings in config["baselines"].items():
-        assert set(settings["sparsities"]) <= set(config["fixed_sparsity"][protocol]["sparsities"]), "Table 1 has the masks of notebook 03"
+        assert set(settings["sparsities"]) <= set(
+            config["fixed_sparsity"][protocol]["sparsities"]
+        ), "Table 1 has the masks of notebook 03"
