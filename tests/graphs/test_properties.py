@@ -91,7 +91,7 @@ def test_named_graphs_agree_with_networkx(name, loops):
     agree((with_random_loops(mask, np.random.default_rng(0)) if loops else mask)[None])
 
 
-@pytest.mark.parametrize(("n", "name"), list(zip((24, 30, 36, 43, 50, 57, 64), families.FAMILIES, strict=True)))
+@pytest.mark.parametrize(("n", "name"), list(zip(itertools.cycle((24, 30, 36, 43, 50, 57, 64)), families.FAMILIES, strict=False)))
 def test_a_mask_of_each_family_agrees_with_networkx(n, name):
     agree(families.FAMILIES[name](n, 0.8, np.random.default_rng(n))[None])
 
