@@ -1,4 +1,4 @@
-"""Plots of notebook 07: a mask on the layers of a network, and searches for one by any number of methods."""
+"""Plots of notebook 07: a mask on the layers of a network, and searches for one."""
 
 from collections.abc import Mapping
 
@@ -28,7 +28,7 @@ def searches(history: pd.DataFrame, score: str) -> Figure:
     """Best score so far of each method, mean over its searches with 95 % t interval.
 
     Args:
-        history: from ``pruning.search``.
+        history: from ``your_network.search``.
         score: what was searched for, for the axis.
     """
     figure, ax = plt.subplots(figsize=(5.8, 3.6))
