@@ -14,7 +14,10 @@ from bogp.statistics import mean_interval
 
 
 def layers(model: nn.Module) -> Figure:
-    """The masks on the pruned layers of a network, black where a weight is kept; the kernel of a convolution is one point."""
+    """The masks on the pruned layers of a network, black where a weight is kept.
+
+    The kernel of a convolution is one point.
+    """
     masks = {name: mask for name, mask in model.named_buffers() if name.endswith("weight_mask")}
     figure, axes = plt.subplots(1, len(masks), figsize=(4.4 * len(masks), 3.6), squeeze=False)
     for ax, (name, mask) in zip(axes[0], masks.items(), strict=True):
