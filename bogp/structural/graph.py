@@ -14,7 +14,7 @@ input of a branch and to cut its output are therefore the same removal, and
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
@@ -266,22 +266,22 @@ def with_candidates(graph: ComputationGraph) -> ComputationGraph:
 # nodes and their arguments
 
 
-def with_arguments(node: fx.Node, change: Callable[[int, fx.Node], Any]) -> tuple[Any, Any]:
-    """The positional and keyword arguments of a node, each node among them changed.
-
-    Args:
-        node: stays as it is.
-        change: of a slot, which counts the arguments that are nodes from 0, and its node.
-    """
-    slots = count()
-    return fx.node.map_arg((node.args, node.kwargs), lambda a: change(next(slots), a))
-
-
 def arguments(node: fx.Node) -> list[fx.Node]:
     """The node's arguments that are nodes, in order; one that occurs twice is there twice."""
     found: list[fx.Node] = []
-    with_arguments(node, lambda _, argument: found.append(argument))
+    fx.node.map_arg((node.args, node.kwargs), found.append)
     return found
+
+
+def with_arguments(node: fx.Node, changed: Mapping[int, Any]) -> tuple[Any, Any]:
+    """The positional and keyword arguments of a node, some of them replaced.
+
+    Args:
+        node: stays as it is.
+        changed: what to put in some slots, which count the places of ``arguments`` from 0.
+    """
+    slots = count()
+    return fx.node.map_arg((node.args, node.kwargs), lambda a: changed.get(next(slots), a))
 
 
 def _with_gates(module: fx.GraphModule, edges: Sequence[Edge]) -> fx.GraphModule:
@@ -296,15 +296,13 @@ def _with_gates(module: fx.GraphModule, edges: Sequence[Edge]) -> fx.GraphModule
     gated = {(edge.consumer, edge.slot): edge.index for edge in edges if edge.is_floating}
     for name in dict.fromkeys(consumer for consumer, _ in gated):
         node = consumers[name]
-
-        def gate(slot: int, source: fx.Node, name: str = name, node: fx.Node = node) -> fx.Node:
-            if (name, slot) not in gated:
-                return source
-            with copy.inserting_before(node):
-                edge = gated[name, slot]
-                return copy.call_function(_gate, (source, gates, edge, references))
-
-        node.args, node.kwargs = with_arguments(node, gate)
+        with copy.inserting_before(node):
+            scaled = {
+                slot: copy.call_function(_gate, (source, gates, gated[name, slot], references))
+                for slot, source in enumerate(arguments(node))
+                if (name, slot) in gated
+            }
+        node.args, node.kwargs = with_arguments(node, scaled)
     copy.lint()
     return fx.GraphModule(module, copy)
 

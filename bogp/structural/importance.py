@@ -26,7 +26,6 @@ behind its name a quadratic method looks again after each removal, at the whole 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import count
 from typing import Any
 
 import networkx as nx
@@ -39,7 +38,13 @@ from torch import Tensor, fx
 from bogp.checks import floats, is_one_of, texts, whole
 from bogp.errors import InvalidInput
 from bogp.structural.gates import Examples, Loss, leave_one_out, losses_under, single_removals
-from bogp.structural.graph import ComputationGraph, check_ready, edge_values
+from bogp.structural.graph import (
+    ComputationGraph,
+    arguments,
+    check_ready,
+    edge_values,
+    with_arguments,
+)
 from bogp.structural.taylor import TaylorModel, fisher, gate_gradients, taylor_model
 
 Floats = NDArray[np.float64]
@@ -164,14 +169,9 @@ class _WithCuts(fx.Interpreter):
         self.cut = cut
 
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        slots = count()
-
-        def load(argument: fx.Node) -> Any:
-            value = self.env[argument]
-            return torch.zeros_like(value) if (n.name, next(slots)) in self.cut else value
-
-        args, kwargs = fx.node.map_arg((n.args, n.kwargs), load)
-        return args, kwargs
+        values = {slot: self.env[a] for slot, a in enumerate(arguments(n))}
+        cut = {s: torch.zeros_like(v) for s, v in values.items() if (n.name, s) in self.cut}
+        return with_arguments(n, values | cut)
 
 
 def _dissimilarity(graph: ComputationGraph, vertex: int, cut: set[tuple[str, int]], values: dict[str, Any]) -> float:

@@ -23,7 +23,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bogp.checks import indices, number, whole
 from bogp.errors import Disconnected, InvalidInput
-from bogp.structural.graph import CATS, SUMS, ComputationGraph, References, edge_values
+from bogp.structural.graph import (
+    CATS,
+    SUMS,
+    ComputationGraph,
+    Edge,
+    References,
+    arguments,
+    edge_values,
+    with_arguments,
+)
 
 _ATEN = torch.ops.aten
 _SUBTRACTIONS = {operator.sub, operator.isub, torch.sub, "sub", "sub_", _ATEN.sub.Tensor, _ATEN.sub_.Tensor}
@@ -32,15 +41,7 @@ _CHANNELWISE: tuple[type[nn.Module], ...] = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU
 _CHANNELWISE += (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _ELEMENTWISE = {torch.relu, nn.functional.relu, torch.tanh, nn.functional.gelu, nn.functional.silu, "relu", "tanh", _ATEN.relu.default}
 
-
 MOST_THREADS = 1024  # more is a slip of the hand
-
-
-class _Zero:
-    """Stands for an argument that was cut."""
-
-
-_ZERO = _Zero()
 
 
 @dataclass(frozen=True)
@@ -115,59 +116,63 @@ def remove(graph: ComputationGraph, mask: ArrayLike, references: References = No
     rows = graph.masks(mask)
     if len(rows) != 1:
         raise InvalidInput(f"One mask at a time is carried out; these are {len(rows)}.")
-    check_connected(graph, rows[0])
-    closed = np.flatnonzero(~rows[0] if references is not None else graph.gates(rows)[0] == 0)
+    alive = graph.alive(rows)[0]
+    if dead := [v.name for v in graph.vertices if v.kind == "output" and not alive[v.index]]:
+        raise Disconnected(
+            f"Without these edges no input reaches {', '.join(dead)}; "
+            "keep a path (graph.connected tells which masks do)."
+        )
+    closed = rows[0] if references is not None else graph.gates(rows)[0]
+    edges = [edge for edge in graph.edges if not closed[edge.index]]
     module = copy.deepcopy(graph.module)
-    values = edge_values(graph, graph.example_inputs)
-    nodes = {old.name: new for old, new in zip(graph.module.graph.nodes, module.graph.nodes, strict=True)}
-    shapes = {nodes[name]: tuple(value.shape) for name, value in values.items() if isinstance(value, Tensor)}
     if references is not None:
-        _stand_in(graph, module, nodes, [int(e) for e in closed], references)
+        _stand_in(graph, module, edges, references)
     else:
-        cut: dict[fx.Node, set[int]] = {}
-        for edge in closed:
-            cut.setdefault(nodes[graph.edges[edge].consumer], set()).add(graph.edges[edge].slot)
-        _cut(module, cut, shapes)
+        _cut(module, edges, edge_values(graph, graph.example_inputs))
     _tidy(module)
     return module
 
 
-def check_connected(graph: ComputationGraph, mask: NDArray[np.bool_]) -> None:
-    """Refuse a removal that cuts an output off.
+def _cut(module: fx.GraphModule, edges: Sequence[Edge], values: Mapping[str, Any]) -> None:
+    """Drop the cut arguments of sums and concatenations, the only ones that can live without one.
 
-    Raises:
-        Disconnected: names the outputs.
+    Args:
+        module: is changed.
+        edges: whose gates are closed.
+        values: of all nodes on the example inputs, by name.
     """
-    alive = graph.alive(mask)[0]
-    if dead := [v.name for v in graph.vertices if v.kind == "output" and not alive[v.index]]:
-        raise Disconnected(f"Without these edges no input reaches {', '.join(dead)}; keep a path (graph.connected tells which masks do).")
-
-
-def _cut(module: fx.GraphModule, cut: Mapping[fx.Node, set[int]], shapes: dict[fx.Node, tuple[int, ...]]) -> None:
-    """Drop the cut arguments of sums and concatenations, the only ones that can live without one."""
-    gone: set[fx.Node] = set()  # sums that are zero themselves, read by the next sum of their vertex only
+    cut = {(edge.consumer, edge.slot) for edge in edges}
+    shapes = {
+        node: tuple(values[node.name].shape)
+        for node in module.graph.nodes
+        if isinstance(values[node.name], Tensor)
+    }
+    gone: set[fx.Node] = set()  # sums that are zero, read by the next sum of their vertex only
     for node in list(module.graph.nodes):
-        lost = cut.get(node, set())
-        if not lost and not any(a in gone for a in node.all_input_nodes):
+        slots = enumerate(arguments(node))
+        # None stands for an argument that was cut; the operations here take none otherwise.
+        lost = {slot: None for slot, a in slots if a in gone or (node.name, slot) in cut}
+        if not lost:
             continue
-        slots = iter(range(1_000_000))
-
-        def read(argument: fx.Node, lost: set[int] = lost, slots: Any = slots) -> Any:
-            return _ZERO if next(slots) in lost or argument in gone else argument
-
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), read)
+        args, kwargs = with_arguments(node, lost)
         if node.target in CATS:
             _shorten(module, node, args, kwargs, shapes)
             continue
         assert node.target in SUMS, f"{node.name} cannot lose an argument"
         left, right, factor = _operands(node, args, kwargs)
-        if left is _ZERO and right is _ZERO:
+        if left is None and right is None:
             gone.add(node)
             continue
         with module.graph.inserting_before(node):
-            rest = left if right is _ZERO else _times(module.graph, right, factor, shapes)
+            rest = left if right is None else _times(module.graph, right, factor, shapes)
             rest = _widened(module.graph, rest, shapes, shapes[node])
-        node.replace_all_uses_with(rest) if isinstance(rest, fx.Node) else _replace_by_number(node, rest)
+        if isinstance(rest, fx.Node):
+            node.replace_all_uses_with(rest)
+            continue
+        for user in list(node.users):  # what stays of the sum is a number
+            slots = enumerate(arguments(user))
+            number = {slot: rest for slot, a in slots if a is node}
+            user.args, user.kwargs = with_arguments(user, number)
 
 
 def _operands(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any, float]:
@@ -195,11 +200,6 @@ def _widened(graph: fx.Graph, value: Any, shapes: dict[fx.Node, tuple[int, ...]]
     return made
 
 
-def _replace_by_number(node: fx.Node, number: float) -> None:
-    for user in list(node.users):
-        user.args, user.kwargs = fx.node.map_arg((user.args, user.kwargs), lambda a: number if a is node else a)
-
-
 def _shorten(
     module: fx.GraphModule, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], shapes: dict[fx.Node, tuple[int, ...]]
 ) -> None:  # fmt: skip
@@ -208,19 +208,19 @@ def _shorten(
     new = list(args[0] if args else kwargs["tensors"])
     dim = _cat_dim(node, len(shapes[old[0]]))
     stacks = node.target in (torch.stack, _ATEN.stack.default)
-    live = next(n for n in new if n is not _ZERO)
+    live = next(n for n in new if n is not None)
     if not stacks:
-        keep = torch.cat([torch.full((shapes[o][dim],), n is not _ZERO) for o, n in zip(old, new, strict=True)])
+        keep = torch.cat([torch.full((shapes[o][dim],), n is not None) for o, n in zip(old, new, strict=True)])
         if (edits := _readers(module, node, keep, dim, shapes)) is not None:
             for reader, kept in edits:
                 _narrow(module, reader, kept)
             with module.graph.inserting_before(node):
-                rest = [n for n in new if n is not _ZERO]
+                rest = [n for n in new if n is not None]
                 node.replace_all_uses_with(rest[0] if len(rest) == 1 else module.graph.call_function(torch.cat, (rest, dim)))
             return
     with module.graph.inserting_before(node):
         blocks = [
-            _zeros(module.graph, live, shapes[o], None if stacks else dim) if n is _ZERO else n for o, n in zip(old, new, strict=True)
+            _zeros(module.graph, live, shapes[o], None if stacks else dim) if n is None else n for o, n in zip(old, new, strict=True)
         ]
     if node.args:
         node.args = (blocks, *args[1:])
@@ -307,30 +307,28 @@ def _narrow(module: fx.GraphModule, node: fx.Node, keep: Tensor) -> None:
 
 
 def _stand_in(
-    graph: ComputationGraph, module: fx.GraphModule, nodes: Mapping[str, fx.Node], closed: list[int], references: Sequence[Tensor | None]
-) -> None:  # fmt: skip
+    graph: ComputationGraph,
+    module: fx.GraphModule,
+    edges: Sequence[Edge],
+    references: Sequence[Tensor | None],
+) -> None:
     """Buffers in place of the removed edges, as many times over as there are examples."""
-    first = next(n for n in module.graph.nodes if n.op == "placeholder" and isinstance(_example(graph, n.name), Tensor))
-    for edge in (graph.edges[e] for e in closed):
-        value = references[edge.index]
+    nodes = {node.name: node for node in module.graph.nodes}
+    inputs = (n for n in module.graph.nodes if n.op == "placeholder")
+    pairs = zip(inputs, graph.example_inputs, strict=False)  # arguments may keep their defaults
+    first = next(node for node, value in pairs if isinstance(value, Tensor))
+    for edge in edges:
+        value, node, name = references[edge.index], nodes[edge.consumer], f"reference_{edge.index}"
         if value is None:
-            raise InvalidInput(f"There is no reference value for edge {edge.index}, which is to be removed.")
-        node, slots = nodes[edge.consumer], iter(range(1_000_000))
-        module.register_buffer(f"reference_{edge.index}", value.detach().clone())
+            raise InvalidInput(
+                f"There is no reference value for edge {edge.index}, which is to be removed."
+            )
+        module.register_buffer(name, value.detach().clone())
         with module.graph.inserting_before(node):
             batch = module.graph.call_method("size", (first, 0))
-            buffer = module.graph.get_attr(f"reference_{edge.index}")
+            buffer = module.graph.get_attr(name)
             constant = module.graph.call_method("expand", (buffer, batch, *[-1] * value.dim()))
-
-        def read(a: fx.Node, slot: int = edge.slot, slots: Any = slots, constant: fx.Node = constant) -> fx.Node:
-            return constant if next(slots) == slot else a
-
-        node.args, node.kwargs = fx.node.map_arg((node.args, node.kwargs), read)
-
-
-def _example(graph: ComputationGraph, placeholder: str) -> Any:
-    names = [n.name for n in graph.module.graph.nodes if n.op == "placeholder"]
-    return dict(zip(names, graph.example_inputs, strict=False)).get(placeholder)
+        node.args, node.kwargs = with_arguments(node, {edge.slot: constant})
 
 
 def _tidy(module: fx.GraphModule) -> None:

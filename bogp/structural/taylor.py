@@ -7,7 +7,7 @@ example's loss by its own gates (Molchanov et al. 2019); their mean is g, and th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,10 +40,14 @@ class TaylorModel:
     def change(self, masks: ArrayLike) -> NDArray[np.float64]:
         """(M,) the predicted change of the mean loss under each mask."""
         closed = 1.0 - self.graph.gates(masks)
-        return -closed @ self.gradient + 0.5 * np.einsum("me,ef,mf->m", closed, self.curvature, closed, optimize=True)
+        return -closed @ self.gradient + 0.5 * np.einsum(
+            "me,ef,mf->m", closed, self.curvature, closed, optimize=True
+        )
 
 
-def gate_gradients(graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 1024) -> NDArray[np.float64]:
+def gate_gradients(
+    graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 1024
+) -> NDArray[np.float64]:
     """(N, E) the gradient of each example's loss by its own gates, at the full network: one forward and one backward pass.
 
     Raises:
@@ -67,8 +71,12 @@ def fisher(gradients: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def hessian(
-    graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 1024, gates: Sequence[int] | None = None
-) -> NDArray[np.float64]:  # fmt: skip
+    graph: ComputationGraph,
+    examples: Examples,
+    loss: Loss,
+    batch: int = 1024,
+    gates: Sequence[int] | None = None,
+) -> NDArray[np.float64]:
     """(E, E) the exact Hessian of the mean loss by the gates, a row for each product with a unit vector.
 
     Args:
@@ -82,28 +90,29 @@ def hessian(
         InvalidInput: a layer in training mode, or a loss that is not one number an example.
         NotFinite: an entry is NaN or infinite.
     """
-    check_ready(graph)
-    count = len(graph.edges)
-    rows = list(range(count)) if gates is None else indices("gates", gates, count)
-    total = np.zeros((count, count))
-    with sdpa_kernel(SDPBackend.MATH):  # the fast kernels of attention have no second derivative
-        for part in examples.batches(batch):
-            ones = torch.ones(count, dtype=float_type(graph), requires_grad=True)
-            losses = loss(graph.gated(ones, None, *part.inputs), part.targets)
-            check_losses(losses, len(part))
-            (gradient,) = torch.autograd.grad(losses.sum(), ones, create_graph=True)
-            for row in rows:
-                total[row, rows] += _grads([gradient[row]], [ones])[0].double().numpy()[rows]
-    return _finite((total + total.T) / (2 * len(examples)), "The Hessian of the loss by the gates")
+
+    def part_of_it(part: Examples, ones: Tensor, rows: list[int]) -> Tensor:
+        losses = loss(graph.gated(ones, None, *part.inputs), part.targets)
+        check_losses(losses, len(part))
+        (gradient,) = torch.autograd.grad(losses.sum(), ones, create_graph=True)
+        return torch.stack([_grads([gradient[row]], [ones])[0][rows] for row in rows])
+
+    return _summed(graph, examples, batch, gates, part_of_it, "Hessian of the loss by the gates")
 
 
 def gauss_newton(
-    graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 128, gates: Sequence[int] | None = None
-) -> NDArray[np.float64]:  # fmt: skip
-    """(E, E) J' H J averaged over examples: J the derivative of the network's outputs by the gates, H the Hessian of the loss by the outputs.
+    graph: ComputationGraph,
+    examples: Examples,
+    loss: Loss,
+    batch: int = 128,
+    gates: Sequence[int] | None = None,
+) -> NDArray[np.float64]:
+    """(E, E) J' H J averaged over examples.
 
-    Positive semi-definite for a convex loss, and the Hessian itself where the outputs are linear in the gates. A column of J is the derivative of J'u, which is
-    linear in u, by u: two backward passes, where forward differentiation costs many times as much.
+    J is the derivative of the network's outputs by the gates, H the Hessian of the loss by the
+    outputs. The matrix is positive semi-definite for a convex loss, and the Hessian itself where
+    the outputs are linear in the gates. A column of J is the derivative of J'u, which is linear in
+    u, by u: two backward passes, where forward differentiation costs many times as much.
 
     Args:
         graph, examples, loss, batch, gates: as for ``hessian``.
@@ -112,35 +121,62 @@ def gauss_newton(
         InvalidInput: a layer in training mode, or a loss that is not one number an example.
         NotFinite: an entry is NaN or infinite.
     """
+
+    def part_of_it(part: Examples, ones: Tensor, rows: list[int]) -> Tensor | None:
+        flat, shape = pytree.tree_flatten(graph.gated(ones, None, *part.inputs))
+        outputs = [o.detach().requires_grad_() if o.is_floating_point() else o for o in flat]
+        losses = loss(pytree.tree_unflatten(outputs, shape), part.targets)
+        check_losses(losses, len(part))
+        pairs = [(o, f) for o, f in zip(outputs, flat, strict=True) if f.requires_grad]
+        by = [o for o, _ in pairs]
+        slopes = torch.autograd.grad(losses.sum(), by, create_graph=True, allow_unused=True)
+        # Outputs that the loss reads in a way that bends; a straight one adds nothing.
+        bent = [
+            (*p, s) for p, s in zip(pairs, slopes, strict=True) if s is not None and s.requires_grad
+        ]
+        if not bent:
+            return None
+        at, of, slope = (list(some) for some in zip(*bent, strict=True))
+        u = [torch.zeros_like(o, requires_grad=True) for o in at]
+        (pulled,) = torch.autograd.grad(of, ones, u, create_graph=True)
+        columns = [_grads([pulled[row]], u) for row in rows]
+        products = [_joined(_grads(slope, at, column)) for column in columns]
+        return torch.stack([_joined(column) for column in columns]) @ torch.stack(products).T
+
+    return _summed(graph, examples, batch, gates, part_of_it, "Gauss-Newton matrix of the gates")
+
+
+def _summed(
+    graph: ComputationGraph,
+    examples: Examples,
+    batch: int,
+    gates: Sequence[int] | None,
+    matrix: Callable[[Examples, Tensor, list[int]], Tensor | None],
+    what: str,
+) -> NDArray[np.float64]:
+    """(E, E) the mean over examples of a matrix by the gates, made symmetric.
+
+    Args:
+        graph, examples, batch, gates: as for ``hessian``.
+        matrix: of some examples, the (E,) gates and the R gates that are wanted: (R, R), their sum
+            over those examples; None for zeros.
+        what: the name of the matrix in the error.
+    """
     check_ready(graph)
     count = len(graph.edges)
     rows = list(range(count)) if gates is None else indices("gates", gates, count)
     total = np.zeros((count, count))
-    with sdpa_kernel(SDPBackend.MATH):
-        for part in examples.batches(batch):
+    with sdpa_kernel(SDPBackend.MATH):  # the fast kernels of attention have no second derivative
+        for part in examples.batches(batch) if rows else ():
             ones = torch.ones(count, dtype=float_type(graph), requires_grad=True)
-            flat, shape = pytree.tree_flatten(graph.gated(ones, None, *part.inputs))
-            outputs = [o.detach().requires_grad_() if o.is_floating_point() else o for o in flat]
-            losses = loss(pytree.tree_unflatten(outputs, shape), part.targets)
-            check_losses(losses, len(part))
-            leaves = [k for k, o in enumerate(flat) if o.requires_grad]
-            at = [outputs[k] for k in leaves]
-            slopes = torch.autograd.grad(losses.sum(), at, create_graph=True, allow_unused=True)
-            read = [k for k, slope in enumerate(slopes) if slope is not None and slope.requires_grad]
-            if not read or not rows:
-                continue
-            by = [torch.zeros_like(at[k], requires_grad=True) for k in read]
-            (pulled,) = torch.autograd.grad([flat[leaves[k]] for k in read], ones, by, create_graph=True)
-            columns, bent = [], []
-            for row in rows:
-                column = _grads([pulled[row]], by)
-                columns.append(_joined(column))
-                bent.append(_joined(_grads([slopes[k] for k in read], [at[k] for k in read], column)))
-            total[np.ix_(rows, rows)] += (torch.stack(columns) @ torch.stack(bent).T).numpy()
-    return _finite((total + total.T) / (2 * len(examples)), "The Gauss-Newton matrix of the gates")
+            if (found := matrix(part, ones, rows)) is not None:
+                total[np.ix_(rows, rows)] += found.double().numpy()
+    return _finite((total + total.T) / (2 * len(examples)), f"The {what}")
 
 
-def _grads(of: Sequence[Tensor], by: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> list[Tensor]:
+def _grads(
+    of: Sequence[Tensor], by: Sequence[Tensor], weights: Sequence[Tensor] | None = None
+) -> list[Tensor]:
     """Derivatives, zero where there is no dependence; the graph is kept."""
     if not any(o.requires_grad for o in of):
         return [torch.zeros_like(b) for b in by]
@@ -154,10 +190,20 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 def closable(graph: ComputationGraph) -> list[int]:
     """The gates that some removal closes: those into sums, concatenations and outputs, for what else loses an input goes as a whole."""
-    return [e.index for e in graph.edges if e.is_floating and graph.vertices[e.target].kind in ("sum", "cat", "output")]
+    return [
+        e.index
+        for e in graph.edges
+        if e.is_floating and graph.vertices[e.target].kind in ("sum", "cat", "output")
+    ]
 
 
-def taylor_model(graph: ComputationGraph, examples: Examples, loss: Loss, curvature: str = "hessian", batch: int = 1024) -> TaylorModel:
+def taylor_model(
+    graph: ComputationGraph,
+    examples: Examples,
+    loss: Loss,
+    curvature: str = "hessian",
+    batch: int = 1024,
+) -> TaylorModel:
     """The quadratic model of the loss from one subset of the data.
 
     Args:
@@ -171,14 +217,18 @@ def taylor_model(graph: ComputationGraph, examples: Examples, loss: Loss, curvat
         InvalidInput: no such curvature; and as ``gate_gradients``.
     """
     if not is_one_of(curvature, CURVATURES):
-        raise InvalidInput(f"There is no curvature {curvature!r}; there are: {', '.join(CURVATURES)}.")
+        raise InvalidInput(
+            f"There is no curvature {curvature!r}; there are: {', '.join(CURVATURES)}."
+        )
     gradients = gate_gradients(graph, examples, loss, batch)
     if curvature == "fisher":
         matrix = fisher(gradients)
     elif curvature == "none":
         matrix = np.zeros((len(graph.edges),) * 2)
     else:
-        matrix = {"hessian": hessian, "gauss_newton": gauss_newton}[curvature](graph, examples, loss, gates=closable(graph))
+        matrix = {"hessian": hessian, "gauss_newton": gauss_newton}[curvature](
+            graph, examples, loss, gates=closable(graph)
+        )
     return TaylorModel(graph, gradients.mean(axis=0), matrix)
 
 

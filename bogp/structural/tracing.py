@@ -164,7 +164,8 @@ def _taken_apart(module: fx.GraphModule, inputs: tuple[Any, ...]) -> fx.GraphMod
     for node in list(graph.nodes):
         if node.target is not operator.getitem:
             with graph.inserting_before(node):
-                node.args, node.kwargs = with_arguments(node, lambda _, a: parts(a, values[a.name]))
+                whole = {i: parts(a, values[a.name]) for i, a in enumerate(arguments(node))}
+            node.args, node.kwargs = with_arguments(node, whole)
     return _cleaned(module)
 
 
