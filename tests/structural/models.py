@@ -1,9 +1,13 @@
 """Small networks of every shape that capture must take, and a few that it must refuse."""
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bogp.structural.graph import ComputationGraph
+from bogp.structural.tracing import capture
 from bogp.zoo import networks
 
 
@@ -374,7 +378,7 @@ def dag(size: str = "10-15", seed: int = 0) -> networks.RandomDag:
 ZOO = {
     "dag": (dag, (x(4, 6),)),
     "dag, large": (lambda: dag("50-100"), (x(4, 6),)),
-    "residual": (lambda: networks.Residual(4, (4, 6), 2), (x(3, 3, 12, 12),)),
+    "residual": (lambda: networks.Residual(4, (4, 6), 2), (x(3, 3, 8, 8),)),
     "inception": (lambda: networks.Inception(4, (3, 4)), (x(3, 3, 12, 12),)),
     "transformer": (lambda: networks.Transformer(11, 8, 8, 2, 2), (tokens(3, 6),)),
 }
@@ -412,3 +416,10 @@ ANY = {
     "chain": (Chain, (x(4, 6),)),
     "batch moves": (BatchLast, (x(4, 3, 6),)),
 }
+
+
+@cache
+def captured(name: str) -> ComputationGraph:
+    """The graph of one of ``ANY``, captured once for all tests: none of them may change it."""
+    factory, inputs = ANY[name]
+    return capture(make(factory), inputs)

@@ -34,9 +34,8 @@ def gated(graph, z, inputs, references=None):
 
 @pytest.mark.parametrize("name", ANY)
 def test_gates_do_what_a_mask_means(name):
-    factory, inputs = ANY[name]
-    graph = capture(make(factory), inputs)
-    for mask in [*masks_of(graph, 12), *masks_of(graph, 6, 0.9, seed=1)]:
+    graph, inputs = models.captured(name), ANY[name][1]
+    for mask in [*masks_of(graph, 5), *masks_of(graph, 3, 0.9, seed=1)]:
         ours, truth = gated(graph, graph.gates(mask)[0], inputs), by_hand.outputs(graph, mask, inputs)
         for a, b in zip(tree_leaves(ours), tree_leaves(truth), strict=True):
             assert not isinstance(a, torch.Tensor) or torch.allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -78,8 +77,7 @@ def test_masks_with_equal_gates_have_equal_losses_and_each_removal_is_offered_on
 
 @pytest.mark.parametrize("name", ZOO)
 def test_many_masks_in_a_batch_equal_one_after_another(name):
-    factory, inputs = ZOO[name]
-    graph = capture(make(factory), inputs)
+    graph, inputs = models.captured(name), ZOO[name][1]
     loss = (lambda o, t: gates.cross_entropy(o, t)) if name == "transformer" else gates.squared_error
     outputs = gated(graph, np.ones(len(graph.edges)), inputs)
     examples = Examples(inputs, inputs[0] if name == "transformer" else outputs + 1)
@@ -107,8 +105,7 @@ def test_several_measures_at_once():
 
 @pytest.mark.parametrize("name", ["residual", "inception", "multi-branch", "product", "widening"])
 def test_references_stand_in_for_what_is_removed(name):
-    factory, inputs = ANY[name]
-    graph = capture(make(factory), inputs)
+    graph, inputs = models.captured(name), ANY[name][1]
     examples = Examples(inputs, torch.zeros(len(inputs[0])))
     references = gates.mean_activations(graph, examples, batch=2)
     one = graph.candidates[0]

@@ -65,8 +65,7 @@ def test_gradient_and_hessian_match_finite_differences(factory, loss):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_gradients_of_single_examples_and_their_fisher_match_a_loop(name):
-    factory, inputs = ZOO[name]
-    graph = capture(make(factory), inputs)
+    graph, inputs = models.captured(name), ZOO[name][1]
     targets = inputs[0] if name == "transformer" else torch.arange(len(inputs[0])) % 3
     found = taylor.gate_gradients(graph, Examples(inputs, targets), gates.cross_entropy, batch=2)
     fisher = np.zeros((len(graph.edges),) * 2)
