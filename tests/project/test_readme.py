@@ -62,6 +62,16 @@ def test_what_the_readme_says_of_the_size_of_the_package():
     assert "some 80 short modules" in README and 70 <= len(modules) <= 90
 
 
+def test_the_changelog_names_modules_that_there_are():
+    rows = re.findall(r"^\| `.* \| (.*) \|$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    names = [name for row in rows for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)*)`", row)]
+    modules = [name for name in names if "." in name]
+    assert len(modules) > 25
+    for name in modules:
+        path = ROOT / "bogp" / name.replace(".", "/")
+        assert path.is_dir() or path.with_suffix(".py").exists(), name
+
+
 def table(name):
     return pd.read_csv(RESULTS / f"{name}.csv")
 
