@@ -150,7 +150,7 @@ def all_tables() -> str:
     """Every committed table by folder, with its rows and what made it."""
     lines = []
     for folder, tables in grouped(RESULTS.rglob("*.csv"), lambda p: p.parent.relative_to(RESULTS).as_posix()).items():
-        lines += [f"### {'Made by scripts' if folder == '.' else folder}", ""]
+        lines += [f"## {'Made by scripts' if folder == '.' else folder}", ""]
         lines += [
             markdown(
                 {"table": link(p.name, p), "rows": record(p)["rows"], "provenance": link("JSON", p.with_suffix(".json"))} for p in tables
