@@ -73,13 +73,13 @@ import sys
 for name in ("pandas", "scipy", "numba", "threadpoolctl", "networkx", "skopt", "sklearn", "matplotlib", "pyarrow", "pooch"):
     sys.modules[name] = None  # importing it now fails
 import numpy as np
-from bogp import training
+from bogp.training import engine
 from bogp.datasets import Dataset, Split
-from bogp.protocols import Protocol
+from bogp.training.protocols import Protocol
 rng = np.random.default_rng(0)
 part = Split(rng.integers(0, 256, (40, 20), dtype=np.uint8), rng.integers(0, 10, 40, dtype=np.uint8))
 protocol = Protocol("small", widths=(20, 8, 8, 10), batch_size=10, steps=3)
-result = training.train([(None,) * 3], [0], protocol, Dataset("noise", part, part, part), precision="bfloat16")
+result = engine.train([(None,) * 3], [0], protocol, Dataset("noise", part, part, part), precision="bfloat16")
 assert result.loss.shape == (1, 3) and np.isfinite(result.loss).all()
 """
     result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
