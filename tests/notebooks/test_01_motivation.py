@@ -12,8 +12,7 @@ from bogp.graphs.relational import layer_masks
 from bogp.studies.motivation import measure
 from bogp.training.protocols import named
 from bogp.training.store import Store
-from bogp.workflow.notebook import run_notebook
-from tests.notebooks.in_process import refusal
+from tests.notebooks.in_process import refusal, run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "01_motivation.ipynb"
 SMALL = {"run": "t", "seeds": 2, "width": 12}
@@ -21,7 +20,7 @@ SMALL = {"run": "t", "seeds": 2, "width": 12}
 
 def test_01_motivation_and_again_without_training(home):
     results = paths.results_dir("t") / "01_motivation"
-    run_notebook(NOTEBOOK, home / "01.ipynb", SMALL, progress=False)
+    run(NOTEBOOK, SMALL)
     graphs, trainings, correlations, judged = (
         pd.read_csv(results / f"calibrated_{name}.csv") for name in ("graphs", "trainings", "correlations", "monotone")
     )
@@ -52,7 +51,7 @@ def test_01_motivation_and_again_without_training(home):
         before = store.table()
     assert len(before) == trainings.key.nunique() == 2 * 41  # the complete graph's network is the same in both variants
     paths.store_path().unlink()
-    run_notebook(NOTEBOOK, home / "01.ipynb", SMALL, progress=False)
+    run(NOTEBOOK, SMALL)
     assert {f.name: f.read_bytes() for f in results.glob("*.csv")} == files
     with Store(paths.store_path()) as store:
         pd.testing.assert_frame_equal(store.table(), before)  # with the times of the first run: nothing was trained anew

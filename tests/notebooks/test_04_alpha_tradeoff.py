@@ -9,8 +9,7 @@ import pytest
 from bogp import paths
 from bogp.graphs import database
 from bogp.training.store import Store
-from bogp.workflow.notebook import run_notebook
-from tests.notebooks.in_process import refusal
+from tests.notebooks.in_process import refusal, run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "04_alpha_tradeoff_bo.ipynb"
 SMALL = {
@@ -23,7 +22,7 @@ TABLES = ["chosen", "table2", "front", "alpha_ranges", "tables_compared", "refer
 def test_04_one_alpha_at_a_time_then_all_without_training(home):
     results = paths.results_dir("t") / "04_alpha_tradeoff_bo"
     for alpha in SMALL["alphas"]:
-        run_notebook(NOTEBOOK, home / "04.ipynb", SMALL | {"alphas": [alpha], "cell": True}, progress=False)
+        run(NOTEBOOK, SMALL | {"alphas": [alpha], "cell": True})
     assert {p.name for p in results.glob("*.csv")} == {
         f"calibrated_a{alpha}_{table}.csv" for alpha in ("0.10", "0.90") for table in ["history", *TABLES]
     }
@@ -31,7 +30,7 @@ def test_04_one_alpha_at_a_time_then_all_without_training(home):
     with Store(paths.store_path()) as store:
         before = store.table()
     paths.store_path().unlink()  # so that all must come from what each alpha exported
-    run_notebook(NOTEBOOK, home / "04.ipynb", SMALL, progress=False)
+    run(NOTEBOOK, SMALL)
     with Store(paths.store_path()) as store:
         pd.testing.assert_frame_equal(store.table(), before)  # with the times of the first runs: nothing was trained anew
     assert {p: p.read_bytes() for p in results.glob("*_history.*")} == histories  # read, not written again

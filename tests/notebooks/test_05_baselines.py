@@ -10,8 +10,7 @@ from scipy import stats
 
 from bogp import paths
 from bogp.training.store import Store
-from bogp.workflow.notebook import run_notebook
-from tests.notebooks.in_process import refusal
+from tests.notebooks.in_process import refusal, run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "05_baselines.ipynb"
 SMALL = {
@@ -24,10 +23,10 @@ SMALL = {
 def test_05_baselines_cell_by_cell_and_then_the_whole_table(home):
     results = paths.results_dir("t") / "05_baselines"
     for sparsity in (0.6, 0.9):
-        run_notebook(NOTEBOOK, home / "cell.ipynb", SMALL | {"sparsities": [sparsity], "cell": True}, progress=False)
+        run(NOTEBOOK, SMALL | {"sparsities": [sparsity], "cell": True})
     with Store(paths.store_path()) as store:
         before = store.table()
-    run_notebook(NOTEBOOK, home / "05.ipynb", SMALL | {"sparsities": [0.6, 0.9]}, progress=False)
+    run(NOTEBOOK, SMALL | {"sparsities": [0.6, 0.9]})
     with Store(paths.store_path()) as store:
         pd.testing.assert_frame_equal(store.table(), before)  # the cells trained everything
 

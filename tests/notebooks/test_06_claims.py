@@ -10,8 +10,7 @@ from scipy import stats
 from bogp import paths
 from bogp.studies.claims import NOTEBOOK, verdicts
 from bogp.training.store import Store
-from bogp.workflow.notebook import run_notebook
-from tests.notebooks.in_process import refusal
+from tests.notebooks.in_process import refusal, run
 
 PATH = Path(__file__).resolve().parents[2] / "notebooks" / "06_claims.ipynb"
 SMALL = {
@@ -22,7 +21,7 @@ SMALL = {
 
 
 def test_06_claims_says_what_was_measured(home):
-    run_notebook(PATH, home / "06.ipynb", SMALL, progress=False)
+    run(PATH, SMALL)
     results = paths.results_dir("t") / NOTEBOOK
 
     def table(name):

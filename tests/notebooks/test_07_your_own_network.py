@@ -12,7 +12,8 @@ from torch.nn.functional import conv2d, cross_entropy, linear
 
 from bogp import datasets, paths
 from bogp.graphs import database
-from bogp.workflow.notebook import main, run_notebook
+from bogp.workflow.notebook import main
+from tests.notebooks.in_process import run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "07_your_own_network.ipynb"
 SMALL = {"run": "t", "steps": 12, "nodes": 8, "masks": 8, "n_initial": 1, "n_iterations": 2, "searches": 2, "fresh_seeds": 1}
@@ -43,7 +44,7 @@ def trained_by_hand(mask, seed, split):
 
 def test_07_your_own_network_and_again_from_its_record(home):
     results = paths.results_dir("t") / "07_your_own_network"
-    run_notebook(NOTEBOOK, home / "07.ipynb", SMALL, progress=False)
+    run(NOTEBOOK, SMALL)
     history, fresh, summary = (pd.read_csv(results / f"{t}.csv") for t in ("history", "fresh", "summary"))
     assert history.groupby(["method", "search_seed"]).size().tolist() == [3] * 6
     assert set(history.method) == {"bogp", "climb", "random"}
@@ -71,7 +72,7 @@ def test_07_your_own_network_and_again_from_its_record(home):
 
     files = {f.name: f.read_bytes() for f in results.iterdir() if f.suffix == ".csv" or f.name in ("scores.json", "pruned.safetensors")}
     assert len(files) == 5
-    run_notebook(NOTEBOOK, home / "07.ipynb", SMALL, progress=False)
+    run(NOTEBOOK, SMALL)
     assert {name: (results / name).read_bytes() for name in files} == files  # with the times of the first run: nothing was searched anew
 
 

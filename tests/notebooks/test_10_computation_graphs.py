@@ -8,9 +8,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from bogp import datasets, paths
-from bogp.workflow.notebook import run_notebook
 from bogp.zoo import networks
-from tests.notebooks.in_process import refusal
+from tests.notebooks.in_process import refusal, run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "10_computation_graphs.ipynb"
 SMALL = {"run": "t", "steps": 2, "images": 20, "removed": 2}
@@ -44,7 +43,7 @@ def random_graph_by_hand():
 
 def test_10_computation_graphs_and_again(home):
     results = paths.results_dir("t") / "10_computation_graphs"
-    run_notebook(NOTEBOOK, home / "10.ipynb", SMALL, progress=False)
+    run(NOTEBOOK, SMALL)
     graphs, scores, surgery, captured = (pd.read_csv(results / f"{t}.csv") for t in ("graphs", "scores", "surgery", "captured"))
     assert graphs.network.tolist() == ["random graph", "residual", "inception", "transformer"]
     assert (graphs.difference <= 1e-6).all() and (surgery.difference <= 1e-5).all() and (surgery.edges_removed == 2).all()
@@ -67,7 +66,7 @@ def test_10_computation_graphs_and_again(home):
     assert (latency[["before", "after"]] > 0).all(axis=None)
     assert len(list(paths.figures_dir("t").glob("10_*.p[dn][fg]"))) == 8
     files = {f.name: f.read_bytes() for f in results.glob("*.csv") if f.stem != "latency"}
-    run_notebook(NOTEBOOK, home / "10.ipynb", SMALL, progress=False)
+    run(NOTEBOOK, SMALL)
     assert {name: (results / name).read_bytes() for name in files} == files
 
 

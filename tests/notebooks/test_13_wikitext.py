@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from bogp import paths
-from bogp.workflow.notebook import run_notebook
+from tests.notebooks.in_process import run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "13_wikitext.ipynb"
 SMALL = {"run": "t", "epochs": 1, "calibration": 8, "test": 16, "draws": 1, "cores": 1, "tuning_part": 0.1, "anew": ["random"]}
 
 
 def test_13_wikitext(home):
-    run_notebook(NOTEBOOK, home / "13.ipynb", SMALL, progress=False)
+    run(NOTEBOOK, SMALL)
     results = paths.results_dir("t") / "13_wikitext"
     tables = {f.stem: pd.read_csv(f) for f in results.glob("*.csv")}
     assert set(tables) == {"measured", "areas", "against_random", "closing", "at_share", "verdicts"}

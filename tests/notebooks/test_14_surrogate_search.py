@@ -11,8 +11,7 @@ from scipy import stats
 from bogp import paths
 from bogp.structural import search
 from bogp.studies.surrogates import measure
-from bogp.workflow.notebook import run_notebook
-from tests.notebooks.in_process import refusal
+from tests.notebooks.in_process import refusal, run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "14_surrogate_search.ipynb"
 SETTINGS = measure.Settings("mnist-5k", width=4, train=200, epochs=2, images=30, masks=30, design=1)
@@ -40,7 +39,7 @@ def loss_by_hand(network, seed, mask):
 
 def test_14_surrogate_search_and_again_from_its_tables(home):
     results, units = (d("t") / "14_surrogate_search" for d in (paths.results_dir, paths.evaluations_dir))
-    run_notebook(NOTEBOOK, home / "14.ipynb", SMALL, progress=False)
+    run(NOTEBOOK, SMALL)
     ranked, summary, found, reached, signed, verdicts = (
         pd.read_csv(results / f"{t}.csv") for t in ("ranks", "summary", "searches", "reached", "signed", "verdicts")
     )
@@ -106,7 +105,7 @@ def test_14_surrogate_search_and_again_from_its_tables(home):
 
     before = {f: f.read_bytes() for f in (*results.glob("*.csv"), *units.glob("*.csv"))}
     times = {f: f.stat().st_mtime_ns for f in units.iterdir()}
-    run_notebook(NOTEBOOK, home / "14.ipynb", SMALL | {"cores": 2}, progress=False)
+    run(NOTEBOOK, SMALL | {"cores": 2})
     assert {f: f.read_bytes() for f in before} == before
     assert {f: f.stat().st_mtime_ns for f in units.iterdir()} == times, "nothing was measured twice"
 
