@@ -84,7 +84,6 @@ OLD = {
     "04": (["chosen", "table2", "front", "alpha_ranges", "tables_compared", "reference"], ["front", "table2", "reference"]),
     "05": (["table1", "layers", "emptied"], ["layers", "table1", "like_for_like", "gaps", "gaps_paper"]),
     "06": (CLAIMS_TABLES, CLAIMS_FIGURES),
-    "07": (["history", "fresh", "summary"], ["layers", "searches", "fresh"]),
     "10": (["graphs", "scores", "surgery", "latency", "captured"], ["random_graph", "residual", "inception", "transformer"]),
     "11": (IMPORTANCE_TABLES, ["single", "predictions", "examples", "several", "costs"]),
     "12": ([*SCENARIO_TABLES, "transferred"], [*SCENARIO_FIGURES, "transfer"]),

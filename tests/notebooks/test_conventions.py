@@ -17,7 +17,6 @@ TO_DO = {
     "04_alpha_tradeoff_bo",
     "05_baselines",
     "06_claims",
-    "07_your_own_network",
     "10_computation_graphs",
     "11_edge_importance",
     "12_cifar10_scenarios",
