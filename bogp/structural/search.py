@@ -151,15 +151,13 @@ def exhaustive(space: Space, losses: Losses) -> pd.DataFrame:
 def random(space: Space, losses: Losses, budget: int, seed: int) -> pd.DataFrame:
     """Evaluate masks drawn uniformly, none twice; fewer than the budget where there are no more."""
     record = _Record(space, losses, budget)
-    rng = _generator(seed)
-    record.evaluate(_some(space, record, record.left, rng))
+    record.evaluate(_some(space, record, record.left, _generator(seed)))
     return record.table()
 
 
 def greedy_cost(space: Space) -> int:
     """The most evaluations that ``greedy`` makes."""
-    candidates = len(space.graph.candidates)
-    return sum(candidates - step for step in range(space.removed))
+    return sum(len(space.graph.candidates) - step for step in range(space.removed))
 
 
 def greedy(space: Space, losses: Losses, budget: int) -> pd.DataFrame:
@@ -234,7 +232,8 @@ def bayesian(
     pool = space.all() if space.is_small else None
     surrogate = GaussianProcess(live_features(space.graph, space.graph.candidates), prior)
     if prior is not None:
-        record.evaluate(_first(_pool(space, record, pool, rng), prior, initial // 2))
+        some = _pool(space, record, pool, rng)
+        record.evaluate(some[np.argsort(prior(some), kind="stable")[: initial // 2]])
     record.evaluate(_some(space, record, initial - len(record.values), rng))
     while record.left:
         masks = record.fresh(_pool(space, record, pool, rng))
@@ -253,10 +252,6 @@ def _pool(space: Space, record: _Record, pool: Masks | None, rng: np.random.Gene
         return pool
     best = np.argsort(record.values, kind="stable")[:3]
     return np.unique(np.concatenate([space.draw(1_000, rng), *(space.swaps(record.masks[i]) for i in best)]), axis=0)
-
-
-def _first(masks: Masks, model: Predictor, count: int) -> Masks:
-    return masks[np.argsort(model(masks), kind="stable")[:count]]
 
 
 def _some(space: Space, record: _Record, count: int, rng: np.random.Generator) -> Masks:

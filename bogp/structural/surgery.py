@@ -185,7 +185,8 @@ def _operands(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
 def _times(graph: fx.Graph, value: Any, factor: float, shapes: dict[fx.Node, tuple[int, ...]]) -> Any:
     if factor == 1 or not isinstance(value, fx.Node):
         return value if factor == 1 else value * factor
-    made = graph.call_function(operator.neg, (value,)) if factor == -1 else graph.call_function(operator.mul, (value, factor))
+    call = (operator.neg, (value,)) if factor == -1 else (operator.mul, (value, factor))
+    made = graph.call_function(*call)
     shapes[made] = shapes.get(value, ())
     return made
 

@@ -24,12 +24,15 @@ Predictor = Callable[[ArrayLike], Array]  # (M, E) masks -> (M,) predicted losse
 Features = Callable[[ArrayLike], Array]  # (M, E) masks -> (M, D) what a surrogate reads of them
 
 
-class Fitted(Protocol):
-    """A surrogate fitted to evaluated masks."""
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A surrogate fitted to evaluated masks.
 
-    def predict(self, masks: ArrayLike) -> Array:
-        """(M,) predicted losses of (M, E) masks."""
-        ...
+    Attributes:
+        predict: of (M, E) masks the (M,) predicted losses.
+    """
+
+    predict: Predictor
 
 
 class Surrogate(Protocol):
@@ -112,7 +115,7 @@ class PathSurrogate:
     graph: ComputationGraph
     steps: int = 100
 
-    def fit(self, masks: ArrayLike, losses: ArrayLike) -> FittedPaths:
+    def fit(self, masks: ArrayLike, losses: ArrayLike) -> Fitted:
         """Fit the weights of the edges.
 
         Raises:
@@ -133,23 +136,13 @@ class PathSurrogate:
             return error
 
         optimiser.step(closure)
-        return FittedPaths(self.graph, logits.detach(), float(low), float(high))
+        fitted = logits.detach()
 
+        def predict(masks: ArrayLike) -> Array:
+            weights: Array = path_weights(self.graph, masks, fitted).numpy()
+            return float(low) + (1 - weights) * (float(high) - float(low))
 
-@dataclass(frozen=True, eq=False)
-class FittedPaths:
-    """A fitted path surrogate: ``logits`` of the edges, and the losses that G = 1 and G = 0 stand for."""
-
-    graph: ComputationGraph
-    logits: Tensor
-    low: float
-    high: float
-
-    def predict(self, masks: ArrayLike) -> Array:
-        """(M,) predicted losses."""
-        with torch.no_grad():
-            weights: Array = path_weights(self.graph, masks, self.logits).numpy()
-        return self.low + (1 - weights) * (self.high - self.low)
+        return Fitted(predict)
 
 
 # regressions
@@ -167,7 +160,7 @@ class LinearSurrogate:
     features: Features
     pairs: bool = False
 
-    def fit(self, masks: ArrayLike, losses: ArrayLike) -> FittedRegression:
+    def fit(self, masks: ArrayLike, losses: ArrayLike) -> Fitted:
         """Fit the coefficients.
 
         Raises:
@@ -176,8 +169,13 @@ class LinearSurrogate:
         from sklearn.linear_model import RidgeCV
 
         rows, values = checked(masks, losses)
-        read = self._read
-        return FittedRegression(read, RidgeCV(alphas=np.logspace(-6, 6, 25)).fit(read(rows), values).predict)
+        regression = RidgeCV(alphas=np.logspace(-6, 6, 25)).fit(self._read(rows), values)
+
+        def predict(masks: ArrayLike) -> Array:
+            read = self._read(masks)
+            return np.asarray(regression.predict(read)) if len(read) else np.empty(0)
+
+        return Fitted(predict)
 
     def _read(self, masks: ArrayLike) -> Array:
         signs = 2 * self.features(masks) - 1
@@ -188,16 +186,17 @@ class LinearSurrogate:
 
 
 @dataclass(frozen=True, eq=False)
-class FittedRegression:
-    """A fitted regression on features of masks."""
+class FittedProcess(Fitted):
+    """A fitted Gaussian process.
 
-    read: Features
-    regression: Callable[[Array], Array]
+    Attributes:
+        predict_with_std: of (M, E) masks the (M,) predicted losses and their (M,) standard
+            deviations, noise included.
+        slope: of the prior in the process's mean; zero without one.
+    """
 
-    def predict(self, masks: ArrayLike) -> Array:
-        """(M,) predicted losses."""
-        read = self.read(masks)
-        return np.asarray(self.regression(read), dtype=np.float64) if len(read) else np.empty(0)
+    predict_with_std: Callable[[ArrayLike], tuple[Array, Array]]
+    slope: float
 
 
 @dataclass(frozen=True)
@@ -226,9 +225,10 @@ class GaussianProcess:
         from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
         rows, values = checked(masks, losses)
-        offset, slope = _line(self.prior(rows), values) if self.prior else (float(values.mean()), 0.0)
+        prior = self.prior or (lambda masks: np.zeros(len(np.asarray(masks))))
+        offset, slope = _line(prior(rows), values)
         read = self.features(rows)
-        rest = values - offset - (slope * self.prior(rows) if self.prior else 0.0)
+        rest = values - offset - slope * prior(rows)
         scale = float(rest.std()) or 1.0
         length = np.sqrt(read.shape[1])
         kernel = ConstantKernel(1.0, (1e-3, 1e3)) * Matern(length, (0.3, 30 * length), nu=2.5) + WhiteKernel(1e-2, (1e-6, 1.0))
@@ -236,7 +236,15 @@ class GaussianProcess:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # of a parameter at its bound: few masks leave the kernel undetermined
             process.fit(read, rest / scale)
-        return FittedProcess(self.features, self.prior, offset, slope, scale, process.predict)
+
+        def predict_with_std(masks: ArrayLike) -> tuple[Array, Array]:
+            read = self.features(masks)
+            if len(read) == 0:
+                return np.empty(0), np.empty(0)
+            mean, std = process.predict(read, return_std=True)
+            return offset + slope * prior(masks) + scale * mean, scale * std
+
+        return FittedProcess(lambda masks: predict_with_std(masks)[0], predict_with_std, slope)
 
 
 def _line(x: Array, y: Array) -> tuple[float, float]:
@@ -245,31 +253,6 @@ def _line(x: Array, y: Array) -> tuple[float, float]:
     spread = float(centred @ centred)
     slope = max(float(centred @ (y - y.mean())) / spread, 0.0) if spread > 0 else 0.0
     return float(y.mean() - slope * x.mean()), slope
-
-
-@dataclass(frozen=True, eq=False)
-class FittedProcess:
-    """A fitted Gaussian process: the mean ``offset + slope * prior``, and the process of the rest in units of ``scale``."""
-
-    features: Features
-    prior: Predictor | None
-    offset: float
-    slope: float
-    scale: float
-    process: Callable[..., tuple[Array, Array]]
-
-    def predict(self, masks: ArrayLike) -> Array:
-        """(M,) predicted losses."""
-        return self.predict_with_std(masks)[0]
-
-    def predict_with_std(self, masks: ArrayLike) -> tuple[Array, Array]:
-        """(M,) predicted losses and their standard deviations, noise included."""
-        read = self.features(masks)
-        if len(read) == 0:
-            return np.empty(0), np.empty(0)
-        mean, std = self.process(read, return_std=True)
-        base = self.offset + (self.slope * self.prior(masks) if self.prior else 0.0)
-        return base + self.scale * mean, self.scale * std
 
 
 # zero-shot

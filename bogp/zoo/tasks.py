@@ -20,6 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,16 +85,19 @@ def load(name: str, seed: int = 0) -> Task:
     if name in ("mnist-5k", "mnist"):
         digits = datasets.load(name)
         held = 400 if name == "mnist-5k" else 2_000
-        rows = datasets.stratified(digits.train.labels, (len(digits.train) - held, held), seed)
-        parts = [(digits.train.images[r], digits.train.labels[r]) for r in rows]
+        split = (len(digits.train) - held, held)
+        parts = _stratified(digits.train.images, digits.train.labels, split, seed)
         parts += [(p.images, p.labels) for p in (digits.validation, digits.test)]
-        return _task(name, [_images(i.reshape(-1, 28, 28, 1), y, (0.1307,), (0.3081,)) for i, y in parts], 10)
+        scaled = [_images(i.reshape(-1, 28, 28, 1), y, (0.1307,), (0.3081,)) for i, y in parts]
+        return _task(name, scaled, 10)
     if name in ("cifar10-12k", "cifar10"):
         photos = cifar_wikitext.cifar10(name)
         many = len(photos.train_labels)
-        rows = datasets.stratified(photos.train_labels, (many - many // 10 - many // 20, many // 20, many // 10), seed)
-        parts = [(photos.train_images[r], photos.train_labels[r]) for r in rows] + [(photos.test_images, photos.test_labels)]
-        return _task(name, [_images(i, y, (0.491, 0.482, 0.447), (0.247, 0.244, 0.262)) for i, y in parts], 10)
+        sizes = (many - many // 10 - many // 20, many // 20, many // 10)
+        parts = _stratified(photos.train_images, photos.train_labels, sizes, seed)
+        parts.append((photos.test_images, photos.test_labels))
+        mean, std = (0.491, 0.482, 0.447), (0.247, 0.244, 0.262)
+        return _task(name, [_images(i, y, mean, std) for i, y in parts], 10)
     return _wikitext(seed)
 
 
@@ -197,9 +201,16 @@ def _images(images: NDArray[np.uint8], labels: NDArray[np.uint8], mean: Sequence
 
 
 def _split(name: str, x: NDArray[np.float32], y: NDArray[np.integer], sizes: Sequence[int], seed: int) -> Task:
-    rows = datasets.stratified(y.astype(np.uint8), sizes, seed)
-    parts = [Examples((torch.as_tensor(x[r]),), torch.as_tensor(y[r]).long()) for r in rows]
-    return _task(name, parts, int(y.max()) + 1)
+    parts = _stratified(x, y.astype(np.uint8), sizes, seed)
+    examples = [Examples((torch.as_tensor(i),), torch.as_tensor(c).long()) for i, c in parts]
+    return _task(name, examples, int(y.max()) + 1)
+
+
+def _stratified(
+    x: NDArray[Any], y: NDArray[np.uint8], sizes: Sequence[int], seed: int
+) -> list[tuple[NDArray[Any], NDArray[np.uint8]]]:
+    """Disjoint parts of examples, the classes in each as in all of them."""
+    return [(x[rows], y[rows]) for rows in datasets.stratified(y, sizes, seed)]
 
 
 def _patterns(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
