@@ -84,9 +84,9 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "taylor.hessian": (calibrated(taylor.hessian), {"batch": batch, "gates": st.none() | st.lists(st.integers(-1, EDGES), max_size=4)}),
     "taylor.gauss_newton": (calibrated(taylor.gauss_newton), {"batch": batch, "gates": st.none() | st.lists(st.integers(-1, EDGES), max_size=4)}),
     "taylor.taylor_model": (calibrated(taylor.taylor_model), {"curvature": st.sampled_from([*taylor.CURVATURES, "x"]), "batch": batch}),
-    "scores.importances": (calibrated(structural_importance.importances), {"names": st.lists(method, max_size=3), "seed": seed}),
-    "scores.order": (lambda importance: structural_importance.order(graph(), importance), {"importance": candidate_scores}),
-    "scores.removal_order": (calibrated(structural_importance.removal_order), {
+    "importance.importances": (calibrated(structural_importance.importances), {"names": st.lists(method, max_size=3), "seed": seed}),
+    "importance.order": (lambda importance: structural_importance.order(graph(), importance), {"importance": candidate_scores}),
+    "importance.removal_order": (calibrated(structural_importance.removal_order), {
         "name": method | st.sampled_from(structural_importance.GREEDY), "seed": seed, "limit": st.none() | count}),
     "surgery.remove": (lambda mask: surgery.remove(graph(), mask), {"mask": mask}),
     "surgery.without_vertices": (lambda vertices: surgery.without_vertices(graph(), vertices), {"vertices": st.lists(st.integers(-1, 20), max_size=3)}),
@@ -101,18 +101,18 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "structural.search.bayesian": (lambda **given: search.bayesian(space(), losses, **given),
                                    {"budget": count, "seed": seed, "initial": st.just(2) | count, "batch": count}),
     "zoo.random_parents": (networks.random_parents, {"size": size, "seed": seed}),
-    "structural.data.cifar10": (cifar_wikitext.cifar10, {"name": name.filter(lambda n: n != "cifar10")}),
-    "structural.data.check": (cifar_wikitext.check, {"name": name}),
+    "cifar_wikitext.cifar10": (cifar_wikitext.cifar10, {"name": name.filter(lambda n: n != "cifar10")}),
+    "cifar_wikitext.check": (cifar_wikitext.check, {"name": name}),
     "tasks.load": (tasks.load, {"name": st.sampled_from(["mnist-5k", "x"]), "seed": seed}),
     "tasks.train": (
         lambda **given: tasks.train(model(), gates.Examples((torch.ones(6, 4),), torch.arange(6) % 2), gates.cross_entropy, epochs=2, **given),
         {"seed": seed, "rate": st.just(1e-3) | st.floats(), "decay": st.just(0.0) | st.floats(), "batch": batch},
     ),
-    "importance.cases": (edge_importance_measure.cases, {
+    "edge_importance.cases": (edge_importance_measure.cases, {
         "networks": st.just(["dag"]) | st.lists(st.sampled_from(["dag", "residual", "x"]), max_size=2),
         "of": st.just(["mnist-5k"]) | st.lists(st.sampled_from(["mnist-5k", "x"]), max_size=2),
         "epochs": st.just([1]) | st.lists(count, max_size=2)}),
-    "importance.Settings": (edge_importance_measure.Settings, {"calibration": st.just([2, 4]) | st.lists(count, max_size=2),
+    "edge_importance.Settings": (edge_importance_measure.Settings, {"calibration": st.just([2, 4]) | st.lists(count, max_size=2),
         "test": st.just(2) | count, "masks": st.just(3) | count}),
     "scenarios.Study": (scenarios_measure.Study, {
         "network": st.just("dag") | st.sampled_from(["residual", "x"]), "task": st.just("mnist-5k") | name, "epochs": st.just(1) | count,

@@ -70,14 +70,14 @@ def family(draw: Callable[..., Any]) -> Callable[..., Any]:
 
 
 PURE: dict[str, Entry] = {
-    **{f"masks.{f}": (family(families.FAMILIES[f]), GRAPH) for f in ("bernoulli", "exact")},
+    **{f"families.{f}": (family(families.FAMILIES[f]), GRAPH) for f in ("bernoulli", "exact")},
     **{
-        f"masks.{f}": (family(families.FAMILIES[f]), GRAPH | {"diagonal": st.booleans()})
+        f"families.{f}": (family(families.FAMILIES[f]), GRAPH | {"diagonal": st.booleans()})
         for f in ("erdos_renyi", "random_regular", "barabasi_albert")
     },
-    "masks.ws_flex": (family(families.ws_flex), GRAPH | {"rewire": share, "diagonal": st.booleans()}),
-    "masks.stochastic_block": (family(families.stochastic_block), GRAPH | {"blocks": count, "ratio": st.floats(0, 9), "diagonal": st.booleans()}),
-    "masks.family": (families.family, {"name": st.sampled_from([*families.FAMILIES, "x"])}),
+    "families.ws_flex": (family(families.ws_flex), GRAPH | {"rewire": share, "diagonal": st.booleans()}),
+    "families.stochastic_block": (family(families.stochastic_block), GRAPH | {"blocks": count, "ratio": st.floats(0, 9), "diagonal": st.booleans()}),
+    "families.family": (families.family, {"name": st.sampled_from([*families.FAMILIES, "x"])}),
     "relational.as_masks": (relational.as_masks, {"masks": small_mask}),
     "relational.expand": (relational.expand, {"mask": small_mask, "d_in": st.integers(0, 40), "d_out": st.integers(0, 40)}),
     "relational.layer_masks": (relational.layer_masks, {"mask": small_mask, "widths": widths, "layers": st.lists(count, max_size=3)}),
@@ -127,7 +127,7 @@ PURE: dict[str, Entry] = {
     ),
     "baselines.named": (baselines.named, {"name": st.sampled_from(["glob_5", "lamp", "erk_shuffled", "unif_0", "x"]), "sparsity": share,
                                           "layers": st.sampled_from(["all", "masked"])}),
-    "comparison.Plan": (
+    "studies.baselines.Plan": (
         lambda **given: baselines_measure.Plan(protocols.CALIBRATED, **given),
         {
             "dataset": st.just("mnist-5k"), "methods": st.lists(st.sampled_from(["base", "glob_1", "unif_5"]), max_size=2),
@@ -142,10 +142,10 @@ PURE: dict[str, Entry] = {
     "tradeoff.TradeOff": (tradeoff_measure.TradeOff, {"alpha": share, "form": st.sampled_from(["sum", "interpolated", "x"])}),
     "tradeoff.TradeOff.score": (tradeoff_measure.TradeOff(0.5).score, POINTS),
     "tradeoff.trade_offs": (tradeoff_measure.trade_offs, {"alphas": st.lists(share, max_size=4)}),
-    "front.pareto_front": (pareto.pareto_front, POINTS),
-    "front.upper_hull": (pareto.upper_hull, POINTS),
-    "front.alpha_ranges": (pareto.alpha_ranges, POINTS),
-    "front.binned": (pareto.binned, POINTS | {"bins": count}),
+    "pareto.pareto_front": (pareto.pareto_front, POINTS),
+    "pareto.upper_hull": (pareto.upper_hull, POINTS),
+    "pareto.alpha_ranges": (pareto.alpha_ranges, POINTS),
+    "pareto.binned": (pareto.binned, POINTS | {"bins": count}),
     "statistics.mean_interval": (statistics.mean_interval, {"values": numbers, "level": level}),
     "statistics.paired_difference": (statistics.paired_difference, EVIDENCE | {"level": level}),
     "statistics.equivalence": (statistics.equivalence, EVIDENCE | {"margin": st.just(0.1) | st.floats()}),
@@ -155,13 +155,13 @@ PURE: dict[str, Entry] = {
     "statistics.mean_rank_correlation": (statistics.mean_rank_correlation, {"x": numbers, "observations": table, "given": st.none() | numbers, "level": level}),
     "statistics.holm": (statistics.holm, {"p": st.lists(share, max_size=5)}),
     "statistics.monotonicity": (statistics.monotonicity, {"x": numbers, "observations": table}),
-    "components.components": (variance.components, {"table": table, "level": level}),
-    "components.spread_p": (variance.spread_p, {"table": table, "threshold": share}),
-    "components.nested": (variance.nested, {"values": cube, "level": level}),
-    "components.detectable_spread": (variance.detectable_spread, {"masks": count, "seeds": count, "residual": st.floats(), "power": power, "level": level}),
-    "components.detectable_difference": (variance.detectable_difference, {"residual": st.floats(), "seeds": count, "power": power, "level": level}),
-    "components.detectable_mean": (variance.detectable_mean, {"error": st.floats(), "df": st.floats(), "power": power, "level": level}),
-    "run.parse_value": (lambda text, annotation: workflow_notebook.parse_value("p", text, annotation), {"text": yaml_text, "annotation": annotation}),
+    "variance.components": (variance.components, {"table": table, "level": level}),
+    "variance.spread_p": (variance.spread_p, {"table": table, "threshold": share}),
+    "variance.nested": (variance.nested, {"values": cube, "level": level}),
+    "variance.detectable_spread": (variance.detectable_spread, {"masks": count, "seeds": count, "residual": st.floats(), "power": power, "level": level}),
+    "variance.detectable_difference": (variance.detectable_difference, {"residual": st.floats(), "seeds": count, "power": power, "level": level}),
+    "variance.detectable_mean": (variance.detectable_mean, {"error": st.floats(), "df": st.floats(), "power": power, "level": level}),
+    "notebook.parse_value": (lambda text, annotation: workflow_notebook.parse_value("p", text, annotation), {"text": yaml_text, "annotation": annotation}),
 } | STRUCTURAL  # fmt: skip
 
 
@@ -228,14 +228,14 @@ def entries(root, database, evaluator, store) -> dict[str, Entry]:
                       {"precision": st.sampled_from(["float32", "auto", "tf32"]), "device": st.sampled_from(["cpu", "cuda", "cuda:9", "x"])}),
         "Evaluator.evaluate": (evaluated, {"shape": st.sampled_from([(8, 8), (8, 9), (3,), ()]), "seed": seed, "depth": st.integers(2, 4),
                                            "masks": st.none(), "dataset": st.sampled_from(["mnist-5k", "x"])}),
-        "provenance.write_table": (written, {"file": st.sampled_from(["t.csv", "t.txt", "\0.csv", "a" * 300 + ".csv"]), "given": parameters,
+        "records.write_table": (written, {"file": st.sampled_from(["t.csv", "t.txt", "\0.csv", "a" * 300 + ".csv"]), "given": parameters,
                                              "values": st.lists(st.text(max_size=3), max_size=2)}),
-        "provenance.recorded_table": (lambda file, given: recorded_table(root / file, given), {"file": a_file, "given": parameters}),
-        "provenance.read_table": (lambda file: read_table(root / file), {"file": a_file}),
+        "records.recorded_table": (lambda file, given: recorded_table(root / file, given), {"file": a_file, "given": parameters}),
+        "records.read_table": (lambda file: read_table(root / file), {"file": a_file}),
         "Store": (lambda file: Store(root / file).close(), {"file": st.sampled_from(["t.csv", "e.sqlite", "database", "t.csv/x", "e.parquet"])}),
         "Store.merge": (lambda file: store.merge(root / file), {"file": a_file}),
         "Store.export": (lambda keys: store.export(root / "out" / "e.parquet", keys), {"keys": st.none() | st.lists(st.text(max_size=3), max_size=2)}),
-        "run.check_parameters": (workflow_notebook.check_parameters, {"declared": st.dictionaries(st.sampled_from("abc"), annotation),
+        "notebook.check_parameters": (workflow_notebook.check_parameters, {"declared": st.dictionaries(st.sampled_from("abc"), annotation),
                                                         "given": st.dictionaries(st.sampled_from("abcd"), anything)}),
         **{f"python -m bogp.run {path.name}": (partial(ran, path), {"text": yaml_text, "values": anything}) for path in NOTEBOOKS},
     }  # fmt: skip
@@ -279,7 +279,7 @@ def is_slow(what: str) -> bool:
 
 def a_few(what: str) -> int:
     """Calls in ``make test``: a few hundred in all, and thousands in ``make reliability``."""
-    trains_or_derives = ("gates.", "taylor.", "scores.", "surgery.cost", "tasks.")
+    trains_or_derives = ("gates.", "taylor.", "importance.", "surgery.cost", "tasks.")
     return 3 if is_slow(what) or what.startswith(trains_or_derives) else 6
 
 
