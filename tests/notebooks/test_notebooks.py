@@ -14,6 +14,7 @@ from bogp import paths
 from bogp.graphs import database, properties
 from bogp.training.store import Store
 from bogp.workflow.notebook import main, run_notebook
+from tests.notebooks.in_process import refusal, run
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK_02, NOTEBOOK_03 = (ROOT / "notebooks" / f"{name}.ipynb" for name in ("02_mask_database", "03_fixed_sparsity_bo"))
@@ -81,12 +82,13 @@ def test_03_fixed_sparsity_bo_and_again_without_training(small):
     with Store(paths.store_path()) as store:
         before = store.table()
     paths.store_path().unlink()
-    run_notebook(NOTEBOOK_03, home / "03.ipynb", SEARCH, progress=False)
+    run(NOTEBOOK_03, SEARCH)
     assert {f.name: f.read_bytes() for f in results.glob("*.csv")} == files
     with Store(paths.store_path()) as store:
         pd.testing.assert_frame_equal(store.table(), before)  # with the times of the first run: nothing was trained anew
 
 
+@pytest.mark.full
 def test_plain_papermill_from_any_folder(home):
     small = "{n_initial: 1, n_iterations: 1, searches: 2, fresh_seeds: 1}"
     for notebook, more in ((NOTEBOOK_02, ["-p", "queries", "5"]), (NOTEBOOK_03, ["-y", small, "-p", "sparsity", "0.9"])):
@@ -118,15 +120,19 @@ def test_bare_nbval_passes_and_compares_what_is_marked(home, pattern):
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
-def test_bad_values_end_in_one_clear_message_and_a_status(small, capsys, parameters, message):
+def test_bad_values_end_in_one_clear_message_before_any_training(small, parameters, message):
+    assert message in refusal(NOTEBOOK_03, SEARCH | parameters)
+    assert not paths.store_path().exists() or Store(paths.store_path()).table().empty
+
+
+def test_a_bad_value_ends_a_kernel_with_one_clear_message_and_a_status(small, capsys):
     import json
 
-    status = main([str(NOTEBOOK_03), str(small / "out.ipynb"), "--no-progress", "-y", json.dumps(SEARCH | parameters)])
+    given = json.dumps(SEARCH | {"sparsity": 1.5})
+    assert main([str(NOTEBOOK_03), str(small / "out.ipynb"), "--no-progress", "-y", given]) == 1
     error = capsys.readouterr().err
-    assert status == 1
-    assert message in error
+    assert "strictly between 0 and 1" in error
     assert "Traceback" not in error
-    assert not paths.store_path().exists() or Store(paths.store_path()).table().empty, "nothing was trained"
 
 
 @pytest.mark.parametrize("profile", ["smoke", "paper"])
