@@ -80,9 +80,6 @@ CLAIMS_FIGURES += ["region_spread", "regions", "related"]
 SCENARIO_TABLES, SCENARIO_FIGURES = ["measured", "areas", "against_random", "closing", "verdicts"], ["edges", "parameters", "areas", "tuning"]
 IMPORTANCE_TABLES = ["single", "several", "summary", "summary_absolute", "summary_several", "by_examples", "differences", "references", "costs", "target_1"]
 OLD = {
-    "01": (["graphs", "trainings", "correlations", "monotone"], ["graphs", "figures_5_to_7", "other_properties", "matched_width", "correlations"]),
-    "04": (["chosen", "table2", "front", "alpha_ranges", "tables_compared", "reference"], ["front", "table2", "reference"]),
-    "05": (["table1", "layers", "emptied"], ["layers", "table1", "like_for_like", "gaps", "gaps_paper"]),
     "06": (CLAIMS_TABLES, CLAIMS_FIGURES),
     "10": (["graphs", "scores", "surgery", "latency", "captured"], ["random_graph", "residual", "inception", "transformer"]),
     "11": (IMPORTANCE_TABLES, ["single", "predictions", "examples", "several", "costs"]),

@@ -17,7 +17,7 @@ from bogp.studies.baselines import tables as table_1
 from bogp.studies.baselines.measure import LIKE, PAPER
 from bogp.studies.claims import verdicts
 from bogp.studies.fixed_sparsity import tables as fixed_sparsity
-from bogp.studies.motivation import measure as motivation
+from bogp.studies.motivation import tables as motivation
 from bogp.studies.tradeoff import pareto
 from bogp.studies.tradeoff import tables as table_2
 from docs import measured
@@ -74,7 +74,7 @@ def monotone() -> dict[str, str]:
     graphs, trainings, correlations, judged = (table(f"01_motivation/calibrated_{n}") for n in names)
     means = trainings[trainings.variant == "same"].groupby("graph").test_accuracy.mean()
     return {
-        "monotone": as_markdown(motivation.answers(graphs, trainings, correlations, judged)),
+        "monotone": as_markdown(motivation.beside_the_paper(graphs, trainings, correlations, judged)),
         "monotone_conclusion": motivation.conclusion(correlations, judged),
         "motivation_seeds": f"{trainings.seed.nunique()}",
         "motivation_graphs": f"{len(means)}",

@@ -11,6 +11,9 @@ PAPER_TABLE_1 = {
     "unif_5": {0.15: 0.972, 0.30: 0.972, 0.45: 0.971, 0.60: 0.970, 0.75: 0.965, 0.90: 0.950},
 }
 
+# The unpruned network is printed once; it stands beside each sparsity.
+PAPER_PRUNED = PAPER_TABLE_1 | {"base": dict.fromkeys(PAPER_TABLE_1["bogp"], PAPER_BASE)}
+
 PAPER_BOGP = PAPER_TABLE_1["bogp"]
 
 # Table 2 of the paper: accuracy and sparsity at each alpha, both printed with two decimals (those of Table 1 with three).

@@ -15,7 +15,7 @@ from bogp.training.store import Store
 from tests.notebooks.in_process import refusal, run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "01_motivation.ipynb"
-SMALL = {"run": "t", "seeds": 2, "width": 12}
+SMALL = {"run": "t", "nodes": 5, "seeds": 2, "width": 12}
 
 
 def test_01_motivation_and_again_without_training(home):

@@ -12,14 +12,13 @@ from bogp.training.store import Store
 from tests.notebooks.in_process import refusal, run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "04_alpha_tradeoff_bo.ipynb"
-SMALL = {
-    "run": "t", "database": "t", "masks": 20, "n_initial": 2, "n_iterations": 1, "searches": 2, "fresh_seeds": 1, "alphas": [0.1, 0.9],
-    "reference_protocols": ["calibrated"], "reference_masks": 3, "bins": 4,
-}  # fmt: skip
+SMALL = {"run": "t", "database": "t", "n_initial": 2, "n_iterations": 1, "alphas": [0.1, 0.9]}
+SPEC = database.DatabaseSpec((), 20, sparsity_range=(0.1, 0.99))
 TABLES = ["chosen", "table2", "front", "alpha_ranges", "tables_compared", "reference"]
 
 
 def test_04_one_alpha_at_a_time_then_all_without_training(home):
+    database.build(SPEC, paths.database_dir("t"), workers=1)
     results = paths.results_dir("t") / "04_alpha_tradeoff_bo"
     for alpha in SMALL["alphas"]:
         run(NOTEBOOK, SMALL | {"alphas": [alpha], "cell": True})
@@ -59,7 +58,7 @@ def test_04_one_alpha_at_a_time_then_all_without_training(home):
     # The front and what each alpha asks for, by trying all masks.
     points = pd.read_csv(results / "calibrated_front.csv")
     reference = pd.read_csv(results / "calibrated_reference.csv")
-    keys = set(history.key) | set(reference.key)
+    keys = set(history.key) | set(reference[reference.protocol == "calibrated"].key)
     assert points.trainings.sum() == len(keys)
     ranges = pd.read_csv(results / "calibrated_alpha_ranges.csv")
     for alpha in np.linspace(0.01, 0.99, 50):
@@ -78,14 +77,13 @@ def test_04_one_alpha_at_a_time_then_all_without_training(home):
         ({"alphas": [0.1, 1.5]}, "alpha is 1.5"),
         ({"alphas": [float("nan")]}, "alpha is nan"),
         ({"alphas": ["half"]}, "alphas"),
-        ({"highest": 0.9}, "other sparsity_range"),
-        ({"reference_protocols": ["fast"]}, "no protocol 'fast'"),
+        ({"database": "none"}, "no database 'none'"),
+        ({"reference": "none"}, "no reference 'none'"),
         ({"fresh_seeds": 0}, "seeds is 0"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
 def test_04_refuses_bad_values_before_anything_is_trained(home, parameters, message):
-    spec = database.DatabaseSpec((), SMALL["masks"], sparsity_range=(0.1, 0.99))
-    database.build(spec, paths.database_dir("t"), workers=1)
+    database.build(SPEC, paths.database_dir("t"), workers=1)
     assert message in refusal(NOTEBOOK, SMALL | parameters)
     assert not paths.store_path().exists() or Store(paths.store_path()).table().empty

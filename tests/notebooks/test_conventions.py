@@ -13,9 +13,6 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXECUTED = sorted((ROOT / "docs" / "executed").glob("*.ipynb"))
 # Notebooks that do not have the form yet: answer first, short cells, few parameters.
 TO_DO = {
-    "01_motivation",
-    "04_alpha_tradeoff_bo",
-    "05_baselines",
     "06_claims",
     "10_computation_graphs",
     "11_edge_importance",

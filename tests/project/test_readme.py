@@ -178,10 +178,12 @@ def test_table_2_follows_from_the_committed_choices():
 
 def test_the_correlations_follow_from_the_committed_trainings():
     from bogp.studies.motivation import measure as motivation_measure
+    from bogp.studies.motivation import tables as motivation_tables
 
     folder = RESULTS / motivation_measure.MOTIVATION
     graphs, trainings = (pd.read_csv(folder / f"calibrated_{t}.csv") for t in ("graphs", "trainings"))
-    correlations, monotone = motivation_measure.correlations(graphs, trainings), motivation_measure.monotone(graphs, trainings)
+    correlations = motivation_tables.correlations(graphs, trainings)
+    monotone = motivation_tables.monotone(graphs, trainings)
     pd.testing.assert_frame_equal(correlations, pd.read_csv(folder / "calibrated_correlations.csv"))
     pd.testing.assert_frame_equal(monotone, pd.read_csv(folder / "calibrated_monotone.csv"))
     assert correlations.set_index(["property", "variant", "kind"]).loc[("density", "same", "raw"), "high"] < 0, (

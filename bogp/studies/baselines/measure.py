@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bogp import paths, search
-from bogp.checks import texts, whole
+from bogp.checks import is_one_of, texts, whole
 from bogp.errors import InvalidInput
 from bogp.graphs.database import DatabaseSpec, MaskDatabase
 from bogp.graphs.relational import effective_sparsity, layer_masks, model_sparsity, n_weights
@@ -30,6 +30,57 @@ NOTEBOOK = "05_baselines"  # folder of its results, and start of the names of it
 PAPER, LIKE = "as in the paper", "like for like"
 CANDIDATE_SEED = 1_000_000  # the first seed of networks of which the best is chosen; other networks' seeds lie below it
 CONTROLS = ("base", "smaller_dense", "one_hidden_layer")  # networks without a mask
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which methods stand beside BoGP; names as in ``baselines.named``.
+
+    Attributes:
+        methods: in the paper's accounting, each layer pruned.
+        shuffled: those of them that are also trained with their mask shuffled.
+        like: like for like, one network each.
+        chosen: like for like, the best of as many as a search's budget pays for.
+        paired: what is repeated for each search (``..._best`` are those of ``chosen``); the others
+            are for the first ``repeats`` searches.
+        repeats: see ``paired``.
+    """
+
+    methods: tuple[str, ...]
+    shuffled: tuple[str, ...]
+    like: tuple[str, ...]
+    chosen: tuple[str, ...]
+    paired: tuple[str, ...]
+    repeats: int
+
+
+_PRUNED_FIRST = ("glob_1", "glob_5", "unif_1", "unif_5", "random")  # the paper's, and random
+DESIGNS = {
+    "smoke": Design(
+        methods=("glob_1", "glob_5", "unif_1", "random", "snip"),
+        shuffled=("glob_1",),
+        like=("random", "glob_1", "lottery"),
+        chosen=("glob_1",),
+        paired=("base", "random", "glob_1"),
+        repeats=1,
+    ),
+    "paper": Design(
+        methods=(*_PRUNED_FIRST, "erk", "lamp_1", "lamp", "snip", "synflow", "lottery"),
+        shuffled=("glob_1", "snip", "synflow"),
+        like=("random", "glob_1", "glob_5", "snip", "synflow", "lottery"),
+        chosen=("base", "random", "glob_1"),
+        paired=("base", "random", "glob_1", "unif_1", "base_best", "glob_1_best"),
+        repeats=5,
+    ),
+    "full_batch": Design(  # what the protocol `paper` can pay for
+        methods=_PRUNED_FIRST,
+        shuffled=(),
+        like=("random", "glob_1"),
+        chosen=(),
+        paired=("base", "random", "glob_1", "unif_1"),
+        repeats=3,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -115,7 +166,7 @@ class Search:
     settings: search.SearchSettings
 
 
-def at_sparsity(plan: Plan, sparsity: float, by: Search, run: str, use_exported: bool = True) -> pd.DataFrame:
+def at_sparsity(plan: Plan, sparsity: float, by: Search, run: str) -> pd.DataFrame:
     """Table 1's numbers at one sparsity before averaging: as they were recorded, if with these parameters; else trained now, written and exported.
 
     Args:
@@ -123,7 +174,6 @@ def at_sparsity(plan: Plan, sparsity: float, by: Search, run: str, use_exported:
         sparsity: target of the masks.
         by: the search. Its chosen masks are those that notebook 03 wrote in this run, if with these parameters; else they are searched for now.
         run: folder of results.
-        use_exported: take over evaluations exported earlier.
 
     Returns:
         As ``results``.
@@ -131,8 +181,7 @@ def at_sparsity(plan: Plan, sparsity: float, by: Search, run: str, use_exported:
     name = f"{plan.protocol.name}_s{sparsity:.2f}"
     folder, earlier, exports = paths.results_dir(run) / NOTEBOOK, paths.results_dir(run) / FIXED_SPARSITY, paths.evaluations_dir(run)
     export = exports / f"{NOTEBOOK}_{name}.parquet"
-    known = [export, exports / f"{FIXED_SPARSITY}_{name}.parquet"]
-    evaluator = Evaluator(known=known if use_exported else [])
+    evaluator = Evaluator(known=[export, exports / f"{FIXED_SPARSITY}_{name}.parquet"])
     searched = search_parameters(plan.protocol, sparsity, by.settings, plan.pairs, by.spec, plan.dataset) | {
         "fresh_seeds": plan.fresh_seeds
     }
@@ -150,6 +199,28 @@ def at_sparsity(plan: Plan, sparsity: float, by: Search, run: str, use_exported:
     evaluator.store.export(export, sorted(evaluator.asked))  # before the table: one that is found again has its evaluations beside it
     write_table(table, folder / f"{name}_results.csv", parameters)
     return table
+
+
+def planned(
+    design: str, protocol: Protocol, dataset: str, searches: int, budget: int, fresh_seeds: int
+) -> Plan:
+    """The plan of a named design, the networks without a mask among what is compared.
+
+    Args:
+        design: ``smoke``, ``paper`` or ``full_batch``.
+        protocol, dataset: how networks are trained, and on what.
+        searches, budget, fresh_seeds: of the search that is compared.
+
+    Raises:
+        InvalidInput: there is no such design; or as ``Plan``.
+    """
+    if not is_one_of(design, DESIGNS):
+        raise InvalidInput(f"There is no design {design!r}; there are: {', '.join(DESIGNS)}.")
+    d = DESIGNS[design]
+    methods = (*CONTROLS, *d.methods, *(f"{method}_shuffled" for method in d.shuffled))
+    repeats = (searches, d.repeats, budget, fresh_seeds)
+    like = (*CONTROLS, *d.like)
+    return Plan(protocol, dataset, methods, like, d.chosen, d.paired, *repeats)
 
 
 def check(plan: Plan, sparsity: float, evaluator: Evaluator) -> None:
@@ -283,9 +354,8 @@ def _row(plan: Plan, entry: Entry, best: pd.Series, job: Job) -> dict[str, Any]:
 
 def _searched(plan: Plan, sparsity: float, chosen: pd.DataFrame, masks: MaskDatabase) -> list[dict[str, Any]]:
     """Rows of the two searches: the network that a search chose, and its mask trained again."""
-    row_of = masks.row_of()
+    row_of, budget = masks.row_of(), plan.budget
     whole, table = n_weights(plan.protocol.widths), []
-    budget = plan.budget
     for one in chosen.itertuples():
         expanded = layer_masks(masks.mask(row_of[one.mask_id]), plan.protocol.widths, plan.protocol.masked_layers)
         sparse = model_sparsity(expanded, plan.protocol.widths)

@@ -17,6 +17,8 @@ _STYLE = {
     "smaller": ("#444444", "*"), "one": ("#777777", "p"),
 }  # fmt: skip
 _SHARED = "95 % t interval over pairs"
+_UNPRUNED = ("base", "one_hidden_layer", "smaller_dense")
+_SHUFFLED = ("glob_1", "snip", "synflow")
 
 
 def layers(table: pd.DataFrame, widths: Sequence[int], emptying: float) -> Figure:
@@ -43,15 +45,31 @@ def layers(table: pd.DataFrame, widths: Sequence[int], emptying: float) -> Figur
     return figure
 
 
-def accuracy(table: pd.DataFrame, accounting: str, panels: dict[str, Sequence[str]]) -> Figure:
+PANELS = {  # methods of each panel by its title
+    PAPER: {
+        "BoGP and the paper's baselines": ["bogp", "glob_1", "glob_5", "unif_1", "unif_5"],
+        "other methods": ["bogp", "random", "erk", "lamp_1", "lamp", "snip", "synflow", "lottery"],
+        "controls": ["bogp", "random_hidden", *_UNPRUNED, *(f"{m}_shuffled" for m in _SHUFFLED)],
+    },
+    LIKE: {
+        "one network": [
+            *("bogp_mask", "random_mask", "random", "glob_1", "glob_5"),
+            *("snip", "synflow", "lottery", *_UNPRUNED),
+        ],
+        "the whole budget": ["bogp", "random_search", *(m for m in LABELS if m.endswith("_best"))],
+    },
+}
+
+
+def accuracy(table: pd.DataFrame, accounting: str) -> Figure:
     """Test accuracy against sparsity in one accounting, methods spread over panels, with the paper's values drawn in.
 
     Args:
         table: from ``table_1.summary``, of one protocol.
-        accounting: ``comparison.PAPER`` or ``comparison.LIKE``.
-        panels: methods of each panel by its title.
+        accounting: ``PAPER`` or ``LIKE``.
     """
     mine = table[(table["accounting"] == accounting) & (table["measure"] == "test")]
+    panels = PANELS[accounting]
     figure, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels) + 0.4, 4.8), squeeze=False)
     for ax, (title, methods) in zip(axes[0], panels.items(), strict=True):
         shown = [m for m in methods if m in set(mine["method"])]

@@ -61,21 +61,23 @@ def summary(table: pd.DataFrame, printed: dict[str, dict[float, float]]) -> pd.D
     """
     rows = []
     keys = ["dataset", "protocol", "accounting", "target_sparsity"]
-    for at, cell in table.groupby(keys):
-        for method, one in cell.groupby("method"):
-            reference = "bogp" if at[2] == PAPER or is_chosen(method) else "bogp_mask"
-            both = one.merge(cell[cell["method"] == reference], on="pair", suffixes=("", "_bogp"))
-            for measure in ("validation", "test"):
-                interval = mean_interval(one[measure])
-                gap = paired_difference(both[measure], both[f"{measure}_bogp"]) if method != reference else None
-                row = dict(zip(keys, at, strict=True)) | {"method": method, "measure": measure} | vars(interval)
-                row["paper"] = printed.get(method, {}).get(at[3], np.nan) if at[2] == PAPER else np.nan
-                row |= {c: one[c].mean() for c in ("budget", "mask_sparsity", "model_sparsity", "effective_sparsity")}
-                row |= {"gap": np.nan, "gap_low": np.nan, "gap_high": np.nan, "gap_n": 0, "at_par": False}
-                if gap:
-                    row |= {"gap": gap.mean, "gap_low": gap.low, "gap_high": gap.high, "gap_n": gap.n}
-                    row["at_par"] = gap.n > 1 and equivalence(both[measure], both[f"{measure}_bogp"], MARGIN).holds
-                rows.append(row)
+    shares = ["budget", "mask_sparsity", "model_sparsity", "effective_sparsity"]
+    for (*at, method), one in table.groupby([*keys, "method"]):
+        *_, accounting, sparsity = at
+        reference = "bogp" if accounting == PAPER or is_chosen(method) else "bogp_mask"
+        cell = (table[keys] == at).all(axis=1) & (table["method"] == reference)
+        both = one.merge(table[cell], on="pair", suffixes=("", "_bogp"))
+        own = printed.get(method, {}).get(sparsity, np.nan) if accounting == PAPER else np.nan
+        for measure in ("validation", "test"):
+            row = dict(zip(keys, at, strict=True)) | {"method": method, "measure": measure}
+            row |= vars(mean_interval(one[measure])) | {"paper": own} | one[shares].mean().to_dict()
+            row |= {"gap": np.nan, "gap_low": np.nan, "gap_high": np.nan, "gap_n": 0, "at_par": False}
+            if method != reference:
+                pairs = both[measure], both[f"{measure}_bogp"]
+                row |= {f"gap_{k}": v for k, v in vars(paired_difference(*pairs)).items()}
+                row["gap"] = row.pop("gap_mean")
+                row["at_par"] = row["gap_n"] > 1 and equivalence(*pairs, MARGIN).holds
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -93,19 +95,19 @@ def rendered(table: pd.DataFrame, accounting: str, measure: str = "test", method
         measure: ``test`` or ``validation``.
         methods: which; None is all.
     """
-    mine = table[
-        (table["accounting"] == accounting) & (table["measure"] == measure) & table["method"].isin(methods or set(table["method"]))
-    ]
-    order = [name for name in LABELS if name in set(mine["method"])] + sorted(set(mine["method"]) - set(LABELS))
+    wanted = table["method"].isin(methods or set(table["method"]))
+    mine = table[(table["accounting"] == accounting) & (table["measure"] == measure) & wanted]
+    there = set(mine["method"])
     lines = []
-    for name in order:
+    for name in [*(n for n in LABELS if n in there), *sorted(there - set(LABELS))]:
         one = mine[mine["method"] == name].set_index("target_sparsity").sort_index()
-        cells = {
-            f"s = {s:.2f}": f"{row['mean']:.4f}" + ("" if np.isnan(row["low"]) else f" ± {row['high'] - row['mean']:.4f}")
-            + ("" if np.isnan(row["paper"]) else f" [{row['paper']:.3f}]")
-            for s, row in one.iterrows()
-        }  # fmt: skip
-        lines.append({"method": LABELS.get(name, name), "trainings": round(one["budget"].iloc[0]), "n": one["n"].iloc[0]} | cells)
+        line = {"method": LABELS.get(name, name), "trainings": round(one["budget"].iloc[0])}
+        line["n"] = one["n"].iloc[0]
+        for sparsity, row in one.iterrows():
+            half = "" if np.isnan(row["low"]) else f" ± {row['high'] - row['mean']:.4f}"
+            printed = "" if np.isnan(row["paper"]) else f" [{row['paper']:.3f}]"
+            line[f"s = {sparsity:.2f}"] = f"{row['mean']:.4f}{half}{printed}"
+        lines.append(line)
     return pd.DataFrame(lines).fillna("")
 
 
@@ -136,57 +138,69 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
         table: from ``summary``, of one protocol.
     """
     rows = []
-    for (accounting, method), one in table[table["measure"] == "test"].dropna(subset="gap_low").groupby(["accounting", "method"]):
+    test = table[table["measure"] == "test"].dropna(subset="gap_low")
+    for (accounting, method), one in test.groupby(["accounting", "method"]):
         better, worse = int((one["gap_low"] > 0).sum()), int((one["gap_high"] < 0).sum())
         largest = one.loc[one["gap"].abs().idxmax()]
-        undecided, par = len(one) - better - worse, int(one["at_par"].sum())
         rows.append(
-            (
-                accounting,
-                LABELS.get(method, method),
-                better,
-                worse,
-                undecided,
-                par,
-                largest["gap"],
-                largest["target_sparsity"],
-                one["gap_n"].min(),
-            )
+            {
+                "accounting": accounting,
+                "method": LABELS.get(method, method),
+                "better than BoGP": better,
+                "worse than BoGP": worse,
+                "undecided": len(one) - better - worse,
+                f"at par within {MARGIN}": int(one["at_par"].sum()),
+                "largest difference": largest["gap"],
+                "at sparsity": largest["target_sparsity"],
+                "n": one["gap_n"].min(),
+            }
         )
-    names = [
-        "accounting",
-        "method",
-        "better than BoGP",
-        "worse than BoGP",
-        "undecided",
-        f"at par within {MARGIN}",
-        "largest difference",
-        "at sparsity",
-        "n",
-    ]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows)
 
 
-def findings(table: pd.DataFrame) -> str:
-    """What Table 1 comes to, worked out from it: BoGP against each group of comparisons on test images.
+def answer(table: pd.DataFrame) -> str:
+    """What notebook 05 found like for like, in two sentences.
 
     Args:
         table: from ``summary``, of one protocol.
     """
     test = table[table["measure"] == "test"].dropna(subset="gap_low")
-
-    def count(accounting: str, methods: Collection[str]) -> str:
-        one = test[(test["accounting"] == accounting) & test["method"].isin(methods)]
-        better, worse = int((one["gap_high"] < 0).sum()), int((one["gap_low"] > 0).sum())
-        return f"better in {better}, worse in {worse}, undecided in {len(one) - better - worse} of {len(one)}"
-
-    best = [m for m in set(test["method"]) if is_chosen(m)]
-    largest = (
-        test[(test["accounting"] == LIKE) & test["method"].isin(["random", "glob_1", "random_search", "glob_1_best"])]["gap"].abs().max()
-    )
+    one, all_of = _compared(test, LIKE, ["glob_1"]), _compared(test, LIKE, _best(test))
     return (
-        f"Against the paper's four baselines as the paper counts, BoGP is {count(PAPER, ['glob_1', 'glob_5', 'unif_1', 'unif_5'])} comparisons; "
-        f"against a random mask on the same layer {count(PAPER, ['random_hidden'])}. Like for like its mask is {count(LIKE, ['glob_1'])} against magnitude "
-        f"pruning before training, and {count(LIKE, ['random'])} against random pruning; the network that the search chose is {count(LIKE, best)} "
-        f"against others chosen with the same budget. The largest mean difference from random and magnitude pruning, like for like, is {largest:.4f}."
+        "Like for like, against a mask by magnitude before training, BoGP's mask is "
+        f"{one}; against a random one it is {_compared(test, LIKE, ['random'])}. With the whole "
+        f"budget, against the best of as many networks, it is {all_of} (test images, 95 % intervals)."
     )
+
+
+def findings(table: pd.DataFrame) -> str:
+    """What Table 1 comes to, worked out from it: BoGP against each group of comparisons.
+
+    Args:
+        table: from ``summary``, of one protocol.
+    """
+    test = table[table["measure"] == "test"].dropna(subset="gap_low")
+    cheap = test["method"].isin(["random", "glob_1", "random_search", "glob_1_best"])
+    largest = test[(test["accounting"] == LIKE) & cheap]["gap"].abs().max()
+    four = _compared(test, PAPER, ["glob_1", "glob_5", "unif_1", "unif_5"])
+    return (
+        f"Against the paper's four baselines as the paper counts, BoGP is {four} comparisons; "
+        "against a random mask on the same layer "
+        f"{_compared(test, PAPER, ['random_hidden'])}. Like for like its mask is "
+        f"{_compared(test, LIKE, ['glob_1'])} against magnitude pruning before training, and "
+        f"{_compared(test, LIKE, ['random'])} against random pruning; the network that the search "
+        f"chose is {_compared(test, LIKE, _best(test))} against others chosen with the same "
+        "budget. The largest mean difference from random and magnitude pruning, like for like, is "
+        f"{largest:.4f}."
+    )
+
+
+def _best(test: pd.DataFrame) -> list[str]:
+    return [method for method in test["method"].unique() if is_chosen(method)]
+
+
+def _compared(test: pd.DataFrame, accounting: str, methods: Collection[str]) -> str:
+    one = test[(test["accounting"] == accounting) & test["method"].isin(methods)]
+    better, worse = int((one["gap_high"] < 0).sum()), int((one["gap_low"] > 0).sum())
+    undecided = len(one) - better - worse
+    return f"better in {better}, worse in {worse}, undecided in {undecided} of {len(one)}"

@@ -26,6 +26,7 @@ from bogp.statistics import equivalence, holm, mean_interval
 from bogp.studies.baselines.tables import MARGIN
 from bogp.studies.claims.defects import changes
 from bogp.studies.motivation import measure
+from bogp.studies.motivation.tables import verdict as monotone_verdict
 from bogp.studies.printed import PAPER_BASE
 from bogp.variance import detectable_mean
 
@@ -285,7 +286,7 @@ def elsewhere(correlations: pd.DataFrame, judgements: pd.DataFrame, compared: pd
         compared: from ``table_2.tables_compared``. The two tables can both be true if under some reading of "sparsity" nothing speaks against it.
         protocol: under which notebook 01 was run.
     """
-    found = {"supported": HOLDS, "contradicted": FAILS, "undecided": UNDECIDED}[measure.verdict(correlations, judgements)]
+    found = {"supported": HOLDS, "contradicted": FAILS, "undecided": UNDECIDED}[monotone_verdict(correlations, judgements)]
     raw = correlations[(correlations["variant"] == "same") & (correlations["kind"] == "raw")].set_index("property")
     raw = raw.loc[list(measure.FIGURES_5_TO_7)]
     ours = ", ".join(f"{name} {_with_interval(one['mean'], one['low'], one['high'], '+.2f')}" for name, one in raw.iterrows())

@@ -6,14 +6,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch
 from numpy.typing import NDArray
 
 from bogp.graphs.relational import Mask
 from bogp.plotting import LABELS as PROPERTY_LABELS
-from bogp.statistics import mean_interval
+from bogp.statistics import group_intervals
 
 LABELS = {"density": "density (share of ones in the mask)"} | PROPERTY_LABELS
 VARIANTS = {"same": "equal hidden width", "matched": "equal number of weights"}
@@ -39,6 +39,7 @@ def graph_gallery(graphs: pd.DataFrame, masks: Mask) -> Figure:
         ax.axis("off")
     for ax, row in zip(axes.flat, rows, strict=False):
         _draw(ax, masks[row], 22)
+        ax.set(xlim=(-1.25, 1.25), ylim=(-1.25, 1.25), aspect="equal")
         ax.set_title(f"{graphs['graph'].iloc[row]}: {graphs['edges'].iloc[row]} edges", fontsize=8, fontweight="normal")
     if len(rows) < len(masks):
         figure.suptitle(f"{len(rows)} of the {len(masks)} graphs")
@@ -56,18 +57,19 @@ def accuracy_with_graphs(graphs: pd.DataFrame, trainings: pd.DataFrame, masks: M
         variant: ``same`` or ``matched``.
     """
     table, drawn = _points(graphs, trainings, variant), _spread(len(masks))
-    figure = plt.figure(figsize=(9, 3.6 * len(columns)))
-    grid = figure.add_gridspec(2 * len(columns), len(drawn), height_ratios=[1, 6] * len(columns), wspace=0.05)
-    for k, column in enumerate(columns):
-        ax = figure.add_subplot(grid[2 * k + 1, :])
+    figure, axes = plt.subplots(
+        2 * len(columns), figsize=(9, 3.6 * len(columns)), height_ratios=[1, 6] * len(columns)
+    )
+    for column, above, ax in zip(columns, axes[::2], axes[1::2], strict=True):
         places = _scatter(ax, table, column)
         ax.set_ylabel("test accuracy")
         ax.patch.set_visible(False)  # it would cover the leader lines
+        above.set(xlim=(-1.6, 3 * len(drawn) - 1.4), ylim=(-1.3, 2.3), aspect="equal")
+        above.axis("off")
         for place, row in enumerate(table.iloc[drawn].sort_values([column, "graph"]).index):
-            above = figure.add_subplot(grid[2 * k, place])
-            _draw(above, masks[row], 4)
-            above.set_title(str(table.loc[row, "graph"]), fontsize=7, fontweight="normal", pad=1)
-            _lead(figure, above, ax, places[row], table.loc[row, "high"])
+            _draw(above, masks[row], 4, at=3 * place)
+            above.text(3 * place, 1.5, str(table.loc[row, "graph"]), fontsize=7, ha="center")
+            _lead(figure, above, ax, 3 * place, places[row], table.loc[row, "high"])
     _title(figure, table, variant)
     return figure
 
@@ -119,9 +121,9 @@ def correlation_dots(table: pd.DataFrame) -> Figure:
 
 def _points(graphs: pd.DataFrame, trainings: pd.DataFrame, variant: str) -> pd.DataFrame:
     """The graphs with the mean test accuracy of one variant, its interval's ends and the number of seeds."""
-    one = trainings[trainings["variant"] == variant].groupby("graph")["test_accuracy"]
-    intervals = [mean_interval(one.get_group(graph)) for graph in graphs["graph"]]
-    return graphs.assign(**{end: [getattr(i, end) for i in intervals] for end in ("mean", "low", "high", "n")}).reset_index(drop=True)
+    one = trainings[trainings["variant"] == variant]
+    intervals = group_intervals(one, ["graph"], ["test_accuracy"]).drop(columns="measure")
+    return graphs.merge(intervals, on="graph", how="left", validate="one_to_one")
 
 
 def _scatter(ax: Axes, table: pd.DataFrame, column: str) -> NDArray[np.float64]:
@@ -136,9 +138,11 @@ def _scatter(ax: Axes, table: pd.DataFrame, column: str) -> NDArray[np.float64]:
     return places
 
 
-def _lead(figure: Figure, graph: Axes, ax: Axes, x: float, y: float) -> None:
+def _lead(figure: Figure, above: Axes, ax: Axes, at: float, x: float, y: float) -> None:
     """A thin line from under a drawn graph to its point."""
-    line = ConnectionPatch((0, -1.25), (x, y), "data", "data", axesA=graph, axesB=ax, color="#BBBBBB", linewidth=0.6, zorder=0)
+    line = ConnectionPatch((at, -1.25), (x, y), "data", "data", axesA=above, axesB=ax)
+    line.set(color="#BBBBBB", linewidth=0.6, zorder=0)
+    line.set_in_layout(False)  # else the layout is solved for each of them, which takes seconds
     figure.add_artist(line)
 
 
@@ -147,15 +151,13 @@ def _title(figure: Figure, table: pd.DataFrame, variant: str) -> None:
     figure.suptitle("; ".join(parts), fontsize=9)
 
 
-def _draw(ax: Axes, mask: Mask, size: float) -> None:
-    """One graph without its self-edges, node 0 on top, clockwise."""
+def _draw(ax: Axes, mask: Mask, size: float, at: float = 0) -> None:
+    """One graph without its self-edges around (at, 0), node 0 on top, clockwise."""
     angles = np.pi / 2 - 2 * np.pi * np.arange(len(mask)) / len(mask)
-    x, y = np.cos(angles), np.sin(angles)
-    for i, j in np.argwhere(np.triu(mask, 1)):
-        ax.add_line(Line2D([x[i], x[j]], [y[i], y[j]], color="#000000", linewidth=0.8))
-    ax.scatter(x, y, s=size, color="#0072B2", zorder=2)
-    ax.set(xlim=(-1.25, 1.25), ylim=(-1.25, 1.25), aspect="equal")
-    ax.axis("off")
+    nodes = np.stack([at + np.cos(angles), np.sin(angles)], axis=1)
+    edges = nodes[np.argwhere(np.triu(mask, 1))]
+    ax.add_collection(LineCollection(list(edges), colors="#000000", linewidths=0.8))
+    ax.scatter(nodes[:, 0], nodes[:, 1], s=size, color="#0072B2", zorder=2)
 
 
 def _spread(count: int) -> NDArray[np.intp]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bogp import search
+from bogp import paths, search
 from bogp.checks import floats, is_one_of, listed, whole
 from bogp.errors import InvalidInput
 from bogp.graphs.database import MaskDatabase
@@ -25,6 +25,38 @@ from bogp.training.protocols import Protocol
 
 ALPHA_TRADEOFF = "04_alpha_tradeoff_bo"  # folder of the results of that notebook
 FORMS = ("sum", "interpolated")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """How the curve of accuracy against sparsity is made that searches are seen beside.
+
+    Attributes:
+        protocols: names of other ways of training.
+        masks: how many are trained, spread over the sparsities of the database.
+        bins: of the smoothed curve.
+    """
+
+    protocols: tuple[str, ...]
+    masks: int
+    bins: int
+
+
+REFERENCES = {
+    "smoke": Reference(("paper",), 2, 6),
+    "paper": Reference(("paper", "released"), 24, 20),
+}
+
+
+def reference(name: str) -> Reference:
+    """The reference of that name: ``smoke`` or ``paper``.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    if not is_one_of(name, REFERENCES):
+        raise InvalidInput(f"There is no reference {name!r}; there are: {', '.join(REFERENCES)}.")
+    return REFERENCES[name]
 
 
 @dataclass(frozen=True)
@@ -111,6 +143,11 @@ def search_all(
     history.insert(0, "form", [o.form for _, o in of])
     history.insert(0, "alpha", [o.alpha for _, o in of])
     return history.sort_values(["alpha", "form"], kind="stable", ignore_index=True)
+
+
+def history_path(run: str, protocol: str, alpha: float) -> Path:
+    """The CSV of the searches at one alpha."""
+    return paths.results_dir(run) / ALPHA_TRADEOFF / f"{protocol}_a{alpha:.2f}_history.csv"
 
 
 def histories(

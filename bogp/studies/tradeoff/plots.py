@@ -1,16 +1,15 @@
 """The plots of Algorithm 4: the front of everything evaluated, Table 2 as a figure, and the reference curve."""
 
+import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bogp.plotting import METHODS
+from bogp.plotting import COLOURS, METHODS
 from bogp.studies.printed import PAPER_BOGP, PAPER_TABLE_2
 from bogp.studies.tradeoff.measure import FORMS
 
-_METHOD_COLOURS = {"bogp": "#0072B2", "random": "#D55E00"}
 _FORM_MARKERS = {"sum": "o", "interpolated": "s"}
 _SPARSITY = "sparsity of the mask (share of zeros)"
 
@@ -27,7 +26,7 @@ def front(points: pd.DataFrame, curve: pd.DataFrame, hull: pd.DataFrame, chosen:
     """
     figure, (whole, close) = plt.subplots(1, 2, figsize=(10.5, 4.4))
     alphas = sorted(chosen["alpha"].unique())
-    colours = dict(zip(alphas, sns.color_palette("viridis", len(alphas)), strict=True))
+    colours = dict(zip(alphas, plt.get_cmap("viridis")(np.linspace(0, 1, len(alphas) + 2)[1:-1]), strict=True))
     for ax in (whole, close):
         ax.plot(points["sparsity"], points["accuracy"], "o", color="#B0B0B0", ms=2.5, label="a mask: mean validation accuracy")
         best = points[points["on_front"]].sort_values("sparsity")
@@ -62,18 +61,12 @@ def table_2(table: pd.DataFrame) -> Figure:
                 one = table[(table["form"] == form) & (table["measure"] == measure) & (table["method"] == method)]
                 error = [(one["mean"] - one["low"]).fillna(0), (one["high"] - one["mean"]).fillna(0)]
                 ax.errorbar(
-                    one["alpha"] + shift, one["mean"], yerr=error, fmt="o", color=_METHOD_COLOURS[method], capsize=3, label=METHODS[method]
+                    one["alpha"] + shift, one["mean"], yerr=error, fmt="o", color=COLOURS[method], capsize=3, label=METHODS[method]
                 )
             at = 0 if measure == "fresh_test" else 1
-            ax.plot(
-                list(PAPER_TABLE_2),
-                [pair[at] for pair in PAPER_TABLE_2.values()],
-                "x",
-                color="#000000",
-                ms=6,
-                zorder=5,
-                label="paper, Table 2",
-            )
+            printed = [pair[at] for pair in PAPER_TABLE_2.values()]
+            style = {"color": "#000000", "ms": 6, "zorder": 5, "label": "paper, Table 2"}
+            ax.plot(list(PAPER_TABLE_2), printed, "x", **style)
             ax.set(ylabel=label.replace(" (", "\n(") if column == 0 else "")
             ax.set_ylim(0, max(1.05, ax.get_ylim()[1]))
         axes[0, column].set_title(f"objective: {form}")

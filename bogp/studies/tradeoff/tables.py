@@ -6,16 +6,15 @@ import numpy as np
 import pandas as pd
 
 from bogp.graphs.relational import layer_masks, model_sparsity
-from bogp.statistics import mean_interval, paired_difference
+from bogp.outputs import with_interval
+from bogp.studies.fixed_sparsity.tables import with_difference
 from bogp.studies.printed import PAPER_BOGP, PAPER_TABLE_2
 from bogp.studies.tradeoff.measure import trade_offs
 from bogp.training.protocols import LITERAL, PAPER
 
 _HALF_DIGIT = {"Table 1": 0.0005, "Table 2": 0.005}  # how far a printed accuracy can be from the true one
-MEASURES = {  # of a chosen mask, and which column of the paper's Table 2 stands beside it
-    "apparent": 0, "fresh_validation": 0, "fresh_test": 0, "sparsity": 1, "model_sparsity": None, "effective_sparsity": None,
-    "fresh_objective": None,
-}  # fmt: skip
+ACCURACIES = ("apparent", "fresh_validation", "fresh_test")  # the paper's accuracy stands beside each
+MEASURES = (*ACCURACIES, "sparsity", "model_sparsity", "effective_sparsity", "fresh_objective")
 
 
 def summary(chosen: pd.DataFrame) -> pd.DataFrame:
@@ -25,36 +24,78 @@ def summary(chosen: pd.DataFrame) -> pd.DataFrame:
         chosen: from ``tradeoff.chosen_masks``.
 
     Returns:
-        Long form: ``alpha``, ``form``, ``method`` (``bogp``, ``random`` and their paired difference ``bogp - random``), ``measure`` (a key of
+        Long form: ``alpha``, ``form``, ``method`` (``bogp``, ``random`` and their paired difference ``bogp - random``), ``measure`` (one of
         ``MEASURES``), ``mean``, ``low``, ``high``, ``n`` (searches), ``paper`` (NaN where the paper has none). With one search low and high are NaN.
     """
-    rows = []
+    parts = []
     for (alpha, form), group in chosen.groupby(["alpha", "form"]):
-        printed = PAPER_TABLE_2.get(round(float(alpha), 9))
-        by = {method: one.set_index("search_seed").sort_index() for method, one in group.groupby("method")}
-        for measure, column in MEASURES.items():
-            intervals = {method: mean_interval(one[measure]) for method, one in by.items()}
-            intervals["bogp - random"] = paired_difference(by["bogp"][measure], by["random"][measure])
-            for method, i in intervals.items():
-                paper = printed[column] if printed and column is not None and method == "bogp" else np.nan
-                rows.append((alpha, form, method, measure, i.mean, i.low, i.high, i.n, paper))
-    return pd.DataFrame(rows, columns=["alpha", "form", "method", "measure", "mean", "low", "high", "n", "paper"])
+        part = with_difference(group, MEASURES)
+        part.insert(0, "alpha", alpha)
+        part.insert(1, "form", form)
+        accuracy, sparsity = PAPER_TABLE_2.get(round(float(alpha), 9), (np.nan, np.nan))
+        printed = part["measure"].map(dict.fromkeys(ACCURACIES, accuracy) | {"sparsity": sparsity})
+        parts.append(part.assign(paper=printed.where(part["method"] == "bogp")))
+    return pd.concat(parts, ignore_index=True)
 
 
 def rendered(table: pd.DataFrame) -> pd.DataFrame:
-    """``summary`` as the paper prints it, a row an alpha and form: accuracy (test, fresh seeds) and sparsity of the mask as text, the paper's first."""
+    """``summary`` as the paper prints it, a row an alpha and form, the paper's numbers first.
+
+    Returns:
+        Texts: accuracy (test, fresh seeds) and sparsity of the mask, with 95 % t intervals.
+    """
     rows = []
     for (alpha, form), one in table.groupby(["alpha", "form"]):
         cells = one.set_index(["measure", "method"])
         row = {"alpha": f"{alpha:g}", "objective": form}
         for measure, label in (("fresh_test", "accuracy"), ("sparsity", "sparsity")):
-            paper = cells["paper"][measure, "bogp"]
-            row[f"paper, {label}"] = "-" if np.isnan(paper) else f"{paper:.2f}"
+            row[f"paper, {label}"] = _printed(cells["paper"][measure, "bogp"])
             for method, name in (("bogp", "BoGP"), ("random", "random masks")):
-                mean, low, high = cells.loc[(measure, method), ["mean", "low", "high"]]
-                row[f"{name}, {label}"] = f"{mean:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+                row[f"{name}, {label}"] = with_interval(cells.loc[(measure, method)], ".3f")
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def beside_the_paper(table: pd.DataFrame) -> pd.DataFrame:
+    """``summary`` of the paper's objective, ``sum``, beside what the paper prints."""
+    rows = []
+    for alpha, one in table[table["form"] == "sum"].groupby("alpha"):
+        cells = one.set_index(["measure", "method"])
+        for measure, method, label in (
+            ("fresh_test", "bogp", "accuracy of BoGP's masks"),
+            ("sparsity", "bogp", "sparsity of BoGP's masks"),
+            ("fresh_objective", "bogp - random", "objective, BoGP minus random masks"),
+        ):
+            cell = cells.loc[(measure, method)]
+            ours = f"{with_interval(cell, '.3f')} (n = {cell['n']:.0f})"
+            rows.append((f"alpha {alpha:g}: {label}", _printed(cell["paper"]), ours))
+    return pd.DataFrame(rows, columns=["quantity", "the paper says", "we got"])
+
+
+def answer(table: pd.DataFrame, ranges: pd.DataFrame, compared: pd.DataFrame) -> str:
+    """What notebook 04 found, in three sentences, for the paper's objective.
+
+    Args:
+        table: from ``summary``.
+        ranges: from ``pareto.curve_ranges``.
+        compared: from ``tables_compared``.
+    """
+    mine = (table["form"] == "sum") & (table["method"] == "bogp") & (table["measure"] == "sparsity")
+    rows = [f"{r.mean:.2f} at alpha {r.alpha:g}" for r in table[mine].itertuples()]
+    front = ranges[(ranges["curve"] == "front") & (ranges["form"] == "sum")]
+    end = front[front["asks_for"] == "the sparsest"]["lowest"].min()
+    same = (compared["reading"] == "mask") & (compared["form"] == "sum")
+    beaten = compared[same & (compared["against"] == "Table 1")]["beaten"]
+    asks = "no alpha asks" if np.isnan(end) else f"from alpha {end:.3f} on the objective asks"
+    return (
+        f"BoGP chose masks with a mean sparsity of {', '.join(rows)}. On the front of all masks, "
+        f"{asks} for the sparsest one, which needs no search. And by the paper's own objective, "
+        f"{beaten.sum()} of {len(beaten)} rows of its Table 2 are beaten by a row of its Table 1."
+    )
+
+
+def _printed(number: float) -> str:
+    return "-" if np.isnan(number) else f"{number:.2f}"
 
 
 def tables_compared() -> pd.DataFrame:

@@ -16,6 +16,7 @@ from bogp.studies import printed as studies_printed
 from bogp.studies.claims import NOTEBOOK, defects, replay, verdicts
 from bogp.studies.claims.verdicts import FAILS, HOLDS, UNDECIDED, above, within
 from bogp.studies.motivation import measure
+from bogp.studies.motivation.tables import verdict as monotone_verdict
 from bogp.studies.tradeoff import tables
 
 VALUES = np.array([0.9712, 0.9725, 0.9708, 0.9731, 0.9719, 0.9703])
@@ -336,7 +337,7 @@ def motivation_tables():
 
 def test_notebooks_01_and_04_keep_the_verdicts_of_their_own_rules():
     correlations, judgements = motivation_tables()
-    assert measure.verdict(correlations, judgements) == "supported"
+    assert monotone_verdict(correlations, judgements) == "supported"
     found = verdicts.elsewhere(correlations, judgements, tables.tables_compared())
     assert found["verdict"].tolist() == [HOLDS, FAILS]
     assert found["we got"][0].startswith("correlations: clustering -0.32 [-0.45, -0.19], path_length") and found["n"][0] == "12"

@@ -9,7 +9,7 @@ from scipy import stats
 
 from bogp.errors import InvalidInput
 from bogp.graphs.relational import layer_masks, mask_to_graph
-from bogp.studies.motivation import measure, plots
+from bogp.studies.motivation import measure, plots, tables
 from bogp.studies.motivation.measure import Study, graph_set, kept_weights, matched_width
 from bogp.training.protocols import CALIBRATED
 
@@ -147,23 +147,23 @@ def test_equal_properties_are_exactly_equal(graphs):
 
 def test_where_density_is_all_there_is_nothing_is_left_of_the_properties(graphs):
     trainings = made_up(graphs, 0.9 + 0.1 * graphs.density)
-    table = measure.correlations(graphs, trainings).set_index(["property", "variant", "kind"])
+    table = tables.correlations(graphs, trainings).set_index(["property", "variant", "kind"])
     density, clustering = table.loc["density", "same", "raw"], table.loc["clustering", "same", "raw"]
     assert density["mean"] > 0.9
-    assert density.of_means == pytest.approx(stats.spearmanr(graphs.density, measure.accuracies(trainings, "same").mean(0)).statistic)
+    assert density.of_means == pytest.approx(stats.spearmanr(graphs.density, tables.accuracies(trainings, "same").mean(0)).statistic)
     assert clustering.low > 0.5
     for column in measure.FIGURES_5_TO_7:
         assert abs(table.loc[column, "same", "partial"]["mean"]) < 0.25
-        assert measure.density_margin(graphs, trainings, column).low > (0 if column != "path_length" else -0.05)
+        assert tables.density_margin(graphs, trainings, column).low > (0 if column != "path_length" else -0.05)
     for column in ("density", "degree_centrality", "cycle_rank"):
         assert np.isnan(table.loc[column, "same", "partial"]["mean"]), column
     assert np.isnan(table.loc["cycle_length", "same", "raw"]["mean"])
-    assert np.isnan(measure.density_margin(graphs, trainings, "cycle_length").mean)
+    assert np.isnan(tables.density_margin(graphs, trainings, "cycle_length").mean)
 
 
 def test_where_a_property_is_all_there_is_it_is_found(graphs):
     trainings = made_up(graphs, 0.9 + 0.1 * graphs.clustering)
-    table, judged = measure.correlations(graphs, trainings), measure.monotone(graphs, trainings)
+    table, judged = tables.correlations(graphs, trainings), tables.monotone(graphs, trainings)
     one = table.set_index(["property", "variant", "kind"]).loc[("clustering", "same", "partial")]
     assert one.low > 0.8
     rows = judged[judged.variant == "same"].set_index("property")
@@ -171,7 +171,7 @@ def test_where_a_property_is_all_there_is_it_is_found(graphs):
     assert rows.loc["clustering", "tied_apart"] == 0
     assert rows.loc["path_length", "rejected"]
     assert rows.loc["density", "tied_apart"] > 0
-    assert measure.density_margin(graphs, trainings, "clustering").high < 0
+    assert tables.density_margin(graphs, trainings, "clustering").high < 0
 
 
 @pytest.mark.parametrize(
@@ -184,9 +184,9 @@ def test_where_a_property_is_all_there_is_it_is_found(graphs):
 )
 def test_verdicts_of_known_truths(graphs, truth, verdict):
     trainings = made_up(graphs, truth(graphs))
-    table, judged = measure.correlations(graphs, trainings), measure.monotone(graphs, trainings)
-    assert measure.verdict(table, judged) == verdict
-    assert f": {verdict}." in measure.conclusion(table, judged)
+    table, judged = tables.correlations(graphs, trainings), tables.monotone(graphs, trainings)
+    assert tables.verdict(table, judged) == verdict
+    assert f": {verdict}." in tables.conclusion(table, judged)
 
 
 @pytest.mark.parametrize(
@@ -203,15 +203,15 @@ def test_the_rule_of_the_verdict(raw, rejected, verdict):
     columns = list(measure.FIGURES_5_TO_7)
     table = pd.DataFrame({"property": columns, "variant": "same", "kind": "raw", "low": [r[0] for r in raw], "high": [r[1] for r in raw]})
     judged = pd.DataFrame({"property": columns, "variant": "same", "rejected": rejected, "tied_apart": 0})
-    assert measure.verdict(table, judged) == verdict
+    assert tables.verdict(table, judged) == verdict
     apart = judged.assign(rejected=False, tied_apart=np.array(rejected) * 3)
-    assert measure.verdict(table, apart) == verdict, "one value and two accuracies count as a monotone function rejected"
+    assert tables.verdict(table, apart) == verdict, "one value and two accuracies count as a monotone function rejected"
 
 
 def test_answers_say_what_the_tables_hold(graphs):
     trainings = made_up(graphs, 0.9 + 0.1 * graphs.clustering)
-    table, judged = measure.correlations(graphs, trainings), measure.monotone(graphs, trainings)
-    answers = measure.answers(graphs, trainings, table, judged).set_index("property")
+    table, judged = tables.correlations(graphs, trainings), tables.monotone(graphs, trainings)
+    answers = tables.beside_the_paper(graphs, trainings, table, judged).set_index("property")
     one = table.set_index(["property", "variant", "kind"]).loc[("clustering", "same", "raw")]
     assert answers.loc["clustering", "correlation"] == f"{one['mean']:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"
     assert answers.loc["density", "given density"] == "undefined"
@@ -231,7 +231,10 @@ def test_figures_show_every_graph_or_say_how_many(nodes):
     assert drawn[-1] == f"{len(masks)}: {graphs.edges.iloc[-1]} edges"
     assert len(drawn) == min(len(masks), 21)
     figure = plots.accuracy_with_graphs(graphs, trainings, masks, columns, "matched")
-    assert len(figure.axes) == len(columns) * (1 + min(len(masks), 21))
+    assert len(figure.axes) == 2 * len(columns)
+    numbers = [text.get_text() for text in figure.axes[0].texts]
+    assert sorted(map(int, numbers))[-1] == len(masks)
+    assert len(numbers) == min(len(masks), 21)
     panels = plots.accuracy_panels(graphs, trainings, columns, "same")
     dots = panels.axes[0].lines[0].get_xydata()
     means = trainings[trainings.variant == "same"].groupby("graph").test_accuracy.mean()
@@ -241,7 +244,7 @@ def test_figures_show_every_graph_or_say_how_many(nodes):
 
 
 def test_the_dot_plot_leaves_out_what_is_undefined(graphs):
-    table = measure.correlations(graphs, made_up(graphs, 0.9 + 0.1 * graphs.density, seeds=3))
+    table = tables.correlations(graphs, made_up(graphs, 0.9 + 0.1 * graphs.density, seeds=3))
     figure = plots.correlation_dots(table)
     labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
     assert len(labels) == len(measure.COLUMNS) - 1
