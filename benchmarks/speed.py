@@ -287,7 +287,7 @@ def _product_rate() -> float:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table as it stands in the README."""
+    """The table as it stands in docs/speed.md."""
     lines = ["| what | bogp | plain way | ratio | at least | aim | verdict |", "| --- | --- | --- | --- | --- | --- | --- |"]
     for one in table.itertuples():
         times = [f"{value:.3g} {one.unit}" if pd.notna(value) else "" for value in (one.ours, one.plain)]

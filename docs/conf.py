@@ -29,6 +29,7 @@ myst_heading_anchors = 4
 
 (DOCS / "api").mkdir(exist_ok=True)  # what is made in it stays out of git
 (DOCS / "api" / "index.rst").write_text(pages.api_index(), encoding="utf-8")
+viewcode_follow_imported_members = False  # a package that exports a name would take over its links
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True

@@ -21,7 +21,7 @@ def test_every_point_has_a_test_a_table_and_at_least_one_trial():
 
 
 def test_no_trial_ended_in_what_must_not_be():
-    """What the committed counts say, and what the README repeats."""
+    """What the committed counts say, and what the reliability page repeats."""
     tables = {point: pd.read_csv(report.RESULTS / f"{point}.csv") for point in report.POINTS}
     assert all((table["failed"] == 0).all() and (table["duplicated"] == 0).all() for table in tables.values())
     assert tables["interrupted"]["lost"].max() <= 8  # the group in flight

@@ -75,7 +75,7 @@ def initial_weights(seed, widths):
 
 
 def lamp_by_hand(weights):
-    """Each square over the sum of those at least as large, equal ones included; tests/test_scores.py has the double loop."""
+    """Each square over the sum of those at least as large, equal ones included; tests/training/test_weight_scores.py has the double loop."""
     sizes, at, number = np.unique(weights.reshape(-1) ** 2, return_inverse=True, return_counts=True)
     at_least = np.cumsum((sizes * number)[::-1])[::-1]
     return (sizes / at_least)[at].reshape(weights.shape)
@@ -191,7 +191,7 @@ def test_what_was_pruned_stays_pruned_whatever_the_score_says_later(digits, call
     place = np.arange(WEIGHTS, dtype=float)
     monkeypatch.setattr(
         baselines,
-        "worth",
+        "score_weights",
         lambda *_: [p.reshape(s) for p, s in zip(np.split(-place if calls else place, [25_088, 25_600]), SHAPES, strict=True)],
     )
     fit([Method(0.75, rounds=2, allow_empty=True)], [0], SMALL, digits)
