@@ -85,6 +85,29 @@ def is_one_of(name: Any, allowed: Container[str]) -> bool:
     return isinstance(name, str) and name in allowed
 
 
+def choice(what: str, name: Any, allowed: Iterable[str]) -> str:
+    """A name, one of those that are allowed.
+
+    Raises:
+        InvalidInput: it is none of them; the message lists them.
+    """
+    names = tuple(allowed)
+    if not is_one_of(name, names):
+        raise InvalidInput(f"There is no {what} {name!r}; there are: {', '.join(names)}.")
+    return name
+
+
+def share(what: str, value: Any) -> float:
+    """A number strictly between 0 and 1.
+
+    Raises:
+        InvalidInput: it is of another type, or out of range.
+    """
+    if not 0 < (checked := number(what, value)) < 1:
+        raise InvalidInput(f"{what} is {value!r}; it lies strictly between 0 and 1.")
+    return checked
+
+
 def listed(what: str, values: Any) -> tuple[Any, ...]:
     """The items of a list or the like.
 

@@ -251,13 +251,12 @@ def _verify(content: bytes, file: _IdxFile, dataset: str, where: str) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found == file.sha256:
         return
-    for other_name, others in _FILES.items():
-        for other in others:
-            if found == other.sha256:
-                raise DatasetError(
-                    f"{where} should be {file.name} of {dataset}, but holds {other.name} of {other_name}. "
-                    "Put each file under its own name and folder."
-                )
+    known = {f.sha256: f"{f.name} of {name}" for name, files in _FILES.items() for f in files}
+    if found in known:
+        raise DatasetError(
+            f"{where} should be {file.name} of {dataset}, but holds {known[found]}. "
+            "Put each file under its own name and folder."
+        )
     sizes = f"{len(content):,} bytes where {file.size:,} were expected" if len(content) != file.size else "the right size"
     raise DatasetError(
         f"{where} is not {file.name} of {dataset}: decompressed it has {sizes}, and sha256 {found[:12]}... "

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from bogp.checks import floats, number
+from bogp.checks import floats, number, share
 from bogp.errors import InvalidInput
 
 
@@ -38,11 +38,9 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     Raises:
         InvalidInput: no values, a value that is not finite, or a level out of range.
     """
-    x, level = floats("values", values), number("level", level)
+    x, level = floats("values", values), share("level", level)
     if x.ndim != 1 or len(x) == 0 or not np.isfinite(x).all():
         raise InvalidInput("mean_interval needs a list of at least one finite value.")
-    if not 0 < level < 1:
-        raise InvalidInput(f"level is {level}; it lies strictly between 0 and 1.")
     if len(x) == 1:
         return Interval(float(x[0]), float("nan"), float("nan"), 1)
     half = stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from bogp.checks import floats, number, whole
+from bogp.checks import floats, number, share, whole
 from bogp.errors import InvalidInput
 
 _ROUNDING = 1e-12  # of the largest value: what is smaller is rounding, and counts as no spread
@@ -334,9 +334,7 @@ def _checked(values: ArrayLike, dimensions: int, axes: str) -> NDArray[np.float6
 
 
 def _tail(level: float) -> float:
-    if not 0 < number("level", level) < 1:
-        raise InvalidInput(f"level is {level}; it lies strictly between 0 and 1.")
-    return (1 - level) / 2
+    return (1 - share("level", level)) / 2
 
 
 def _check_power(residual: float, power: float, level: float) -> None:

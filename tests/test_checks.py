@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from bogp.checks import flag, floats, is_one_of, listed, number, texts, whole
+from bogp.checks import choice, flag, floats, is_one_of, listed, number, share, texts, whole
 from bogp.errors import InvalidInput
 
 
@@ -17,6 +17,20 @@ from bogp.errors import InvalidInput
 def test_what_is_of_another_kind_is_refused_by_its_name(check, value):
     with pytest.raises(InvalidInput, match=r"^size"):
         check("size", value)
+
+
+def test_a_choice_that_there_is_not_is_refused_with_those_that_there_are():
+    assert choice("metric", "l1", ("l1", "l2")) == "l1"
+    for name in ("l3", "", None, 1, ["l1"]):
+        with pytest.raises(InvalidInput, match="no metric .*there are: l1, l2"):
+            choice("metric", name, {"l1": 0, "l2": 1})
+
+
+@pytest.mark.parametrize("value", [0, 1, -0.1, 2, math.nan, math.inf, True, "0.5", None], ids=repr)
+def test_a_share_lies_strictly_between_0_and_1(value):
+    assert share("level", np.float32(0.5)) == 0.5
+    with pytest.raises(InvalidInput, match="^level is "):
+        share("level", value)
 
 
 def test_whole_numbers_have_limits_which_the_message_tells():

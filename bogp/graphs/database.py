@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
 from bogp import parallel, paths
-from bogp.checks import floats, is_one_of, listed, texts, whole
+from bogp.checks import choice, floats, listed, texts, whole
 from bogp.errors import BogpError, DatabaseError, InvalidInput
 from bogp.graphs import families as mask_families
 from bogp.graphs import properties
@@ -62,9 +62,12 @@ class DatabaseSpec:
     sparsity_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sparsities", listed("sparsities", self.sparsities))
-        if self.sparsity_range is not None:
-            object.__setattr__(self, "sparsity_range", listed("sparsity_range", self.sparsity_range))
+        for name in ("sparsities", "sparsity_range"):
+            if name == "sparsities" or self.sparsity_range is not None:
+                values = listed(name, getattr(self, name))
+                for sparsity in values:
+                    mask_families.check_size(self.n, sparsity)
+                object.__setattr__(self, name, tuple(float(s) for s in values))
         try:  # what a spec holds is what its JSON holds
             parameters = tuple((str(k), json.loads(json.dumps(v))) for k, v in self.parameters)
         except (TypeError, ValueError):
@@ -72,17 +75,14 @@ class DatabaseSpec:
         object.__setattr__(self, "parameters", parameters)
         if self.sparsity_range is not None and len(self.sparsities):
             raise InvalidInput(f"sparsities is {self.sparsities} and sparsity_range {self.sparsity_range}; give one of them.")
-        for sparsity in self.extremes:
-            mask_families.check_size(self.n, sparsity)
         if self.sparsity_range is None and (not self.sparsities or len(set(self.sparsities)) != len(self.sparsities)):
             raise InvalidInput(f"sparsities is {self.sparsities}; at least one is needed, and each only once.")
-        object.__setattr__(self, "sparsities", tuple(float(s) for s in self.sparsities))
-        if self.sparsity_range is not None:
-            object.__setattr__(self, "sparsity_range", tuple(float(s) for s in self.sparsity_range))
-            if len(self.sparsity_range) != 2 or not self.sparsity_range[0] < self.sparsity_range[1]:
-                raise InvalidInput(
-                    f"sparsity_range is {self.sparsity_range}; the lowest and the highest sparsity are needed, in this order."
-                )
+        ends = self.sparsity_range or (0.0, 1.0)
+        if len(ends) != 2 or not ends[0] < ends[1]:
+            raise InvalidInput(
+                f"sparsity_range is {self.sparsity_range}; "
+                "the lowest and the highest sparsity are needed, in this order."
+            )
         whole("masks_per_sparsity", self.masks_per_sparsity, 1, MOST_MASKS)
         whole("shard_size", self.shard_size, 1)
         whole("seed", self.seed, 0, 2**63 - 1)  # a column of 64 bits
@@ -130,12 +130,7 @@ def named(name: str) -> DatabaseSpec:
     Raises:
         InvalidInput: there is none.
     """
-    if not is_one_of(name, NAMED):
-        raise InvalidInput(
-            f"There is no database {name!r}; there are: {', '.join(NAMED)}. "
-            "One of your own comes from database.build(spec, paths.database_dir(name))."
-        )
-    return NAMED[name]
+    return NAMED[choice("database", name, NAMED)]
 
 
 @dataclass(frozen=True)
@@ -372,8 +367,7 @@ def fit_scaling(database: MaskDatabase, columns: Sequence[str], name: str = "min
         InvalidInput: an unknown scaling, no columns, one that the table does not have or that holds no numbers, or none that varies.
         DatabaseError: the database is empty.
     """
-    if not is_one_of(name, SCALINGS):
-        raise InvalidInput(f"There is no scaling {name!r}; there are: {', '.join(SCALINGS)}.")
+    choice("scaling", name, SCALINGS)
     allowed = tuple(database.table.select_dtypes("number").columns)
     if isinstance(columns, str) or not (columns := texts("columns", columns)) or not set(columns) <= set(allowed):
         raise InvalidInput(f"columns are {columns}; name one or more of {', '.join(allowed)}.")
@@ -406,8 +400,7 @@ def nearest(queries: ArrayLike, database: MaskDatabase, scaling: Scaling, metric
         DatabaseError: no row has all the properties.
     """
     points = np.atleast_2d(floats("queries", queries))
-    if not is_one_of(metric, METRICS):
-        raise InvalidInput(f"There is no metric {metric!r}; there are: {', '.join(METRICS)}.")
+    choice("metric", metric, METRICS)
     if points.ndim != 2 or points.shape[1] != len(scaling.columns):
         raise InvalidInput(
             f"A query holds {len(scaling.columns)} values ({', '.join(scaling.columns)}); got an array of shape {np.shape(queries)}."
@@ -470,8 +463,6 @@ def _shard_name(shard: int) -> str:
 
 def _readable(path: Path, rows: int) -> bool:
     """Whether a shard is whole; a damaged one counts as missing and is built again."""
-    if not path.exists():
-        return False
     try:
         table = pq.read_table(path, page_checksum_verification=True)
         return table.schema.names == _COLUMNS and len(table) == rows and _matches_manifest(path)
@@ -497,7 +488,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         return {}
     if not isinstance(manifest, dict):
         return {}
-    checked = manifest.get("schema_version") == SCHEMA_VERSION and "sha256" in manifest  # those of earlier versions have none
+    # Manifests of earlier versions have no checksum.
+    checked = manifest.get("schema_version") == SCHEMA_VERSION and "sha256" in manifest
     return {} if checked and manifest["sha256"] != _checksum(manifest) else manifest
 
 
@@ -515,7 +507,12 @@ def _claim(spec: DatabaseSpec, folder: Path) -> None:
     """Write the spec into a new folder, or make sure that the folder is of the same spec."""
     path = folder / "spec.json"
     if path.exists():
-        found = _spec_from_json(_read_json(path, f"{path} cannot be read. Delete the folder {folder} and build again."), folder)
+        try:
+            fields = json.loads(path.read_text())
+        except (OSError, ValueError):
+            remedy = f"{path} cannot be read. Delete the folder {folder} and build again."
+            raise DatabaseError(remedy) from None
+        found = _spec_from_json(fields, folder)
         if found != spec:
             different = [k for k, v in asdict(spec).items() if asdict(found)[k] != v]
             raise DatabaseError(
@@ -551,13 +548,6 @@ def _scaling_constants(values: NDArray[np.float64]) -> dict[str, float]:
     if len(finite) == 0:
         return dict.fromkeys(("min", "max", "mean", "std"), float("nan"))
     return {"min": float(finite.min()), "max": float(finite.max()), "mean": float(finite.mean()), "std": float(finite.std())}
-
-
-def _read_json(path: Path, remedy: str) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        raise DatabaseError(remedy) from None
 
 
 def _as_json(spec: DatabaseSpec) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from bogp.checks import flag, is_one_of, number, whole
+from bogp.checks import choice, flag, number, share, whole
 from bogp.errors import InvalidInput, UnreachableSparsity
 from bogp.graphs.relational import Mask
 
@@ -192,22 +192,17 @@ def family(name: str) -> Family:
     Raises:
         InvalidInput: there is none.
     """
-    if not is_one_of(name, FAMILIES):
-        raise InvalidInput(f"There is no mask family {name!r}; there are: {', '.join(FAMILIES)}.")
-    return FAMILIES[name]
+    return FAMILIES[choice("mask family", name, FAMILIES)]
 
 
 def check_size(n: Any, sparsity: Any) -> None:
     """Refuse a graph without nodes, or with more than ``MOST_NODES``, and a sparsity outside (0, 1)."""
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= MOST_NODES:
-        raise InvalidInput(f"n is {n!r}; it is the number of nodes, a whole number of at least 1 and at most {MOST_NODES:,}.")
-    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float, np.number)) or not 0.0 < sparsity < 1.0:
-        raise InvalidInput(f"Sparsity is {sparsity!r}; it is the share of zeros, strictly between 0 and 1.")
+    whole("n", n, 1, MOST_NODES)
+    share("Sparsity", sparsity)
 
 
 def _edges_for(name: str, n: int, sparsity: float, diagonal: bool, low: int, high: int) -> int:
     """Number of edges whose sparsity is nearest, refused where it lies outside [low, high]."""
-    check_size(n, sparsity)
     flag("diagonal", diagonal)
     wanted = ((1.0 - sparsity) * n * n - diagonal * n) / 2
     if wanted < low - 0.5 - 1e-9 or wanted > high + 0.5 + 1e-9:

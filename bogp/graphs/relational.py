@@ -165,16 +165,34 @@ def effective_sparsity(masks: LayerMasks, widths: Sequence[int]) -> float:
     return 1.0 - kept / n_weights(widths)
 
 
+def weight_shapes(widths: Sequence[int]) -> list[tuple[int, int]]:
+    """(d_out, d_in) of each layer of a network of such layer widths."""
+    return [(d_out, d_in) for d_in, d_out in zip(widths, widths[1:], strict=False)]
+
+
+def check_layer_masks(masks: LayerMasks, widths: Sequence[int]) -> None:
+    """Refuse layer masks that do not fit a network of such layer widths."""
+    shapes = weight_shapes(widths)
+    if len(masks) != len(shapes):
+        raise InvalidInput(
+            f"A network of widths {tuple(widths)} has {len(shapes)} layers; "
+            f"{len(masks)} layer masks were given."
+        )
+    for layer, (mask, shape) in enumerate(zip(masks, shapes, strict=True)):
+        if mask is not None and mask.shape != shape:
+            raise InvalidInput(
+                f"The mask of layer {layer} has shape {mask.shape}; the layer's weight is {shape}."
+            )
+
+
 def n_weights(widths: Sequence[int]) -> int:
     """Number of weights of a network of such layer widths; biases are not counted."""
-    return sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+    return sum(d_out * d_in for d_out, d_in in weight_shapes(widths))
 
 
 def _full(masks: LayerMasks, widths: Sequence[int]) -> list[Mask]:
-    shapes = [(d_out, d_in) for d_in, d_out in zip(widths, widths[1:], strict=False)]
-    if len(masks) != len(shapes):
-        raise InvalidInput(f"A network of widths {tuple(widths)} has {len(shapes)} layers; {len(masks)} layer masks were given.")
-    for layer, (mask, shape) in enumerate(zip(masks, shapes, strict=True)):
-        if mask is not None and mask.shape != shape:
-            raise InvalidInput(f"The mask of layer {layer} has shape {mask.shape}; the layer's weight is {shape}.")
-    return [np.ones(s, dtype=bool) if m is None else np.asarray(m, dtype=bool) for m, s in zip(masks, shapes, strict=True)]
+    check_layer_masks(masks, widths)
+    return [
+        np.ones(shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+        for mask, shape in zip(masks, weight_shapes(widths), strict=True)
+    ]

@@ -270,8 +270,7 @@ def fresh_means(
 
 def check_fresh_seeds(seeds: int, searches: int) -> None:
     """Refuse no searches, and more fresh seeds than searches 0 to ``searches`` - 1 can each have."""
-    if whole("searches", searches) < 1:
-        raise InvalidInput(f"searches is {searches}; at least one is needed.")
+    whole("searches", searches, 1)
     most = (SEED_LIMIT - FRESH_SEED) // searches
     if not 1 <= whole("seeds", seeds) <= most:
         raise InvalidInput(

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bogp.checks import flag, is_one_of, texts, whole
+from bogp.checks import flag, is_one_of, share, texts, whole
 from bogp.datasets import Dataset
 from bogp.errors import BogpError, InvalidInput, UnreachableSparsity
-from bogp.graphs.relational import LayerMasks
+from bogp.graphs.relational import LayerMasks, weight_shapes
 from bogp.training import weight_scores
 from bogp.training.engine import Layers, Prepared, Training, initial_layers, train, training_part
 from bogp.training.protocols import Protocol
@@ -65,11 +65,7 @@ class Method:
     allow_empty: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.sparsity, bool) or not isinstance(self.sparsity, (int, float, np.number)) or not 0 < self.sparsity < 1:
-            raise InvalidInput(
-                f"A method's sparsity is {self.sparsity!r}; it lies strictly between 0 and 1 (an unpruned network needs no method)."
-            )
-        object.__setattr__(self, "sparsity", float(self.sparsity))
+        object.__setattr__(self, "sparsity", share("A method's sparsity", self.sparsity))
         for field, allowed in (("score", SCORES), ("allocation", ALLOCATIONS), ("layers", LAYERS)):
             if not is_one_of(getattr(self, field), allowed):
                 raise InvalidInput(f"A method's {field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}.")
@@ -283,7 +279,7 @@ def _prune(
             f"The network of seed {seed} diverged in training, so {_title(method)} cannot go on pruning it. Lower the learning rate."
         )
     pruned = _pruned_layers(method, protocol)
-    shapes = [_shapes(protocol)[i] for i in pruned]
+    shapes = [weight_shapes(protocol.widths)[i] for i in pruned]
     alive = [np.ones(w.shape, bool) for w, _ in network]
     for i, mask in enumerate(before or ()):
         alive[i] = alive[i] if mask is None else mask
@@ -310,22 +306,18 @@ def _generator(seed: int, purpose: int) -> np.random.Generator:
 def _check_counts(method: Method, protocol: Protocol, seed: int) -> None:
     """Refuse a sparsity that no round can reach, and layers that the allocation alone leaves without a weight in the end."""
     pruned = _pruned_layers(method, protocol)
-    kept = kept_weights(method, method.rounds, [_shapes(protocol)[i] for i in pruned])
+    kept = kept_weights(method, method.rounds, [weight_shapes(protocol.widths)[i] for i in pruned])
     if method.allocation != "global":
         _refuse_empty(method, protocol, seed, [i for i, count in zip(pruned, kept, strict=True) if count == 0])
 
 
 def _refuse_empty(method: Method, protocol: Protocol, seed: int, empty: list[int]) -> None:
     if empty and not method.allow_empty:
-        d_out, d_in = _shapes(protocol)[empty[0]]
+        d_out, d_in = weight_shapes(protocol.widths)[empty[0]]
         raise InvalidInput(
             f"{_title(method)} would remove every weight of layer {empty[0]} ({d_in} x {d_out}) for seed {seed}. "
             "Lower the sparsity, choose another allocation, or allow it with allow_empty=True."
         )
-
-
-def _shapes(protocol: Protocol) -> list[tuple[int, int]]:
-    return [(d_out, d_in) for d_in, d_out in zip(protocol.widths, protocol.widths[1:], strict=False)]
 
 
 def _pruned_layers(method: Method, protocol: Protocol) -> list[int]:

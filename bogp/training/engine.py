@@ -26,10 +26,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bogp.checks import is_one_of
+from bogp.checks import is_one_of, whole
 from bogp.datasets import Dataset, Split
 from bogp.errors import InvalidInput
-from bogp.graphs.relational import LayerMasks
+from bogp.graphs.relational import LayerMasks, check_layer_masks, weight_shapes
 from bogp.training.protocols import Protocol
 from bogp.training.tensor_networks import Group, Layers, TensorImages, TensorNetworks
 
@@ -213,14 +213,17 @@ def train(
     """
     precision = resolve_precision(precision, device)
     _check(layer_masks, seeds, protocol, dataset)
-    if init is not None and [(w.shape, b.shape) for w, b in init] != [((len(seeds), o, i), (len(seeds), o)) for i, o in _shapes(protocol)]:
+    k, shapes = len(seeds), weight_shapes(protocol.widths)
+    if init is not None and [(w.shape, b.shape) for w, b in init] != [
+        ((k, d_out, d_in), (k, d_out)) for d_out, d_in in shapes
+    ]:
         raise InvalidInput(f"init does not hold the layers of {len(seeds)} networks of widths {protocol.widths}.")
     data = prepared or prepare(dataset, protocol, precision, device)
     if data.purpose != purpose_of(dataset, protocol, precision, device):
         raise InvalidInput("The prepared data belong to another data set, split, scaling, kind of batch, precision or device.")
-    if workers is not None and workers < 1:
-        raise InvalidInput(f"workers is {workers}; at least one is needed, and None is one a core.")
-    workers = workers or (cores() if device == "cpu" else 1)
+    if workers is None:
+        workers = cores() if device == "cpu" else 1
+    whole("workers", workers, 1)
     groups = _groups(seeds, group_size(protocol, device), workers)
     stop = threading.Event()
 
@@ -371,7 +374,7 @@ def _filled(curves: list[NDArray[np.float64]]) -> NDArray[np.float64]:
 def initial_layers(seed: int, protocol: Protocol) -> Layers:
     """The weights that ``torch.manual_seed(seed)`` and ``torch.nn.Linear``, layer after layer, start from; K = 1."""
     generator, layers = torch.Generator().manual_seed(seed), []
-    for d_in, d_out in _shapes(protocol):
+    for d_out, d_in in weight_shapes(protocol.widths):
         weight, bias = torch.empty(d_out, d_in, dtype=torch.float32), torch.empty(d_out, dtype=torch.float32)
         torch.nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)  # as torch.nn.Linear.reset_parameters
         torch.nn.init.uniform_(bias, -1 / math.sqrt(d_in), 1 / math.sqrt(d_in), generator=generator)
@@ -448,10 +451,6 @@ def _splits(dataset: Dataset, protocol: Protocol) -> tuple[Split, Split, Split]:
     return whole, dataset.test, dataset.test
 
 
-def _shapes(protocol: Protocol) -> list[tuple[int, int]]:
-    return list(zip(protocol.widths, protocol.widths[1:], strict=False))
-
-
 def purpose_of(dataset: Dataset, protocol: Protocol, precision: str, device: str) -> tuple[str, str, str, bool, str, str]:
     """What decides whether prepared data serve a training, as ``Prepared.purpose`` says it; precision as ``resolve_precision`` gives it."""
     return dataset.checksum, protocol.split, protocol.input_scaling, protocol.batch_size is None, precision, device
@@ -503,11 +502,7 @@ def _check(layer_masks: Sequence[LayerMasks], seeds: Sequence[int], protocol: Pr
             f"{len(layer_masks)} networks' masks and {len(seeds)} seeds were given; there must be as many, and at least one."
         )
     for masks in layer_masks:
-        if len(masks) != len(protocol.widths) - 1:
-            raise InvalidInput(f"Widths {protocol.widths} make {len(protocol.widths) - 1} layers; {len(masks)} layer masks were given.")
-        for layer, (mask, (d_in, d_out)) in enumerate(zip(masks, _shapes(protocol), strict=True)):
-            if mask is not None and mask.shape != (d_out, d_in):
-                raise InvalidInput(f"The mask of layer {layer} has shape {mask.shape}; the layer's weight is {(d_out, d_in)}.")
+        check_layer_masks(masks, protocol.widths)
     if dataset.train.images.shape[1] != protocol.widths[0]:
         raise InvalidInput(f"Images have {dataset.train.images.shape[1]} pixels; the protocol's input width is {protocol.widths[0]}.")
     classes = 1 + max(int(part.labels.max()) for part in (dataset.train, dataset.validation, dataset.test))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from bogp.checks import is_one_of, listed, number, texts, whole
+from bogp.checks import choice, is_one_of, listed, number, texts, whole
 from bogp.errors import InvalidInput, UnreachableSparsity
 from bogp.graphs.relational import MOST_UNITS
 
@@ -61,28 +61,28 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for field in ("steps", "batch_size", "check_every", "patience"):
-            if getattr(self, field) is not None and type(getattr(self, field)) is not int:
-                raise InvalidInput(f"Protocol {field} is {getattr(self, field)!r}; a whole number is needed.")
+            if field == "steps" or getattr(self, field) is not None:
+                value = whole(f"Protocol {field}", getattr(self, field), 1)
+                object.__setattr__(self, field, value)
         for field, allowed in _CHOICES.items():
             if not is_one_of(getattr(self, field), allowed):
                 raise InvalidInput(f"Protocol {field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}.")
         texts("Protocol name", [self.name])
         object.__setattr__(self, "learning_rate", number("Protocol learning_rate", self.learning_rate))
-        object.__setattr__(self, "widths", tuple(whole("A width", w, high=MOST_UNITS) for w in listed("Protocol widths", self.widths)))
-        if len(self.widths) < 3 or min(self.widths) < 1:
-            raise InvalidInput(f"Protocol widths are {self.widths}; at least an input, a hidden and an output width, each positive.")
+        widths = listed("Protocol widths", self.widths)
+        object.__setattr__(self, "widths", tuple(whole("A width", w, 1, MOST_UNITS) for w in widths))
+        if len(self.widths) < 3:
+            raise InvalidInput(
+                f"Protocol widths are {self.widths}; at least an input, a hidden and an output width."
+            )
         if self.scope == "hidden" and len(self.widths) < 4:
             raise InvalidInput("Scope 'hidden' needs two hidden layers with a matrix between them; use scope 'input' or 'all'.")
         if not 0 < self.learning_rate < math.inf:
             raise InvalidInput(f"Protocol learning_rate is {self.learning_rate}; it must be positive and finite.")
-        if self.steps < 1 or (self.batch_size is not None and self.batch_size < 1):
-            raise InvalidInput("Protocol steps and batch_size must be at least 1 (batch_size None is full batch).")
         if (self.check_every or 0) > self.steps:
             raise InvalidInput("Protocol check_every is more than steps: validation would never be looked at.")
-        if (self.check_every is None) != (self.patience is None) or min(
-            x for x in (self.check_every, self.patience, 1) if x is not None
-        ) < 1:
-            raise InvalidInput("Protocol check_every and patience go together and are at least 1.")
+        if (self.check_every is None) != (self.patience is None):
+            raise InvalidInput("Protocol check_every and patience go together.")
 
     @property
     def id(self) -> str:
@@ -129,9 +129,7 @@ def named(name: str) -> Protocol:
     Raises:
         InvalidInput: there is none.
     """
-    if not is_one_of(name, NAMED):
-        raise InvalidInput(f"There is no protocol {name!r}; there are: {', '.join(NAMED)}.")
-    return NAMED[name]
+    return NAMED[choice("protocol", name, NAMED)]
 
 
 def smaller_dense(protocol: Protocol, weights: int, narrow: str) -> Protocol:

@@ -130,15 +130,10 @@ class Store:
         """Add rows in one transaction; a key that is there already keeps its row."""
         marks = ", ".join("?" * (len(COLUMNS) + 1))
         values = [_plain([row[c] for c in COLUMNS]) for row in rows]
-        with _explained(self.path):
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.executemany(f"INSERT OR IGNORE INTO evaluations VALUES ({marks})", [(*row, _digest(row)) for row in values])
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with _explained(self.path), self._db:  # commits, or rolls back
+            self._db.execute("BEGIN IMMEDIATE")
+            insert = f"INSERT OR IGNORE INTO evaluations VALUES ({marks})"
+            self._db.executemany(insert, [(*row, _digest(row)) for row in values])
 
     def table(self) -> pd.DataFrame:
         """All rows, ordered by key.
