@@ -103,9 +103,10 @@ def share(what: str, value: Any) -> float:
     Raises:
         InvalidInput: it is of another type, or out of range.
     """
-    if not 0 < (checked := number(what, value)) < 1:
+    is_number = isinstance(value, (int, float, np.integer, np.floating))
+    if isinstance(value, bool) or not is_number or not 0 < value < 1:
         raise InvalidInput(f"{what} is {value!r}; it lies strictly between 0 and 1.")
-    return checked
+    return float(value)
 
 
 def listed(what: str, values: Any) -> tuple[Any, ...]:
