@@ -22,7 +22,7 @@ def test_what_is_of_another_kind_is_refused_by_its_name(check, value):
 def test_a_choice_that_there_is_not_is_refused_with_those_that_there_are():
     assert choice("metric", "l1", ("l1", "l2")) == "l1"
     for name in ("l3", "", None, 1, ["l1"]):
-        with pytest.raises(InvalidInput, match="no metric .*there are: l1, l2"):
+        with pytest.raises(InvalidInput, match=r"no metric .*there are: l1, l2"):
             choice("metric", name, {"l1": 0, "l2": 1})
 
 
