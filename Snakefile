@@ -70,17 +70,9 @@ GATHERED += [FIGURES / "03_fixed_sparsity_bo.pdf", FIGURES / "03_fixed_sparsity_
 
 
 # Outputs of notebooks that do not use `Outputs` yet.
-CLAIMS_TABLES = ["answer", "claims", "evidence", "audit", "settings", "crossed", "parts", "spreads", "predicted", "twins", "changed", "changed_parts"]
-CLAIMS_TABLES += ["replayed", "searches", "against_permuted", "cursed", "compared", "defects", "defect_effects"]
-CLAIMS_TABLES += ["regions", "regions_parts", "regions_replayed", "regions_related", "advantages", "converged", "converged_trainings"]
-if all({0.15, 0.75} & set(config["baselines"][p]["sparsities"]) for p in config["claims"]):  # where the paper claims to be best: else claim 9 is not asked
-    CLAIMS_TABLES += ["best_of_all"]
-CLAIMS_FIGURES = ["settings", "components", "masks_sorted", "prediction", "twins", "nested", "regret", "curse", "gaps", "defects"]
-CLAIMS_FIGURES += ["region_spread", "regions", "related"]
 SCENARIO_TABLES, SCENARIO_FIGURES = ["measured", "areas", "against_random", "closing", "verdicts"], ["edges", "parameters", "areas", "tuning"]
 IMPORTANCE_TABLES = ["single", "several", "summary", "summary_absolute", "summary_several", "by_examples", "differences", "references", "costs", "target_1"]
 OLD = {
-    "06": (CLAIMS_TABLES, CLAIMS_FIGURES),
     "10": (["graphs", "scores", "surgery", "latency", "captured"], ["random_graph", "residual", "inception", "transformer"]),
     "11": (IMPORTANCE_TABLES, ["single", "predictions", "examples", "several", "costs"]),
     "12": ([*SCENARIO_TABLES, "transferred"], [*SCENARIO_FIGURES, "transfer"]),

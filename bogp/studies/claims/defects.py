@@ -1,6 +1,7 @@
-"""The defects of the released code, switched on: what each does to the number that is reported (the facts are listed in the README).
+"""The defects of the released code, switched on: what each does to the number that is reported.
 
-Each pipeline is notebook 03's search with one thing changed, so that its effect is a difference between paired searches.
+Each pipeline is notebook 03's search with one thing changed, so that its effect is a difference
+between paired searches.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from bogp import search
 from bogp.errors import InvalidInput
 from bogp.graphs.database import MaskDatabase, Nearest, Scaling, nearest
 from bogp.search.searchers import BoxSearch, LookUp, SearchSettings
-from bogp.statistics import mean_interval
+from bogp.statistics import group_intervals
 from bogp.training.evaluation import Evaluator
 from bogp.training.protocols import Protocol
 
@@ -22,15 +23,24 @@ ONE_MASK = 65  # the released notebook returned its mask no. 65 to every query
 CORRECT = "none: as it should be"
 
 
-def one_mask(queries: NDArray[np.float64], database: MaskDatabase, scaling: Scaling, metric: str) -> Nearest:
-    """The released notebook's look-up: it scores a global variable and not its argument, so each query gets the same mask."""
-    return Nearest(np.full(len(queries), ONE_MASK % len(database)), np.full(len(queries), np.nan), 0)
+def one_mask(
+    queries: NDArray[np.float64], database: MaskDatabase, scaling: Scaling, metric: str
+) -> Nearest:
+    """The released notebook's look-up: it scores a global variable and not its argument, so each
+    query gets the same mask.
+    """
+    return Nearest(
+        np.full(len(queries), ONE_MASK % len(database)), np.full(len(queries), np.nan), 0
+    )
 
 
-def swapped_columns(queries: NDArray[np.float64], database: MaskDatabase, scaling: Scaling, metric: str) -> Nearest:
+def swapped_columns(
+    queries: NDArray[np.float64], database: MaskDatabase, scaling: Scaling, metric: str
+) -> Nearest:
     """The released scripts' look-up: three of the properties are looked up in each other's columns.
 
-    Which three is not recorded; here the first three that vary, each in the next one's place, at the same share of its range.
+    Which three is not recorded; here the first three that vary, each in the next one's place, at
+    the same share of its range.
     """
     order = np.arange(len(scaling.columns))
     order[:3] = np.roll(order[:3], 1)
@@ -58,8 +68,14 @@ class Pipeline:
 
 
 def pipelines(protocol: Protocol) -> tuple[Pipeline, ...]:
-    """The pipeline without defects, with each one alone, and with all that can stand together (with one mask, no columns are left to swap)."""
-    softmax, raw, reported = {"loss": "softmax_cross_entropy"}, {"input_scaling": "raw"}, {"split": "reported"}
+    """The pipeline without defects, with each one alone, and with all that can stand together (with
+    one mask, no columns are left to swap).
+    """
+    softmax, raw, reported = (
+        {"loss": "softmax_cross_entropy"},
+        {"input_scaling": "raw"},
+        {"split": "reported"},
+    )
 
     def changed(name: str, change: dict[str, str]) -> Protocol:
         return replace(protocol, name=f"{protocol.name}, {name}", **change)  # type: ignore[arg-type]
@@ -70,13 +86,22 @@ def pipelines(protocol: Protocol) -> tuple[Pipeline, ...]:
         Pipeline("columns swapped on look-up", protocol, swapped_columns),
         Pipeline("softmax twice", changed("softmax twice", softmax)),
         Pipeline("raw inputs", changed("raw inputs", raw)),
-        Pipeline("chosen on the reported images", changed("chosen on the reported images", reported)),
-        Pipeline("all but the swapped columns", changed("released", softmax | raw | reported), one_mask),
+        Pipeline(
+            "chosen on the reported images", changed("chosen on the reported images", reported)
+        ),
+        Pipeline(
+            "all but the swapped columns", changed("released", softmax | raw | reported), one_mask
+        ),
     )
 
 
 def run(
-    chosen: Sequence[Pipeline], database: MaskDatabase, settings: SearchSettings, searches: int, dataset: str, evaluator: Evaluator
+    chosen: Sequence[Pipeline],
+    database: MaskDatabase,
+    settings: SearchSettings,
+    searches: int,
+    dataset: str,
+    evaluator: Evaluator,
 ) -> pd.DataFrame:
     """Run each pipeline's searches and what it reports.
 
@@ -89,39 +114,67 @@ def run(
         evaluator: looks up what is known and trains the rest.
 
     Returns:
-        One row a pipeline and search: ``defect``, ``search_seed``, ``mask_id`` that was chosen, ``distinct`` (masks the search visited), ``spread``
-        (standard deviation of what the optimiser saw), ``apparent`` (accuracy that the mask was chosen by), ``fresh_test`` (test accuracy with a seed
-        that chose nothing), ``reported`` (what this pipeline prints: the apparent accuracy where it is chosen on the reported images, else the fresh test).
-
-    Raises:
-        InvalidInput: fewer than two searches.
+        One row a pipeline and search: ``defect``, ``search_seed``, ``mask_id`` that was chosen,
+        ``distinct`` (masks the search visited), ``spread`` (standard deviation of what the
+        optimiser saw), ``apparent`` (accuracy that the mask was chosen by), ``fresh_validation``
+        and ``fresh_test`` (with a seed that chose nothing), ``reported`` (what this pipeline
+        prints: the apparent accuracy where it is chosen on the reported images, else the fresh
+        test).
     """
-    if searches < 2:
-        raise InvalidInput(f"searches is {searches}; an interval over searches needs at least 2.")
     found = []
     for pipeline in chosen:
-        searchers = [BoxSearch(database, settings, seed, look_up=pipeline.look_up) for seed in range(searches)]
+        searchers = [
+            BoxSearch(database, settings, seed, look_up=pipeline.look_up)
+            for seed in range(searches)
+        ]
         history = search.run(searchers, database, evaluator, pipeline.protocol, dataset)
-        visited = history.groupby("search_seed").agg(distinct=("mask_id", "nunique"), spread=("objective", "std")).reset_index()
-        winners = search.retrain(search.recommend(history), database, evaluator, pipeline.protocol, dataset, seeds=1)
+        visited = (
+            history.groupby("search_seed")
+            .agg(distinct=("mask_id", "nunique"), spread=("objective", "std"))
+            .reset_index()
+        )
+        winners = search.retrain(
+            search.recommend(history), database, evaluator, pipeline.protocol, dataset, seeds=1
+        )
         winners["reported"] = winners["apparent" if pipeline.reports_choice else "fresh_test"]
         found.append(winners.merge(visited, on="search_seed").assign(defect=pipeline.name))
-    columns = ["defect", "search_seed", "mask_id", "distinct", "spread", "apparent", "fresh_validation", "fresh_test", "reported"]
+    columns = [
+        "defect",
+        "search_seed",
+        "mask_id",
+        "distinct",
+        "spread",
+        "apparent",
+        "fresh_validation",
+        "fresh_test",
+        "reported",
+    ]
     return pd.concat(found, ignore_index=True)[columns]
 
 
 def changes(rows: pd.DataFrame) -> pd.DataFrame:
-    """What each defect adds to the reported accuracy in each search: (searches, defects), in the order of ``run``.
+    """What each defect adds to the reported accuracy, paired by search.
+
+    Returns:
+        (searches, defects), in the order of ``run``.
 
     Raises:
         InvalidInput: some search was not run with each defect and without.
     """
     wide = rows.pivot(index="search_seed", columns="defect", values="reported")
     if CORRECT not in wide or wide.isna().any(axis=None):
-        raise InvalidInput("Each search is needed with each defect and without any; some is missing.")
-    return wide[[name for name in rows["defect"].unique() if name != CORRECT]].sub(wide[CORRECT], axis=0)
+        raise InvalidInput(
+            "Each search is needed with each defect and without any; some is missing."
+        )
+    return wide[[name for name in rows["defect"].unique() if name != CORRECT]].sub(
+        wide[CORRECT], axis=0
+    )
 
 
 def effects(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean of ``changes`` for each defect: ``defect``, ``mean``, ``low``, ``high`` (95 % t interval), ``n`` (searches)."""
-    return pd.DataFrame([{"defect": name} | vars(mean_interval(change)) for name, change in changes(rows).items()])
+    """Mean of ``changes``: ``defect``, ``mean``, ``low``, ``high`` (95 % t interval), ``n``
+    (searches).
+    """
+    return group_intervals(changes(rows).melt(var_name="defect"), ["defect"], ["value"]).drop(
+        columns="measure"
+    )

@@ -1,13 +1,19 @@
-"""Networks that graph properties cannot tell apart, and networks that they tell apart although they are the same.
+"""Networks that graph properties cannot tell apart, and networks that they tell apart although they
+are the same.
 
-*Scope hidden.* The masked matrix stands between two dense layers, so its units are exchangeable on both sides: with permutation matrices P and Q the
-networks under M and under P M Q are one, up to the numbering of their hidden units. P M Q need not be isomorphic to M as a graph, nor have its properties.
+*Scope hidden.* The masked matrix stands between two dense layers, so its units are exchangeable on
+both sides: with permutation matrices P and Q the networks under M and under P M Q are one, up to
+the
+numbering of their hidden units. P M Q need not be isomorphic to M as a graph, nor have its
+properties.
 
-*Scope all.* Inputs are pixels, and the argument fails. Three changes of a mask then show what its properties carry: ``relabel`` changes which channels a
-node holds and no graph property; ``rewire`` keeps the degree of each node alone; ``shuffle`` keeps the number of weights in each layer alone.
+*Scope all.* Inputs are pixels, and the argument fails. Three changes of a mask then show what its
+properties carry: ``relabel`` changes which channels a node holds and no graph property; ``rewire``
+keeps the degree of each node alone; ``shuffle`` keeps the number of weights in each layer alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -22,11 +28,15 @@ from bogp.training.evaluation import Evaluator
 from bogp.training.protocols import Protocol
 from bogp.variance import nested
 
+CHANGES = ("relabelled", "rewired", "shuffled")
+
 
 def exchangeable_pair(mask: Mask) -> tuple[Mask, Mask]:
-    """Two masks of one network: I (x) A and X (x) A with X = [[0, 1], [1, 0]], which is the first with two halves of its rows swapped.
+    """Two masks of one network: I (x) A and X (x) A with X = [[0, 1], [1, 0]], which is the first
+    with two halves of its rows swapped.
 
-    The first graph is two copies of A and disconnected; the second is connected if A's is and has an odd cycle, and has no triangle, for it is bipartite.
+    The first graph is two copies of A and disconnected; the second is connected if A's is and has
+    an odd cycle, and has no triangle, for it is bipartite.
 
     Args:
         mask: A, (n, n).
@@ -38,16 +48,27 @@ def exchangeable_pair(mask: Mask) -> tuple[Mask, Mask]:
 
 
 def twin_losses(
-    first: Mask, second: Mask, rows: ArrayLike, columns: ArrayLike, protocol: Protocol, dataset: Dataset, seed: int
+    first: Mask,
+    second: Mask,
+    rows: ArrayLike,
+    columns: ArrayLike,
+    protocol: Protocol,
+    dataset: Dataset,
+    seed: int,
 ) -> NDArray[np.float64]:
-    """Losses of two networks, the second of which starts from the first one's weights with hidden units renumbered.
+    """Losses of two networks, the second of which starts from the first one's weights with hidden
+    units renumbered.
 
-    If ``second`` is ``first[rows][:, columns]``, the networks are the same and differ by rounding alone; with both permutations the identity, the
-    difference is what the two masks make of one start. The evaluator keeps trainings from a seed's own weights only, so both are trained here, in float64.
+    If ``second`` is ``first[rows][:, columns]``, the networks are the same and differ by rounding
+    alone; with both permutations the identity, the difference is what the two masks make of one
+    start. The evaluator keeps trainings from a seed's own weights only, so both are trained here,
+    in
+    float64.
 
     Args:
         first, second: masks of the layer between two hidden layers, (d_out, d_in).
-        rows: permutation of 0..d_out-1: output unit i of the second network starts as unit rows[i] of the first.
+        rows: permutation of 0..d_out-1: output unit i of the second network starts as unit rows[i]
+            of the first.
         columns: permutation of 0..d_in-1, the same of the input units.
         protocol: with two hidden layers, of widths d_in and d_out.
         dataset: trained on.
@@ -57,66 +78,93 @@ def twin_losses(
         (2, steps) mean losses before each step.
 
     Raises:
-        InvalidInput: a network of another depth, masks that do not fit it, or rows or columns that are no permutations.
+        InvalidInput: a network of another depth, or masks that do not fit it.
     """
     import torch
 
     from bogp.training import engine
 
     if len(protocol.widths) != 4:
-        raise InvalidInput(f"Widths {protocol.widths} do not make a network with two hidden layers, whose units could be renumbered.")
-    units_in, units_out = (
-        _permutation(order, width, name)
-        for order, width, name in ((columns, protocol.widths[1], "columns"), (rows, protocol.widths[2], "rows"))
-    )
+        raise InvalidInput(
+            f"Widths {protocol.widths} do not make a network with two hidden layers, "
+            "whose units could be renumbered."
+        )
+    units_out, units_in = np.asarray(rows), np.asarray(columns)
     start = engine.initial_layers(seed, protocol)
-    (w0, b0), (w1, b1), (w2, b2) = start  # weights (1, d_out, d_in) and biases (1, d_out) of each layer
-    renumbered = [(w0[:, units_in], b0[:, units_in]), (w1[:, units_out][:, :, units_in], b1[:, units_out]), (w2[:, :, units_out], b2)]
-    init = [(torch.cat([w, v]), torch.cat([b, c])) for (w, b), (v, c) in zip(start, renumbered, strict=True)]
+    (w0, b0), (w1, b1), (w2, b2) = (
+        start  # weights (1, d_out, d_in) and biases (1, d_out) of each layer
+    )
+    renumbered = [
+        (w0[:, units_in], b0[:, units_in]),
+        (w1[:, units_out][:, :, units_in], b1[:, units_out]),
+        (w2[:, :, units_out], b2),
+    ]
+    init = [
+        (torch.cat([w, v]), torch.cat([b, c]))
+        for (w, b), (v, c) in zip(start, renumbered, strict=True)
+    ]
     masks = [(None, mask, None) for mask in (first, second)]
     return engine.train(masks, [seed, seed], protocol, dataset, init, precision="float64").loss
 
 
 def loss_gap(losses: NDArray[np.float64]) -> float:
-    """Largest ``|a - b| / max(|a|, |b|)`` over the steps of two loss curves, (2, steps); NaN if a loss is not finite."""
+    """Largest ``|a - b| / max(|a|, |b|)`` over the steps of two loss curves, (2, steps); NaN if a
+    loss is not finite.
+    """
     a, b = losses
     return float(np.max(np.abs(a - b) / np.maximum(np.abs(a), np.abs(b))))
 
 
-def exchangeable_twins(blocks: Mapping[str, Mask], protocol: Protocol, dataset: Dataset, seed: int) -> pd.DataFrame:
-    """Train the exchangeable pair of each block from renumbered starts, and, as a control, from the same start: the evidence of claim 4.
+def blocks(sets: Mapping[str, MaskDatabase]) -> dict[str, Mask]:
+    """Of the first mask of each Bernoulli set, the upper left quarter, by sparsity such as ``s =
+    0.60``.
+    """
+    chosen = {
+        name.split(", ")[1]: masks.mask(0)
+        for name, masks in sets.items()
+        if name.startswith("bernoulli")
+    }
+    return {case: mask[: len(mask) // 2, : len(mask) // 2] for case, mask in chosen.items()}
+
+
+def twins(
+    blocks: Mapping[str, Mask], protocol: Protocol, dataset: Dataset, steps: int = 50, seed: int = 0
+) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    """Train the exchangeable pair of each block from renumbered starts, and, as a control, from the
+    same start.
 
     Args:
-        blocks: symmetric (n, n) masks A by name; the hidden layers have 2n units.
-        protocol, dataset, seed: as in ``twin_losses``.
+        blocks: symmetric (n, n) masks A by name.
+        protocol: with two hidden layers of 2n units.
+        dataset, seed: as in ``twin_losses``.
+        steps: of a training.
 
     Returns:
-        One row a block: ``case``, ``difference`` (``loss_gap`` from renumbered starts), ``same_start`` (from the same start) and ``n`` (losses compared).
+        The evidence of claim 4, one row a block: ``case``, ``difference`` (``loss_gap`` from
+        renumbered starts), ``same_start`` (from the same start) and ``n`` (losses compared); and
+        the (2, steps) losses of the first block from renumbered starts.
     """
-    rows = []
+    rows, curves, short = [], [], replace(protocol, name="twins", steps=steps)
     for case, block in blocks.items():
-        pair, n = exchangeable_pair(block), len(block)
-        as_is, swapped = np.arange(2 * n), np.roll(np.arange(2 * n), n)
-        gaps = [loss_gap(twin_losses(*pair, order, as_is, protocol, dataset, seed)) for order in (swapped, as_is)]
-        rows.append({"case": case, "difference": gaps[0], "same_start": gaps[1], "n": protocol.steps})
-    return pd.DataFrame(rows)
-
-
-def _permutation(order: ArrayLike, width: int, name: str) -> list[int]:
-    found = np.asarray(order)
-    if not np.array_equal(np.sort(found, axis=None), np.arange(width)) or found.ndim != 1:
-        raise InvalidInput(f"{name} is no permutation of the layer's {width} units, 0 to {width - 1}.")
-    return [int(unit) for unit in found]
+        pair, as_is = exchangeable_pair(block), np.arange(2 * len(block))
+        for order in (np.roll(as_is, len(block)), as_is):
+            curves.append(twin_losses(*pair, order, as_is, short, dataset, seed))
+        gaps = [loss_gap(losses) for losses in curves[-2:]]
+        rows.append({"case": case, "difference": gaps[0], "same_start": gaps[1], "n": steps})
+    return pd.DataFrame(rows), curves[0]
 
 
 def relabel(mask: Mask, rng: np.random.Generator) -> Mask:
-    """The same graph with its nodes numbered anew: every graph property stays (``cycle_length`` is none)."""
+    """The same graph with its nodes numbered anew: every graph property stays (``cycle_length`` is
+    none).
+    """
     order = rng.permutation(len(mask))
     return mask[np.ix_(order, order)]
 
 
 def rewire(mask: Mask, rng: np.random.Generator, swaps_per_edge: int = 10) -> Mask:
-    """Double edge swaps: two edges a-b, c-d become a-d, c-b where neither exists; each node keeps its degree and its self-loop (Maslov & Sneppen 2002).
+    """Double edge swaps: two edges a-b, c-d become a-d, c-b where neither exists; each node keeps
+    its degree and its self-loop (Maslov & Sneppen 2002).
 
     Args:
         mask: (n, n).
@@ -139,88 +187,117 @@ def rewire(mask: Mask, rng: np.random.Generator, swaps_per_edge: int = 10) -> Ma
 
 
 def shuffle(layers: LayerMasks, rng: np.random.Generator) -> LayerMasks:
-    """Each layer's mask with its entries in random order: as many weights in each layer, and no graph."""
+    """Each layer's mask with its entries in random order: as many weights in each layer, and no
+    graph.
+    """
     return tuple(None if m is None else rng.permutation(m.ravel()).reshape(m.shape) for m in layers)
 
 
-def _relabelled(mask: Mask, protocol: Protocol, rng: np.random.Generator) -> LayerMasks:
-    return layer_masks(relabel(mask, rng), protocol.widths, protocol.masked_layers)
-
-
-def _rewired(mask: Mask, protocol: Protocol, rng: np.random.Generator) -> LayerMasks:
-    return layer_masks(rewire(mask, rng), protocol.widths, protocol.masked_layers)
-
-
-def _shuffled(mask: Mask, protocol: Protocol, rng: np.random.Generator) -> LayerMasks:
-    return shuffle(layer_masks(mask, protocol.widths, protocol.masked_layers), rng)
-
-
-CHANGES: dict[str, Callable[[Mask, Protocol, np.random.Generator], LayerMasks]] = {
-    "relabelled": _relabelled,
-    "rewired": _rewired,
-    "shuffled": _shuffled,
-}
+def changed(mask: Mask, change: str, protocol: Protocol, rng: np.random.Generator) -> LayerMasks:
+    """A changed version of a mask, laid over the protocol's layers; the change is one of
+    ``CHANGES``.
+    """
+    if change == "shuffled":
+        return shuffle(layer_masks(mask, protocol.widths, protocol.masked_layers), rng)
+    graph = {"relabelled": relabel, "rewired": rewire}[change](mask, rng)
+    return layer_masks(graph, protocol.widths, protocol.masked_layers)
 
 
 def variants(masks: Mask, change: str, versions: int, protocol: Protocol) -> list[LayerMasks]:
-    """Layer masks of changed versions of each mask, mask after mask; version v of mask i is drawn from (i, v) alone.
-
-    Raises:
-        InvalidInput: an unknown change.
+    """Layer masks of changed versions of each mask, mask after mask; version v of mask i is drawn
+    from (i, v) alone.
     """
-    if change not in CHANGES:
-        raise InvalidInput(f"There is no change {change!r}; there are: {', '.join(CHANGES)}.")
-    key = list(CHANGES).index(change)
     return [
-        CHANGES[change](mask, protocol, np.random.default_rng(np.random.SeedSequence(i, spawn_key=(6, key, version))))
+        changed(mask, change, protocol, _rng(change, i, version))
         for i, mask in enumerate(masks)
         for version in range(versions)
     ]
 
 
+def numbering(index: int, n: int) -> NDArray[np.intp]:
+    """The order that version 0 of ``relabelled`` gives the nodes of mask ``index``."""
+    return _rng("relabelled", index, 0).permutation(n)
+
+
+def _rng(change: str, index: int, version: int) -> np.random.Generator:
+    """Randomness of one version: it depends on nothing else, so that what was trained once is drawn
+    again.
+    """
+    return np.random.default_rng(
+        np.random.SeedSequence(index, spawn_key=(6, CHANGES.index(change), version))
+    )
+
+
 def train(
-    database: MaskDatabase, change: str, versions: int, seeds: int, protocol: Protocol, dataset: str, evaluator: Evaluator
+    database: MaskDatabase,
+    each: int,
+    versions: int,
+    seeds: int,
+    protocol: Protocol,
+    dataset: str,
+    evaluator: Evaluator,
 ) -> pd.DataFrame:
-    """Train changed versions of each mask from each seed.
+    """Train versions of graphs, changed in each way of ``CHANGES``, from each seed.
 
     Args:
-        database: the masks.
-        change: ``relabelled``, ``rewired`` or ``shuffled``.
-        versions: of each mask.
+        database: graphs of several families, from ``crossed.mixture``.
+        each: how many of each family, the first ones.
+        versions: of each graph.
         seeds, protocol, dataset, evaluator: as in ``crossed.train``.
 
     Returns:
-        One row a training: ``change``, ``graph`` (the mask's number), ``version``, and the columns of ``crossed.train`` (``mask`` counts the versions).
+        One row a training, change after change: the columns of ``crossed.train`` (``mask`` counts
+        the versions), ``change``, ``graph`` (its number) and ``version``.
     """
-    rows = crossed.train_layers(variants(database.masks(), change, versions, protocol), seeds, protocol, dataset, evaluator)
-    return rows.assign(change=change, graph=rows["mask"] // versions, version=rows["mask"] % versions)
+    found, masks = [], crossed.first_of_each(database, each).masks()
+    for change in CHANGES:
+        rows = crossed.train_layers(
+            variants(masks, change, versions, protocol), seeds, protocol, dataset, evaluator
+        )
+        found.append(
+            rows.assign(
+                change=change, graph=rows["mask"] // versions, version=rows["mask"] % versions
+            )
+        )
+    return pd.concat(found, ignore_index=True)
 
 
-def numbering(index: int, n: int) -> NDArray[np.intp]:
-    """The order that version 0 of ``relabelled`` gives the nodes of mask ``index``."""
-    return np.random.default_rng(np.random.SeedSequence(index, spawn_key=(6, 0, 0))).permutation(n)
-
-
-def parts(trainings: pd.DataFrame, measure: str = "test_accuracy") -> pd.DataFrame:
-    """What belongs to the graph, to the version of it, and to neither, for each change.
+def parts(trainings: pd.DataFrame) -> pd.DataFrame:
+    """What of the test accuracy belongs to the graph, to the version of it, and to neither, for
+    each change.
 
     Args:
-        trainings: from ``train``, of one or more changes.
-        measure: the accuracy.
+        trainings: from ``train``.
 
     Returns:
-        Rows of ``change``, ``graphs``, ``versions``, ``seeds`` (their numbers), ``mean``, ``part`` (``graphs``, ``versions`` within a graph,
-        ``residual``: standard deviations; ``share``: of the graph in the variance of graph and version), ``value``, ``low``, ``high`` (95 %), and
+        Rows of ``change``, ``graphs``, ``versions``, ``seeds`` (their numbers), ``mean``, ``part``
+        (``graphs``, ``versions`` within a graph, ``residual``: standard deviations; ``share``: of
+        the graph in the variance of graph and version), ``value``, ``low``, ``high`` (95 %), and
         ``p`` of the F test (graphs against versions, versions against the residual).
     """
     rows = []
     for change, one in trainings.groupby("change", sort=False):
+        shape = (one["graph"].nunique(), one["version"].nunique(), -1)
         values = (
-            one.sort_values(["graph", "version", "seed"])[measure].to_numpy().reshape(one["graph"].nunique(), one["version"].nunique(), -1)
+            one.sort_values(["graph", "version", "seed"])["test_accuracy"].to_numpy().reshape(shape)
         )
         found = nested(values)
-        labels = {"change": change, "graphs": found.graphs, "versions": found.versions, "seeds": found.seeds, "mean": float(values.mean())}
+        labels = {
+            "change": change,
+            "graphs": found.graphs,
+            "versions": found.versions,
+            "seeds": found.seeds,
+            "mean": float(values.mean()),
+        }
         tested = {"graphs": found.p_graphs, "versions": found.p_versions}
-        named = {"graphs": found.between_graphs, "versions": found.between_versions, "residual": found.residual, "share": found.share}
-        rows += [labels | {"part": part} | vars(estimate) | {"p": tested.get(part, np.nan)} for part, estimate in named.items()]
+        named = {
+            "graphs": found.between_graphs,
+            "versions": found.between_versions,
+            "residual": found.residual,
+            "share": found.share,
+        }
+        rows += [
+            labels | {"part": part} | vars(estimate) | {"p": tested.get(part, np.nan)}
+            for part, estimate in named.items()
+        ]
     return pd.DataFrame(rows)

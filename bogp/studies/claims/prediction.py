@@ -1,26 +1,31 @@
-"""Whether properties of a graph predict the accuracy of its network: rank correlations and cross-validated predictions, against the largest R2 possible.
+"""Whether properties of a graph predict the accuracy of its network, against the largest R2
+possible.
 
-The masks are divided into folds that are balanced in accuracy: each run of ``folds`` masks that follow each other in the order of accuracy gives one to every
-fold. With folds drawn without regard to accuracy, a prediction that knows nothing is the mean of the other folds, which is high where the fold left out is
-low, and noise would seem to be predicted with a negative correlation.
+The masks are divided into folds that are balanced in accuracy: each run of ``folds`` masks that
+follow each other in the order of accuracy gives one to every fold. With folds drawn without regard
+to accuracy, a prediction that knows nothing is the mean of the other folds, which is high where the
+fold left out is low, and noise would seem to be predicted with a negative correlation.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from sklearn.base import RegressorMixin
-from sklearn.ensemble import RandomForestRegressor
-from sklearn.linear_model import RidgeCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from bogp.errors import InvalidInput
 from bogp.graphs.database import MaskDatabase, fit_scaling
+from bogp.graphs.properties import ALL
 from bogp.statistics import partial_rank_correlation, rank_correlation
+from bogp.studies.claims import crossed
 from bogp.variance import Estimate, components
+
+if TYPE_CHECKING:  # imported where models are fitted
+    from sklearn.base import RegressorMixin
 
 DENSITY = "density"
 MODELS = ("ridge", "forest")
@@ -31,27 +36,48 @@ _DRAWS = 2000
 Values = NDArray[np.float64]
 
 
-def pooled(parts: Sequence[tuple[MaskDatabase, ArrayLike]]) -> tuple[MaskDatabase, Values]:
-    """Several databases as one, so that what is constant within each but differs between them is a predictor too.
+def of_sets(sets: Mapping[str, MaskDatabase], trainings: pd.DataFrame) -> pd.DataFrame:
+    """``of`` for each set of masks, and for all sets of one sparsity together.
 
     Args:
-        parts: databases of graphs with the same number of nodes, each with its (masks, seeds) accuracies from the seeds 0, 1, ...
+        sets: masks by the name of the set, such as ``bernoulli, s = 0.60``.
+        trainings: of them, from ``crossed.train_sets``.
 
     Returns:
-        One database, part after part, with the first's ``spec``; and the accuracies from the seeds that all parts have.
-
-    Raises:
-        InvalidInput: no parts, graphs of different sizes, or accuracies that do not fit a database.
+        The rows of ``of`` with the name in ``set``; sets together are ``all families, s = ...``.
     """
-    tables = [np.asarray(accuracies, dtype=np.float64) for _, accuracies in parts]
-    if not parts or len({database.spec.n for database, _ in parts}) > 1:
-        raise InvalidInput("Databases of graphs with the same number of nodes are needed, at least one.")
-    if any(a.ndim != 2 or len(a) != len(database) for a, (database, _) in zip(tables, parts, strict=True)):
-        raise InvalidInput("Each database needs its accuracies as (masks, seeds), with one row a mask.")
-    seeds = min(a.shape[1] for a in tables)
+    measured = {name: (masks, crossed.table(trainings, of=name)) for name, masks in sets.items()}
+    asked = dict(measured)
+    for ending in dict.fromkeys(name.split(", ")[1] for name in sets):
+        asked[f"all families, {ending}"] = pooled(
+            [measured[name] for name in sets if name.endswith(ending)]
+        )
+    found = [
+        of(masks, accuracies, ALL).assign(set=name) for name, (masks, accuracies) in asked.items()
+    ]
+    return pd.concat(found, ignore_index=True)
+
+
+def pooled(
+    parts: Sequence[tuple[MaskDatabase, NDArray[np.float64]]],
+) -> tuple[MaskDatabase, Values]:
+    """Several databases as one, so that what is constant within each but differs between them is a
+    predictor too.
+
+    Args:
+        parts: databases of graphs with the same number of nodes, each with its (masks, seeds)
+            accuracies from the seeds 0, 1, ...
+
+    Returns:
+        One database, part after part, with the first's ``spec``; and the accuracies from the seeds
+        that all parts have.
+    """
+    seeds = min(accuracies.shape[1] for _, accuracies in parts)
     whole = pd.concat([database.table for database, _ in parts], ignore_index=True)
-    joined = MaskDatabase(whole, parts[0][0].spec, np.concatenate([database.bits for database, _ in parts]))
-    return joined, np.concatenate([a[:, :seeds] for a in tables])
+    joined = MaskDatabase(
+        whole, parts[0][0].spec, np.concatenate([database.bits for database, _ in parts])
+    )
+    return joined, np.concatenate([accuracies[:, :seeds] for _, accuracies in parts])
 
 
 def predictors(database: MaskDatabase, columns: Sequence[str]) -> pd.DataFrame:
@@ -62,8 +88,9 @@ def predictors(database: MaskDatabase, columns: Sequence[str]) -> pd.DataFrame:
         columns: names of properties.
 
     Returns:
-        The properties and ``density`` (share of ones in the mask), without those that are constant or never finite. Rows with a NaN in one of
-        the others are left out: the index holds the rows of the database that remain, so take the accuracies at ``values.index``.
+        The properties and ``density`` (share of ones in the mask), without those that are constant
+        or never finite. Rows with a NaN in one of the others are left out: the index holds the rows
+        of the database that remain, so take the accuracies at ``values.index``.
 
     Raises:
         InvalidInput: an unknown property, or nothing varies.
@@ -72,93 +99,105 @@ def predictors(database: MaskDatabase, columns: Sequence[str]) -> pd.DataFrame:
     varying = fit_scaling(database, tuple(dict.fromkeys((*columns, "sparsity")))).columns
     known = np.isfinite(database.values(varying)).all(axis=1)
     rest = database.take(np.flatnonzero(known))
-    values = rest.table[list(fit_scaling(rest, varying).columns)].astype(np.float64).set_axis(np.flatnonzero(known))
+    values = (
+        rest.table[list(fit_scaling(rest, varying).columns)]
+        .astype(np.float64)
+        .set_axis(np.flatnonzero(known))
+    )
     if "sparsity" in values:
         values[DENSITY] = 1 - values.pop("sparsity")
     return values
 
 
 def spearman(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
-    """Spearman's rank correlation with its interval (Fisher's z with the standard error of Bonett & Wright 2000).
+    """Spearman's rank correlation with its interval (Fisher's z; standard error of Bonett & Wright
+    2000).
 
     Args:
         x, y: (n,) paired observations, n >= 4.
         level: coverage, in (0, 1).
 
     Returns:
-        The interval, NaN where one side is constant. It holds for independent pairs, roughly normal after some monotone change of scale.
+        The interval, NaN where one side is constant. It holds for independent pairs, roughly normal
+        after some monotone change of scale.
 
     Raises:
-        InvalidInput: no pairs, too few, a value that is not finite, or a level out of range.
+        InvalidInput: no pairs, too few, or a value that is not finite.
     """
-    if not 0 < level < 1:
-        raise InvalidInput(f"level is {level}; it lies strictly between 0 and 1.")
-    rho, n = _correlation(x, y)
-    half = stats.norm.isf((1 - level) / 2) * _z_error(rho, n)
-    return Estimate(rho, float(np.tanh(_z(rho) - half)), float(np.tanh(_z(rho) + half)))
+    rho, z, error = _fisher(x, y)
+    half = stats.norm.isf((1 - level) / 2) * error
+    return Estimate(rho, float(np.tanh(z - half)), float(np.tanh(z + half)))
 
 
 def spearman_p(x: ArrayLike, y: ArrayLike, threshold: float) -> tuple[float, float]:
-    """P values of "the correlation is the threshold": the interval of ``spearman``, inverted in its level.
+    """P values of "the correlation is the threshold": the interval of ``spearman``, inverted in its
+    level.
 
     Args:
         x, y: (n,) paired observations, n >= 4.
         threshold: in (-1, 1).
 
     Returns:
-        ``above`` and ``below``: the first is less than 1 - level exactly when the interval of that level lies above the threshold, the second when it lies
-        below. NaN where the correlation is.
+        ``above`` and ``below``: the first is less than 1 - level exactly when the interval of that
+        level lies above the threshold, the second when it lies below. NaN where the correlation is.
 
     Raises:
-        InvalidInput: as ``spearman``, or a threshold out of range.
+        InvalidInput: as ``spearman``.
     """
-    if not -1 < threshold < 1:
-        raise InvalidInput(f"threshold is {threshold}; it lies strictly between -1 and 1.")
-    rho, n = _correlation(x, y)
-    distance = (_z(rho) - np.arctanh(threshold)) / _z_error(rho, n)
-    return float(np.minimum(1, 2 * stats.norm.sf(distance))), float(np.minimum(1, 2 * stats.norm.cdf(distance)))
+    _, z, error = _fisher(x, y)
+    distance = (z - np.arctanh(threshold)) / error
+    return float(np.minimum(1, 2 * stats.norm.sf(distance))), float(
+        np.minimum(1, 2 * stats.norm.cdf(distance))
+    )
 
 
-def out_of_fold(values: ArrayLike, y: ArrayLike, model: str, folds: int = 10, seed: int = 0) -> Values:
+def _fisher(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:
+    """Spearman's correlation, Fisher's z of it, and the standard error of that."""
+    rho, n = rank_correlation(x, y), len(np.asarray(x))
+    if n < 4:
+        raise InvalidInput(f"An interval of a correlation needs at least four pairs; got {n}.")
+    with np.errstate(divide="ignore"):  # infinite for the same order
+        return rho, float(np.arctanh(rho)), _z_error(rho, n)
+
+
+def _z_error(rho: float, n: int) -> float:
+    return float(np.sqrt((1 + rho**2 / 2) / (n - 3)))
+
+
+def out_of_fold(
+    values: ArrayLike, y: ArrayLike, model: str, folds: int = 10, seed: int = 0
+) -> Values:
     """Predict each mask's accuracy by a model that was fitted on the other folds.
 
     Args:
         values: (masks, predictors).
         y: (masks,) accuracies.
-        model: ``ridge`` (on standardised values and their squares, the penalty chosen on the other folds) or ``forest`` (100 trees).
+        model: ``ridge`` (on standardised values and their squares, the penalty chosen on the other
+            folds) or ``forest`` (100 trees).
         folds: from 2 to the number of masks.
         seed: of the division into folds and of the forest.
 
     Returns:
         (masks,) predictions, which do not depend on the order of the masks.
-
-    Raises:
-        InvalidInput: an unknown model, shapes that do not fit, values that are not finite, or a number of folds out of range.
     """
     x, target = np.asarray(values, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if model not in MODELS:
-        raise InvalidInput(f"There is no model {model!r}; there are: {', '.join(MODELS)}.")
-    if x.ndim != 2 or x.shape[1] < 1 or target.shape != x.shape[:1] or not (np.isfinite(x).all() and np.isfinite(target).all()):
-        raise InvalidInput(
-            f"Finite values (masks, predictors) and one accuracy a mask are needed; got shapes {x.shape} and {target.shape}."
-        )
-    if not 2 <= folds <= len(target):
-        raise InvalidInput(f"folds is {folds}; with {len(target)} masks, 2 to {len(target)} folds are possible.")
-    order = np.lexsort((*x.T, target))  # by accuracy: what follows does not see the order in which masks were given
+    order = np.lexsort(
+        (*x.T, target)
+    )  # by accuracy: what follows does not see the order in which masks were given
     x, target = x[order], target[order]
     division, forest = np.random.SeedSequence(seed).spawn(2)
     fold = _balanced(len(target), folds, np.random.default_rng(division))
     predicted = np.empty(len(target))
     for k in range(folds):
-        predicted[fold == k] = _model(model, forest).fit(x[fold != k], target[fold != k]).predict(x[fold == k])
-    back = np.empty(len(target))
-    back[order] = predicted
-    return back
+        predicted[order[fold == k]] = (
+            _model(model, forest).fit(x[fold != k], target[fold != k]).predict(x[fold == k])
+        )
+    return predicted
 
 
 def table(
     values: pd.DataFrame,
-    accuracies: ArrayLike,
+    accuracies: NDArray[np.float64],
     folds: int = 10,
     seed: int = 0,
     threshold: float = 0.3,
@@ -167,44 +206,76 @@ def table(
     """How well each property, and all together, predict the mean accuracy over seeds.
 
     Args:
-        values: masks x predictors, such as ``predictors`` gives; its column ``density``, if there is one, is no property.
+        values: masks x predictors, such as ``predictors`` gives; its column ``density``, if there
+        is
+            one, is no property.
         accuracies: (masks, seeds), in the order of the values' rows.
         folds, seed: as in ``out_of_fold``.
         threshold: which the correlation is held against.
         models: for all properties together.
 
     Returns:
-        One row for each predictor alone (by ``ridge``), one for ``all`` properties by each model, and one for ``all + density``: ``predictor``, ``model``,
-        ``n`` (masks); ``rho`` with ``rho_low``, ``rho_high`` (``spearman``, of mean accuracy with the predictor itself, or with the prediction out of fold from
-        several); ``rho_given_density`` (NaN where density is constant or says the same); ``cv_r2`` (share of the variance of mean accuracy that is predicted
-        out of fold, negative where the mean would do better) with ``r2_low``, ``r2_high`` (95 % percentile bootstrap over masks, the predictions held fixed);
-        ``ceiling`` (of ``components``); ``share`` (cv_r2 / ceiling, NaN where that is 0); ``p_above``, ``p_below`` (``spearman_p`` with the sign of rho).
+        One row for each predictor alone (by ``ridge``), one for ``all`` properties by each model,
+        and
+        one for ``all + density``: ``predictor``, ``model``, ``n`` (masks); ``rho`` with
+        ``rho_low``,
+        ``rho_high`` (``spearman``, of mean accuracy with the predictor itself, or with the
+        prediction
+        out of fold from several); ``rho_given_density`` (NaN where density is constant or says the
+        same); ``cv_r2`` (share of the variance of mean accuracy that is predicted out of fold,
+        negative where the mean would do better) with ``r2_low``, ``r2_high`` (95 % percentile
+        bootstrap over masks, the predictions held fixed); ``ceiling`` (of ``components``);
+        ``share``
+        (cv_r2 / ceiling, NaN where that is 0); ``p_above``, ``p_below`` (``spearman_p`` with the
+        sign
+        of rho).
 
     Raises:
-        InvalidInput: shapes that do not fit, no properties, values that are not finite, fewer than four masks or two seeds, an unknown model, or
-            folds or threshold out of range.
+        InvalidInput: accuracies that are no crossed table of at least four masks, or a value that
+        is
+            not finite.
     """
     properties = [c for c in values.columns if c != DENSITY]
-    tested = np.asarray(accuracies, dtype=np.float64)
-    if not properties or tested.ndim != 2 or len(tested) != len(values):
-        raise InvalidInput(
-            f"Properties of the masks and (masks, seeds) accuracies are needed; got shapes {values.shape} and {tested.shape}."
-        )
-    ceiling, mean = components(tested).ceiling.value, tested.mean(axis=1)
-    together = [("all", properties)] + ([("all + density", [*properties, DENSITY])] if DENSITY in values else [])
-    asked = [(c, [c], "ridge") for c in values.columns] + [(name, chosen, m) for name, chosen in together for m in models]
+    ceiling, mean = components(accuracies).ceiling.value, accuracies.mean(axis=1)
+    together = {"all": properties} | (
+        {"all + density": [*properties, DENSITY]} if DENSITY in values else {}
+    )
+    asked = [(c, [c], "ridge") for c in values.columns] + [
+        (name, chosen, m) for name, chosen in together.items() for m in models
+    ]
     rows = []
     for name, chosen, model in asked:
         x = values[chosen].to_numpy(dtype=np.float64)
         predicted = out_of_fold(x, mean, model, folds, seed)
-        ordered = predicted if name in dict(together) else x[:, 0]
+        ordered = predicted if name in together else x[:, 0]
         rho, (above, below) = spearman(ordered, mean), spearman_p(ordered, mean, threshold)
-        given = partial_rank_correlation(ordered, mean, values[DENSITY]) if DENSITY in values else np.nan
+        given = (
+            partial_rank_correlation(ordered, mean, values[DENSITY])
+            if DENSITY in values
+            else np.nan
+        )
         r2 = _r2(mean, predicted, seed)
         rows.append(
-            {"predictor": name, "model": model, "n": len(mean), "rho": rho.value, "rho_low": rho.low, "rho_high": rho.high}
-            | {"rho_given_density": given, "cv_r2": r2.value, "r2_low": r2.low, "r2_high": r2.high, "ceiling": ceiling}
-            | {"share": r2.value / ceiling if ceiling > 0 else np.nan, "p_above": above, "p_below": below}
+            {
+                "predictor": name,
+                "model": model,
+                "n": len(mean),
+                "rho": rho.value,
+                "rho_low": rho.low,
+                "rho_high": rho.high,
+            }
+            | {
+                "rho_given_density": given,
+                "cv_r2": r2.value,
+                "r2_low": r2.low,
+                "r2_high": r2.high,
+                "ceiling": ceiling,
+            }
+            | {
+                "share": r2.value / ceiling if ceiling > 0 else np.nan,
+                "p_above": above,
+                "p_below": below,
+            }
         )
     return pd.DataFrame(rows)
 
@@ -216,80 +287,100 @@ def _balanced(count: int, folds: int, rng: np.random.Generator) -> NDArray[np.in
 
 def _model(name: str, seed: np.random.SeedSequence) -> RegressorMixin:
     if name == "forest":
+        from sklearn.ensemble import RandomForestRegressor
+
         return RandomForestRegressor(_TREES, random_state=int(seed.generate_state(1)[0]), n_jobs=1)
-    return make_pipeline(StandardScaler(), FunctionTransformer(_with_squares), StandardScaler(), RidgeCV(_PENALTIES))
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-
-def _with_squares(x: Values) -> Values:
-    return np.hstack([x, x**2])
+    return make_pipeline(
+        StandardScaler(),
+        FunctionTransformer(lambda x: np.hstack([x, x**2])),
+        StandardScaler(),
+        RidgeCV(_PENALTIES),
+    )
 
 
 def _r2(y: Values, predicted: Values, seed: int) -> Estimate:
     """Share of the variance that is predicted, with its bootstrap interval; NaN for a constant."""
-    draws = np.random.default_rng(np.random.SeedSequence(seed)).integers(len(y), size=(_DRAWS, len(y)))
-    order = np.lexsort((predicted, y))
-    picked, errors = y[order][draws], np.square(y - predicted)[order][draws]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = 1 - np.square(y - predicted).sum() / np.square(y - y.mean()).sum()
-        drawn = 1 - errors.sum(axis=1) / np.square(picked - picked.mean(axis=1, keepdims=True)).sum(axis=1)
     if not np.ptp(y) > 0:
         return Estimate(np.nan, np.nan, np.nan)
+    draws = np.random.default_rng(np.random.SeedSequence(seed)).integers(
+        len(y), size=(_DRAWS, len(y))
+    )
+    order = np.lexsort((predicted, y))
+    picked, errors = y[order][draws], np.square(y - predicted)[order][draws]
+    value = 1 - np.square(y - predicted).sum() / np.square(y - y.mean()).sum()
+    with np.errstate(divide="ignore", invalid="ignore"):  # a draw of one mask alone has no variance
+        drawn = 1 - errors.sum(axis=1) / np.square(picked - picked.mean(axis=1, keepdims=True)).sum(
+            axis=1
+        )
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return Estimate(float(value), float(low), float(high))
 
 
-def _correlation(x: ArrayLike, y: ArrayLike) -> tuple[float, int]:
-    rho, n = rank_correlation(x, y), len(np.asarray(x))
-    if n < 4:
-        raise InvalidInput(f"An interval of a correlation needs at least four pairs; got {n}.")
-    return rho, n
-
-
-def _z(rho: float) -> float:
-    with np.errstate(divide="ignore"):  # infinite for the same order
-        return float(np.arctanh(rho))
-
-
-def _z_error(rho: float, n: int) -> float:
-    return float(np.sqrt((1 + rho**2 / 2) / (n - 3)))
-
-
-def of(database: MaskDatabase, accuracies: ArrayLike, columns: Sequence[str]) -> pd.DataFrame:
-    """``table`` for the masks of a database that have all the properties, with the number of the others in ``left_out``; ten folds, or one a mask.
+def of(
+    database: MaskDatabase, accuracies: NDArray[np.float64], columns: Sequence[str]
+) -> pd.DataFrame:
+    """``table`` for the masks of a database that have all the properties; ten folds, or one a mask.
 
     Args:
         database: the masks.
         accuracies: (masks, seeds), in its order.
         columns: properties.
+
+    Returns:
+        The rows of ``table``, with the number of the other masks in ``left_out``.
     """
     values = predictors(database, columns)
-    found = table(values, np.asarray(accuracies, dtype=np.float64)[values.index], folds=min(10, len(values)))
+    found = table(values, accuracies[values.index], folds=min(10, len(values)))
     return found.assign(left_out=len(database) - len(values))
 
 
 def indications(predicted: pd.DataFrame) -> pd.DataFrame:
-    """The evidence of claim 3: of the models that predict from all properties, the better one in each set, in favour of the claim.
+    """The evidence of claim 3: of the models that predict from all properties, the better one in
+    each set.
 
-    Since it is the better of several, the p value for the claim is multiplied by their number (Bonferroni); against the claim it needs no correction, for the
-    others are below the threshold as well.
+    Since it is the better of several, the p value for the claim is multiplied by their number
+    (Bonferroni); against the claim it needs no correction, for the others are below the threshold
+    as well.
 
     Args:
         predicted: from ``of``, with a column ``set``.
 
     Returns:
-        Rows of ``case`` (the set), ``estimate``, ``low``, ``high`` (rank correlation), ``n`` (masks), ``p_for``, ``p_against``, and ``detectable``: how far
-        above the threshold a correlation has to lie for so many masks to show it with a power of 80 %.
+        Rows of ``case`` (the set), ``model``, ``estimate``, ``low``, ``high`` (rank correlation),
+        ``n`` (masks), ``p_for``, ``p_against``, and ``detectable``: how far above the threshold a
+        correlation has to lie for so many masks to show it with a power of 80 %.
     """
     together = predicted[predicted["predictor"] == "all"]
-    together = together.assign(p_above=(together["p_above"] * together["model"].nunique()).clip(upper=1))
-    best = together.sort_values("rho", ascending=False, kind="stable").drop_duplicates("set").sort_index()
-    names = {"set": "case", "rho": "estimate", "rho_low": "low", "rho_high": "high", "p_above": "p_for", "p_below": "p_against"}
+    together = together.assign(
+        p_above=(together["p_above"] * together["model"].nunique()).clip(upper=1)
+    )
+    best = (
+        together.sort_values("rho", ascending=False, kind="stable")
+        .drop_duplicates("set")
+        .sort_index()
+    )
+    names = {
+        "set": "case",
+        "rho": "estimate",
+        "rho_low": "low",
+        "rho_high": "high",
+        "p_above": "p_for",
+        "p_below": "p_against",
+    }
     found = best.rename(columns=names).reset_index(drop=True)
     found["detectable"] = [detectable_correlation(n) for n in found["n"]]
-    return found[["case", "model", "estimate", "low", "high", "n", "p_for", "p_against", "detectable"]]
+    return found[
+        ["case", "model", "estimate", "low", "high", "n", "p_for", "p_against", "detectable"]
+    ]
 
 
-def detectable_correlation(n: int, threshold: float = 0.3, power: float = 0.8, level: float = 0.05) -> float:
+def detectable_correlation(
+    n: int, threshold: float = 0.3, power: float = 0.8, level: float = 0.05
+) -> float:
     """How far above a threshold a rank correlation has to lie for n pairs to show it (Fisher's z).
 
     Args:
@@ -298,7 +389,5 @@ def detectable_correlation(n: int, threshold: float = 0.3, power: float = 0.8, l
         power: probability of showing it.
         level: of the two-sided interval.
     """
-    if n < 4:
-        raise InvalidInput(f"An interval of a correlation needs at least four pairs; got {n}.")
-    error = np.sqrt((1 + threshold**2 / 2) / (n - 3))
-    return float(np.tanh(np.arctanh(threshold) + (stats.norm.isf(level / 2) + stats.norm.ppf(power)) * error) - threshold)
+    shift = (stats.norm.isf(level / 2) + stats.norm.ppf(power)) * _z_error(threshold, n)
+    return float(np.tanh(np.arctanh(threshold) + shift) - threshold)

@@ -1,168 +1,222 @@
-"""Where could a search over graph properties work? Mixtures of families over all layers, several sparsities, data sets and lengths of training.
+"""Where could a search over graph properties work? Several families over all layers, sparsities and
+data sets.
 
-In scope ``all`` the mask decides which pixels a unit reads, and masks differ. A search over properties that finds better masks there may owe it to the
-graph or to the numbering of its nodes; the same graphs, renumbered at random, tell which.
+In scope ``all`` the mask decides which pixels a unit reads, and masks differ. A search over
+properties that finds better masks there may owe it to the graph or to the numbering of its nodes;
+the same graphs, renumbered at random, tell which.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from bogp.datasets import Split
-from bogp.graphs import pixel_features, properties
+from bogp.graphs import properties
 from bogp.graphs.database import MaskDatabase
-from bogp.search.searchers import SearchSettings
-from bogp.statistics import mean_rank_correlation
+from bogp.graphs.pixel_features import FEATURES, with_features
+from bogp.statistics import mean_rank_correlation, rank_correlation
 from bogp.studies.claims import crossed, exchangeable, replay
+from bogp.studies.claims.designs import Design, search_of
 from bogp.training.evaluation import Evaluator
-from bogp.training.protocols import Protocol
+from bogp.training.protocols import CONVERGED, Protocol
 
-NUMBERINGS = ("native", "relabelled")
+REGION = ["region", "dataset", "sparsity"]  # columns that tell regions apart
+BOTH = [*REGION, "numbering"]
 
-
-@dataclass(frozen=True)
-class Region:
-    """One cell of the grid.
-
-    Attributes:
-        dataset: name of the data set.
-        sparsity: of every graph.
-        protocol: how networks are trained; its scope is ``all``.
-        seeds: trainings of each graph.
-        numberings: ``native``, nodes as the family numbers them, and ``relabelled``, renumbered at random once for each graph.
-    """
-
-    dataset: str
-    sparsity: float
-    protocol: Protocol
-    seeds: int
-    numberings: tuple[str, ...] = NUMBERINGS
-
-    @property
-    def name(self) -> str:
-        """For tables."""
-        return f"{self.dataset}, s = {self.sparsity:.2f}"
+Graphs = Mapping[
+    tuple[str, float], Mapping[str, MaskDatabase]
+]  # by data set and sparsity, and by numbering
 
 
-def train(region: Region, database: MaskDatabase, evaluator: Evaluator) -> pd.DataFrame:
-    """Train each graph of a region from each seed, as numbered by its family and renumbered.
+def numbered(mixed: Mapping[float, MaskDatabase], images: Mapping[str, Split]) -> Graphs:
+    """The graphs of each region, ``native`` (nodes as the family numbers them) and ``relabelled``
+    at random.
 
     Args:
-        region: the cell.
-        database: its graphs, such as ``crossed.mixture`` makes.
-        evaluator: looks up what is known and trains the rest.
+        mixed: graphs of each sparsity.
+        images: that networks are trained on, by the name of the data set.
 
     Returns:
-        One row a training: ``region``, ``dataset``, ``sparsity``, ``protocol``, ``numbering``, and the columns of ``crossed.train``.
+        Their tables have the pixel features of each numbering beside the properties.
     """
-    parts = []
-    for numbering in region.numberings:
-        if numbering == "native":
-            rows = crossed.train(database.masks(), region.seeds, region.protocol, region.dataset, evaluator)
-        else:
-            layers = exchangeable.variants(database.masks(), "relabelled", 1, region.protocol)
-            rows = crossed.train_layers(layers, region.seeds, region.protocol, region.dataset, evaluator)
-        labels = {"dataset": region.dataset, "sparsity": region.sparsity, "protocol": region.protocol.name, "numbering": numbering}
-        parts.append(rows.assign(region=region.name, **labels))
-    return pd.concat(parts, ignore_index=True)
+    both = {s: {"native": graphs, "relabelled": renumbered(graphs)} for s, graphs in mixed.items()}
+    return {
+        (name, s): {k: with_features(one, split.images) for k, one in graphs.items()}
+        for name, split in images.items()
+        for s, graphs in both.items()
+    }
 
 
 def renumbered(database: MaskDatabase) -> MaskDatabase:
-    """The graphs as ``train`` renumbers them, measured again (``cycle_length`` alone may change)."""
-    n = database.spec.n
+    """The graphs with their nodes in a random order, measured again (``cycle_length`` alone may
+    change).
+
+    They are version 0 of the relabelled graphs of ``exchangeable``, whose trainings then serve
+    twice.
+    """
+    orders = [exchangeable.numbering(i, database.spec.n) for i in range(len(database))]
     masks = np.stack(
-        [mask[np.ix_(order, order)] for mask, order in ((m, exchangeable.numbering(i, n)) for i, m in enumerate(database.masks()))]
+        [mask[np.ix_(order, order)] for mask, order in zip(database.masks(), orders, strict=True)]
     )
     table = database.table.assign(**properties.measure(masks, ["cycle_length"]))
     return MaskDatabase(table, database.spec, np.packbits(masks.reshape(len(masks), -1), axis=1))
 
 
-def candidates(database: MaskDatabase, images: Split) -> dict[str, MaskDatabase]:
-    """The graphs in both numberings, with the labelled features of each beside the properties."""
-    both = {"native": database, "relabelled": renumbered(database)}
-    return {numbering: pixel_features.with_features(one, images.images) for numbering, one in both.items()}
+def train(graphs: Graphs, seeds: int, protocol: Protocol, evaluator: Evaluator) -> pd.DataFrame:
+    """Train each graph of each region in each numbering from each seed.
+
+    Args:
+        graphs: such as ``numbered`` gives.
+        seeds: trainings of each graph.
+        protocol: how networks are trained; its scope is ``all``.
+        evaluator: looks up what is known and trains the rest.
+
+    Returns:
+        One row a training: the columns of ``crossed.train``, and ``region`` (its name),
+        ``dataset``,
+        ``sparsity``, ``protocol`` and ``numbering``.
+    """
+    parts = []
+    for (dataset, sparsity), numberings in graphs.items():
+        labels = {
+            "region": f"{dataset}, s = {sparsity:.2f}",
+            "dataset": dataset,
+            "sparsity": sparsity,
+            "protocol": protocol.name,
+        }
+        for numbering, one in numberings.items():
+            rows = crossed.train(one.masks(), seeds, protocol, dataset, evaluator)
+            parts.append(rows.assign(**labels, numbering=numbering))
+    return pd.concat(parts, ignore_index=True)
+
+
+def train_long(
+    mixed: Mapping[float, MaskDatabase],
+    design: Design,
+    datasets: Sequence[str],
+    evaluator: Evaluator,
+) -> pd.DataFrame:
+    """Train the first graphs of each family until they stop improving, at one sparsity.
+
+    Args:
+        mixed: graphs of each sparsity.
+        design: says how many, at which sparsity, and from how many seeds.
+        datasets: names of the data sets.
+        evaluator: as in ``train``, whose rows are returned.
+    """
+    few = crossed.first_of_each(mixed[design.changed_sparsity], design.converged[0])
+    graphs = {(name, design.changed_sparsity): {"native": few} for name in datasets}
+    return train(graphs, design.converged[1], crossed.laid_over_all(CONVERGED), evaluator)
 
 
 def search(
     trainings: pd.DataFrame,
-    graphs: Mapping[str, MaskDatabase],
-    searched: Mapping[str, Sequence[str]],
-    settings: SearchSettings,
+    graphs: Graphs,
+    columns: Sequence[str],
+    budget: int,
     repeats: int,
     folder: Path,
 ) -> pd.DataFrame:
-    """Replay pool searches and random search on the measured accuracies of one region.
+    """Replay pool searches and random search on the measured accuracies of each region and
+    numbering.
 
     Args:
-        trainings: from ``train``, of one region.
-        graphs: from ``candidates``.
-        searched: what is searched over: name and columns.
-        settings: of the searches; the columns are replaced.
+        trainings: from ``train``.
+        graphs: from ``numbered``.
+        columns: properties that are searched over; and, in other searches, the pixel features.
+        budget: evaluations of a search.
         repeats: searches of each kind.
         folder: where ``replay.recorded`` keeps them.
 
     Returns:
-        ``replay.replay``'s rows with ``region``, ``dataset``, ``sparsity``, ``numbering`` and ``searched``.
+        ``replay.replay``'s rows with ``numbering``, ``searched`` (``properties`` or ``labelled
+        features``), ``region``, ``dataset``, ``sparsity``.
     """
     parts = []
-    for numbering, rows in trainings.groupby("numbering", sort=False):
-        accuracies = crossed.table(rows, "validation_accuracy")
-        for name, columns in searched.items():
-            same = {c: rows[c].iloc[0] for c in ("region", "dataset", "sparsity")}
-            path = folder / f"{same['dataset']}_s{same['sparsity']:.2f}_{numbering}_{name.replace(' ', '_')}.csv"
-            own = replace(settings, columns=tuple(columns))
-            found = replay.recorded(path, accuracies, graphs[str(numbering)], own, repeats, ("pool", "random"))
-            parts.append(found.assign(numbering=numbering, searched=name, **same))
+    for (region, dataset, sparsity, numbering), rows in trainings.groupby(BOTH, sort=False):
+        accuracies, own = (
+            crossed.table(rows, "validation_accuracy"),
+            graphs[dataset, sparsity][numbering],
+        )
+        for name, space in {"properties": columns, "labelled features": FEATURES}.items():
+            path = folder / f"{dataset}_s{sparsity:.2f}_{numbering}_{name.replace(' ', '_')}.csv"
+            settings = replace(search_of(budget), columns=tuple(space))
+            found = replay.recorded(path, accuracies, own, settings, repeats, ("pool", "random"))
+            labels = {
+                "numbering": numbering,
+                "searched": name,
+                "region": region,
+                "dataset": dataset,
+                "sparsity": sparsity,
+            }
+            parts.append(found.assign(**labels))
     return pd.concat(parts, ignore_index=True)
 
 
-def advantages(replayed: pd.DataFrame, recommender: str = "observed") -> pd.DataFrame:
-    """What each search gains over random search: the evidence of claims 11 and 12.
+def advantages(replayed: pd.DataFrame) -> pd.DataFrame:
+    """What each search gains over random search, by the best observed graph: the evidence of claims
+    11 and 12.
 
     Returns:
-        ``replay.summary``'s row of ``pool`` for each region, numbering and space searched.
+        A row of ``replay.against`` for each region, numbering and space searched.
     """
-    by = ["region", "dataset", "sparsity", "numbering", "searched"]
-    parts = []
-    for labels, one in replayed.groupby(by, sort=False):
-        row = replay.summary(one)
-        row = row[(row["method"] == "pool") & (row["recommender"] == recommender)]
-        parts.append(row.assign(**dict(zip(by, labels, strict=True))))
-    return pd.concat(parts, ignore_index=True)
+    seen = replayed[replayed["recommender"] == "observed"]
+    return replay.against(seen, "pool", "random", [*BOTH, "searched"])
 
 
-def correlations(trainings: pd.DataFrame, graphs: Mapping[str, MaskDatabase], columns: Sequence[str]) -> pd.DataFrame:
-    """Rank correlation of each property or feature with test accuracy over the graphs of one region: mean over seeds with its 95 % t interval.
+def correlations(trainings: pd.DataFrame, graphs: Graphs, columns: Sequence[str]) -> pd.DataFrame:
+    """Rank correlation of each property and pixel feature with test accuracy over the graphs of
+    each region.
+
+    Args:
+        trainings, graphs: as in ``search``.
+        columns: the properties.
 
     Returns:
-        Rows of ``region``, ``dataset``, ``sparsity``, ``numbering``, ``column``, ``mean``, ``low``, ``high``, ``n`` (seeds); NaN for a constant column.
+        Rows of ``region``, ``dataset``, ``sparsity``, ``numbering``, ``column``, and over seeds
+        ``mean``, ``low``, ``high`` (95 % t interval), ``n``; NaN for a constant column.
     """
     rows = []
-    for numbering, one in trainings.groupby("numbering", sort=False):
-        accuracies = crossed.table(one)
-        for column in columns:
-            values = graphs[str(numbering)].table[column].to_numpy(np.float64)
-            there = np.isfinite(values)
-            found = mean_rank_correlation(values[there], accuracies[there].T)
-            labels = {name: one[name].iloc[0] for name in ("region", "dataset", "sparsity")}
-            rows.append(labels | {"numbering": numbering, "column": column} | vars(found))
+    for labels, one in trainings.groupby(BOTH, sort=False):
+        accuracies, table = crossed.table(one), graphs[labels[1:3]][labels[3]].table
+        for column in (*columns, *FEATURES):
+            there = np.isfinite(table[column])
+            found = mean_rank_correlation(table.loc[there, column], accuracies[there].T)
+            rows.append(dict(zip(BOTH, labels, strict=True)) | {"column": column} | vars(found))
     return pd.DataFrame(rows)
 
 
-def agreement(calibrated: pd.DataFrame, converged: pd.DataFrame) -> pd.DataFrame:
+def agreement(
+    trainings: pd.DataFrame, long: pd.DataFrame, graphs: MaskDatabase, each: int
+) -> pd.DataFrame:
     """Whether graphs that are better after a short training are better after a long one.
 
     Args:
-        calibrated, converged: from ``train``, native numbering, of the same graphs in the same order.
+        trainings: from ``train``.
+        long: from ``train_long``.
+        graphs: of the sparsity of ``long``, of which the first ``each`` of a family were trained
+        for long.
+        each: how many.
 
     Returns:
-        One row: Spearman's correlation of the graphs' mean test accuracies and its number of graphs, and mean and standard deviation of the means.
+        A row a data set: ``dataset``; ``rho``, Spearman's correlation of the graphs' mean test
+        accuracies, and ``graphs``, their number; and mean and standard deviation of the means.
     """
-    means = [crossed.table(one).mean(axis=1) for one in (calibrated, converged)]
-    found = mean_rank_correlation(means[0], means[1][None]).mean
-    names = ("calibrated", "converged")
-    numbers = {f"{k}_{name}": f(m) for name, m in zip(names, means, strict=True) for k, f in (("mean", np.mean), ("sd", np.std))}
-    return pd.DataFrame([{"dataset": calibrated["dataset"].iloc[0], "rho": found, "graphs": len(means[0])} | numbers])
+    rows, chosen = [], crossed.first_rows(graphs, each)
+    native = trainings[(trainings["numbering"] == "native") & trainings["mask"].isin(chosen)]
+    for (region, dataset), one in long.groupby(["region", "dataset"], sort=False):
+        short = crossed.table(native[native["region"] == region]).mean(axis=1)
+        means = {"calibrated": short, "converged": crossed.table(one).mean(axis=1)}
+        row = {"dataset": dataset, "rho": rank_correlation(*means.values()), "graphs": len(short)}
+        rows.append(
+            row
+            | {
+                f"{k}_{name}": f(m)
+                for name, m in means.items()
+                for k, f in (("mean", np.mean), ("sd", np.std))
+            }
+        )
+    return pd.DataFrame(rows)

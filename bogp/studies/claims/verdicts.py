@@ -1,14 +1,19 @@
-"""The rules that turn intervals into verdicts on the paper's claims; they are printed at the head of notebook 06, and were fixed before its run.
+"""The rules that turn evidence into verdicts on the paper's claims.
 
-*Evidence* is a table of one row a claim and case, with the columns ``COLUMNS``::
+They are printed in notebook 06, and were fixed before its run. *Evidence* is a table of one row a
+claim and case, with the columns ``COLUMNS``::
 
     claim               its number in ``CLAIMS``
     case                such as "s = 0.60"
-    estimate, low, high the quantity with its 95 % interval, which is not adjusted for the number of cases
+    estimate, low, high the quantity with its 95 % interval, which is not adjusted for the number of
+                        cases
     n                   independent values behind it
-    p_for, p_against    p values such that one below 0.05 counts. Above or below a threshold: twice the one-sided p value, so that it is below 0.05 exactly
-                        when the 95 % interval lies on that side. Within a margin: that of two one-sided tests. Outside it: twice the one-sided p value
-    detectable          the smallest distance from the threshold, or from the margin, that is found with power 0.8; NaN where it has no meaning
+    p_for, p_against    p values such that one below 0.05 counts. Above or below a threshold: twice
+                        the one-sided p value, so that it is below 0.05 exactly when the 95 %
+                        interval lies on that side. Within a margin: that of two one-sided tests.
+                        Outside it: twice the one-sided p value
+    detectable          the smallest distance from the threshold, or from the margin, that is found
+                        with power 0.8; NaN where it has no meaning
     source              CSV file, relative to ``data/results/<run>/``
     cell                heading of the notebook's section
 """
@@ -22,18 +27,17 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bogp.errors import InvalidInput
+from bogp.outputs import with_interval
 from bogp.statistics import equivalence, holm, mean_interval
-from bogp.studies.baselines.tables import MARGIN
-from bogp.studies.claims.defects import changes
 from bogp.studies.motivation import measure
 from bogp.studies.motivation.tables import verdict as monotone_verdict
-from bogp.studies.printed import PAPER_BASE
 from bogp.variance import detectable_mean
 
 ALIKE = 1e-12  # relative difference of losses up to which two networks in float64 are one
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot be decided"
 VERDICTS = (HOLDS, FAILS, UNDECIDED)
-COLUMNS = ("claim", "case", "estimate", "low", "high", "n", "p_for", "p_against", "detectable", "source", "cell")
+TESTED = ("estimate", "low", "high", "n", "p_for", "p_against", "detectable")
+COLUMNS = ("claim", "case", *TESTED, "source", "cell")
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class Claim:
         number, statement, quantity, holds_if, fails_if: as in the notebook's table of rules.
         paper: the paper's number or words.
         section: heading of the notebook's section that answers it.
-        existential: whether one case is enough ("there are regions where ..."); else it must hold in each.
+        existential: whether one case is enough ("there are regions where ..."); else it must hold
+        in each.
         form: format of its numbers.
     """
 
@@ -60,44 +65,132 @@ class Claim:
 
 
 _BETTER = ("above 0", "below 0.0005")
-_INDICATORS, _EFFICIENT = '"effective indicators of neural network performance"', '"identified efficiently using Bayesian Optimization"'
+_INDICATORS = '"effective indicators of neural network performance"'
+_EFFICIENT = '"identified efficiently using Bayesian Optimization"'
 CLAIMS = (
-    Claim(1, "the printed settings train the unpruned network to 0.970", "0.970", "mean accuracy of 5 seeds under `paper`", "within 0.002 of 0.970",
-          "outside it", "1 · Protocol audit", form=".4f"),
-    Claim(2, "accuracy varies highly at a fixed sparsity", '"accuracy varies highly as property vectors vary"',
-          "standard deviation between masks, the seeds' part removed", "above 0.002", "below 0.002", "2 · Noise or signal", form=".4f"),
-    Claim(3, "properties indicate performance at a fixed sparsity", _INDICATORS,
-          "Spearman's correlation of accuracy with its cross-validated prediction from all properties", "above 0.3", "below 0.3",
-          "3 · What properties say of accuracy", form="+.2f"),
-    Claim(4, "masks with different properties are different networks", "performance is \"a function of various graph properties\"",
-          "largest relative difference of losses between the two masks of a pair with different properties, float64", "above 1e-12", "at most 1e-12",
-          "4 · What the network can know", form=".1e"),
-    Claim(5, "Bayesian optimisation finds better masks than chance", _EFFICIENT,
-          "held-out accuracy of the mask recommended by `box` (best observed, as in the paper) minus that of random search, at the same budget", *_BETTER,
-          "5 · Does the search search"),
-    Claim(6, "it finds them through the properties", _EFFICIENT, "the same, minus `box` with property vectors permuted among the masks", *_BETTER,
-          "5 · Does the search search"),
-    Claim(7, "the accuracy of the chosen mask is what one gets", "0.951 to 0.972, on the images that masks were chosen on",
-          "accuracy that the mask was chosen by, minus validation accuracy with fresh seeds", "within 0.0005 of 0", "above 0",
-          "6 · What was reported, and what one gets"),
-    Claim(8, "on a par with magnitude pruning, like for like", '"at par with the current state of the art"; 0.000 to +0.006 against Glob_1',
-          "accuracy of BoGP minus that of Glob_1, same layer, same number of weights", "within 0.002 of 0", "outside it",
-          "7 · Table 1 with equivalence tests"),
-    Claim(9, "best of all at s = .15 and .75", '"the best accuracies"; 0.972 and 0.966',
-          "accuracy of BoGP minus that of each of Glob_1, Glob_5, Unif_1, Unif_5 in the paper's accounting", "above 0 for each", "below 0 for one",
-          "7 · Table 1 with equivalence tests"),
-    Claim(10, "the defects of the released code do not matter", "not mentioned", "reported accuracy with a defect minus that without, paired by search",
-          "within 0.002 of 0", "outside it", "8 · The defects of the released code"),
-    Claim(11, "there are regions where a search over properties beats chance", _INDICATORS,
-          "as 5, searching a mixture of families over all layers (`pool`)", *_BETTER, "9 · Where could it work", existential=True),
-    Claim(12, "there it is the graph that matters", _INDICATORS, "as 11, with the nodes of each graph renumbered at random", *_BETTER,
-          "9 · Where could it work", existential=True),
-)  # fmt: skip
+    Claim(
+        1,
+        "the printed settings train the unpruned network to 0.970",
+        "0.970",
+        "mean accuracy of 5 seeds under `paper`",
+        "within 0.002 of 0.970",
+        "outside it",
+        "1 · Protocol audit",
+        form=".4f",
+    ),
+    Claim(
+        2,
+        "accuracy varies highly at a fixed sparsity",
+        '"accuracy varies highly as property vectors vary"',
+        "standard deviation between masks, the seeds' part removed",
+        "above 0.002",
+        "below 0.002",
+        "2 · Noise or signal",
+        form=".4f",
+    ),
+    Claim(
+        3,
+        "properties indicate performance at a fixed sparsity",
+        _INDICATORS,
+        "Spearman's correlation of accuracy with its cross-validated prediction from all "
+        "properties",
+        "above 0.3",
+        "below 0.3",
+        "3 · What properties say of accuracy",
+        form="+.2f",
+    ),
+    Claim(
+        4,
+        "masks with different properties are different networks",
+        'performance is "a function of various graph properties"',
+        "largest relative difference of losses between the two masks of a pair with different "
+        "properties, float64",
+        "above 1e-12",
+        "at most 1e-12",
+        "4 · What the network can know",
+        form=".1e",
+    ),
+    Claim(
+        5,
+        "Bayesian optimisation finds better masks than chance",
+        _EFFICIENT,
+        "held-out accuracy of the mask recommended by `box` (best observed, as in the paper) minus "
+        "that of random search, at the same budget",
+        *_BETTER,
+        "5 · Does the search search",
+    ),
+    Claim(
+        6,
+        "it finds them through the properties",
+        _EFFICIENT,
+        "the same, minus `box` with property vectors permuted among the masks",
+        *_BETTER,
+        "5 · Does the search search",
+    ),
+    Claim(
+        7,
+        "the accuracy of the chosen mask is what one gets",
+        "0.951 to 0.972, on the images that masks were chosen on",
+        "accuracy that the mask was chosen by, minus validation accuracy with fresh seeds",
+        "within 0.0005 of 0",
+        "above 0",
+        "6 · What was reported, and what one gets",
+    ),
+    Claim(
+        8,
+        "on a par with magnitude pruning, like for like",
+        '"at par with the current state of the art"; 0.000 to +0.006 against Glob_1',
+        "accuracy of BoGP minus that of Glob_1, same layer, same number of weights",
+        "within 0.002 of 0",
+        "outside it",
+        "7 · Table 1 with equivalence tests",
+    ),
+    Claim(
+        9,
+        "best of all at s = .15 and .75",
+        '"the best accuracies"; 0.972 and 0.966',
+        "accuracy of BoGP minus that of each of Glob_1, Glob_5, Unif_1, Unif_5 in the paper's "
+        "accounting",
+        "above 0 for each",
+        "below 0 for one",
+        "7 · Table 1 with equivalence tests",
+    ),
+    Claim(
+        10,
+        "the defects of the released code do not matter",
+        "not mentioned",
+        "reported accuracy with a defect minus that without, paired by search",
+        "within 0.002 of 0",
+        "outside it",
+        "8 · The defects of the released code",
+    ),
+    Claim(
+        11,
+        "there are regions where a search over properties beats chance",
+        _INDICATORS,
+        "as 5, searching a mixture of families over all layers (`pool`)",
+        *_BETTER,
+        "9 · Where could it work",
+        existential=True,
+    ),
+    Claim(
+        12,
+        "there it is the graph that matters",
+        _INDICATORS,
+        "as 11, with the nodes of each graph renumbered at random",
+        *_BETTER,
+        "9 · Where could it work",
+        existential=True,
+    ),
+)
+_NUMBERED = {claim.number: claim for claim in CLAIMS}
 
 
 @dataclass(frozen=True)
 class Tested:
-    """A mean with its 95 % interval and what it says for and against a claim; see the module's docstring."""
+    """A mean with its 95 % interval and what it says for and against a claim; see the module's
+    docstring.
+    """
 
     estimate: float
     low: float
@@ -114,20 +207,21 @@ def above(values: ArrayLike, threshold: float, fails_below: float) -> Tested:
     Args:
         values: (n,) independent observations, n >= 2.
         threshold: the claim holds above it.
-        fails_below: the claim does not hold below it; not under ``threshold``.
+        fails_below: the claim does not hold below it; not under ``threshold``, for a mean between
+            them would count as neither.
 
     Raises:
-        InvalidInput: fewer than two values, one that is not finite, or thresholds in the wrong order.
+        InvalidInput: fewer than two values, or one that is not finite.
     """
-    if not fails_below >= threshold:
-        raise InvalidInput(f"threshold is {threshold} and fails_below {fails_below}; a mean between them would count as neither.")
     x = _checked(values)
     mean = float(x.mean())
     return _tested(x, _beyond(mean - threshold, x), _beyond(fails_below - mean, x))
 
 
 def within(values: ArrayLike, margin: float, centre: float = 0.0) -> Tested:
-    """Is the mean within a margin around a centre (Schuirmann 1987, two one-sided t tests), or outside it (t test of the side that it lies on)?
+    """Is the mean within a margin around a centre, or outside it?
+
+    Within: two one-sided t tests (Schuirmann 1987). Outside: a t test of the side that it lies on.
 
     Args:
         values: (n,) independent observations, n >= 2.
@@ -135,7 +229,8 @@ def within(values: ArrayLike, margin: float, centre: float = 0.0) -> Tested:
         centre: of the margin.
 
     Raises:
-        InvalidInput: fewer than two values, one that is not finite, or a margin that is not positive.
+        InvalidInput: fewer than two values, one that is not finite, or a margin that is not
+        positive.
     """
     x = _checked(values)
     inside = equivalence(x, np.full_like(x, centre), margin).p
@@ -149,75 +244,26 @@ def _checked(values: ArrayLike) -> NDArray[np.float64]:
     return x
 
 
-def _error(x: NDArray[np.float64]) -> float:
-    return float(x.std(ddof=1) / np.sqrt(len(x)))
-
-
 def _beyond(distance: float, x: NDArray[np.float64]) -> float:
-    """Twice the one-sided p value of "the mean lies no further than the threshold", from which it is so far away; 0 or 1 where values do not vary."""
+    """Twice the one-sided p value of "the mean lies no further than the threshold", from which it
+    is so far away; 0 or 1 where values do not vary.
+    """
     if np.ptp(x) == 0:
         return 0.0 if distance > 0 else 1.0
-    return float(min(1.0, 2 * stats.t.sf(distance / _error(x), len(x) - 1)))
+    return float(min(1.0, 2 * stats.t.sf(distance / stats.sem(x), len(x) - 1)))
 
 
 def _tested(x: NDArray[np.float64], p_for: float, p_against: float) -> Tested:
     found = mean_interval(x)
-    return Tested(found.mean, found.low, found.high, found.n, p_for, p_against, detectable_mean(_error(x), len(x) - 1))
-
-
-def as_evidence(number: int, rows: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Rows of measured quantities as evidence on a claim: all that claims 2, 3, 5, 6, 9, 11 and 12 need.
-
-    Args:
-        number: of the claim.
-        rows: one a case, with ``case``, ``estimate``, ``low``, ``high``, ``n``, ``p_for``, ``p_against``, ``detectable``; where these are not there,
-            ``advantage`` (of ``replay.against``), ``p_above`` and ``p_below`` are taken for ``estimate``, ``p_for`` and ``p_against``.
-        source: CSV file, relative to the run's results.
-
-    Raises:
-        InvalidInput: no such claim, no rows, or a column is missing.
-    """
-    section = _claim(number).section
-    names = {"advantage": "estimate", "p_above": "p_for", "p_below": "p_against"}
-    named = rows.rename(columns={theirs: ours for theirs, ours in names.items() if ours not in rows})
-    if missing := [c for c in COLUMNS[1:-2] if c not in named]:
-        raise InvalidInput(f"The rows for claim {number} have no column {', '.join(missing)}.")
-    if len(named) == 0:
-        raise InvalidInput(f"There are no rows for claim {number}.")
-    return named.assign(claim=number, source=source, cell=section)[list(COLUMNS)].reset_index(drop=True)
-
-
-def settings_evidence(audited: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Claim 1, from the rows of ``settings.audit``: those of the protocol ``paper``."""
-    accuracy = audited.loc[audited["protocol"] == "paper", "test_accuracy"]
-    return as_evidence(1, pd.DataFrame([{"case": "paper"} | vars(within(accuracy, MARGIN, PAPER_BASE))]), source)
-
-
-def difference_evidence(pairs: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Claim 4, which is a matter of fact: its p values are 0 or 1, and it has no interval.
-
-    Args:
-        pairs: one row a pair of masks: ``case``, ``difference`` (the largest relative difference of losses) and ``n`` (of how many losses).
-        source: as in ``as_evidence``.
-    """
-    differ = pairs["difference"] > ALIKE
-    rows = pairs.assign(estimate=pairs["difference"], low=np.nan, high=np.nan, detectable=np.nan)
-    return as_evidence(4, rows.assign(p_for=np.where(differ, 0.0, 1.0), p_against=np.where(differ, 1.0, 0.0)), source)
-
-
-def curse_evidence(cursed: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Claim 7, from ``reported.curse``: the masks that BoGP chose (random search is cursed as well, but nothing was claimed of it)."""
-    return as_evidence(7, cursed[cursed["method"] == "bogp"], source)
-
-
-def par_evidence(compared: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Claim 8, from ``reported.like_for_like``: against Glob_1, one network each."""
-    return as_evidence(8, compared[compared["against"] == "glob_1"], source)
-
-
-def defects_evidence(rows: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Claim 10, from ``defects.run``: what each defect does to the reported accuracy, paired by search; errors as in ``defects.changes``."""
-    return as_evidence(10, pd.DataFrame([{"case": name} | vars(within(change, MARGIN)) for name, change in changes(rows).items()]), source)
+    return Tested(
+        found.mean,
+        found.low,
+        found.high,
+        found.n,
+        p_for,
+        p_against,
+        detectable_mean(float(stats.sem(x)), len(x) - 1),
+    )
 
 
 def judge(evidence: pd.DataFrame) -> pd.DataFrame:
@@ -227,86 +273,130 @@ def judge(evidence: pd.DataFrame) -> pd.DataFrame:
         evidence: of one or more claims.
 
     Returns:
-        The evidence with ``p_for_holm``, ``p_against_holm`` and ``verdict``: ``holds`` if the adjusted ``p_for`` is below 0.05, else ``does not hold`` if the
-        adjusted ``p_against`` is, else ``cannot be decided``. (An advantage may be shown to be above 0 and below the smallest gain of interest: it holds.)
+        The evidence with ``p_for_holm``, ``p_against_holm`` and ``verdict``: ``holds`` if the
+        adjusted ``p_for`` is below 0.05, else ``does not hold`` if the adjusted ``p_against`` is,
+        else ``cannot be decided``. (An advantage may be shown to be above 0 and below the smallest
+        gain of interest: it holds.)
 
     Raises:
-        InvalidInput: a column is missing, no such claim, a case stands there twice, or a p value is not one.
+        InvalidInput: no such claim, a case stands there twice, or a p value is not one.
     """
     evidence = evidence.reset_index(drop=True)
-    if missing := [c for c in COLUMNS if c not in evidence]:
-        raise InvalidInput(f"The evidence has no column {', '.join(missing)}.")
-    for number in evidence["claim"].unique():
-        _claim(number)
-    if evidence.duplicated(["claim", "case"]).any():
-        twice = evidence[evidence.duplicated(["claim", "case"])].iloc[0]
-        raise InvalidInput(f"The case {twice['case']!r} of claim {twice['claim']} stands there twice.")
     p = evidence[["p_for", "p_against"]]
-    if not ((p >= 0) & (p <= 1)).all(axis=None):
-        bad = evidence[~((p >= 0) & (p <= 1)).all(axis=1)].iloc[0]
-        raise InvalidInput(f"The case {bad['case']!r} of claim {bad['claim']} has the p values {bad['p_for']} and {bad['p_against']}.")
+    faults = {
+        f"is of no claim; there are those from 1 to {len(CLAIMS)}": ~evidence["claim"].isin(
+            list(_NUMBERED)
+        ),
+        "stands there twice": evidence.duplicated(["claim", "case"]),
+        "has a p value that is none": ~((p >= 0) & (p <= 1)).all(axis=1),
+    }
+    for fault, rows in faults.items():
+        for one in evidence[rows].itertuples():
+            raise InvalidInput(f"The case {one.case!r} of claim {one.claim} {fault}.")
     adjusted = p.groupby(evidence["claim"]).transform(holm)
-    given = np.select([adjusted["p_for"] < 0.05, adjusted["p_against"] < 0.05], [HOLDS, FAILS], UNDECIDED)
-    return evidence.assign(p_for_holm=adjusted["p_for"], p_against_holm=adjusted["p_against"], verdict=given)
+    given = np.select(
+        [adjusted["p_for"] < 0.05, adjusted["p_against"] < 0.05], [HOLDS, FAILS], UNDECIDED
+    )
+    return evidence.assign(
+        p_for_holm=adjusted["p_for"], p_against_holm=adjusted["p_against"], verdict=given
+    )
 
 
 def overall(judged: pd.DataFrame) -> pd.DataFrame:
     """A verdict on each claim that there is evidence on.
 
-    A claim holds if each case holds, does not hold if some case does not, and else cannot be decided. A claim that there *are* cases holds if some case
-    holds, does not hold if each case does not, and else cannot be decided.
+    A claim holds if each case holds, does not hold if some case does not, and else cannot be
+    decided. A claim that there *are* cases holds if some case holds, does not hold if each case
+    does not, and else cannot be decided.
 
     Args:
         judged: from ``judge``.
 
     Returns:
-        One row a claim, by number: ``claim``, ``statement``, ``paper``, ``ours`` (range of the estimates as text), ``n`` (as text), ``verdict``, ``cases``,
-        how many of them ``hold``, ``fail`` and are ``undecided``, ``source`` and ``cell``.
+        One row a claim, by number: ``claim``, ``statement``, ``paper``, ``ours`` (range of the
+        estimates as text), ``n`` (as text), ``verdict``, ``cases``, how many of them ``hold``,
+        ``fail`` and are ``undecided``, ``source`` and ``cell``.
     """
     rows = []
     for number, cases in judged.groupby("claim"):
-        claim, (hold, fail, undecided) = _claim(number), ((cases["verdict"] == v).sum() for v in VERDICTS)
+        claim, (hold, fail, undecided) = (
+            _NUMBERED[number],
+            (int((cases["verdict"] == v).sum()) for v in VERDICTS),
+        )
         if claim.existential:
-            verdict_of_all = HOLDS if hold else FAILS if fail == len(cases) else UNDECIDED
+            verdict = HOLDS if hold else FAILS if fail == len(cases) else UNDECIDED
         else:
-            verdict_of_all = FAILS if fail else HOLDS if hold == len(cases) else UNDECIDED
-        rows.append({
-            "claim": claim.number, "statement": claim.statement, "paper": claim.paper, "ours": _range(cases["estimate"], claim.form),
-            "n": _range(cases["n"], ".0f"), "verdict": verdict_of_all, "cases": len(cases), "hold": int(hold), "fail": int(fail),
-            "undecided": int(undecided), "source": ", ".join(cases["source"].unique()), "cell": claim.section,
-        })  # fmt: skip
+            verdict = FAILS if fail else HOLDS if hold == len(cases) else UNDECIDED
+        texts = {
+            "claim": number,
+            "statement": claim.statement,
+            "paper": claim.paper,
+            "ours": _range(cases["estimate"], claim.form),
+        }
+        counts = {"cases": len(cases), "hold": hold, "fail": fail, "undecided": undecided}
+        where = {"source": ", ".join(cases["source"].unique()), "cell": claim.section}
+        rows.append(texts | {"n": _range(cases["n"], ".0f"), "verdict": verdict} | counts | where)
     return pd.DataFrame(rows)
 
 
-def elsewhere(correlations: pd.DataFrame, judgements: pd.DataFrame, compared: pd.DataFrame, protocol: str = "calibrated") -> pd.DataFrame:
+def elsewhere(
+    correlations: pd.DataFrame,
+    judgements: pd.DataFrame,
+    compared: pd.DataFrame,
+    protocol: str = "calibrated",
+) -> pd.DataFrame:
     """The claims that notebooks 01 and 04 judge by rules of their own, as rows of ``rendered``.
 
     Args:
-        correlations, judgements: from ``motivation.correlations`` and ``motivation.monotone``.
-        compared: from ``table_2.tables_compared``. The two tables can both be true if under some reading of "sparsity" nothing speaks against it.
+        correlations, judgements: from ``correlations`` and ``monotone`` of notebook 01.
+        compared: from ``tables_compared`` of notebook 04. The two tables can both be true if under
+            some reading of "sparsity" nothing speaks against it.
         protocol: under which notebook 01 was run.
     """
-    found = {"supported": HOLDS, "contradicted": FAILS, "undecided": UNDECIDED}[monotone_verdict(correlations, judgements)]
-    raw = correlations[(correlations["variant"] == "same") & (correlations["kind"] == "raw")].set_index("property")
+    found = {"supported": HOLDS, "contradicted": FAILS, "undecided": UNDECIDED}[
+        monotone_verdict(correlations, judgements)
+    ]
+    raw = correlations[
+        (correlations["variant"] == "same") & (correlations["kind"] == "raw")
+    ].set_index("property")
     raw = raw.loc[list(measure.FIGURES_5_TO_7)]
-    ours = ", ".join(f"{name} {_with_interval(one['mean'], one['low'], one['high'], '+.2f')}" for name, one in raw.iterrows())
-    refuted = (compared["beaten"] | ~compared["possible"].astype(bool)).groupby([compared[k] for k in ("reading", "form", "alpha")]).any()
+    ours = ", ".join(f"{name} {with_interval(one, '+.2f')}" for name, one in raw.iterrows())
+    refuted = (
+        (compared["beaten"] | ~compared["possible"].astype(bool))
+        .groupby([compared[k] for k in ("reading", "form", "alpha")])
+        .any()
+    )
     counts = refuted.groupby(["reading", "form"]).sum()
-    rows = [
-        ("notebook 01: performance is a monotone function of several properties", '"a monotonic function of multiple properties"', f"correlations: {ours}",
-         _range(raw["n"], ".0f"), found, "01 · Monotone or not", f"{measure.MOTIVATION}/{protocol}_monotone.csv"),
-        ("notebook 04: Tables 1 and 2 can both be true", "both are printed",
-         f"{_range(counts, '.0f')} of {compared['alpha'].nunique()} rows of Table 2 refuted, in {len(counts)} readings", "-",
-         FAILS if counts.min() > 0 else HOLDS, "04 · Can both of the paper's tables be true?", f"04_alpha_tradeoff_bo/{protocol}_tables_compared.csv"),
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=list(_RENDERED))
+    monotone = (
+        "notebook 01: performance is a monotone function of several properties",
+        '"a monotonic function of multiple properties"',
+        f"correlations: {ours}",
+        _range(raw["n"], ".0f"),
+        found,
+        "01 · Monotone or not",
+        f"{measure.MOTIVATION}/{protocol}_monotone.csv",
+    )
+    tables = (
+        "notebook 04: Tables 1 and 2 can both be true",
+        "both are printed",
+        f"{_range(counts, '.0f')} of {compared['alpha'].nunique()} rows of Table 2 refuted, "
+        f"in {len(counts)} readings",
+        "-",
+        FAILS if counts.min() > 0 else HOLDS,
+        "04 · Can both of the paper's tables be true?",
+        f"04_alpha_tradeoff_bo/{protocol}_tables_compared.csv",
+    )
+    return pd.DataFrame([monotone, tables], columns=list(_RENDERED))
 
 
 _RENDERED = ("claim", "the paper says", "we got", "n", "verdict", "notebook section", "table")
 
 
-def rendered(summary: pd.DataFrame, judged: pd.DataFrame, others: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The verdicts for people, for ``claims.as_markdown``: the lowest and the highest estimate of each claim with their 95 % intervals, and the verdict.
+def rendered(
+    summary: pd.DataFrame, judged: pd.DataFrame, others: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """The verdicts for people: the lowest and the highest estimate of each claim with their
+    intervals, and the verdict.
 
     Args:
         summary: from ``overall``.
@@ -314,50 +404,60 @@ def rendered(summary: pd.DataFrame, judged: pd.DataFrame, others: pd.DataFrame |
         others: from ``elsewhere``, appended.
 
     Returns:
-        Texts. Where a claim cannot be decided, the verdict says which effect would have been found with power 0.8 in the cases that are undecided.
+        Texts, for ``outputs.as_markdown``. Where a claim cannot be decided, the verdict says which
+        effect would have been found with power 0.8 in the cases that are undecided.
     """
     rows = []
     for one in summary.itertuples():
-        cases, form = judged[judged["claim"] == one.claim], _claim(one.claim).form
+        cases, form = judged[judged["claim"] == one.claim], _NUMBERED[one.claim].form
         named = one.cases > 1
-        extremes = [cases.loc[cases["estimate"].idxmin()], cases.loc[cases["estimate"].idxmax()]] if named else [cases.iloc[0]]
-        ours = [_with_interval(e["estimate"], e["low"], e["high"], form) + (f" ({e['case']})" if named else "") for e in extremes]
+        extremes = [cases.loc[cases["estimate"].idxmin()], cases.loc[cases["estimate"].idxmax()]][
+            : 1 + named
+        ]
+        ours = [
+            with_interval(e.rename({"estimate": "mean"}), form)
+            + (f" ({e['case']})" if named else "")
+            for e in extremes
+        ]
         words = one.verdict
         if cases["verdict"].nunique() > 1:
-            words += f" (of {one.cases} cases {one.hold} hold, {one.fail} do not, {one.undecided} undecided)"
+            words += f" (of {one.cases} cases {one.hold} hold, {one.fail} do not, "
+            words += f"{one.undecided} undecided)"
         elif named:
             words += f" (in each of {one.cases} cases)"
         effects = cases.loc[cases["verdict"] == UNDECIDED, "detectable"].dropna()
         if one.verdict == UNDECIDED and len(effects):
             words += f"; an effect of {_range(effects, form.lstrip('+'))} would have been found"
-        rows.append((f"{one.claim}: {one.statement}", one.paper, " to ".join(ours), one.n, words, one.cell, one.source))
-    table = pd.DataFrame(rows, columns=list(_RENDERED))
-    return table if others is None else pd.concat([table, others], ignore_index=True)
+        rows.append(
+            (
+                f"{one.claim}: {one.statement}",
+                one.paper,
+                " to ".join(ours),
+                one.n,
+                words,
+                one.cell,
+                one.source,
+            )
+        )
+    return pd.concat([pd.DataFrame(rows, columns=list(_RENDERED)), others], ignore_index=True)
 
 
 def findings(summary: pd.DataFrame) -> str:
-    """What the claims come to, worked out from ``overall``: a sentence for each verdict that was given."""
+    """What the claims come to, worked out from ``overall``: a sentence for each verdict that was
+    given.
+    """
     words = {HOLDS: "hold", FAILS: "do not hold", UNDECIDED: "cannot be decided"}
     sentences = []
-    for given in VERDICTS:
-        those = summary[summary["verdict"] == given]
-        if len(those):
-            named = "; ".join(f"{one.statement} ({one.claim})" for one in those.itertuples())
-            sentences.append(f"Claims that {words[given]}: {len(those)} of {len(summary)}, namely {named}.")
+    for given, those in summary.groupby(
+        pd.Categorical(summary["verdict"], VERDICTS), observed=True
+    ):
+        named = "; ".join(f"{one.statement} ({one.claim})" for one in those.itertuples())
+        sentences.append(
+            f"Claims that {words[given]}: {len(those)} of {len(summary)}, namely {named}."
+        )
     return " ".join(sentences)
-
-
-def _claim(number: int) -> Claim:
-    found = [c for c in CLAIMS if c.number == number]
-    if not found:
-        raise InvalidInput(f"There is no claim {number}; there are those from {CLAIMS[0].number} to {CLAIMS[-1].number}.")
-    return found[0]
 
 
 def _range(values: Sequence[float] | pd.Series, form: str) -> str:
     texts = [f"{value:{form}}" for value in (np.min(values), np.max(values))]
     return texts[0] if texts[0] == texts[1] else " to ".join(texts)
-
-
-def _with_interval(estimate: float, low: float, high: float, form: str) -> str:
-    return f"{estimate:{form}}" + ("" if np.isnan(low) else f" [{low:{form}}, {high:{form}}]")

@@ -1,4 +1,4 @@
-"""Fixtures of the audit's tests."""
+"""Fixtures of the tests of claims."""
 
 from collections.abc import Iterator
 from pathlib import Path

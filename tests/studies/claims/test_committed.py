@@ -1,12 +1,15 @@
 """The committed results of notebook 06 follow from the committed trainings, and these from the committed evaluations."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
-from bogp.studies.claims import NOTEBOOK, crossed, defects, exchangeable, prediction, regions, replay, reported, settings, verdicts
+from bogp import records
+from bogp.studies.claims import NOTEBOOK, crossed, defects, designs, evidence, exchangeable, regions, replay, reported, settings, verdicts
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "data" / "results" / "paper"
@@ -36,31 +39,28 @@ def test_summaries_follow_from_the_trainings():
     same(settings.summary(committed("audit")), "settings")
     trainings = committed("crossed")
     same(crossed.parts(trainings), "parts")
-    same(crossed.spreads(trainings, verdicts.MARGIN), "spreads")
+    same(crossed.spreads(trainings), "spreads")
     same(exchangeable.parts(committed("changed")), "changed_parts")
     same(defects.effects(committed("defects")), "defect_effects")
     same(crossed.parts(committed("regions"), by=("region", "dataset", "sparsity", "numbering")), "regions_parts")
     same(regions.advantages(committed("regions_replayed")), "advantages")
-    replayed = committed("replayed")
-    found = [replay.summary(one).assign(table=case) for case, one in replayed.groupby("table", sort=False)]
-    same(pd.concat(found), "searches")
+    same(replay.summary(committed("replayed")), "searches")
+    same(replay.against_permuted(committed("replayed")), "against_permuted")
 
 
-def test_what_is_reported_follows_from_notebooks_03_and_05(monkeypatch):
+def test_verdicts_follow_from_the_tables_alone(monkeypatch):
+    """From what was measured to the table that people read, every step again."""
     monkeypatch.setenv("BOGP_HOME", str(ROOT))
-    found = reported.read("paper", "calibrated")
-    same(found.cursed, "cursed")
-    same(found.compared, "compared")
-    same(found.best, "best_of_all")
-
-
-def test_verdicts_follow_from_the_tables(monkeypatch):
-    monkeypatch.setenv("BOGP_HOME", str(ROOT))
-    judged = committed("evidence")
-    again = verdicts.judge(judged[list(verdicts.COLUMNS)])
-    assert again.verdict.tolist() == judged.verdict.tolist()
-    summary = verdicts.overall(again)
-    assert summary.verdict.tolist() == committed("claims").verdict.tolist()
+    before = reported.read("paper", "calibrated")
+    assert not before.missing
+    for name, table in before.tables.items():
+        same(table, name)
+    names = ("audit", "crossed", "predicted", "twins", "replayed", "defects", "regions_replayed")
+    judged = verdicts.judge(evidence.of_tables({name: committed(name) for name in names} | before.tables, "calibrated"))
+    summary = verdicts.overall(judged)
+    same(judged, "evidence")
+    same(summary, "claims")
+    same(verdicts.rendered(summary, judged, before.elsewhere), "answer")
     assert set(summary.claim) == set(range(1, 13))
     for source in judged.source.unique():
         assert (RESULTS / source).exists(), source
@@ -73,37 +73,41 @@ def test_what_the_page_of_results_says_in_words():
     assert permuted.high < replay.SMALLEST_GAIN, "no better than with permuted properties"
 
 
-def test_evidence_follows_from_the_summaries():
-    evidence = committed("evidence").set_index(["claim", "case"])
-    for name, claim in (("spreads", 2), ("cursed", 7)):
-        rows = committed(name)
-        rows = rows[rows.method == "bogp"] if "method" in rows else rows[rows.case.str.startswith("bernoulli")]
-        for one in rows.itertuples():
-            assert evidence.loc[(claim, one.case), ["estimate", "low", "high"]].tolist() == pytest.approx([one.estimate, one.low, one.high])
-    predicted = prediction.indications(committed("predicted")).set_index("case")
-    for case, one in evidence.loc[3].iterrows():
-        assert (one.estimate, one.p_for) == pytest.approx((predicted.estimate[case], predicted.p_for[case]))
-    advantages = committed("advantages").query("searched == 'properties'").set_index(["numbering", "region"])
-    for claim, numbering in ((11, "native"), (12, "relabelled")):
-        for case, one in evidence.loc[claim].iterrows():
-            assert one.estimate == pytest.approx(advantages.advantage[numbering, case])
-
-
 def test_the_designs_have_the_sizes_of_the_profile():
     profile = yaml.safe_load((ROOT / "notebooks" / "profiles" / "paper.yaml").read_text())["claims"]["calibrated"]
+    design = designs.named(profile["design"])
     parts = committed("parts").drop_duplicates("set").set_index("set")
-    for s in profile["sparsities"]:
-        assert parts.loc[f"bernoulli, s = {s:.2f}", ["n_masks", "n_seeds"]].tolist() == profile["bernoulli_design"] == [256, 16]
-        for family in profile["families"]:
-            assert parts.loc[f"{family}, s = {s:.2f}", ["n_masks", "n_seeds"]].tolist() == profile["family_design"]
-    assert parts.loc["released, s = 0.60", ["n_masks", "n_seeds"]].tolist() == profile["released_design"]
-    protocols, searches, replays = profile["repeats"]
-    assert set(committed("settings").n) == {protocols}
-    assert set(committed("searches").n) == {replays} and replays >= 30
+    sizes = {f"bernoulli, s = {s:.2f}": design.bernoulli for s in profile["sparsities"]}
+    sizes |= {f"{f}, s = {s:.2f}": design.structured for f in profile["families"] for s in profile["sparsities"]}
+    sizes["released, s = 0.60"] = design.released
+    assert {name: (row.n_masks, row.n_seeds) for name, row in parts.iterrows()} == sizes
+    assert design.bernoulli == (256, 16)
+    assert (len(committed("settings")), {*committed("settings").n}) == (design.audited[0], {design.audited[1]})
+    assert {*committed("searches").n} == {design.replays[1]} and design.replays[1] >= 30
+    assert {*committed("advantages").n} == {design.everywhere[1]}
     grid = committed("regions").groupby(["dataset", "sparsity", "numbering"])
-    assert (grid["mask"].nunique() == 4 * profile["region_design"][0]).all() and (
-        grid["seed"].nunique() == profile["region_design"][1]
-    ).all()
-    datasets = len(profile["region_datasets"]) + len(profile["relabelled_datasets"])
-    assert len(grid) == len(profile["region_sparsities"]) * datasets
-    assert committed("defects").groupby("defect").search_seed.nunique().eq(searches).all()
+    families = len(profile["mixture"])
+    assert (grid["mask"].nunique() == families * design.regions[0]).all()
+    assert (grid["seed"].nunique() == design.regions[1]).all()
+    assert len(grid) == 2 * len(profile["region_sparsities"]) * len(profile["region_datasets"])
+    long = committed("converged_trainings").groupby("dataset")
+    assert (long["mask"].nunique() == families * design.converged[0]).all()
+    assert (long["seed"].nunique() == design.converged[1]).all()
+    changed = committed("changed_parts").drop_duplicates("change")
+    assert changed[["graphs", "versions", "seeds"]].drop_duplicates().to_numpy().tolist() == [[4 * families, 4, 4]]
+    assert design.changed == (4, 4, 4)
+    assert committed("defects").groupby("defect").search_seed.nunique().eq(design.defects[1]).all()
+    beside = (RESULTS / NOTEBOOK / "calibrated_replays" / "s0.60.json").read_text()
+    recorded = json.loads(beside)["parameters"]["settings"]
+    assert recorded["n_initial"] + recorded["n_iterations"] == design.replays[0] == design.defects[0]
+    everywhere = replace(designs.search_of(design.everywhere[0]), columns=tuple(profile["space"]))
+    beside = (RESULTS / NOTEBOOK / "calibrated_replays" / "mnist_s0.90_native_properties.json").read_text()
+    assert json.loads(beside)["parameters"]["settings"] == json.loads(json.dumps(vars(everywhere)))
+
+
+def test_committed_replays_are_found_again_by_their_parameters():
+    """What a replay is recorded with must not change, or hours are searched again."""
+    for file in sorted((RESULTS / NOTEBOOK / "calibrated_replays").glob("*.json")):
+        parameters = json.loads(file.read_text())["parameters"]
+        assert list(parameters) == ["numbers", "settings", "repeats", "methods", "libraries"]
+        assert records.recorded_table(file.with_suffix(".csv"), parameters) is not None

@@ -6,12 +6,12 @@ import pytest
 
 from bogp.errors import DatabaseError, InvalidInput
 from bogp.graphs import database
-from bogp.graphs.database import DatabaseSpec
+from bogp.graphs.database import DatabaseSpec, build
 from bogp.graphs.relational import expand, layer_masks
-from bogp.paths import database_dir, databases_dir
-from bogp.studies.claims import crossed
+from bogp.paths import database_dir
+from bogp.studies.claims import crossed, designs
 from bogp.training.evaluation import Job, Recipe
-from bogp.training.protocols import CALIBRATED, Protocol
+from bogp.training.protocols import CALIBRATED, RELEASED, Protocol
 from bogp.variance import components
 
 PROTOCOL = Protocol("small", widths=(784, 16, 16, 10), learning_rate=1e-2, batch_size=50, steps=4)
@@ -23,31 +23,42 @@ MEASURED = ["train_accuracy", "validation_accuracy", "test_accuracy", "key"]
 
 @pytest.fixture
 def masks(evaluator):
-    return crossed.candidates(SPEC, "x", 0.8, 3).masks()
+    return build(SPEC, database_dir("x")).at(0.8).masks()[:3]
 
 
 # --- which masks ---
 
 
-def test_candidates_are_the_first_masks_of_the_database(evaluator):
-    found = crossed.candidates(SPEC, "x", 0.8, 4)
-    whole = database.open_database(database_dir("x"))
-    assert found.table["mask_id"].tolist() == [f"s0.8-0000{i}" for i in range(4)]
-    np.testing.assert_array_equal(found.masks(), whole.at(0.8).masks()[:4])
-    pd.testing.assert_frame_equal(found.table, whole.at(0.8).table.head(4))
-    pd.testing.assert_frame_equal(crossed.candidates(SPEC, "x", 0.8, 5).table, whole.at(0.8).table)
+DESIGN = replace(designs.NAMED["smoke"], bernoulli=(4, 3), structured=(2, 2), released=(2, 2))
 
 
-@pytest.mark.parametrize("count", [1, 0, 6])
-def test_more_masks_than_the_database_has_are_refused_before_it_is_built(count, evaluator):
+def test_the_sets_are_the_first_masks_of_the_database_and_of_each_family(evaluator):
+    whole = build(SPEC, database_dir("x"))
+    found = crossed.hidden(whole, "x", DESIGN, [0.8, 0.6], ["ws_flex"])
+    assert list(found) == ["bernoulli, s = 0.80", "bernoulli, s = 0.60", "ws_flex, s = 0.80", "ws_flex, s = 0.60"]
+    first = found["bernoulli, s = 0.80"]
+    assert first.table["mask_id"].tolist() == [f"s0.8-0000{i}" for i in range(4)]
+    np.testing.assert_array_equal(first.masks(), whole.at(0.8).masks()[:4])
+    built = database.open_database(database_dir("x-ws_flex-2"))
+    pd.testing.assert_frame_equal(found["ws_flex, s = 0.60"].table, built.at(0.6).table)
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_more_masks_than_the_database_has_are_refused(count, evaluator):
     with pytest.raises(InvalidInput, match=f"{count} masks.*from 2 to 5"):
-        crossed.candidates(SPEC, "x", 0.8, count)
-    assert not databases_dir().exists()
+        crossed.hidden(build(SPEC, database_dir("x")), "x", replace(DESIGN, bernoulli=(count, 2)), [0.8], [])
 
 
-def test_candidates_of_another_sparsity_are_refused(evaluator):
+def test_masks_of_another_sparsity_are_refused(evaluator):
     with pytest.raises(DatabaseError, match=r"no masks of sparsity 0\.7"):
-        crossed.candidates(SPEC, "x", 0.7, 3)
+        crossed.hidden(build(SPEC, database_dir("x")), "x", DESIGN, [0.7], [])
+
+
+def test_mixtures_need_the_sparsity_at_which_graphs_are_changed(evaluator):
+    small = replace(DESIGN, regions=(2, 2), changed_sparsity=0.8)
+    assert list(crossed.mixtures(FAMILIES[:2], [0.8, 0.6], small, 16, "m")) == [0.8, 0.6]
+    with pytest.raises(InvalidInput, match=r"0\.8 is needed among them"):
+        crossed.mixtures(FAMILIES[:2], [0.6], small, 16, "m")
 
 
 @pytest.fixture
@@ -65,7 +76,7 @@ def test_a_mixture_has_as_many_graphs_of_each_family_at_one_sparsity(mixed):
 
 def test_a_mixture_holds_each_familys_own_masks_under_names_that_tell_them_apart(mixed):
     for k, family in enumerate(FAMILIES):
-        alone = database.open_database(database_dir(f"m-{family}-0.8"))
+        alone = database.open_database(database_dir(f"m-3-{family}-0.8"))
         np.testing.assert_array_equal(mixed.masks()[3 * k : 3 * k + 3], alone.masks())
         assert mixed.table["clustering"].tolist()[3 * k : 3 * k + 3] == alone.table["clustering"].tolist()
         assert mixed.table["mask_id"].tolist()[3 * k : 3 * k + 3] == [f"{family}-{mask_id}" for mask_id in alone.table["mask_id"]]
@@ -126,11 +137,14 @@ def test_layer_masks_that_are_no_graph_are_trained_as_given(masks, evaluator):
     )
 
 
-@pytest.mark.parametrize("seeds", [1, 0])
-def test_one_seed_is_refused_before_anything_is_trained(seeds, masks, evaluator):
-    with pytest.raises(InvalidInput, match=f"seeds is {seeds}"):
-        crossed.train(masks, seeds, PROTOCOL, "mnist-5k", evaluator)
-    assert evaluator.trained == 0
+def test_each_set_is_trained_and_the_first_masks_under_released(evaluator, monkeypatch):
+    asked = []
+    monkeypatch.setattr(crossed, "train", lambda masks, seeds, protocol, *_: asked.append((len(masks), seeds, protocol)) or TRAININGS)
+    sets = {name: build(SPEC, database_dir("x")).at(0.8) for name in ("bernoulli, s = 0.80", "ws_flex, s = 0.80")}
+    found = crossed.train_sets(sets, DESIGN, PROTOCOL, "mnist-5k", evaluator)
+    assert asked == [(5, 3, PROTOCOL), (5, 2, PROTOCOL), (2, 2, RELEASED)]
+    assert found["set"].unique().tolist() == [*sets, "released, s = 0.80"]
+    assert list(crossed.bernoulli(found)) == ["bernoulli, s = 0.80"]
 
 
 # --- tables ---
@@ -149,9 +163,9 @@ def test_a_table_has_masks_in_rows_and_seeds_in_columns_in_whatever_order_they_c
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (TRAININGS.drop(index=3), "not trained from some seed"),
-        (TRAININGS.assign(test_accuracy=[0, 1, np.nan, 11, 20, 21]), "not trained from some seed"),
-        (pd.concat([TRAININGS, TRAININGS.tail(1)]), "from some seed twice"),
+        (TRAININGS.drop(index=3), "trained once from each seed"),
+        (TRAININGS.assign(test_accuracy=[0, 1, np.nan, 11, 20, 21]), "trained once from each seed"),
+        (pd.concat([TRAININGS, TRAININGS.tail(1)]), "trained once from each seed"),
     ],
     ids=["a pair is missing", "no number", "two designs"],
 )
@@ -170,12 +184,16 @@ def made_up(masks, seeds, between, rest, seed=0):
     return rows.sample(frac=1, random_state=0)
 
 
+def tidy(sets):
+    return pd.concat([rows.assign(set=name) for name, rows in sets.items()], ignore_index=True)
+
+
 def test_parts_are_the_components_of_each_design_in_the_order_given():
-    designs = {"b": made_up(20, 5, 0.004, 0.001), "a": made_up(10, 4, 0.0, 0.002, seed=1)}
-    trainings = crossed.tidy(designs)
+    sets = {"b": made_up(20, 5, 0.004, 0.001), "a": made_up(10, 4, 0.0, 0.002, seed=1)}
+    trainings = tidy(sets)
     assert len(trainings) == 140 and trainings["set"].unique().tolist() == ["b", "a"]
     found = crossed.parts(trainings).set_index(["set", "part"])
-    for name, rows in designs.items():
+    for name, rows in sets.items():
         expected = components(crossed.table(rows))
         assert tuple(found.loc[(name, "icc"), ["n_masks", "n_seeds"]]) == (expected.masks, expected.seeds)
         for part, estimate in {"masks": expected.between_masks, "residual": expected.residual, "ceiling": expected.ceiling}.items():
@@ -188,15 +206,8 @@ def test_parts_are_the_components_of_each_design_in_the_order_given():
 
 
 def test_spreads_judge_the_standard_deviation_between_masks():
-    found = crossed.spreads(crossed.tidy({"wide": made_up(60, 6, 0.01, 0.001), "narrow": made_up(60, 6, 0.0005, 0.001, seed=1)}), 0.002)
+    found = crossed.spreads(tidy({"wide": made_up(60, 6, 0.01, 0.001), "narrow": made_up(60, 6, 0.0005, 0.001, seed=1)}), 0.002)
     wide, narrow = found.to_dict("records")
     assert wide["low"] > 0.002 and wide["p_for"] < 0.05 < wide["p_against"]
     assert narrow["high"] < 0.002 and narrow["p_against"] < 0.05 < narrow["p_for"]
     assert (wide["case"], wide["n"]) == ("wide", 60)
-
-
-def test_the_first_graphs_of_each_family_stay_the_graphs_that_they_are(evaluator):
-    whole = crossed.mixture(FAMILIES[:2], 0.8, 3, 16, "m")
-    few = crossed.first_of_each(whole, 2)
-    assert few.table["mask_id"].tolist() == whole.table["mask_id"].iloc[[0, 1, 3, 4]].tolist()
-    np.testing.assert_array_equal(few.masks(), whole.masks()[[0, 1, 3, 4]])

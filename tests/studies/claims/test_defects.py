@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from bogp import search
-from bogp.errors import InvalidInput
 from bogp.graphs.database import DatabaseSpec, build, fit_scaling, nearest
 from bogp.graphs.relational import layer_masks
 from bogp.search.searchers import BoxSearch, SearchSettings
@@ -183,9 +182,3 @@ def test_effects_are_differences_between_searches_of_one_seed():
     half = 4.302652730 * np.std([0.0, 0.1, 0.3], ddof=1) / np.sqrt(3)  # t quantile of 2 degrees of freedom
     assert found.loc[0, ["mean", "low", "high"]].tolist() == pytest.approx([0.4 / 3, 0.4 / 3 - half, 0.4 / 3 + half])
     assert found.loc[0, "n"] == 3
-
-
-def test_a_single_search_is_refused_before_anything_is_trained(database, evaluator):
-    with pytest.raises(InvalidInput, match="searches is 1"):
-        run(pipelines(PROTOCOL), database, SETTINGS, 1, "mnist-5k", evaluator)
-    assert evaluator.trained == 0

@@ -44,29 +44,31 @@ PROTOCOLS = table(
     ("literal", 0.1, -0.1, 0.3, 4),
     ("wild", 0.9, 0.6, 1.2, 5),
 )
-SPREADS = crossed({"set": ("bernoulli, s = 0.60", "released, s = 0.60"), "part": ("masks", "residual")}, "sd")
-NESTED = crossed({"change": ("relabelled", "rewired", "shuffled"), "part": ("graphs", "versions", "residual")}, "sd")
+SPREADS = crossed({"set": ("bernoulli, s = 0.60", "released, s = 0.60"), "part": ("masks", "residual")}, "value")
+NESTED = crossed({"change": ("relabelled", "rewired", "shuffled"), "part": ("graphs", "versions", "residual")}, "value")
 PREDICTION = crossed(
     {"set": ("a", "b", "c", "d", "e"), "predictor": ("clustering", "all"), "model": ("ridge", "forest")}, "cv_r2", 0.1
 ).rename(columns={"low": "r2_low", "high": "r2_high"})
 PREDICTION["ceiling"] = PREDICTION["set"].map(dict(zip("abcde", (0.5, 0.4, 0.3, 0.2, 0.1), strict=True)))
-REGRET = crossed({"table": ("s = 0.60", "planted: hill"), "method": ("box", "random"), "recommender": ("observed", "posterior")})
+REGRET = crossed({"table": ("s = 0.60", "planted: hill"), "method": ("box", "random"), "recommender": ("observed", "posterior")}, "regret")
+REGRET = REGRET.rename(columns={"low": "regret_low", "high": "regret_high"}).assign(low=9.0, high=9.0)
 CURSE = crossed(
-    {"sparsity": SPARSITIES, "method": ("bogp", "random"), "measure": ("apparent", "fresh_validation", "fresh_test")}, scale=0.9
+    {"target_sparsity": SPARSITIES, "method": ("bogp", "random"), "measure": ("apparent", "fresh_validation", "fresh_test")}, scale=0.9
 )
-GAPS = crossed({"case": ("s = 0.60", "s = 0.90"), "comparison": ("Glob_1", "Unif_1", "Unif_5")})
+GAPS = crossed({"case": ("s = 0.60", "s = 0.90"), "against": ("glob_1", "random", "glob_1_best")}, "estimate")
 DEFECTS = crossed({"defect": ("softmax twice", "raw inputs")})
 REGIONS = crossed(
-    {"dataset": ("mnist", "fashion-mnist"), "sparsity": SPARSITIES, "searched": ("properties, native", "properties, relabelled")}
+    {"dataset": ("mnist", "fashion-mnist"), "sparsity": SPARSITIES, "searched": ("properties",), "numbering": ("native", "relabelled")},
+    "advantage",
 )
 REGION_SPREAD = crossed(
     {"dataset": ("mnist", "fashion-mnist"), "sparsity": SPARSITIES, "numbering": ("native", "relabelled"), "part": ("masks", "residual")},
-    "sd",
+    "value",
 )
 ACCURACIES = 0.97 + 0.002 * RNG.normal(size=(30, 6)) + 0.001 * RNG.normal(size=6)
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "settings": lambda: plots.settings(PROTOCOLS, margin=0.002),
+    "settings": lambda: plots.settings(PROTOCOLS),
     "components": lambda: plots.components(SPREADS, 0.002),
     "components, stretched": lambda: plots.components(SPREADS.assign(high=0.08)),
     "masks_sorted": lambda: plots.masks_sorted({f"set {i}": ACCURACIES for i in range(5)}),
@@ -80,6 +82,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "defects": lambda: plots.defects(DEFECTS, 0.002),
     "regions": lambda: plots.regions(REGIONS),
     "region_spread": lambda: plots.region_spread(REGION_SPREAD),
+    "curse, no results": lambda: plots.curse(CURSE[:0]),
+    "gaps, no results": lambda: plots.gaps(GAPS[:0]),
 }  # fmt: skip
 
 
@@ -148,7 +152,7 @@ def test_settings_are_read_on_an_axis_of_accuracy_with_the_better_to_the_right()
     assert ends[3, 0, 0] < ax.get_xlim()[1], "an interval that passes accuracy 1 runs off the axis"
     assert legend_texts(figure) == ["within 0.01 of it", "the paper prints 0.960"]
     np.testing.assert_allclose([one.get_xdata()[0] for one in ax.lines if one.get_linestyle() == "--"], [0.04])
-    assert "4 to 5 seeds" in ax.get_title()
+    assert "4 to 5 seeds" in figure.get_suptitle()
 
 
 def test_spreads_are_drawn_in_thousandths_with_their_intervals():
@@ -156,18 +160,17 @@ def test_spreads_are_drawn_in_thousandths_with_their_intervals():
     (ax,) = figure.axes
     for part, label, colour in (("masks", "between masks", "#0072B2"), ("residual", "residual (one training)", "#D55E00")):
         one = SPREADS[SPREADS["part"] == part]
-        np.testing.assert_allclose(line(ax, label)[:, 0], 1000 * one["sd"])
+        np.testing.assert_allclose(line(ax, label)[:, 0], 1000 * one["value"])
         np.testing.assert_allclose(bars(ax, colour)[:, :, 0], 1000 * one[["low", "high"]])
         np.testing.assert_allclose(bars(ax, colour)[:, 0, 1], line(ax, label)[:, 1])
         np.testing.assert_array_equal(line(ax, label)[:, 1].round(), [0, 1])
     assert legend_texts(figure) == ["between masks", "residual (one training)", "threshold: 2"]
     assert line(ax, "threshold: 2")[0, 0] == 2
     assert "thousandths" in ax.get_xlabel() and ax.get_xscale() == "linear"
-    assert legend_texts(plots.components(SPREADS)) == ["between masks", "residual (one training)"]
 
 
 def test_an_axis_becomes_logarithmic_only_where_the_range_asks_for_it_and_says_so():
-    near, far = SPREADS.assign(sd=0.001, low=0.0, high=0.0199), SPREADS.assign(sd=0.001, low=0.0, high=0.0201)
+    near, far = SPREADS.assign(value=0.001, low=0.0, high=0.0199), SPREADS.assign(value=0.001, low=0.0, high=0.0201)
     (ax,) = plots.components(near, 0.002).axes
     assert ax.get_xscale() == "linear" and "logarithmic" not in ax.get_xlabel()
     (ax,) = plots.components(far, 0.002).axes
@@ -183,7 +186,7 @@ def test_an_axis_becomes_logarithmic_only_where_the_range_asks_for_it_and_says_s
 
 
 def test_an_estimate_outside_its_interval_or_without_one_is_drawn():
-    odd = table("change part sd low high", ("rewired", "graphs", 0.0, 0.001, 0.003), ("rewired", "residual", 0.002, np.nan, np.nan))
+    odd = table("change part value low high", ("rewired", "graphs", 0.0, 0.001, 0.003), ("rewired", "residual", 0.002, np.nan, np.nan))
     (ax,) = plots.nested(odd).axes
     np.testing.assert_allclose(line(ax, "between graphs")[0, 0], 0)
     np.testing.assert_allclose(bars(ax, "#0072B2")[0, :, 0], [1, 3])
@@ -191,9 +194,9 @@ def test_an_estimate_outside_its_interval_or_without_one_is_drawn():
 
 
 def test_other_parts_than_those_of_the_figure_are_not_drawn():
-    more = pd.concat([SPREADS, SPREADS.assign(part="icc", sd=0.5)])
-    assert legend_texts(plots.components(more)) == ["between masks", "residual (one training)"]
-    more = pd.concat([REGION_SPREAD, REGION_SPREAD.assign(part="seeds", sd=0.5)])
+    more = pd.concat([SPREADS, SPREADS.assign(part="icc", value=0.5)])
+    assert legend_texts(plots.components(more)) == ["between masks", "residual (one training)", "threshold: 2"]
+    more = pd.concat([REGION_SPREAD, REGION_SPREAD.assign(part="seeds", value=0.5)])
     label = "between masks, native"
     with_more, without = (line(plots.region_spread(one).axes[0], label) for one in (more, REGION_SPREAD))
     np.testing.assert_array_equal(with_more, without)
@@ -267,18 +270,18 @@ def test_regret_tells_recommenders_apart_in_each_table():
     for ax, (_, one) in zip(figure.axes, REGRET.groupby("table", sort=False), strict=True):
         for recommender, label, colour in (("observed", "best observed", "#0072B2"), ("posterior", "best posterior mean", "#D55E00")):
             mine = one[one["recommender"] == recommender]
-            np.testing.assert_allclose(line(ax, label)[:, 0], 1000 * mine["mean"])
-            np.testing.assert_allclose(bars(ax, colour)[:, :, 0], 1000 * mine[["low", "high"]])
-        assert [one.get_xdata()[0] for one in ax.lines if one.get_linestyle() == "--"] == [0]
+            np.testing.assert_allclose(line(ax, label)[:, 0], 1000 * mine["regret"])
+            np.testing.assert_allclose(bars(ax, colour)[:, :, 0], 1000 * mine[["regret_low", "regret_high"]])
+        assert [one.get_xdata()[0] for one in ax.lines if one.get_linestyle() == "-"] == [0]
     markers = {one.get_marker() for one in figure.axes[0].lines if one.get_label().startswith("best")}
     assert len(markers) == 2
 
 
 def test_curse_is_drawn_as_accuracy_against_sparsity():
-    figure = plots.curse(CURSE[(CURSE["method"] == "bogp") | (CURSE["sparsity"] != 0.75)])
+    figure = plots.curse(CURSE[(CURSE["method"] == "bogp") | (CURSE["target_sparsity"] != 0.75)])
     assert [ax.get_title() for ax in figure.axes] == ["BoGP", "random masks"]
     assert ticks(figure.axes[1], "x") == ["0.75", "0.90", "0.95"]
-    one = CURSE[(CURSE["method"] == "random") & (CURSE["measure"] == "fresh_validation") & (CURSE["sparsity"] != 0.75)]
+    one = CURSE[(CURSE["method"] == "random") & (CURSE["measure"] == "fresh_validation") & (CURSE["target_sparsity"] != 0.75)]
     np.testing.assert_allclose(line(figure.axes[1], "validation, fresh seeds"), np.c_[[1, 2], one["mean"]])
     np.testing.assert_allclose(bars(figure.axes[1], "#D55E00")[:, :, 1], one[["low", "high"]])
     assert figure.axes[0].get_ylabel() == "accuracy"
@@ -289,10 +292,10 @@ def test_gaps_stand_against_the_margin(high, stretched):
     made = GAPS.copy()
     made.loc[made.index[-1], "high"] = high
     figure = plots.gaps(made, 0.002)
-    for ax, comparison in zip(figure.axes, ("Glob_1", "Unif_1", "Unif_5"), strict=True):
-        one = made[made["comparison"] == comparison]
-        assert ax.get_title() == comparison
-        np.testing.assert_allclose(circles(ax), np.c_[1000 * one["mean"], [0, 1]])
+    for ax, comparison in zip(figure.axes, ("glob_1", "random", "glob_1_best"), strict=True):
+        one = made[made["against"] == comparison]
+        assert ax.get_title() == f"BoGP minus {comparison}"
+        np.testing.assert_allclose(circles(ax), np.c_[1000 * one["estimate"], [0, 1]])
         np.testing.assert_allclose(bars(ax, "#0072B2")[:, :, 0], 1000 * one[["low", "high"]])
         (band,) = ax.patches
         np.testing.assert_allclose([band.get_x(), band.get_x() + band.get_width()], [-2, 2])
@@ -306,11 +309,11 @@ def test_regions_show_where_a_search_gains_more_than_is_of_interest():
     rows = pd.concat([REGIONS, REGIONS.iloc[[2]].assign(dataset="mnist, converged")])
     figure = plots.regions(rows, smallest=0.001)
     assert [ax.get_title() for ax in figure.axes] == ["MNIST", "Fashion-MNIST", "mnist, converged"]
-    assert [ticks(ax, "x") for ax in figure.axes] == [["0.75", "0.90", "0.95"]] * 2 + [["0.90"]]
-    one = REGIONS[(REGIONS["dataset"] == "fashion-mnist") & (REGIONS["searched"] == "properties, relabelled")]
-    np.testing.assert_allclose(line(figure.axes[1], "properties, relabelled")[:, 1], 1000 * one["mean"])
+    assert [ticks(ax, "x") for ax in figure.axes] == [["0.75", "0.90", "0.95"]] * 3
+    one = REGIONS[(REGIONS["dataset"] == "fashion-mnist") & (REGIONS["numbering"] == "relabelled")]
+    np.testing.assert_allclose(line(figure.axes[1], "properties, relabelled")[:, 1], 1000 * one["advantage"])
     np.testing.assert_allclose(bars(figure.axes[1], "#D55E00")[:, :, 1], 1000 * one[["low", "high"]])
-    assert {one.get_label() for one in figure.axes[2].lines} & set(rows["searched"]) == {"properties, native"}
+    assert {one.get_label() for one in figure.axes[2].lines} & {"properties, native", "properties, relabelled"} == {"properties, native"}
     for ax in figure.axes:
         (band,) = ax.patches
         np.testing.assert_allclose([band.get_y(), band.get_y() + band.get_height()], [0, 1])
@@ -324,7 +327,7 @@ def test_region_spread_has_a_series_for_each_part_and_numbering():
         (REGION_SPREAD["dataset"] == "mnist") & (REGION_SPREAD["part"] == "masks") & (REGION_SPREAD["numbering"] == "relabelled")
     ]
     drawn = line(figure.axes[0], "between masks, relabelled")
-    np.testing.assert_allclose(drawn[:, 1], 1000 * one["sd"])
+    np.testing.assert_allclose(drawn[:, 1], 1000 * one["value"])
     np.testing.assert_array_equal(drawn[:, 0].round(), [0, 1, 2])
     assert figure.axes[0].get_ylim()[0] <= 0, "a spread is seen from zero"
     assert "thousandths" in figure.axes[0].get_ylabel()

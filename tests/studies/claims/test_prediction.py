@@ -187,9 +187,6 @@ def test_pooled_databases_keep_what_differs_between_them_and_the_seeds_that_all_
     found = predictors(whole, ["clustering"])
     np.testing.assert_allclose(found, [[0.1, 0.5]] * 2 + [[0.3, 0.4]] * 3)
     assert list(found.index) == list(range(5))
-    for parts in ([], [(one, a), (database(n=16, clustering=[0.1], sparsity=[0.5]), b[:1])], [(one, b)], [(one, a[0])]):
-        with pytest.raises(InvalidInput):
-            pooled(parts)
 
 
 @pytest.mark.parametrize("r", [0.0, 0.5, -0.9])
@@ -233,27 +230,23 @@ def test_orders_that_are_the_same_have_a_correlation_of_one_and_constants_none()
 
 def test_what_cannot_be_used_is_refused():
     values, accuracies = planted(masks=12, seeds=2)
-    for arguments in (
-        (values, accuracies[:5]),
-        (values, accuracies.mean(axis=1)),
-        (values, accuracies[:, :1]),
-        (values[["density"]], accuracies),
-        (values.where(values > 0), accuracies),
-        (values, accuracies, 1),
-        (values, accuracies, 13),
-        (values, accuracies, 4, 0, 1.0),
-        (values, accuracies, 4, 0, 0.3, ["tree"]),
-        (values[:3], accuracies[:3], 3),
-    ):
+    for arguments in ((values, accuracies.mean(axis=1)), (values, accuracies[:, :1]), (values[:3], accuracies[:3], 3)):
         with pytest.raises(InvalidInput):
             table(*arguments)
-    for call in (
-        lambda: spearman([1, 2, 3], [1, 2, 3]),
-        lambda: spearman([1, 2, 3, 4], [1, 2, 3, 4], 1),
-        lambda: out_of_fold([[1], [2]], [1], "ridge", 2),
-    ):
-        with pytest.raises(InvalidInput):
-            call()
+    with pytest.raises(InvalidInput, match="at least four pairs; got 3"):
+        spearman([1, 2, 3], [1, 2, 3])
+
+
+def test_sets_are_predicted_alone_and_with_others_of_their_sparsity(monkeypatch):
+    monkeypatch.setattr(prediction, "of", lambda one, y, columns: pd.DataFrame({"n": [len(one)], "seeds": y.shape[1]}))
+    trainings = pd.concat([
+        pd.DataFrame({"mask": np.repeat(range(3), k), "seed": [*range(k)] * 3, "test_accuracy": 0.9, "set": name})
+        for name, k in (("bernoulli, s = 0.60", 4), ("bernoulli, s = 0.90", 4), ("ws_flex, s = 0.60", 2))
+    ])  # fmt: skip
+    masks = database(clustering=[0.1, 0.2, 0.3], sparsity=[0.5, 0.5, 0.5])
+    found = prediction.of_sets(dict.fromkeys(trainings["set"].unique(), masks), trainings).set_index("set")
+    assert found["n"].to_dict() == dict.fromkeys(trainings["set"].unique(), 3) | {"all families, s = 0.60": 6, "all families, s = 0.90": 3}
+    assert found["seeds"].tolist() == [4, 4, 2, 2, 4]
 
 
 def test_of_takes_the_accuracies_of_the_masks_that_have_all_properties():

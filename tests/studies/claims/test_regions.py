@@ -8,15 +8,12 @@ from scipy import stats
 
 from bogp.graphs import pixel_features, properties
 from bogp.graphs.database import DatabaseSpec, MaskDatabase, build
-from bogp.graphs.relational import layer_masks, mask_to_graph
-from bogp.search.searchers import SearchSettings
-from bogp.studies.claims import crossed, exchangeable, regions
-from bogp.studies.claims.regions import Region
-from bogp.training.evaluation import Job, Recipe
+from bogp.graphs.pixel_features import FEATURES
+from bogp.graphs.relational import mask_to_graph
+from bogp.studies.claims import crossed, designs, exchangeable, regions
 from bogp.training.protocols import Protocol
 
 PROTOCOL = Protocol("small", widths=(784, 16, 16, 10), learning_rate=1e-2, batch_size=50, steps=4, scope="all")
-REGION = Region("mnist-5k", 0.8, PROTOCOL, 2)
 TRAINED = ["mask", "seed", "train_accuracy", "validation_accuracy", "test_accuracy", "key"]
 
 
@@ -31,46 +28,43 @@ def graphs(tmp_path_factory):
     return MaskDatabase(table, parts[0].spec, np.concatenate([part.bits for part in parts]))
 
 
+def trained(graphs, evaluator, numberings=("native", "relabelled")):
+    """Trainings of one region."""
+    both = {"native": graphs, "relabelled": regions.renumbered(graphs)}
+    return regions.train({("mnist-5k", 0.8): {name: both[name] for name in numberings}}, 2, PROTOCOL, evaluator)
+
+
 def test_a_region_trains_each_graph_in_both_numberings_from_each_seed(graphs, evaluator):
-    found = regions.train(REGION, graphs, evaluator)
+    found = trained(graphs, evaluator)
     assert found["numbering"].tolist() == ["native"] * 8 + ["relabelled"] * 8
     assert found[["mask", "seed"]].to_numpy().tolist() == [[m, s] for m in range(4) for s in range(2)] * 2
-    for column, value in {"dataset": "mnist-5k", "sparsity": 0.8, "protocol": "small", "region": REGION.name}.items():
+    for column, value in {"dataset": "mnist-5k", "sparsity": 0.8, "protocol": "small", "region": "mnist-5k, s = 0.80"}.items():
         assert set(found[column]) == {value}
     assert evaluator.trained == found["key"].nunique() == 16
-
-
-def test_native_is_the_crossed_design_of_the_graphs_as_they_are(graphs, evaluator):
-    native = regions.train(REGION, graphs, evaluator).query("numbering == 'native'")
+    native = found.query("numbering == 'native'")
     pd.testing.assert_frame_equal(native[TRAINED], crossed.train(graphs.masks(), 2, PROTOCOL, "mnist-5k", evaluator))
+    alone = trained(graphs, evaluator, ["relabelled"])
+    pd.testing.assert_frame_equal(alone, found.query("numbering == 'relabelled'").reset_index(drop=True))
     assert evaluator.trained == 16  # the very same trainings
 
 
-def test_relabelled_is_version_0_of_the_nulls(graphs, evaluator):
+def test_relabelled_is_version_0_of_the_changed_graphs(graphs, evaluator):
     """So that the two experiments share their trainings, whatever the number of versions there."""
-    found = regions.train(replace(REGION, numberings=("relabelled",)), graphs, evaluator)
-    assert evaluator.trained == 8
-    same = exchangeable.train(graphs, "relabelled", 2, 2, PROTOCOL, "mnist-5k", evaluator).query("version == 0").reset_index(drop=True)
+    found = trained(graphs, evaluator, ["relabelled"])
+    versions = exchangeable.train(graphs, 2, 2, 2, PROTOCOL, "mnist-5k", evaluator)
+    same = versions.query("change == 'relabelled' and version == 0").reset_index(drop=True)
     measured = [c for c in TRAINED if c != "mask"]
     pd.testing.assert_frame_equal(found[measured], same[measured])
     assert found["mask"].tolist() == same["graph"].tolist()
-    assert evaluator.trained == 16
 
 
-@pytest.mark.parametrize("numbering", regions.NUMBERINGS)
-def test_one_numbering_alone_has_its_rows_of_the_whole(numbering, graphs, evaluator):
-    whole = regions.train(REGION, graphs, evaluator).query("numbering == @numbering").reset_index(drop=True)
-    pd.testing.assert_frame_equal(regions.train(replace(REGION, numberings=(numbering,)), graphs, evaluator), whole)
-
-
-def test_renumbered_graphs_are_those_that_are_trained(graphs, evaluator):
-    renumbered = regions.renumbered(graphs)
-    found = regions.train(replace(REGION, numberings=("relabelled",)), graphs, evaluator)
-    jobs = [
-        Job(Recipe(layer_masks(renumbered.masks()[row.mask], PROTOCOL.widths, (0, 1))), row.seed, PROTOCOL, "mnist-5k")
-        for row in found.itertuples()
-    ]
-    assert found["key"].tolist() == [evaluator.key(job) for job in jobs]
+def test_the_first_graphs_of_each_family_are_trained_for_long(graphs, evaluator, monkeypatch):
+    monkeypatch.setattr(regions, "CONVERGED", PROTOCOL)
+    design = replace(designs.NAMED["smoke"], converged=(1, 2), changed_sparsity=0.8)
+    found = regions.train_long({0.8: graphs, 0.9: None}, design, ["mnist-5k"], evaluator)
+    first = crossed.train(graphs.masks()[[0, 2]], 2, crossed.laid_over_all(PROTOCOL), "mnist-5k", evaluator)
+    pd.testing.assert_frame_equal(found[TRAINED], first)
+    assert found["numbering"].unique().tolist() == ["native"]
 
 
 def test_renumbered_graphs_are_the_same_graphs_with_the_same_properties(graphs):
@@ -84,18 +78,15 @@ def test_renumbered_graphs_are_the_same_graphs_with_the_same_properties(graphs):
     pd.testing.assert_frame_equal(renumbered.table[stay], graphs.table[stay])
 
 
-def test_candidates_carry_the_features_of_their_own_numbering(graphs, digits):
-    found = regions.candidates(graphs, digits.train)
-    assert list(found) == ["native", "relabelled"]
-    for one, masks in ((found["native"], graphs.masks()), (found["relabelled"], regions.renumbered(graphs).masks())):
+def test_graphs_carry_the_features_of_their_own_numbering(graphs, digits):
+    found = regions.numbered({0.8: graphs}, {"mnist-5k": digits.train})
+    assert list(found) == [("mnist-5k", 0.8)]
+    both = found["mnist-5k", 0.8]
+    assert list(both) == ["native", "relabelled"]
+    for one, masks in ((both["native"], graphs.masks()), (both["relabelled"], regions.renumbered(graphs).masks())):
         np.testing.assert_array_equal(one.masks(), masks)
-        np.testing.assert_array_equal(one.values(pixel_features.FEATURES), pixel_features.measure(masks, digits.train.images))
-    assert (found["native"].values(pixel_features.FEATURES) != found["relabelled"].values(pixel_features.FEATURES)).all()
-
-
-def test_regions_of_other_data_or_sparsity_have_other_names():
-    others = [REGION, replace(REGION, dataset="mnist"), replace(REGION, sparsity=0.9)]
-    assert len({r.name for r in others}) == 3
+        np.testing.assert_array_equal(one.values(FEATURES), pixel_features.measure(masks, digits.train.images))
+    assert (both["native"].values(FEATURES) != both["relabelled"].values(FEATURES)).all()
 
 
 def of_region(accuracies, numbering="native"):
@@ -111,23 +102,25 @@ def many(count=24):
     masks = np.array([np.triu(rng.random((12, 12)) < 0.5) for _ in range(count)])
     masks |= masks.transpose(0, 2, 1)
     table = properties.measure(masks).assign(mask_id=[str(i) for i in range(count)], sparsity=1 - masks.mean(axis=(1, 2)))
+    table = table.assign(**{name: rng.random(count) for name in FEATURES}, family=np.repeat(["a", "b"], count // 2))
     return MaskDatabase(table, DatabaseSpec((0.5,), count, n=12), np.packbits(masks.reshape(count, -1), axis=1))
 
 
-def test_a_search_finds_what_is_in_a_property_and_the_advantage_is_its_own(tmp_path):
+def test_a_search_finds_what_is_in_a_property_and_the_advantage_is_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     graphs = many(60)
     clustering = graphs.table["clustering"].to_numpy()
     signal = 0.95 + 0.02 * (clustering - clustering.mean())[:, None] / clustering.std() * np.ones(4)
-    trainings = pd.concat([of_region(signal), of_region(signal[::-1], "relabelled")], ignore_index=True)
-    settings = SearchSettings(n_initial=4, n_iterations=6)
-    both = {"native": graphs, "relabelled": graphs}
-    found = regions.search(trainings, both, {"properties": ["clustering"], "another": ["cycle_length"]}, settings, 12, tmp_path)
-    assert set(found.method) == {"pool", "random"} and len(found) == 2 * 2 * 2 * 2 * 12
+    both = {("mnist-5k", 0.8): {"native": graphs}}
+    found = regions.search(of_region(signal), both, ["clustering"], 9, 6, tmp_path)
+    assert set(found.method) == {"pool", "random"} and len(found) == 2 * 2 * 2 * 6
+    names = {f"mnist-5k_s0.80_native_{s}" for s in ("properties", "labelled_features")}
+    assert {path.stem for path in tmp_path.iterdir()} == names
     gains = regions.advantages(found).set_index(["numbering", "searched"])
-    assert len(gains) == 4
+    assert len(gains) == 2
     best = gains.loc[("native", "properties")]
     assert best.low > 0 and best.advantage == gains.advantage.max(), "only there the property says what accuracy is"
-    one = found.query("numbering == 'native' and searched == 'properties' and recommender == 'observed'").pivot(
+    one = found.query("searched == 'properties' and recommender == 'observed'").pivot(
         index="repeat", columns="method", values="regret"
     )
     assert best.advantage == pytest.approx((one["random"] - one["pool"]).mean())
@@ -137,16 +130,19 @@ def test_correlations_are_of_each_seed_and_leave_out_what_is_missing():
     graphs = many()
     graphs.table.loc[3, "path_length"] = np.nan
     y = np.random.default_rng(1).normal(0.9, 0.01, (24, 3))
-    found = regions.correlations(of_region(y), {"native": graphs}, ["clustering", "path_length"]).set_index("column")
+    found = regions.correlations(of_region(y), {("mnist-5k", 0.8): {"native": graphs}}, ["clustering", "path_length"])
+    assert found["column"].tolist() == ["clustering", "path_length", *FEATURES]
     there = graphs.table["path_length"].notna().to_numpy()
     for column, rows in (("clustering", np.ones(24, bool)), ("path_length", there)):
         expected = [stats.spearmanr(graphs.table[column][rows], y[rows, k])[0] for k in range(3)]
-        assert found.loc[column, "mean"] == pytest.approx(np.mean(expected))
-        assert found.loc[column, "n"] == 3
+        row = found.set_index("column").loc[column]
+        assert (row["mean"], row["n"]) == (pytest.approx(np.mean(expected)), 3)
 
 
-def test_agreement_is_the_rank_correlation_of_the_means():
-    y = np.random.default_rng(2).normal(0.9, 0.01, (9, 2))
-    found = regions.agreement(of_region(y), of_region(np.sqrt(y))).iloc[0]
-    assert found.rho == pytest.approx(stats.spearmanr(y.mean(1), np.sqrt(y).mean(1))[0])
-    assert (found.graphs, found.mean_calibrated) == (9, pytest.approx(y.mean()))
+def test_agreement_is_the_rank_correlation_of_the_means_of_the_same_graphs():
+    y = np.random.default_rng(2).normal(0.9, 0.01, (24, 2))
+    rows = [0, 1, 2, 12, 13, 14]
+    trainings = pd.concat([of_region(y), of_region(y[::-1], "relabelled")], ignore_index=True)
+    found = regions.agreement(trainings, of_region(np.sqrt(y[rows])), many(), 3).iloc[0]
+    assert found.rho == pytest.approx(stats.spearmanr(y[rows].mean(1), np.sqrt(y[rows]).mean(1))[0])
+    assert (found.graphs, found.mean_calibrated) == (6, pytest.approx(y[rows].mean()))

@@ -52,6 +52,13 @@ def test_an_epoch_of_batches_is_of_the_images_that_there_are():
     assert [p.steps for p, q in zip(small, whole, strict=True) if p != q] == [50 * 31]
 
 
+def test_the_audited_protocols_are_the_path_and_the_readings_of_a_data_set(digits):
+    found = settings.protocols(digits, 16)
+    images = len(digits.train) + len(digits.validation)
+    assert found == (*settings.path(), *settings.readings(images)) and images < 5_000
+    assert settings.protocols(digits, 6) == settings.path()
+
+
 def test_no_two_protocols_of_the_audit_have_one_name_or_one_meaning():
     everything = (*settings.path(), *settings.readings())
     assert len({p.name for p in everything}) == len({p.id for p in everything}) == len(everything)

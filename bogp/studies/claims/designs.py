@@ -1,0 +1,96 @@
+"""How large each experiment of notebook 06 is; the sizes were fixed before the run."""
+
+from dataclasses import asdict, dataclass
+
+from bogp.checks import is_one_of, whole
+from bogp.errors import InvalidInput
+from bogp.search.searchers import SearchSettings
+
+
+@dataclass(frozen=True)
+class Design:
+    """Sizes of the experiments; where trainings or searches repeat, their number stands last.
+
+    Attributes:
+        audited: protocols that the unpruned network is trained under, and seeds.
+        bernoulli: Bernoulli masks of each sparsity, and seeds.
+        structured: masks of each structured family and sparsity, and seeds.
+        released: masks under the protocol ``released``, and seeds.
+        changed: over all layers, graphs of each family, changed versions of each, and seeds.
+        regions: over all layers, graphs of each family at each sparsity, and seeds.
+        converged: graphs of each family that are trained until they stop improving, and seeds.
+        defects: evaluations of a search with a defect, and searches with each.
+        replays: evaluations of a search on one hidden layer, and searches of each kind.
+        everywhere: evaluations of a search over all layers, and searches of each kind.
+        changed_sparsity: of ``changed`` and ``converged``.
+
+    Raises:
+        InvalidInput: fewer than two repetitions, between which nothing could vary, or nothing
+            to repeat.
+    """
+
+    audited: tuple[int, int]
+    bernoulli: tuple[int, int]
+    structured: tuple[int, int]
+    released: tuple[int, int]
+    changed: tuple[int, int, int]
+    regions: tuple[int, int]
+    converged: tuple[int, int]
+    defects: tuple[int, int]
+    replays: tuple[int, int]
+    everywhere: tuple[int, int]
+    changed_sparsity: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name, sizes in asdict(self).items():
+            if isinstance(sizes, tuple):
+                whole(f"The smallest size of {name}", min(sizes), 1)
+                whole(
+                    f"The number of repetitions of {name}",
+                    sizes[-1],
+                    1 if name == "converged" else 2,
+                )
+
+
+NAMED = {
+    "smoke": Design(
+        audited=(6, 2),
+        bernoulli=(6, 2),
+        structured=(4, 2),
+        released=(2, 2),
+        changed=(1, 2, 2),
+        regions=(2, 2),
+        converged=(2, 1),
+        defects=(2, 2),
+        replays=(4, 2),
+        everywhere=(3, 2),
+    ),
+    "paper": Design(
+        audited=(16, 5),
+        bernoulli=(256, 16),
+        structured=(128, 8),
+        released=(40, 8),
+        changed=(4, 4, 4),
+        regions=(16, 4),
+        converged=(6, 2),
+        defects=(25, 10),
+        replays=(25, 40),
+        everywhere=(15, 40),
+    ),
+}
+
+
+def named(name: str) -> Design:
+    """The design of that name.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    if not is_one_of(name, NAMED):
+        raise InvalidInput(f"There is no design {name!r}; there are: {', '.join(NAMED)}.")
+    return NAMED[name]
+
+
+def search_of(budget: int) -> SearchSettings:
+    """The paper's search with another budget, and fewer initial points where need be."""
+    return SearchSettings(n_initial=min(5, budget - 1), n_iterations=max(budget - 5, 1))

@@ -1,0 +1,92 @@
+"""From the tables of all experiments to evidence on each claim, in the form that ``verdicts``
+judges.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from bogp.studies.baselines.tables import MARGIN
+from bogp.studies.claims import NOTEBOOK, crossed, defects, prediction, regions, replay
+from bogp.studies.claims.verdicts import ALIKE, CLAIMS, COLUMNS, Tested, within
+from bogp.studies.printed import PAPER_BASE
+
+Tables = Mapping[str, pd.DataFrame]  # by the names under which notebook 06 writes them
+
+
+def of_tables(tables: Tables, protocol: str) -> pd.DataFrame:
+    """The evidence on all claims; a table without rows is no evidence.
+
+    Args:
+        tables: ``audit``, ``crossed``, ``predicted``, ``twins``, ``replayed``, ``cursed``,
+            ``compared``, ``best_of_all``, ``defects`` and ``regions_replayed``.
+        protocol: what their files begin with.
+
+    Returns:
+        The columns ``verdicts.COLUMNS``, by claim.
+    """
+    found = []
+    for claim, (name, rows) in zip(CLAIMS, _rows(tables), strict=True):
+        source = f"{NOTEBOOK}/{protocol}_{name}.csv"
+        found.append(
+            rows.assign(claim=claim.number, source=source, cell=claim.section)[list(COLUMNS)]
+        )
+    return pd.concat([rows for rows in found if len(rows)], ignore_index=True)
+
+
+def _rows(tables: Tables) -> list[tuple[str, pd.DataFrame]]:
+    """For each claim, in order, the table that shows its quantity, and its rows, one a case."""
+    audit, predicted, compared, cursed = (
+        tables[name] for name in ("audit", "predicted", "compared", "cursed")
+    )
+    paper = within(audit.loc[audit["protocol"] == "paper", "test_accuracy"], MARGIN, PAPER_BASE)
+    spreads = crossed.spreads(tables["crossed"])
+    hidden = predicted[predicted["set"].str.startswith(("bernoulli", "all families"))]
+    searches = replay.summary(tables["replayed"])
+    box = (
+        (searches["method"] == "box")
+        & (searches["recommender"] == "observed")
+        & searches["table"].str.startswith("s = ")
+    )
+    changes = {
+        name: within(change, MARGIN) for name, change in defects.changes(tables["defects"]).items()
+    }
+    gains = _advantage(
+        regions.advantages(tables["regions_replayed"]).query("searched == 'properties'"), "region"
+    )
+    return [
+        ("audit", _tested({"paper": paper})),
+        ("spreads", spreads[spreads["case"].str.startswith("bernoulli")]),
+        ("predicted", prediction.indications(hidden)),
+        ("twins", _facts(tables["twins"])),
+        ("searches", _advantage(searches[box], "table")),
+        ("against_permuted", _advantage(replay.against_permuted(tables["replayed"]), "table")),
+        ("cursed", cursed[cursed["method"] == "bogp"]),  # nothing was claimed of random search
+        ("compared", compared[compared["against"] == "glob_1"]),
+        ("best_of_all", tables["best_of_all"]),
+        ("defects", _tested(changes)),
+        ("advantages", gains[gains["numbering"] == "native"]),
+        ("advantages", gains[gains["numbering"] == "relabelled"]),
+    ]
+
+
+def _tested(cases: Mapping[str, Tested]) -> pd.DataFrame:
+    return pd.DataFrame([{"case": name} | vars(tested) for name, tested in cases.items()])
+
+
+def _advantage(compared: pd.DataFrame, case: str) -> pd.DataFrame:
+    return compared.assign(case=compared[case], estimate=compared["advantage"])
+
+
+def _facts(twins: pd.DataFrame) -> pd.DataFrame:
+    """A matter of fact has p values of 0 or 1, and no interval."""
+    differ = (twins["difference"] > ALIKE).astype(float)
+    return twins.assign(
+        estimate=twins["difference"],
+        low=np.nan,
+        high=np.nan,
+        p_for=1 - differ,
+        p_against=differ,
+        detectable=np.nan,
+    )
