@@ -29,7 +29,7 @@ def test_a_choice_that_there_is_not_is_refused_with_those_that_there_are():
 @pytest.mark.parametrize("value", [0, 1, -0.1, 2, math.nan, math.inf, True, "0.5", None], ids=repr)
 def test_a_share_lies_strictly_between_0_and_1(value):
     assert share("level", np.float32(0.5)) == 0.5
-    with pytest.raises(InvalidInput, match="^level is "):
+    with pytest.raises(InvalidInput, match=r"^level is "):
         share("level", value)
 
 

@@ -305,7 +305,7 @@ def test_an_interrupted_search_goes_on_where_it_stopped(masks, tmp_path):
         return your_network.search(make_model, counted, masks, searchers(masks), ["0", "2"], **more)
 
     path = tmp_path / "scores.json"
-    for stop_at[0] in (4, 5, 11):
+    for stop_at[0] in (4, 11):
         with pytest.raises(Interrupted):
             again(record=path)
         assert len(json.loads(path.read_text())["scores"]) == stop_at[0], "what was scored is kept"

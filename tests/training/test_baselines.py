@@ -84,7 +84,8 @@ def lamp_by_hand(weights):
 def by_hand(worth, alive, count):
     """Sort the living weights of the layers by worth, equal ones by position, and keep the first ``count``."""
     flat, living = np.concatenate([w.reshape(-1) for w in worth]), np.concatenate([a.reshape(-1) for a in alive])
-    ranked = sorted(np.flatnonzero(living).tolist(), key=lambda at: -flat[at])
+    places = np.flatnonzero(living)
+    ranked = places[np.argsort(-flat[places], kind="stable")]
     keep = np.zeros(len(flat), bool)
     keep[ranked[:count]] = True
     return [part.reshape(w.shape) for part, w in zip(np.split(keep, np.cumsum([w.size for w in worth])[:-1]), worth, strict=True)]
@@ -109,7 +110,8 @@ def assert_left(masks, shapes, allocation, density):
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
 @pytest.mark.parametrize("score", SCORES)
 def test_what_is_left_is_exact_to_one_weight(score, allocation, digits):
-    for sparsity in SPARSITIES:
+    # synflow takes a hundred times as long as the others, and counts as they do
+    for sparsity in SPARSITIES[-1:] if score == "synflow" else SPARSITIES:
         for scope, layers in (("all", [0, 1]), ("hidden", [1]), ("input", [0])):
             method = Method(sparsity, score, allocation, layers="masked", allow_empty=True)
             found = first_masks(method, 3, replace(SMALL, scope=scope), digits)
@@ -120,7 +122,7 @@ def test_what_is_left_is_exact_to_one_weight(score, allocation, digits):
         assert model_sparsity(found, SMALL.widths) == pytest.approx(sparsity, abs=(1.5 if allocation == "uniform" else 0.5) / WEIGHTS)
 
 
-@pytest.mark.parametrize("rounds", [1, 2, 5])
+@pytest.mark.parametrize("rounds", [1, 3])
 @pytest.mark.parametrize("pretrain", [False, True], ids=["from the start", "after training"])
 def test_each_round_leaves_its_share_and_what_it_leaves_outranks_what_it_removes(rounds, pretrain, digits, calls):
     """All scores that need the trained weights, allocations and sparsities in one company."""
@@ -275,7 +277,7 @@ def plain_method(name, sparsity, seed, protocol, dataset):
     return model
 
 
-@pytest.mark.parametrize("name", ["glob_1", "glob_5", "unif_1", "unif_5", "lamp_1", "lamp_3", "lottery", "lamp"])
+@pytest.mark.parametrize("name", ["glob_1", "glob_3", "unif_1", "unif_2", "lamp_2", "lottery", "lamp"])
 def test_a_method_is_what_plain_pytorch_makes_of_its_words(name, digits, calls):
     protocol, sparsities, seeds = replace(SMALL, schedule="linear", steps=30), (0.6, 0.9), (11, 12)
     methods = [named(name, sparsity) for sparsity in sparsities]

@@ -422,7 +422,7 @@ def test_the_programs_default_type_does_not_change_a_networks_numbers(precision,
 IN_A_PROCESS = """
 from tests.training.test_engine import *
 threads = []
-result = training.train(
+result = training_engine.train(
     [dense(PAPER), masks_for(PAPER)], [0, 1], replace(PAPER, steps=4), tiny(), return_weights=True, on_step=lambda steps: threads.append(blas_threads())
 )
 print(*{count for counts in threads for count in counts.values()}, hashlib.sha256(repr([bits(result, k) for k in range(2)]).encode()).hexdigest())
