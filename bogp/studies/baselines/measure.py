@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bogp import paths, search
-from bogp.checks import is_one_of, texts, whole
+from bogp.checks import choice, texts, whole
 from bogp.errors import InvalidInput
 from bogp.graphs.database import DatabaseSpec, MaskDatabase
 from bogp.graphs.relational import effective_sparsity, layer_masks, model_sparsity, n_weights
@@ -214,9 +214,7 @@ def planned(
     Raises:
         InvalidInput: there is no such design; or as ``Plan``.
     """
-    if not is_one_of(design, DESIGNS):
-        raise InvalidInput(f"There is no design {design!r}; there are: {', '.join(DESIGNS)}.")
-    d = DESIGNS[design]
+    d = DESIGNS[choice("design", design, DESIGNS)]
     methods = (*CONTROLS, *d.methods, *(f"{method}_shuffled" for method in d.shuffled))
     repeats = (searches, d.repeats, budget, fresh_seeds)
     like = (*CONTROLS, *d.like)

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bogp import paths, search
-from bogp.checks import floats, is_one_of, listed, whole
+from bogp.checks import choice, floats, listed, whole
 from bogp.errors import InvalidInput
 from bogp.graphs.database import MaskDatabase
 from bogp.graphs.relational import effective_sparsity, layer_masks, model_sparsity
@@ -54,9 +54,7 @@ def reference(name: str) -> Reference:
     Raises:
         InvalidInput: there is none.
     """
-    if not is_one_of(name, REFERENCES):
-        raise InvalidInput(f"There is no reference {name!r}; there are: {', '.join(REFERENCES)}.")
-    return REFERENCES[name]
+    return REFERENCES[choice("reference", name, REFERENCES)]
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,7 @@ class TradeOff:
         number = isinstance(self.alpha, (int, float, np.number)) and not isinstance(self.alpha, bool)
         if not number or not 0 <= self.alpha <= 1:  # NaN is neither
             raise InvalidInput(f"alpha is {self.alpha!r}; it weighs sparsity against accuracy, a number from 0 to 1.")
-        if not is_one_of(self.form, FORMS):
-            raise InvalidInput(f"There is no form {self.form!r} of the objective; there are: {', '.join(FORMS)}.")
+        choice("form of the objective", self.form, FORMS)
         object.__setattr__(self, "alpha", float(self.alpha))
 
     def score(self, accuracy: ArrayLike, sparsity: ArrayLike) -> NDArray[np.float64]:

@@ -209,6 +209,21 @@ def test_verdicts_and_the_rendered_table_say_what_the_summary_says():
     assert baselines_tables.rendered(table, PAPER).method.tolist() == ["BoGP", "Glob_1", "Unif_1", "SNIP"]
 
 
+def test_the_answer_counts_like_for_like():
+    x, noise = np.linspace(0.90, 0.91, 5), np.array([1, -1, 1, -1, 0]) * 1e-4
+    values = {
+        (LIKE, "bogp", 25): x,
+        (LIKE, "bogp_mask", 26): x,
+        (LIKE, "glob_1", 1): x - 0.01 + noise,
+        (LIKE, "random", 1): x + noise,
+        (LIKE, "random_search", 25): x + 0.01 + noise,
+    }
+    said = baselines_tables.answer(baselines_tables.summary(made_up(values), {}))
+    assert "by magnitude before training, BoGP's mask is better in 1, worse in 0" in said
+    assert "a random one it is better in 0, worse in 0, undecided in 1 of 1" in said
+    assert "as many networks, it is better in 0, worse in 1, undecided in 0 of 1" in said
+
+
 def test_shuffles_compare_the_same_pairs():
     values = {(PAPER, "snip", 1): [0.9, 0.8, 0.7], (PAPER, "snip_shuffled", 1): [0.8, 0.6]}
     table = baselines_tables.shuffles(made_up(values)).iloc[0]

@@ -187,6 +187,11 @@ def test_verdicts_of_known_truths(graphs, truth, verdict):
     table, judged = tables.correlations(graphs, trainings), tables.monotone(graphs, trainings)
     assert tables.verdict(table, judged) == verdict
     assert f": {verdict}." in tables.conclusion(table, judged)
+    clear = table[(table["low"] > 0) | (table["high"] < 0)].set_index(["variant", "kind"]).property
+    said = tables.answer(table, judged)
+    for column in measure.FIGURES_5_TO_7:
+        width = said.split("at equal width: ")[1].split(";")[0]
+        assert (column in width) == (column in clear[clear.index == ("same", "raw")].tolist())
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,25 @@ def test_table_2_has_means_intervals_pairs_and_the_papers_numbers():
     assert (gap["mean"], gap["low"], gap["high"]) == pytest.approx((0.05, 0.05, 0.05))
 
 
+def test_the_answer_says_what_was_chosen_and_from_which_alpha_on_no_search_is_needed():
+    points = pd.DataFrame({"accuracy": [0.95, 0.94, 0.90], "sparsity": [0.1, 0.5, 0.9]})
+    table, compared = tables.summary(chosen_of(3)), tables.tables_compared()
+    said = tables.answer(table, pareto.curve_ranges(points, 2), compared)
+    assert "mean sparsity of 0.15 at alpha 0.15, 0.15 at alpha 0.2." in said
+    assert "from alpha 0.100 on the objective asks for the sparsest one" in said  # 0.04 / 0.4
+    assert "6 of 6 rows of its Table 2 are beaten by a row of its Table 1" in said
+    points["accuracy"] = [3.0, 2.0, 0.5]  # steeper than any alpha
+    assert "no alpha asks" in tables.answer(table, pareto.curve_ranges(points, 2), compared)
+
+
+def test_beside_the_paper_stands_its_own_objective():
+    beside = tables.beside_the_paper(tables.summary(chosen_of(3))).set_index("quantity")
+    row = beside.loc["alpha 0.15: sparsity of BoGP's masks"]
+    assert row["the paper says"] == "0.76" and row["we got"].startswith("0.150 [")
+    assert beside.loc["alpha 0.2: accuracy of BoGP's masks", "the paper says"] == "-"
+    assert len(beside) == 6
+
+
 def test_one_search_gives_no_interval_but_a_table():
     table = tables.summary(chosen_of(1))
     assert table["low"].isna().all()
