@@ -47,6 +47,11 @@ class Outputs:
         """The Parquet file of the evaluations behind the notebook."""
         return paths.evaluations_dir(self.run) / f"{'_'.join(filter(None, [self.notebook, self.case]))}.parquet"
 
+    @property
+    def units(self) -> Path:
+        """The folder of tables that are found again by their parameters (``records.kept``)."""
+        return paths.evaluations_dir(self.run) / self.notebook
+
     def table(self, table: pd.DataFrame, name: str, parameters: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Write a table with its provenance, and give it back.
 

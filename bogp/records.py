@@ -19,6 +19,7 @@ import pandas as pd
 
 from bogp import paths
 from bogp.errors import BogpError, InvalidInput, StoreError
+from bogp.parallel import in_parallel
 
 _PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "networkx", "scikit-learn", "scikit-optimize", "numba", "torch")
 _STARTED = time.time()
@@ -88,6 +89,45 @@ def kept(path: Path, parameters: Mapping[str, Any], make: Callable[[], pd.DataFr
     """
     found = recorded_table(path, parameters)
     return read_table(write_table(make(), path, parameters, inputs)) if found is None else found
+
+
+def kept_in_parallel(
+    make: Callable[..., pd.DataFrame],
+    jobs: Sequence[tuple[Any, ...]],
+    record: Callable[..., tuple[str, Mapping[str, Any]]],
+    folder: Path,
+    cores: int,
+    unit: str,
+) -> list[pd.DataFrame]:
+    """Tables of independent jobs, each made once (``kept``); those that are missing are made side by side.
+
+    Each is recorded as soon as it is made, so that an interrupted run goes on from there. Where all
+    are recorded, no process is started.
+
+    Args:
+        make: makes the table of a job; a function of a module, which processes can be sent.
+        jobs: the arguments of ``make``, one tuple a job.
+        record: takes the same arguments, and says the file of a job and all that its table depends on.
+        folder: of the files.
+        cores: processes at work; the tables do not depend on it.
+        unit: what a job is, in the singular, for the progress bar.
+
+    Returns:
+        The tables as they stand in the files, in the order of the jobs.
+
+    Raises:
+        InvalidInput: cores is no whole number of at least 1.
+        BogpError: a table cannot be written; and whatever ``make`` raises.
+    """
+    places = [(folder / name, parameters) for name, parameters in (record(*job) for job in jobs)]
+    found = [recorded_table(*place) for place in places]
+    missing = [(make, *one) for *one, table in zip(places, jobs, found, strict=True) if table is None]
+    made = iter(in_parallel(_made, missing, cores, unit, done=len(jobs) - len(missing)))
+    return [next(made) if table is None else table for table in found]
+
+
+def _made(make: Callable[..., pd.DataFrame], place: tuple[Path, Mapping[str, Any]], job: tuple[Any, ...]) -> pd.DataFrame:
+    return kept(*place, lambda: make(*job))
 
 
 def read_table(path: Path) -> pd.DataFrame:

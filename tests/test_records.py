@@ -258,3 +258,31 @@ def test_a_path_that_cannot_be_written_is_known_at_once(tmp_path):
         ScoreRecord(tmp_path / "folder.json")
     with pytest.raises(InvalidInput, match=r"ends in \.json"):
         ScoreRecord(tmp_path / "scores.csv")
+
+
+def made_of(number, factor):
+    if number == 3:
+        raise ValueError("three is not made")
+    return pd.DataFrame({"product": [number * factor]})
+
+
+def record_of(number, factor):
+    return f"{number}.csv", {"number": number, "factor": factor}
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_tables_of_jobs_are_made_once_and_come_in_order(cores, tmp_path, monkeypatch):
+    jobs = [(5, 2), (1, 2), (4, 2)]
+    records.kept(tmp_path / "1.csv", {"number": 1, "factor": 2}, lambda: pd.DataFrame({"product": [-1]}))
+    found = records.kept_in_parallel(made_of, jobs, record_of, tmp_path, cores, "table")
+    assert [t["product"].item() for t in found] == [10, -1, 8], "the second was recorded before"
+    with pytest.raises(ValueError, match="three"):
+        records.kept_in_parallel(made_of, [(3, 2), (6, 2)], record_of, tmp_path, 1, "table")
+
+    def none_started(work, jobs, *_, **__):
+        assert not jobs, "all are recorded"
+        return []
+
+    monkeypatch.setattr(records, "in_parallel", none_started)
+    again = records.kept_in_parallel(made_of, jobs, record_of, tmp_path, cores, "table")
+    assert [t["product"].item() for t in again] == [10, -1, 8]

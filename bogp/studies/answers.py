@@ -1,9 +1,12 @@
-"""What was asked of structural pruning and what was found, as one table: from the tables that notebooks 11 to 14 and the benchmark wrote."""
+"""What was asked of structural pruning and what was found, from the tables that notebooks 11 to 14 and the benchmark wrote."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from bogp.outputs import as_markdown
 from bogp.records import read_table
 
 ENOUGH = 5  # seeds, below which notebook 11 gives no verdict
@@ -11,68 +14,90 @@ COLUMNS = ["question", "where", "answer", "found", "table"]
 SHORT = 80  # characters of what stands in the short table
 _MET = {True: "met", False: "not met"}
 
+Answers = list[tuple[str, str, str, str]]  # question, where, answer, found
+
+
+def _speed(table: pd.DataFrame) -> Answers:
+    question = "Are batched losses of masks 3 times as fast as one after another?"
+    return [(question, r.network, r.verdict, f"ratio {r.ratio:.1f}") for r in table.itertuples()]
+
+
+def _second_order(table: pd.DataFrame) -> Answers:
+    question = (
+        "Does the second order reach a median Spearman of 0.8 with the true single-edge change?"
+    )
+    return [
+        (question, r.network, _MET[bool(r.met)], f"median {r.median:.2f}")
+        for r in table.itertuples()
+    ]
+
+
+def _signed(table: pd.DataFrame) -> Answers:
+    question = "Does the signed first order beat the unsigned published form on connected masks?"
+    return [
+        (
+            question,
+            r.network,
+            _MET[bool(r.low > 0)] if r.n >= ENOUGH else "no verdict",
+            f"difference in Spearman {r.mean:+.2f} [{r.low:+.2f}, {r.high:+.2f}], n = {r.n}",
+        )
+        for r in table[table.iloc[:, 0].str.startswith("signed")].itertuples()
+    ]
+
+
+def _surrogates(table: pd.DataFrame) -> Answers:
+    return [(f"{r.target}?", "random graphs", r.verdict, r.measured) for r in table.itertuples()]
+
+
+def _scenarios(table: pd.DataFrame) -> Answers:
+    return list(
+        table[["question", "network", "answer", "detail"]].itertuples(index=False, name=None)
+    )
+
+
+_READ: dict[str, Callable[[pd.DataFrame], Answers]] = {
+    "speed_structural.csv": _speed,
+    "11_edge_importance/target_1.csv": _second_order,
+    "11_edge_importance/differences.csv": _signed,
+    "14_surrogate_search/verdicts.csv": _surrogates,
+    "12_cifar10_scenarios/verdicts.csv": _scenarios,
+    "13_wikitext/verdicts.csv": _scenarios,
+}
+
 
 def answers(results: Path) -> pd.DataFrame:
     """One row for each question and place it was asked at.
 
     Args:
-        results: folder of a run's tables, such as ``data/results/paper``; tables that are not there are left out.
+        results: folder of a run's tables, such as ``data/results/paper``; tables that are not there
+            are left out.
 
     Returns:
-        ``question``, ``where`` (the networks), ``answer``, ``found`` (with 95 % intervals, in words) and ``table`` (its path below ``results``).
+        ``question``, ``where`` (the networks), ``answer``, ``found`` (with 95 % intervals, in words)
+        and ``table`` (its path below ``results``).
 
     Raises:
         BogpError: a table is not what was written.
     """
-    rows: list[tuple[str, str, str, str, str]] = []
-    if (path := results / "speed_structural.csv").exists():
-        for one in read_table(path).itertuples():
-            rows.append(
-                (
-                    "Are batched losses of masks 3 times as fast as one after another?",
-                    one.network,
-                    one.verdict,
-                    f"ratio {one.ratio:.1f}",
-                    path.name,
-                )
-            )
-    folder = results / "11_edge_importance"
-    if (path := folder / "target_1.csv").exists():
-        for one in read_table(path).itertuples():
-            question = "Does the second order reach a median Spearman of 0.8 with the true single-edge change?"
-            rows.append((question, one.network, _MET[bool(one.met)], f"median {one.median:.2f}", f"{folder.name}/{path.name}"))
-    if (path := folder / "differences.csv").exists():
-        table = read_table(path)
-        for one in table[table.iloc[:, 0].str.startswith("signed")].itertuples():
-            question = "Does the signed first order beat the unsigned published form on connected masks?"
-            answer = _MET[bool(one.low > 0)] if one.n >= ENOUGH else "no verdict"
-            found = f"difference in Spearman {one.mean:+.2f} [{one.low:+.2f}, {one.high:+.2f}], n = {one.n}"
-            rows.append((question, one.network, answer, found, f"{folder.name}/{path.name}"))
-    if (path := results / "14_surrogate_search" / "verdicts.csv").exists():
-        rows += [
-            (f"{one.target}?", "random graphs", one.verdict, one.measured, f"14_surrogate_search/{path.name}")
-            for one in read_table(path).itertuples()
-        ]
-    for name in ("12_cifar10_scenarios", "13_wikitext"):
-        if (path := results / name / "verdicts.csv").exists():
-            rows += [(one.question, one.network, one.answer, one.detail, f"{name}/{path.name}") for one in read_table(path).itertuples()]
+    rows = [
+        (*row, name)
+        for name, read in _READ.items()
+        if (results / name).exists()
+        for row in read(read_table(results / name))
+    ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def markdown(table: pd.DataFrame) -> str:
     """The table as Markdown, a question's name in its first row alone."""
-    lines = ["| question | where | answer | found | table |", "| --- | --- | --- | --- | --- |"]
-    before = ""
-    for one in table.itertuples():
-        lines.append(f"| {one.question if one.question != before else ''} | {one.where} | {one.answer} | {one.found} | {one.table} |")
-        before = one.question
-    return "\n".join(lines)
+    first = table["question"] != table["question"].shift()
+    return as_markdown(table.assign(question=table["question"].where(first, "")))
 
 
 def in_short(table: pd.DataFrame) -> str:
     """The table as Markdown with one row a question: each place with its answer, and what was found where that is one number."""
-    lines = ["| question | answer |", "| --- | --- |"]
-    for question, one in table.groupby("question", sort=False):
-        said = [f"{r.where}: {r.answer}" + (f" ({r.found})" if len(r.found) <= SHORT else "") for r in one.itertuples()]
-        lines.append(f"| {question} | {'; '.join(said)} |")
-    return "\n".join(lines)
+    numbers = np.where(table["found"].str.len() <= SHORT, " (" + table["found"] + ")", "")
+    said = (table["where"] + ": " + table["answer"] + numbers).groupby(
+        table["question"], sort=False
+    )
+    return as_markdown(said.agg("; ".join).rename("answer").reset_index())

@@ -179,3 +179,39 @@ class Transformer(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embedding(tokens) + self.position[: tokens.shape[1]]
         return self.norm(self.blocks(x)) @ self.embedding.weight.T
+
+
+KINDS = ("dag", "residual", "inception", "transformer")
+
+
+def untrained(
+    kind: str, inputs: Tensor, outputs: int, seed: int, *, size: str = "20-40", graph: int | None = None, width: int = 16
+) -> nn.Module:
+    """A network of about 0.1 million parameters or less for some inputs, in evaluation mode.
+
+    Args:
+        kind: of ``KINDS``. ``dag`` reads rows of features or images, ``residual`` and ``inception``
+            images, ``transformer`` tokens.
+        inputs: examples, of which the shape counts.
+        outputs: number of classes, or of tokens.
+        seed: of the initial weights.
+        size: of a random graph, a class of ``SIZES``.
+        graph: seed of a random graph; ``seed`` if it is None.
+        width: features of each vertex of a random graph.
+
+    Raises:
+        InvalidInput: there is no such kind, or it cannot read such inputs.
+    """
+    images, tokens = inputs.dim() == 4, not inputs.is_floating_point()
+    reads = {"dag": not tokens, "residual": images, "inception": images, "transformer": tokens}
+    if not is_one_of(kind, KINDS) or not reads[kind]:
+        raise InvalidInput(f"A network {kind!r} cannot read inputs of shape {tuple(inputs.shape)}; there are: {', '.join(KINDS)}.")
+    shape = inputs.shape[1:]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if kind == "dag":
+            parents = random_parents(size, seed if graph is None else graph)
+            return RandomDag(parents, shape.numel(), width, outputs).eval()
+        if kind == "transformer":
+            return Transformer(outputs, shape[0]).eval()
+        return (Residual if kind == "residual" else Inception)(outputs, channels=shape[0]).eval()

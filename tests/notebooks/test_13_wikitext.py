@@ -10,7 +10,7 @@ from bogp import paths
 from tests.notebooks.in_process import run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "13_wikitext.ipynb"
-SMALL = {"run": "t", "epochs": 1, "calibration": 8, "test": 16, "draws": 1, "cores": 1, "tuning_part": 0.1, "anew": ["random"]}
+SMALL = {"run": "t", "epochs": 1, "calibration": 8, "test": 16, "draws": 1, "cores": 1, "tuning_part": 0.1}
 
 
 def test_13_wikitext(home):
@@ -32,6 +32,6 @@ def test_13_wikitext(home):
     at = measured[measured.level.isna() & (measured.method != "unpruned")]
     spread = at[at.weights == "tuned"].groupby(["seed", "method"]).loss.mean().unstack().std(axis=1, ddof=0)
     assert closing.after == pytest.approx(spread.mean())
-    assert at[at.weights == "new"].method.unique().tolist() == ["random"]
+    assert at[at.weights == "new"].method.unique().tolist() == ["leave_one_out"]
     assert tables["verdicts"].empty
     assert len(list(paths.figures_dir("t").glob("13_*.p[dn][fg]"))) == 8

@@ -10,18 +10,19 @@ from scipy import stats
 
 from bogp import paths
 from bogp.structural import search
-from bogp.studies.surrogates import measure
+from bogp.studies.surrogates import measure, searching, tables
+from bogp.zoo import networks
 from tests.notebooks.in_process import refusal, run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "14_surrogate_search.ipynb"
-SETTINGS = measure.Settings("mnist-5k", width=4, train=200, epochs=2, images=30, masks=30, design=1)
-SMALL = {"run": "t", "sizes": ["10-15", "50-100"], "width": 4, "train_images": 200, "epochs": 2, "images": 30, "masks": 30, "design": 1}
+SETTINGS = measure.Settings("mnist-5k", width=4, train=200, images=30, masks=30, design=1)
+SMALL = {"run": "t", "sizes": ["10-15", "50-100"], "width": 4, "train_images": 200, "images": 30, "masks": 30, "design": 1}
 SMALL |= {"share": 0.02, "repeats": 2, "cores": 1}
 
 
 def loss_by_hand(network, seed, mask):
     """The mean test loss of a random network under a mask, vertex by vertex; a vertex that nothing live reaches is silent."""
-    parents = measure.zoo.random_parents("10-15", seed)
+    parents = networks.random_parents("10-15", seed)
     own = measure.own_edges(network.graph)
     assert len(own) == sum(map(len, parents)), "this graph has no chains that were contracted"
     kept = {(e.source - 1, e.target - 1) for e in network.graph.edges if mask[e.index]}
@@ -80,7 +81,7 @@ def test_14_surrogate_search_and_again_from_its_tables(home):
     wide = connected.pivot(index=["size", "seed"], columns="predictor", values="spearman")
     assert signed["mean"][0] == pytest.approx((wide.first_order - wide.published_taylor).mean())
 
-    seeds = measure.search_seeds(2)
+    seeds = searching.search_seeds(2)
     assert found.seed.unique().tolist() == seeds
     for seed in seeds:
         measured = pd.read_csv(units / f"search-{seed}.csv")
@@ -114,7 +115,7 @@ def test_14_surrogate_search_and_again_from_its_tables(home):
     ("change", "message"),
     [
         ({"sizes": ["7-9"]}, "7-9"),
-        ({"share": 0.0}, "share 0.0"),
+        ({"share": 0.0}, "share is 0.0"),
         ({"dataset": "cifar10-12k", "cores": 0}, "mnist-5k or mnist"),
     ],
 )
@@ -124,8 +125,8 @@ def test_bad_values_end_in_one_clear_message_before_any_training(home, change, m
 
 
 def verdict_of(ranked, regrets, share=0.1):
-    summary = measure.summary(ranked)
-    return measure.verdicts(ranked, summary, measure.reached(regrets, 0.05, 0.1), share)
+    summary = tables.summary(ranked)
+    return tables.verdicts(ranked, summary, tables.reached(regrets, 0.05, 0.1), share)
 
 
 def test_verdicts_follow_their_rules():
@@ -145,7 +146,7 @@ def test_verdicts_follow_their_rules():
                 "kendall": v,
                 "n": 9,
             }
-            for size in measure.zoo.SIZES
+            for size in networks.SIZES
             for seed in range(graphs)
             for masks in ("connected", "single")
             for (d, p), v in values.items()

@@ -15,6 +15,7 @@ from bogp.structural.tracing import capture
 from bogp.studies.edge_importance import measure as edge_importance_measure
 from bogp.studies.scenarios import measure as scenarios_measure
 from bogp.studies.surrogates import measure as surrogates_measure
+from bogp.studies.surrogates import searching
 from bogp.zoo import cifar_wikitext, networks, tasks
 from tests.reliability.values import count, name, numbers, seed, share
 
@@ -109,7 +110,7 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
         {"seed": seed, "rate": st.just(1e-3) | st.floats(), "decay": st.just(0.0) | st.floats(), "batch": batch},
     ),
     "edge_importance.cases": (edge_importance_measure.cases, {
-        "networks": st.just(["dag"]) | st.lists(st.sampled_from(["dag", "residual", "x"]), max_size=2),
+        "kinds": st.just(["dag"]) | st.lists(st.sampled_from(["dag", "residual", "x"]), max_size=2),
         "of": st.just(["mnist-5k"]) | st.lists(st.sampled_from(["mnist-5k", "x"]), max_size=2),
         "epochs": st.just([1]) | st.lists(count, max_size=2)}),
     "edge_importance.Settings": (edge_importance_measure.Settings, {"calibration": st.just([2, 4]) | st.lists(count, max_size=2),
@@ -123,5 +124,5 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "ranking.Settings": (surrogates_measure.Settings, {"dataset": st.just("mnist-5k") | name, "width": st.just(8) | count, "train": st.just(64) | count,
                                             "epochs": st.just(1) | count, "images": st.just(10) | count,
                                             "masks": st.just(10) | count, "design": st.just(1) | count}),
-    "ranking.feasible": (lambda removed: surrogates_measure.feasible(graph(), removed), {"removed": count}),
+    "ranking.feasible": (lambda removed: searching.feasible(graph(), removed), {"removed": count}),
 }  # fmt: skip

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from bogp.records import read_table
-from bogp.studies.edge_importance import measure as edge_importance_measure
+from bogp.studies.edge_importance import tables as importance_tables
 from bogp.studies.scenarios import tables
-from bogp.studies.surrogates import measure as surrogates_measure
+from bogp.studies.surrogates import ranking
+from bogp.studies.surrogates import tables as surrogates_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS, EVALUATIONS = ROOT / "data" / "results" / "paper", ROOT / "data" / "evaluations" / "paper"
@@ -43,12 +44,12 @@ def test_importances_follow_from_the_units_of_single_networks():
     assert len(names) == 20, "four networks, five seeds"
     single = read_table(folder / "single.csv")
     most = single[single["examples"] == single["examples"].max()]
-    by_network = edge_importance_measure.summary(most, "signed")
+    by_network = importance_tables.summary(most, "signed")
     same(by_network, read_table(folder / "summary.csv"), ["network", "method"])
-    same(edge_importance_measure.reached(by_network, "hessian", 0.8), read_table(folder / "target_1.csv"), ["network"])
+    same(importance_tables.reached(by_network, "hessian", 0.8), read_table(folder / "target_1.csv"), ["network"])
     several = read_table(folder / "several.csv")
     compared = read_table(folder / "differences.csv")
-    signed = edge_importance_measure.difference(several, "first_order", "unsigned_taylor")
+    signed = importance_tables.difference(several, "first_order", "unsigned_taylor")
     same(signed, compared[compared.iloc[:, 0].str.startswith("signed")].iloc[:, 1:], ["network"])
 
 
@@ -56,22 +57,22 @@ def test_verdicts_on_surrogates_and_searches_follow_from_the_tables_of_graphs():
     folder = RESULTS / "14_surrogate_search"
     ranked, searches = read_table(folder / "ranks.csv"), read_table(folder / "searches.csv")
     assert (ranked.groupby("size")["seed"].nunique() >= 10).all() and searches["seed"].nunique() >= 10
-    summary, reached = surrogates_measure.summary(ranked), surrogates_measure.reached(searches, within=0.05, share=0.1)
+    summary, reached = surrogates_tables.summary(ranked), surrogates_tables.reached(searches, within=0.05, share=0.1)
     same(
         summary.drop(columns="printed"),
         read_table(folder / "summary.csv").drop(columns="printed"),
         ["size", "reading", "design", "predictor", "masks"],
     )
     same(reached, read_table(folder / "reached.csv"), ["method"])
-    same(surrogates_measure.signed_against_unsigned(ranked), read_table(folder / "signed.csv"), ["size"])
+    same(surrogates_tables.signed_against_unsigned(ranked), read_table(folder / "signed.csv"), ["size"])
     written = read_table(folder / "verdicts.csv")
-    assert surrogates_measure.verdicts(ranked, summary, reached, 0.1).astype(str).to_csv() == written.astype(str).to_csv()
+    assert surrogates_tables.verdicts(ranked, summary, reached, 0.1).astype(str).to_csv() == written.astype(str).to_csv()
 
 
 def test_losses_of_a_graph_are_those_that_its_ranks_were_computed_from():
     size, seed = "10-15", 0
     table = read_table(EVALUATIONS / "14_surrogate_search" / "ranks-10-15-0.csv")
-    found = surrogates_measure.ranks(table, size, seed)
+    found = ranking.ranks(table, size, seed)
     written = read_table(RESULTS / "14_surrogate_search" / "ranks.csv")
     written = written[(written["size"] == size) & (written["seed"] == seed)]
     same(found[found["design"] == "zero-shot"], written[written["design"] == "zero-shot"], ["reading", "design", "predictor", "masks"])

@@ -16,6 +16,7 @@ from bogp.records import recorded_table
 from bogp.studies.edge_importance import measure as edge_importance
 from bogp.studies.scenarios import measure as scenarios
 from bogp.studies.surrogates import measure as surrogates
+from bogp.studies.surrogates import searching
 from bogp.workflow.notebook import check_parameters, declared_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,25 +48,22 @@ def asked_for(notebook: str) -> dict[str, dict[str, Any]]:
     """What the study asks for, by file: the parameters of each unit."""
     names = settings_of(notebook)
     if notebook == "11_edge_importance":
-        return {
-            edge_importance._place(case, seed, Path()).name: edge_importance._parameters(
-                case, names["settings"], seed
-            )
+        return dict(
+            edge_importance.record(case, names["settings"], seed)
             for case in names["cases"]
             for seed in range(names["seeds"])
-        }
+        )
     if notebook in ("12_cifar10_scenarios", "13_wikitext"):
-        return {
-            scenarios._path(Path(), study, seed).name: scenarios._parameters(study, seed)
+        return dict(
+            scenarios.record(study, seed)
             for study in names["studies"]
             for seed in range(names["seeds"])
-        }
+        )
     settings = names["settings"]
-    ranked = [(size, seed) for size in names["sizes"] for seed in range(names["graphs"])]
-    searched = surrogates.search_seeds(names["search_graphs"])
-    return dict(surrogates.rank_record(*job, settings) for job in ranked) | dict(
-        surrogates.search_record(seed, settings) for seed in searched
-    )
+    jobs = [(size, seed) for size in names["sizes"] for seed in range(names["graphs"])]
+    ranked = dict(surrogates.record(*job, settings) for job in jobs)
+    seeds = searching.search_seeds(names["graphs"])
+    return ranked | dict(searching.record(seed, settings) for seed in seeds)
 
 
 @pytest.mark.parametrize("notebook", SECTIONS)

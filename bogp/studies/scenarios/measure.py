@@ -8,7 +8,6 @@ last one, the shares of removed edges are fixed beforehand, and importances read
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,15 +17,13 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from bogp import parallel
 from bogp.checks import is_one_of, listed, number, texts, whole
 from bogp.errors import InvalidInput
-from bogp.parallel import worker_options
-from bogp.records import recorded_table, write_table
+from bogp.records import kept_in_parallel
 from bogp.structural import importance, surgery
-from bogp.structural.gates import Examples, Loss, losses_under
+from bogp.structural.gates import Examples, losses_under
 from bogp.structural.graph import ComputationGraph
 from bogp.structural.taylor import taylor_model
 from bogp.structural.tracing import capture
@@ -48,13 +45,11 @@ METHODS = {
     "leave_one_out": "measured loss",
     "exact_greedy": "measured loss, edge after edge",
 }
-NETWORKS = ("dag", "residual", "inception", "transformer")
 STEPS = 12  # levels of removal lie at multiples of 1/12 of the candidate edges
 _ANEW = 50_000  # seeds of new initial weights begin here
 
-Orders = dict[
-    tuple[str, str, int], NDArray[np.intp]
-]  # of a method, the task that it was chosen on, and a draw: edges, the first to go first
+# Of a method, the task that it was chosen on, and a draw: edges, the first to go first.
+Orders = dict[tuple[str, str, int], NDArray[np.intp]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ class Study:
     """One kind of network on one task, and what is done with it.
 
     Attributes:
-        network: of ``NETWORKS``.
+        network: of ``networks.KINDS``.
         task: of ``tasks.NAMES``; photographs for ``residual`` and ``inception``, texts for ``transformer``, rows of features for ``dag``.
         epochs: of the first training.
         deepest: share of the candidate edges that is removed at most, in (0, 1).
@@ -100,32 +95,39 @@ class Study:
     size: str = "20-40"
 
     def __post_init__(self) -> None:
-        for what, value, allowed in (
-            ("network", self.network, NETWORKS),
-            ("task", self.task, tasks.NAMES),
-            ("size", self.size, networks.SIZES),
-        ):
-            if not is_one_of(value, allowed):
+        names = {"network": networks.KINDS, "task": tasks.NAMES, "size": networks.SIZES}
+        for what, allowed in names.items():
+            if not is_one_of(value := getattr(self, what), allowed):
                 raise InvalidInput(f"{what} is {value!r}; one of: {', '.join(allowed)}.")
         for what in ("methods", "anew"):
             object.__setattr__(self, what, texts(what, getattr(self, what)))
         for what in ("old", "new"):
-            object.__setattr__(self, what, tuple(whole(f"An item of {what}", c, 0) for c in listed(what, getattr(self, what))))
+            numbers = tuple(
+                whole(f"An item of {what}", c, 0) for c in listed(what, getattr(self, what))
+            )
+            object.__setattr__(self, what, numbers)
         if bad := [m for m in (*self.methods, *self.anew) if not is_one_of(m, METHODS)]:
             raise InvalidInput(f"There are no methods {bad}; there are: {', '.join(METHODS)}.")
         if "random" not in self.methods or not set(self.anew) <= set(self.methods):
-            raise InvalidInput("methods include 'random', which the others are compared with, and all that are trained anew.")
-        for what, low in (("epochs", 1), ("tuning_epochs", 1), ("draws", 1), ("calibration", 1), ("test", 1), ("head_epochs", 1)):
-            whole(what, getattr(self, what), low)
+            raise InvalidInput(
+                "methods include 'random', which the others are compared with, "
+                "and all that are trained anew."
+            )
+        for what in ("epochs", "tuning_epochs", "draws", "calibration", "test", "head_epochs"):
+            whole(what, getattr(self, what), 1)
         if not 0 < number("share", self.share) <= number("deepest", self.deepest) < 1:
-            raise InvalidInput(f"share is {self.share} and deepest {self.deepest}; 0 < share <= deepest < 1 is needed.")
-        if not 0 < number("tuning_part", self.tuning_part) <= 1:
-            raise InvalidInput(f"tuning_part is {self.tuning_part}; it lies in (0, 1].")
-        for what in ("rate", "tuning_rate", "head_rate"):
-            if not 0 < number(what, getattr(self, what)) <= tasks.MOST_RATE:
-                raise InvalidInput(f"{what} is {getattr(self, what)}; it is positive and at most {tasks.MOST_RATE:g}.")
+            raise InvalidInput(
+                f"share is {self.share} and deepest {self.deepest}; 0 < share <= deepest < 1 is needed."
+            )
+        rates = dict.fromkeys(("rate", "tuning_rate", "head_rate"), tasks.MOST_RATE)
+        for what, high in ({"tuning_part": 1.0} | rates).items():
+            if not 0 < number(what, value := getattr(self, what)) <= high:
+                raise InvalidInput(f"{what} is {value}; it is positive and at most {high:g}.")
         if bool(self.old) != bool(self.new) or set(self.old) & set(self.new):
-            raise InvalidInput(f"old classes are {self.old} and new ones {self.new}; name both, without a class in common, or neither.")
+            raise InvalidInput(
+                f"old classes are {self.old} and new ones {self.new}; "
+                "name both, without a class in common, or neither."
+            )
 
     @property
     def levels(self) -> NDArray[np.float64]:
@@ -134,7 +136,7 @@ class Study:
 
 
 def studied(studies: Sequence[Study], seeds: int, folder: Path, cores: int = 1) -> pd.DataFrame:
-    """All units of some studies; those that are recorded are read, the others made, each recorded as soon as it is done.
+    """All units of some studies, each kept in a file of its own (``records.kept_in_parallel``).
 
     Args:
         studies: no two of one network and task.
@@ -148,40 +150,19 @@ def studied(studies: Sequence[Study], seeds: int, folder: Path, cores: int = 1) 
     Raises:
         InvalidInput: no studies, two of one name, or a number out of range; and as ``unit``.
     """
-    from joblib import Parallel, delayed, parallel_config
-
-    whole("seeds", seeds, 1), whole("cores", cores, 1)
     if not studies or len({(s.network, s.task) for s in studies}) < len(studies):
-        raise InvalidInput("One or more studies are needed, no two of one network and task: their units could not be told apart.")
-    asked = [(study, seed) for study in studies for seed in range(seeds)]
-    found = {one: recorded_table(_path(folder, *one), _parameters(*one)) for one in asked}
-    missing = [one for one in asked if found[one] is None]
-    with (
-        parallel.progress_bar(len(asked), "network", done=len(asked) - len(missing)) as bar,
-        parallel_config("loky", inner_max_num_threads=1),
-    ):
-        made = Parallel(n_jobs=cores, return_as="generator_unordered", **worker_options())(
-            delayed(_unit)(study, seed) for study, seed in missing
+        raise InvalidInput(
+            "One or more studies are needed, no two of one network and task: "
+            "their units could not be told apart."
         )
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="A worker stopped")  # joblib renews workers that have grown, and no job is lost
-            for study, seed, table in made:
-                path = write_table(table, _path(folder, study, seed), _parameters(study, seed))
-                found[study, seed] = recorded_table(path, _parameters(study, seed))
-                bar.update(1)
-    return pd.concat([table for one in asked if (table := found[one]) is not None], ignore_index=True)
+    jobs = [(study, seed) for study in studies for seed in range(whole("seeds", seeds, 1))]
+    tables = kept_in_parallel(unit, jobs, record, folder, cores, "network")
+    return pd.concat(tables, ignore_index=True)
 
 
-def _path(folder: Path, study: Study, seed: int) -> Path:
-    return folder / f"{study.network}_{study.task}_{seed}.csv"
-
-
-def _parameters(study: Study, seed: int) -> dict[str, Any]:
-    return asdict(study) | {"seed": seed}
-
-
-def _unit(study: Study, seed: int) -> tuple[Study, int, pd.DataFrame]:
-    return study, seed, unit(study, seed)
+def record(study: Study, seed: int) -> tuple[str, dict[str, Any]]:
+    """The file that a unit is kept in, and the parameters by which it is found again."""
+    return f"{study.network}_{study.task}_{seed}.csv", asdict(study) | {"seed": seed}
 
 
 def unit(study: Study, seed: int) -> pd.DataFrame:
@@ -202,39 +183,26 @@ def unit(study: Study, seed: int) -> pd.DataFrame:
         InvalidInput: an order of removals ends before ``deepest``.
         DatasetError: the task's data are missing.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so that the numbers do not depend on how many units run side by side
-    try:
-        task = tasks.load(study.task, seed)
-        rows = removal(study, task, seed)
-        if study.new:
-            rows += transfer(study, task, seed)
-    finally:
-        torch.set_num_threads(threads)
-    table = pd.DataFrame(rows)
-    table.insert(0, "network", study.network)
-    table.insert(1, "seed", seed)
-    return table
+    task = tasks.load(study.task, seed)
+    rows = removal(study, task, seed) + (transfer(study, task, seed) if study.new else [])
+    return pd.DataFrame([{"network": study.network, "seed": seed} | row for row in rows])
 
 
 def removal(study: Study, task: Task, seed: int) -> list[dict[str, Any]]:
     """Edge removal at all levels, and with fine-tuning at ``share``; rows as in ``unit``."""
-    model = tasks.train(network(study, task, seed), task.train, task.loss, epochs=study.epochs, seed=seed, rate=study.rate)
-    graph = capture(model, _example(task))
-    orders = {
-        (method, "none" if method == "random" else "this", draw): o for (method, draw), o in _orders(study, graph, task, seed).items()
-    }
-    rows = [{"scenario": "removal"} | row for row in _pruned(study, graph, task, orders, seed, study.levels)]
-    full = rows[0]
+    graph = capture(_trained(network(study, task, seed), study, task, seed), _example(task))
+    orders = _orders(study, graph, task, seed, "this")
+    rows = _pruned(study, graph, task, orders, seed, study.levels)
+    full = rows[0]["loss"]
     for method in study.anew:
-        chosen_on = "none" if method == "random" else "this"
-        mask = graph.without(orders[method, chosen_on, 0][: _removed(graph, study.share)])
+        who = (method, "none" if method == "random" else "this", 0)
+        mask = graph.without(orders[who][: _removed(graph, study.share)])
         fresh = capture(network(study, task, _ANEW + seed), _example(task))
-        smaller = copy.deepcopy(surgery.remove(fresh, mask))
-        anew = _tuned(study, tasks.train(smaller, task.train, task.loss, epochs=study.epochs, seed=seed, rate=study.rate), task, seed)
-        row = {"scenario": "removal", "method": method, "chosen_on": chosen_on, "draw": 0, "weights": "new", "level": np.nan}
-        rows.append(row | _sizes(graph, mask, anew) | _measures(tasks.measure(anew, _test(study, task), _both(task)), full["loss"]))
-    return rows
+        smaller = _trained(copy.deepcopy(surgery.remove(fresh, mask)), study, task, seed)
+        anew = _tuned(study, smaller, task, seed)
+        found = tasks.measure(anew, _test(study, task), (task.loss, task.accuracy))
+        rows.append(_row(who, "new", np.nan) | _sizes(graph, mask, anew) | _measures(found, full))
+    return [{"scenario": "removal"} | row for row in rows]
 
 
 def transfer(study: Study, task: Task, seed: int) -> list[dict[str, Any]]:
@@ -244,17 +212,18 @@ def transfer(study: Study, task: Task, seed: int) -> list[dict[str, Any]]:
     as it was. Fine-tuning then trains all weights that are left.
     """
     before, after = tasks.classes(task, study.old), tasks.classes(task, study.new)
-    old = tasks.train(network(study, before, seed), before.train, before.loss, epochs=study.epochs, seed=seed, rate=study.rate)
+    old = _trained(network(study, before, seed), study, before, seed)
     new = with_new_head(old, after, epochs=study.head_epochs, seed=seed, rate=study.head_rate)
-    chosen = {("this", after): capture(new, _example(after)), ("old", before): capture(old, _example(before))}
-    orders: Orders = {}
-    for (chosen_on, on), graph in chosen.items():
-        found = _orders(study, graph, on, seed)
-        orders |= {(m, "none" if m == "random" else chosen_on, d): o for (m, d), o in found.items()}
-    return [{"scenario": "transfer"} | row for row in _pruned(study, chosen["this", after], after, orders, seed, study.levels[:1])]
+    graph = capture(new, _example(after))
+    orders = _orders(study, graph, after, seed, "this")
+    orders |= _orders(study, capture(old, _example(before)), before, seed, "old")
+    rows = _pruned(study, graph, after, orders, seed, study.levels[:1])
+    return [{"scenario": "transfer"} | row for row in rows]
 
 
-def with_new_head(model: nn.Module, task: Task, *, epochs: int, seed: int, rate: float) -> nn.Module:
+def with_new_head(
+    model: nn.Module, task: Task, *, epochs: int, seed: int, rate: float
+) -> nn.Module:
     """A copy of a network whose ``head`` is a new linear layer for another task, trained alone on what the network's body makes of its training examples.
 
     Raises:
@@ -262,74 +231,88 @@ def with_new_head(model: nn.Module, task: Task, *, epochs: int, seed: int, rate:
     """
     new = copy.deepcopy(model).eval()
     if not isinstance(head := getattr(new, "head", None), nn.Linear):
-        raise InvalidInput(f"{type(model).__name__} has no linear layer of the name 'head' to replace.")
+        raise InvalidInput(
+            f"{type(model).__name__} has no linear layer of the name 'head' to replace."
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = nn.Linear(head.in_features, task.outputs)
     new.head = nn.Identity()
     with torch.no_grad():
-        made = torch.cat([new(*(i[rows] for i in task.train.inputs)) for rows in torch.arange(len(task.train)).split(1024)])
-    new.head = tasks.train(fresh, Examples((made,), task.train.targets), task.loss, epochs=epochs, seed=seed, rate=rate)
+        made = torch.cat(
+            [
+                new(*(i[rows] for i in task.train.inputs))
+                for rows in torch.arange(len(task.train)).split(1024)
+            ]
+        )
+    new.head = tasks.train(
+        fresh, Examples((made,), task.train.targets), task.loss, epochs=epochs, seed=seed, rate=rate
+    )
     return new
 
 
 def network(study: Study, task: Task, seed: int) -> nn.Module:
-    """The study's network for a task, untrained, in evaluation mode. New initial weights (seeds from 50,000) have the graph of the seed that they stand beside.
+    """The study's network for a task, untrained, in evaluation mode.
+
+    New initial weights (seeds from 50,000) have the graph of the seed that they stand beside.
 
     Raises:
         InvalidInput: the task's inputs are not what such a network reads.
     """
     inputs = task.train.inputs[0]
-    reads = {"dag": inputs.is_floating_point() and inputs.dim() == 2, "transformer": not inputs.is_floating_point()}
-    if not reads.get(study.network, inputs.dim() == 4):
-        raise InvalidInput(f"A network {study.network} cannot read {study.task}, whose inputs have shape {tuple(inputs.shape)}.")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if study.network == "dag":
-            model: nn.Module = networks.RandomDag(networks.random_parents(study.size, seed % _ANEW), inputs.shape[1], 16, task.outputs)
-        elif study.network == "transformer":
-            model = networks.Transformer(task.outputs, inputs.shape[1])
-        else:
-            model = {"residual": networks.Residual, "inception": networks.Inception}[study.network](task.outputs, channels=inputs.shape[1])
-    return model.eval()
+    return networks.untrained(
+        study.network, inputs, task.outputs, seed, size=study.size, graph=seed % _ANEW
+    )
 
 
-def _example(task: Task) -> tuple[Tensor, ...]:
+def _trained(model: nn.Module, study: Study, task: Task, seed: int) -> nn.Module:
+    return tasks.train(
+        model, task.train, task.loss, epochs=study.epochs, seed=seed, rate=study.rate
+    )
+
+
+def _example(task: Task) -> tuple[torch.Tensor, ...]:
     return tuple(i[:2] for i in task.train.inputs)
 
 
 def _test(study: Study, task: Task) -> Examples:
     """At most ``study.test`` test examples, evenly spread over all."""
     count = len(task.test)
-    return task.test.part(np.unique(np.linspace(0, count - 1, min(study.test, count)).astype(np.intp)))
+    return task.test.part(
+        np.unique(np.linspace(0, count - 1, min(study.test, count)).astype(np.intp))
+    )
 
 
-def _both(task: Task) -> list[Loss]:
-    return [task.loss, task.accuracy]
-
-
-def _orders(study: Study, graph: ComputationGraph, task: Task, seed: int) -> dict[tuple[str, int], NDArray[np.intp]]:
-    """The order of removals of each method, from the task's calibration examples."""
-    examples, deepest = task.calibration.part(slice(study.calibration)), _removed(graph, study.deepest)
-    single = [m for m in study.methods if m in importance.METHODS and m not in ("random", "hessian")]
+def _orders(study: Study, graph: ComputationGraph, task: Task, seed: int, on: str) -> Orders:
+    """The order of removals of each method, from the calibration examples of a task; ``on`` names it."""
+    examples = task.calibration.part(slice(study.calibration))
+    deepest = _removed(graph, study.deepest)
+    # Those of one score an edge; random and hessian are made below.
+    single = [
+        m for m in study.methods if m in importance.METHODS and m not in ("random", "hessian")
+    ]
     table = importance.importances(graph, examples, task.loss, single) if single else pd.DataFrame()
-    found = {(m, 0): importance.order(graph, table[m]) for m in single}
+    found = {(m, on, 0): importance.order(graph, table[m]) for m in single}
     if {"hessian", "hessian_greedy"} & set(study.methods):  # one matrix for both
-        quadratic = taylor_model(graph, examples, task.loss)
+        model = taylor_model(graph, examples, task.loss)
         both = {
-            "hessian": importance.order(graph, importance.second_order(quadratic)),
-            "hessian_greedy": importance.greedy(graph, quadratic.change, deepest),
+            "hessian": importance.order(graph, importance.second_order(model)),
+            "hessian_greedy": importance.greedy(graph, model.change, deepest),
         }
-        found |= {(m, 0): order for m, order in both.items() if m in study.methods}
+        found |= {(m, on, 0): order for m, order in both.items() if m in study.methods}
     if "exact_greedy" in study.methods:
-        found["exact_greedy", 0] = importance.removal_order(graph, examples, task.loss, "exact_greedy", limit=deepest)
+        found["exact_greedy", on, 0] = importance.removal_order(
+            graph, examples, task.loss, "exact_greedy", limit=deepest
+        )
     for draw in range(study.draws):
-        found["random", draw] = importance.order(graph, importance.random(graph, study.draws * seed + draw))
-    for (method, _), order in found.items():
+        scores = importance.random(graph, study.draws * seed + draw)
+        found["random", "none", draw] = importance.order(graph, scores)
+    for (method, *_), order in found.items():
         if len(order) < deepest:
             raise InvalidInput(
-                f"{method} can remove {len(order)} of {len(graph.candidates)} candidate edges of {study.network} (seed {seed}) before an output is cut "
-                f"off, and deepest = {study.deepest:g} asks for {deepest}; take a smaller deepest."
+                f"{method} can remove {len(order)} of {len(graph.candidates)} candidate edges of "
+                f"{study.network} (seed {seed}) before an output is cut off, and deepest = "
+                f"{study.deepest:g} asks for {deepest}; take a smaller deepest."
             )
     return found
 
@@ -339,14 +322,35 @@ def _removed(graph: ComputationGraph, share: float) -> int:
 
 
 def _pruned(
-    study: Study, graph: ComputationGraph, task: Task, orders: Orders, seed: int, levels: NDArray[np.float64]
-) -> list[dict[str, Any]]:  # fmt: skip
-    """The network under each order at each level, and at ``share`` before and after fine-tuning; the unpruned network first, then fine-tuned as well."""
+    study: Study,
+    graph: ComputationGraph,
+    task: Task,
+    orders: Orders,
+    seed: int,
+    levels: NDArray[np.float64],
+) -> list[dict[str, Any]]:
+    """The network under each order at each level, and at ``share`` before and after fine-tuning.
+
+    The unpruned network comes first, and is fine-tuned as well.
+    """
     asked = [(("unpruned", "none", 0), 0.0, graph.without([]))]
-    asked += [(who, level, graph.without(order[: _removed(graph, level)])) for who, order in orders.items() for level in levels]
-    asked += [(who, np.nan, graph.without(order[: _removed(graph, study.share)])) for who, order in orders.items()]
+    shares = [*zip(levels, levels, strict=True)]
+    for steps in (shares, [(np.nan, study.share)]):
+        asked += [
+            (who, level, graph.without(order[: _removed(graph, share)]))
+            for who, order in orders.items()
+            for level, share in steps
+        ]
     masks, test = np.stack([mask for *_, mask in asked]), _test(study, task)
-    measured = losses_under(graph, masks, test, lambda o, t: torch.stack([m(o, t) for m in _both(task)], dim=1), batch=max(1024, len(test)))
+    measures = (task.loss, task.accuracy)
+    measured = losses_under(
+        graph,
+        masks,
+        test,
+        lambda o, t: torch.stack([m(o, t) for m in measures], dim=1),
+        batch=max(1024, len(test)),
+    )
+    full = measured[0, 0]
     kept: dict[bytes, nn.Module] = {}
     tuned: dict[bytes, NDArray[np.float64]] = {}
     rows: list[dict[str, Any]] = []
@@ -354,28 +358,51 @@ def _pruned(
         key = gates.tobytes()  # masks with the same gates are the same network
         if key not in kept:
             kept[key] = surgery.remove(graph, mask)
-        row = dict(zip(("method", "chosen_on", "draw"), who, strict=True)) | {"weights": "kept", "level": level}
-        row |= _sizes(graph, mask, kept[key])
-        rows.append(row | _measures(now, measured[0, 0]))
+        sizes = _sizes(graph, mask, kept[key])
+        rows.append(_row(who, "kept", level) | sizes | _measures(now, full))
         if who[0] == "unpruned" or np.isnan(level):
             if key not in tuned:
-                tuned[key] = tasks.measure(_tuned(study, kept[key], task, seed), test, _both(task))
-            rows.append(row | {"weights": "tuned", "level": np.nan} | _measures(tuned[key], measured[0, 0]))
+                tuned[key] = tasks.measure(_tuned(study, kept[key], task, seed), test, measures)
+            rows.append(_row(who, "tuned", np.nan) | sizes | _measures(tuned[key], full))
     return rows
 
 
 def _tuned(study: Study, model: nn.Module, task: Task, seed: int) -> nn.Module:
     """A copy of a network, trained a little further."""
-    rows = np.sort(np.random.default_rng(seed).permutation(len(task.train))[: max(2, round(study.tuning_part * len(task.train)))])
-    part = task.train.part(rows)
-    return tasks.train(copy.deepcopy(model), part, task.loss, epochs=study.tuning_epochs, seed=seed + 1, rate=study.tuning_rate)
+    count = max(2, round(study.tuning_part * len(task.train)))
+    rows = np.sort(np.random.default_rng(seed).permutation(len(task.train))[:count])
+    some, epochs, rate = task.train.part(rows), study.tuning_epochs, study.tuning_rate
+    return tasks.train(
+        copy.deepcopy(model), some, task.loss, epochs=epochs, seed=seed + 1, rate=rate
+    )
 
 
-def _sizes(graph: ComputationGraph, mask: NDArray[np.bool_], smaller: nn.Module) -> dict[str, float]:
+def _row(who: tuple[str, str, int], weights: str, level: float) -> dict[str, Any]:
+    method, chosen_on, draw = who
+    return {
+        "method": method,
+        "chosen_on": chosen_on,
+        "draw": draw,
+        "weights": weights,
+        "level": level,
+    }
+
+
+def _sizes(
+    graph: ComputationGraph, mask: NDArray[np.bool_], smaller: nn.Module
+) -> dict[str, float]:
     full, left = (sum(p.numel() for p in m.parameters()) for m in (graph.module, smaller))
-    return {"share_edges": float((~mask).sum() / len(graph.candidates)), "share_parameters": 1 - left / full}
+    return {
+        "share_edges": float((~mask).sum() / len(graph.candidates)),
+        "share_parameters": 1 - left / full,
+    }
 
 
 def _measures(now: NDArray[np.float64], full: float) -> dict[str, float]:
     change = float(now[0] - full)
-    return {"loss": float(now[0]), "change": change, "absolute_change": abs(change), "accuracy": float(now[1])}
+    return {
+        "loss": float(now[0]),
+        "change": change,
+        "absolute_change": abs(change),
+        "accuracy": float(now[1]),
+    }

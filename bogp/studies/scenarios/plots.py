@@ -1,16 +1,15 @@
-"""Plots of notebooks 12 and 13: loss against what is removed, methods beside each other, fine-tuning, transfer."""
+"""Notebooks 12 and 13 in figures: loss against what is removed, fine-tuning, transfer."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bogp.plotting import band, dots, legend, panels, styles
-from bogp.statistics import mean_interval
+from bogp.plotting import Styles, band, dots, legend, panels, styles
+from bogp.statistics import group_intervals, mean_interval
 from bogp.studies.scenarios.measure import METHODS
-from bogp.studies.scenarios.tables import areas, at_share, curves, intervals
+from bogp.studies.scenarios.tables import areas, at_share, curves
 
 GROUPS = {
     "without derivatives": ("magnitude", "activation", "block_influence"),
@@ -18,6 +17,7 @@ GROUPS = {
     "second order": ("fisher", "gauss_newton", "hessian", "hessian_greedy"),
     "measured loss": ("leave_one_out", "exact_greedy"),
 }
+_RANDOM: Styles = {"random": ("random", "#000000", "x")}
 _AXES = {
     "share_edges": "share of the candidate edges removed",
     "share_parameters": "share of the parameters removed",
@@ -27,34 +27,47 @@ _AXES = {
 
 
 def loss_curves(table: pd.DataFrame, x: str = "share_edges", y: str = "change") -> Figure:
-    """A measure against the share removed, mean over seeds with 95 % t interval; a row of panels a network, a panel a group of methods, random in each.
+    """A measure against the share removed, mean over seeds with 95 % t interval.
+
+    A row of panels a network, a panel a group of methods, random removal in each.
 
     Args:
-        table: long, from ``scenarios.studied``.
+        table: long, from ``measure.studied``.
         x: ``share_edges`` or ``share_parameters`` (its mean over seeds, at the same share of edges).
         y: ``change`` or ``accuracy``.
     """
     data = curves(table)
-    networks, present = list(dict.fromkeys(data["network"])), set(data["method"])
-    groups = {title: [m for m in ("random", *methods) if m in present] for title, methods in GROUPS.items() if present & set(methods)}
-    size = (max(2.9 * len(groups), 5.5), 2.3 * len(networks) + 0.9)
-    figure, axes = plt.subplots(len(networks), len(groups), figsize=size, sharex="row", sharey="row", squeeze=False)
-    for row, network in zip(axes, networks, strict=True):
-        for ax, (title, methods) in zip(row, groups.items(), strict=True):
-            look = styles({m: METHODS[m] for m in methods if m != "random"}) | {"random": ("random", "#000000", "x")}
-            for method, (label, colour, marker) in look.items():
-                one = data[(data["network"] == network) & (data["method"] == method)].groupby("level")
-                at = one[x].mean().to_numpy()
-                means = [mean_interval(values) for _, values in one[y]]
-                line = {"marker": marker, "ms": 3, "linestyle": "--" if method == "random" else "-"}
-                band(ax, at, means, colour, label=label, **line)
-            ax.set_title(f"{network}: {title}", fontsize=8)
+    kinds, present = list(data["network"].unique()), set(data["method"])
+    groups = {
+        title: present & set(methods) for title, methods in GROUPS.items() if present & set(methods)
+    }
+    size = (max(2.9 * len(groups), 5.5), 2.3 * len(kinds) + 0.9)
+    figure, axes = plt.subplots(
+        len(kinds), len(groups), figsize=size, sharex="row", sharey="row", squeeze=False
+    )
+    for row, kind in zip(axes, kinds, strict=True):
+        mine = data[data["network"] == kind]
+        for ax, (title, chosen) in zip(row, groups.items(), strict=True):
+            look = styles({m: METHODS[m] for m in GROUPS[title] if m in chosen})
+            for method, (label, colour, marker) in (look | _RANDOM).items():
+                one = mine[mine["method"] == method].groupby("level")
+                band(
+                    ax,
+                    one[x].mean(),
+                    [mean_interval(values) for _, values in one[y]],
+                    colour,
+                    label=label,
+                    marker=marker,
+                    ms=3,
+                    linestyle="--" if method == "random" else "-",
+                )
+            ax.set_title(f"{kind}: {title}", fontsize=8)
         row[0].set_ylabel(_AXES[y], fontsize=8)
-        row[0].set_ylim(*_span(data[data["network"] == network], y))
+        row[0].set_ylim(*_span(mine, y))
     for ax in axes[-1]:
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.32), fontsize=7, ncols=1)
         ax.set_xlabel(_AXES[x], fontsize=7)
-    figure.suptitle(f"mean over {data['seed'].nunique()} seeds; band: 95 % t interval, cut off at the frame", fontsize=9)
+    _say_seeds(figure, data["seed"].nunique(), "band: 95 % t interval, cut off at the frame")
     return figure
 
 
@@ -67,48 +80,61 @@ def _span(table: pd.DataFrame, y: str) -> tuple[float, float]:
     return float(means.min() - room), float(means.max() + room)
 
 
+def _say_seeds(figure: Figure, seeds: int, more: str) -> None:
+    figure.suptitle(f"mean over {seeds} seeds; {more}", fontsize=9)
+
+
 def area_dots(table: pd.DataFrame) -> Figure:
     """The area under each method's curve, mean over seeds with 95 % t interval; a panel a network, random as a line."""
-    found = intervals(areas(table), ["network", "method"], ["change"])
-    networks = list(dict.fromkeys(found["network"]))
-    places: dict[Hashable, str] = {m: label for m, label in METHODS.items() if m in set(found["method"])}
-    figure, axes = panels(len(networks), 3.0, 0.24 * len(places) + 0.8, sharey=True)
-    for ax, network in zip(axes, networks, strict=True):
-        one = found[found["network"] == network]
-        ax.axvline(one.loc[one["method"] == "random", "mean"].iloc[0], color="#000000", linewidth=0.8, linestyle="--")
+    found = group_intervals(areas(table), ["network", "method"], ["change"])
+    places: dict[Hashable, str] = {
+        m: label for m, label in METHODS.items() if m in set(found["method"])
+    }
+    figure, axes = panels(found["network"].nunique(), 3.0, 0.24 * len(places) + 0.8, sharey=True)
+    for ax, (network, one) in zip(axes, found.groupby("network", sort=False), strict=True):
+        floor = one.loc[one["method"] == "random", "mean"].item()
+        ax.axvline(floor, color="#000000", linewidth=0.8, linestyle="--")
         dots(ax, one, "method", places, unit=1)
         ax.set(title=network, xlabel="mean change of the test loss\nover the share removed (nats)")
-    figure.suptitle(f"mean over {found['n'].max()} seeds with 95 % t interval; dashed: random", fontsize=9)
+    _say_seeds(figure, found["n"].max(), "bar: 95 % t interval; dashed: random")
     return figure
 
 
 def tuning(table: pd.DataFrame) -> Figure:
     """Test loss at the share that is fine-tuned, before and after, and from new initial weights; a panel a network."""
-    return _at_share(
-        table, "removal", "weights", {"kept": "pruned", "tuned": "pruned and fine-tuned", "new": "same structure, new weights"}
-    )
+    labels = {
+        "kept": "pruned",
+        "tuned": "pruned and fine-tuned",
+        "new": "same structure, new weights",
+    }
+    return _at_share(at_share(table, "removal"), "weights", labels)
 
 
 def transfer(table: pd.DataFrame) -> Figure:
     """Test loss on the new classes after fine-tuning, by the task that the removed edges were chosen on; a panel a network."""
-    tuned = table[table["weights"] == "tuned"]
-    series = {"this": "chosen on the new task", "old": "chosen on the old task", "none": "chosen on none"}
-    return _at_share(tuned, "transfer", "chosen_on", series)
+    labels = {
+        "this": "chosen on the new task",
+        "old": "chosen on the old task",
+        "none": "chosen on none",
+    }
+    return _at_share(at_share(table[table["weights"] == "tuned"], "transfer"), "chosen_on", labels)
 
 
-def _at_share(table: pd.DataFrame, scenario: str, column: str, labels: Mapping[str, str]) -> Figure:
-    found = intervals(at_share(table, scenario), ["network", "method", column], ["loss"])
-    networks = list(dict.fromkeys(found["network"]))
-    places: dict[Hashable, str] = {m: label for m, label in ({"unpruned": "unpruned"} | METHODS).items() if m in set(found["method"])}
-    look = styles({name: label for name, label in labels.items() if name in set(found[column])})
-    figure, axes = panels(len(networks), 3.1, 0.32 * len(places) + 1.0, sharey=True)
-    for ax, network in zip(axes, networks, strict=True):
-        one = found[found["network"] == network]
+def _at_share(table: pd.DataFrame, column: str, labels: dict[str, str]) -> Figure:
+    found = group_intervals(table, ["network", "method", column], ["loss"])
+    methods, series = set(found["method"]), set(found[column])
+    places: dict[Hashable, str] = {
+        m: label for m, label in ({"unpruned": "unpruned"} | METHODS).items() if m in methods
+    }
+    look = styles({name: label for name, label in labels.items() if name in series})
+    figure, axes = panels(found["network"].nunique(), 3.1, 0.32 * len(places) + 1.0, sharey=True)
+    for ax, (network, one) in zip(axes, found.groupby("network", sort=False), strict=True):
         dots(ax, one, "method", places, column, look, unit=1)
+        ax.set(title=network, xlabel="test loss (nats)")
         if one["mean"].max() > 10 * one["mean"].min():
             ax.set_xscale("log")
-        ax.set(title=network, xlabel="test loss (nats)")
-        ax.set_xlim(left=max(ax.get_xlim()[0], 0.0) if np.isfinite(ax.get_xlim()[0]) and ax.get_xscale() == "linear" else None)
+        else:
+            ax.set_xlim(left=max(ax.get_xlim()[0], 0.0))
     legend(figure, axes)
-    figure.suptitle(f"mean over {found['n'].max()} seeds with 95 % t interval", fontsize=9)
+    _say_seeds(figure, found["n"].max(), "bar: 95 % t interval")
     return figure

@@ -11,64 +11,72 @@ from scipy import stats
 
 from bogp.errors import InvalidInput
 from bogp.statistics import equivalence, holm, mean_interval, paired_difference
+from bogp.studies.scenarios.measure import METHODS
 
-Pairs = Mapping[
-    str, tuple[NDArray[np.float64], NDArray[np.float64]]
-]  # of each method: its values and those it is compared with, seed by seed
+# Of each method: its values and those it is compared with, seed by seed.
+Pairs = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 _VALUES = ["share_edges", "share_parameters", "loss", "change", "absolute_change", "accuracy"]
 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:
-    """Edge removal at all levels: a row for each ``network``, ``seed``, ``method`` and ``level``, the mean over the draws of ``random``."""
-    some = table[(table["scenario"] == "removal") & (table["weights"] == "kept") & table["level"].notna() & (table["method"] != "unpruned")]
-    return some.groupby(["network", "seed", "method", "level"], sort=False)[_VALUES].mean().reset_index()
+    """Edge removal at all levels, the mean over the draws of ``random``.
+
+    Returns:
+        A row for each ``network``, ``seed``, ``method`` and ``level``.
+    """
+    some = table.query("scenario == 'removal' and weights == 'kept' and method != 'unpruned'")
+    keys = ["network", "seed", "method", "level"]
+    return some.dropna(subset=["level"]).groupby(keys, sort=False)[_VALUES].mean().reset_index()
 
 
 def areas(table: pd.DataFrame) -> pd.DataFrame:
     """One number a method: the mean over the share of removed edges, from none to the most, by the trapezoidal rule.
 
     Returns:
-        A row for each ``network``, ``seed`` and ``method``: ``change`` of the loss (signed), ``absolute_change``, ``accuracy``.
+        A row for each ``network``, ``seed`` and ``method``: ``change`` of the loss (signed),
+        ``absolute_change``, ``accuracy``.
     """
+    keys, values = ["network", "seed", "method"], ["change", "absolute_change", "accuracy"]
     rows = []
-    for (network, seed, method), one in curves(table).groupby(["network", "seed", "method"], sort=False):
+    for key, one in curves(table).groupby(keys, sort=False):
         x = one["share_edges"].to_numpy()
-        means = {v: np.trapezoid(one[v], x) / (x[-1] - x[0]) for v in ("change", "absolute_change", "accuracy")}
-        rows.append({"network": network, "seed": seed, "method": method} | means)
+        means = {v: np.trapezoid(one[v], x) / (x[-1] - x[0]) for v in values}
+        rows.append(dict(zip(keys, key, strict=True)) | means)
     return pd.DataFrame(rows)
 
 
 def at_share(table: pd.DataFrame, scenario: str) -> pd.DataFrame:
-    """The networks at the one share that is fine-tuned, and the unpruned ones: a row for each ``network``, ``seed``, ``method``, ``chosen_on``, ``weights``."""
-    some = table[(table["scenario"] == scenario) & (table["level"].isna() | (table["method"] == "unpruned"))]
-    return some.groupby(["network", "seed", "method", "chosen_on", "weights"], sort=False)[_VALUES].mean().reset_index()
+    """The networks at the one share that is fine-tuned, and the unpruned ones.
 
-
-def intervals(table: pd.DataFrame, by: list[str], values: list[str]) -> pd.DataFrame:
-    """Mean with 95 % t interval over seeds: a row for each group and value, columns ``measure``, ``mean``, ``low``, ``high``, ``n``."""
-    rows = []
-    for keys, one in table.groupby(by, sort=False):
-        rows += [dict(zip(by, keys, strict=True)) | {"measure": v} | vars(mean_interval(one[v])) for v in values]
-    return pd.DataFrame(rows)
+    Returns:
+        A row for each ``network``, ``seed``, ``method``, ``chosen_on``, ``weights``.
+    """
+    chosen = table["level"].isna() | (table["method"] == "unpruned")
+    some = table[(table["scenario"] == scenario) & chosen]
+    keys = ["network", "seed", "method", "chosen_on", "weights"]
+    return some.groupby(keys, sort=False)[_VALUES].mean().reset_index()
 
 
 def compared(pairs: Pairs) -> pd.DataFrame:
     """Paired comparisons that make one family.
 
     Args:
-        pairs: of each method two lists of losses, of the same seeds in the same order: its own, and what it is compared with.
+        pairs: of each method two lists of losses, of the same seeds in the same order: its own, and
+            what it is compared with.
 
     Returns:
-        A row a method: ``mean``, ``low``, ``high`` of its own; ``difference`` with ``difference_low`` and ``difference_high`` (95 % t interval, not
-        corrected); ``p`` of a paired t test and ``p_holm``; ``verdict``: ``lower``, ``higher`` (p_holm < .05) or ``not told apart``.
+        A row a method: ``mean``, ``low``, ``high`` of its own; ``difference`` with
+        ``difference_low`` and ``difference_high`` (95 % t interval, not corrected); ``p`` of a
+        paired t test and ``p_holm``; ``verdict``: ``lower``, ``higher`` (p_holm < .05) or ``not
+        told apart``.
     """
     rows = []
     for method, (own, other) in pairs.items():
-        mean, gap = mean_interval(own), paired_difference(own, other)
-        varied = np.ptp(own - other) > 0  # two methods that agree in each seed have nothing to test
-        p = float(stats.ttest_rel(own, other).pvalue) if varied else 1.0
-        row = {"method": method, "mean": mean.mean, "low": mean.low, "high": mean.high, "n": mean.n, "difference": gap.mean}
+        gap = paired_difference(own, other)
+        # Two methods that agree in each seed have nothing to test.
+        p = float(stats.ttest_rel(own, other).pvalue) if np.ptp(own - other) > 0 else 1.0
+        row = {"method": method, **vars(mean_interval(own)), "difference": gap.mean}
         rows.append(row | {"difference_low": gap.low, "difference_high": gap.high, "p": p})
     found = pd.DataFrame(rows)
     found["p_holm"] = holm(found["p"])
@@ -78,11 +86,12 @@ def compared(pairs: Pairs) -> pd.DataFrame:
 
 
 def against_random(table: pd.DataFrame, value: str = "change") -> pd.DataFrame:
-    """Each method against random removal: the areas under the curves, paired over seeds, one family a network (``compared``)."""
+    """Each method against random removal: areas under the curves, paired over seeds, one family a network (``compared``)."""
     found = []
     for network, one in areas(table).groupby("network", sort=False):
         wide = _wide(one, value)
-        found.append(compared({m: (wide[m], wide["random"]) for m in wide if m != "random"}).assign(network=network))
+        pairs = {m: (wide[m], wide["random"]) for m in wide if m != "random"}
+        found.append(compared(pairs).assign(network=network))
     return pd.concat(found, ignore_index=True)
 
 
@@ -94,63 +103,136 @@ def closing(table: pd.DataFrame, margin: float) -> pd.DataFrame:
         margin: difference from random removal, in nats, that counts as none.
 
     Returns:
-        A row a network: the standard deviation of the loss over methods ``before`` and ``after`` fine-tuning (means over seeds), their ``difference``, after -
-        before, with its 95 % t interval (``low``, ``high``); ``worst_p``, the largest p value of the methods' tests of equivalence with random after
-        fine-tuning; ``verdict``: ``closed`` (all are equivalent), ``narrowed`` (the interval lies below 0), ``widened`` or ``not told apart``.
+        A row a network: the standard deviation of the loss over methods ``before`` and ``after``
+        fine-tuning (means over seeds), their ``difference``, after - before, with its 95 % t
+        interval (``low``, ``high``); ``worst_p``, the largest p value of the methods' tests of
+        equivalence with random after fine-tuning; ``verdict``: ``closed`` (all are equivalent),
+        ``narrowed`` (the interval lies below 0), ``widened`` or ``not told apart``.
     """
     rows = []
-    for network, one in at_share(table, "removal").groupby("network", sort=False):
-        one = one[one["method"] != "unpruned"]
+    pruned = at_share(table, "removal").query("method != 'unpruned'")
+    for network, one in pruned.groupby("network", sort=False):
         before, after = (_wide(one[one["weights"] == w], "loss") for w in ("kept", "tuned"))
-        spreads = [np.std(list(wide.values()), axis=0) for wide in (after, before)]
-        gap = paired_difference(*spreads)
-        several = gap.n > 1
-        worst = max(equivalence(after[m], after["random"], margin).p for m in after if m != "random") if several else float("nan")
+        spread, spread_after = (np.std(list(wide.values()), axis=0) for wide in (before, after))
+        gap, worst = paired_difference(spread_after, spread), float("nan")
+        if gap.n > 1:
+            others = [after[m] for m in after if m != "random"]
+            worst = max(equivalence(other, after["random"], margin).p for other in others)
         verdict = "narrowed" if gap.high < 0 else "widened" if gap.low > 0 else "not told apart"
-        row = {"network": network, "before": spreads[1].mean(), "after": spreads[0].mean(), "difference": gap.mean, "low": gap.low}
-        rows.append(row | {"high": gap.high, "n": gap.n, "worst_p": worst, "verdict": "closed" if worst < 0.05 else verdict})
+        rows.append(
+            {
+                "network": network,
+                "before": spread.mean(),
+                "after": spread_after.mean(),
+                "difference": gap.mean,
+                "low": gap.low,
+                "high": gap.high,
+                "n": gap.n,
+                "worst_p": worst,
+                "verdict": "closed" if worst < 0.05 else verdict,
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def transferred(table: pd.DataFrame) -> pd.DataFrame:
-    """Networks fine-tuned on the new classes: each method chosen on the new task against the same on the old task, against random removal, and against no
-    pruning; a family is one network and one of these (column ``against``).
+    """Networks fine-tuned on the new classes, compared with three others.
+
+    Each method chosen on the new task is compared with the same on the old task, with random
+    removal, and with no pruning; a family is one network and one of these (column ``against``).
 
     Raises:
         InvalidInput: nothing was transferred.
     """
-    tuned = at_share(table, "transfer")
+    tuned = at_share(table, "transfer").query("weights == 'tuned'")
     if tuned.empty:
         raise InvalidInput("Nothing was transferred: no study has old and new classes.")
     found = []
-    for network, one in tuned[tuned["weights"] == "tuned"].groupby("network", sort=False):
-        new, old, none = (_wide(one[one["chosen_on"] == c], "loss") for c in ("this", "old", "none"))
-        against = {"old task": old, "random": dict.fromkeys(new, none["random"]), "unpruned": dict.fromkeys(new, none["unpruned"])}
-        found += [compared({m: (new[m], other[m]) for m in new}).assign(network=network, against=name) for name, other in against.items()]
+    for network, one in tuned.groupby("network", sort=False):
+        new, old, none = (
+            _wide(one[one["chosen_on"] == c], "loss") for c in ("this", "old", "none")
+        )
+        against = {
+            "old task": old,
+            "random": dict.fromkeys(new, none["random"]),
+            "unpruned": dict.fromkeys(new, none["unpruned"]),
+        }
+        found += [
+            compared({m: (new[m], other[m]) for m in new}).assign(network=network, against=name)
+            for name, other in against.items()
+        ]
     return pd.concat(found, ignore_index=True)
 
 
-def verdicts(table: pd.DataFrame, margin: float) -> pd.DataFrame:
-    """The answers to the questions of notebooks 12 and 13, by the rules that stand there: columns ``question``, ``network``, ``answer``, ``detail``."""
-    rows = []
+BEATS = "Does each data-aware method beat random removal?"
+CLOSES = "Does fine-tuning close the gap between methods?"
+
+
+def verdicts(table: pd.DataFrame, margin: float, comparable: bool = True) -> pd.DataFrame:
+    """The answers to the questions of notebooks 12 and 13, by the rules that stand there.
+
+    Args:
+        table: long.
+        margin: see ``closing``.
+        comparable: False for a run that is too small to judge: there are no answers then.
+
+    Returns:
+        Columns ``question``, ``network``, ``answer``, ``detail``.
+    """
+    rows: list[tuple[str, str, str, str]] = []
     for network, one in against_random(table).groupby("network", sort=False):
         aware = one[one["method"] != "magnitude"]  # which reads no data
-        sure = aware[aware["verdict"] == "lower"]
-        answer = "yes" if len(sure) == len(aware) else f"{len(sure)} of {len(aware)} methods do"
-        rows.append(("Does each data-aware method beat random removal?", network, answer, _by_verdict(aware)))
+        lower, of = (aware["verdict"] == "lower").sum(), len(aware)
+        answer = "yes" if lower == of else f"{lower} of {of} methods do"
+        rows.append((BEATS, network, answer, _by_verdict(aware)))
     for one in closing(table, margin).itertuples():
-        detail = f"standard deviation over methods {one.before:.3f}, then {one.after:.3f} nats; change {one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
-        rows.append(("Does fine-tuning close the gap between methods?", one.network, one.verdict, detail))
+        detail = (
+            f"standard deviation over methods {one.before:.3f}, then {one.after:.3f} nats; "
+            f"change {one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
+        )
+        rows.append((CLOSES, one.network, one.verdict, detail))
     if (table["scenario"] == "transfer").any():
-        questions = {"old task": "choosing on the old task", "random": "random removal", "unpruned": "no pruning"}
-        for (network, against), one in transferred(table).groupby(["network", "against"], sort=False):
-            question = f"After transfer, is choosing on the new task better than {questions[str(against)]}?"
-            rows.append((question, network, f"{(one['verdict'] == 'lower').sum()} of {len(one)} methods are", _by_verdict(one)))
-    return pd.DataFrame(rows, columns=["question", "network", "answer", "detail"])
+        others = {
+            "old task": "choosing on the old task",
+            "random": "random removal",
+            "unpruned": "no pruning",
+        }
+        for (network, against), one in transferred(table).groupby(
+            ["network", "against"], sort=False
+        ):
+            question = f"After transfer, is choosing on the new task better than {others[against]}?"
+            lower = f"{(one['verdict'] == 'lower').sum()} of {len(one)} methods are"
+            rows.append((question, network, lower, _by_verdict(one)))
+    return pd.DataFrame(
+        rows if comparable else [], columns=["question", "network", "answer", "detail"]
+    )
+
+
+def answer(against: pd.DataFrame, closed: pd.DataFrame, comparable: bool) -> str:
+    """The answer to the notebook's question in words: what removal costs, and what fine-tuning wins back.
+
+    Args:
+        against: from ``against_random``.
+        closed: from ``closing``.
+        comparable: False for a run that is too small to judge.
+    """
+    said = []
+    for one in closed.itertuples():
+        mine = against[against["network"] == one.network]
+        best = mine.loc[mine["mean"].idxmin()]
+        said.append(
+            f"{one.network}: {(mine['verdict'] == 'lower').sum()} of {len(mine)} methods cost less than "
+            f"random removal, least {METHODS[best['method']]} ({best['mean']:+.2f} against "
+            f"{best['mean'] - best['difference']:+.2f} nats); fine-tuning takes the spread over methods "
+            f"from {one.before:.2f} to {one.after:.2f} nats ({one.verdict})"
+        )
+    small = "" if comparable else " This run is too small for verdicts."
+    return f"{'. '.join(said)}.{small}"
 
 
 def _by_verdict(found: pd.DataFrame) -> str:
-    return "; ".join(f"{verdict}: {', '.join(one['method'])}" for verdict, one in found.groupby("verdict"))
+    groups = found.groupby("verdict")
+    return "; ".join(f"{verdict}: {', '.join(one['method'])}" for verdict, one in groups)
 
 
 def _wide(table: pd.DataFrame, value: str) -> dict[str, NDArray[np.float64]]:

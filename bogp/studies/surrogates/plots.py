@@ -1,4 +1,4 @@
-"""Plots of notebook 14: how surrogates rank masks, and how soon searches find the best one."""
+"""Notebook 14 in figures: how surrogates rank masks, and how soon searches find the best one."""
 
 from collections.abc import Hashable, Mapping
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bogp.plotting import band, dots, legend, panels, styles
 from bogp.statistics import mean_interval, rank_correlation
+from bogp.studies.surrogates.tables import WITHIN
 
 PREDICTORS = {
     ("zero-shot", "magnitude"): "kept magnitude (L1)",
@@ -28,6 +29,12 @@ PREDICTORS = {
     ("larger", "process_live"): "process on live edges, more",
     ("larger", "process_taylor"): "process with Taylor mean, more",
 }
+NEAR = (
+    ("zero-shot", "fisher"),
+    ("zero-shot", "hessian"),
+    ("published", "path"),
+    ("larger", "process_live"),
+)  # seen from near
 METHODS = {
     "random": "random",
     "greedy": "greedy",
@@ -36,45 +43,51 @@ METHODS = {
     "bo_constant": "BO, constant mean",
     "bo_permuted": "BO, mean of permuted edges",
 }
-SETS = {"half": "all half-masks: mean, 95 % t interval", "connected": "connected half-masks: the same"}
+SETS = {
+    "half": "all half-masks: mean, 95 % t interval",
+    "connected": "connected half-masks: the same",
+}
 
 
 def correlations(table: pd.DataFrame) -> Figure:
-    """Mean Spearman correlation of each predictor with the measured losses, a panel a class of graphs, with 95 % t intervals and the printed values.
+    """Mean Spearman correlation of each predictor with the measured losses, a panel a class of graphs.
 
     Args:
-        table: from ``ranking.summary``.
+        table: from ``tables.summary``, with 95 % t intervals and the printed values.
     """
-    sizes = list(table["size"].unique())
-    figure, axes = panels(len(sizes), 2.6, 0.27 * len(PREDICTORS) + 0.9, sharex=True, sharey=True)
-    one = table[table["reading"] == "removed"].assign(mean=table["spearman"], low=table["spearman_low"], high=table["spearman_high"])
+    names = {"spearman": "mean", "spearman_low": "low", "spearman_high": "high"}
+    one = table[table["reading"] == "removed"].rename(columns=names)
     one["row"] = one["design"] + " " + one["predictor"]
     places: dict[Hashable, str] = {" ".join(key): label for key, label in PREDICTORS.items()}
-    for ax, size in zip(axes, sizes, strict=True):
-        here = one[(one["size"] == size) & one["row"].isin(places)]
+    height, sizes = 0.27 * len(places) + 0.9, one["size"].nunique()
+    figure, axes = panels(sizes, 2.6, height, sharex=True, sharey=True)
+    for ax, (size, all_rows) in zip(axes, one.groupby("size", sort=False), strict=True):
+        here = all_rows[all_rows["row"].isin(places)]
         ax.axvline(0, color="#999999", linewidth=0.8, zorder=0)
         dots(ax, here, "row", places, "masks", styles(SETS), unit=1)
-        old = here[here["printed"].notna() & (here["masks"] == "half") & (here["design"] != "larger")]
-        ax.plot(old["printed"], [list(places).index(r) for r in old["row"]], "kx", ms=5.5, mew=1.3, label="printed, all half-masks")
+        old = here.query("masks == 'half' and design != 'larger'").dropna(subset=["printed"])
+        rows = [list(places).index(r) for r in old["row"]]
+        ax.plot(old["printed"], rows, "kx", ms=5.5, mew=1.3, label="printed, all half-masks")
         ax.set(title=f"{size} edges", xlim=(-1.05, 1.05), xlabel="Spearman correlation")
     legend(figure, axes)
     return figure
 
 
-def regrets(found: pd.DataFrame, within: float) -> Figure:
+def regrets(found: pd.DataFrame, within: float = WITHIN) -> Figure:
     """Regret against the share of the masks that were evaluated, a panel a method: each graph, their mean and its 95 % t interval.
 
     Args:
-        found: from ``ranking.searches``, of all graphs.
+        found: from ``searching.searches``, of all graphs.
         within: the regret that is aimed at, drawn as a line.
     """
     figure, axes = plt.subplots(2, 3, figsize=(8.6, 4.8), sharex=True, sharey=True)
     shares = np.linspace(0, found["share"].max(), 101)[1:]
     for ax, (method, (label, colour, _)) in zip(axes.flat, styles(METHODS).items(), strict=True):
-        curves = np.stack([_at(g, shares) for _, g in found[found["method"] == method].groupby("seed")])
-        intervals = [mean_interval(column) for column in curves.T]
+        mine = found[found["method"] == method].groupby("seed")
+        curves = np.stack([_at(graph, shares) for _, graph in mine])
         ax.plot(100 * shares, curves.T, color=colour, linewidth=0.6, alpha=0.45)
-        band(ax, 100 * shares, intervals, colour, linewidth=2.2)
+        means = [mean_interval(column) for column in curves.T]
+        band(ax, 100 * shares, means, colour, linewidth=2.2)
         ax.axhline(within, color="#444444", linewidth=0.8, linestyle=":")
         ax.set(ylim=(-0.04, 1.08))
         ax.set_title(label, fontsize=9)
@@ -90,20 +103,31 @@ def _at(found: pd.DataFrame, shares: NDArray[np.float64]) -> NDArray[np.float64]
     return np.concatenate([[1.0], mean.to_numpy()])[at]
 
 
-def agreement(truth: NDArray[np.float64], predicted: Mapping[str, NDArray[np.float64]]) -> Figure:
-    """Predicted against measured change of the loss, a panel a predictor and a dot a mask; the line is where both are equal.
+def agreement(
+    table: pd.DataFrame, predicted: Mapping[tuple[str, str], NDArray[np.float64]]
+) -> Figure:
+    """Predicted against measured change of the loss for connected masks, a panel a predictor and a dot a mask.
 
     Args:
-        truth: (M,) measured changes.
-        predicted: (M,) predicted changes, by label.
+        table: of one graph, from ``measure.measure``; its first row is the full network.
+        predicted: of all masks, from ``ranking.predictions``.
     """
-    figure, axes = panels(len(predicted), 2.7, 2.7)
-    for ax, (label, values) in zip(axes, predicted.items(), strict=True):
+    connected = (table["part"] == "connected").to_numpy()
+    truth = (table["test"] - table["test"][0])[connected].to_numpy()
+    figure, axes = panels(len(NEAR), 2.7, 2.7)
+    for ax, key in zip(axes, NEAR, strict=True):
+        # Zero-shot predictors say changes; surrogates losses, as the calibration images have them.
+        full = 0.0 if key[0] == "zero-shot" else table["calibration"][0]
+        values = predicted[key][connected] - full
         ax.plot(truth, values, "o", ms=2.2, alpha=0.5, rasterized=True)
         ax.axline((0, 0), slope=1, color="#444444", linewidth=0.8)
-        ranked = rank_correlation(truth, values) if np.ptp(values) > 0 and np.ptp(truth) > 0 else 0.0
-        ax.set_title(f"{label}\n(Spearman {ranked:.2f})", fontsize=9)
-        ax.set(xlabel="measured change (nats)", ylabel="predicted change (nats)" if ax is axes[0] else "")
+        ranked = rank_correlation(truth, values) if np.ptp(values) and np.ptp(truth) else 0.0
+        ax.set_title(f"{PREDICTORS[key]}\n(Spearman {ranked:.2f})", fontsize=9)
         low, high = min(values.min(), 0), max(values.max(), 0)
-        ax.set(xlim=(min(truth.min(), 0) - 0.05, truth.max() * 1.05), ylim=(low - 0.08 * (high - low), high + 0.08 * (high - low)))
+        room = 0.08 * (high - low)
+        ax.set(
+            xlim=(min(truth.min(), 0) - 0.05, truth.max() * 1.05), ylim=(low - room, high + room)
+        )
+        ax.set_xlabel("measured change (nats)")
+    axes[0].set_ylabel("predicted change (nats)")
     return figure

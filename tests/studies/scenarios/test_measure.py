@@ -218,7 +218,7 @@ def test_methods_that_agree_in_each_seed_are_not_told_apart():
         ({"methods": ("hessian",)}, "include 'random'"),
         ({"epochs": 0}, "epochs is 0"),
         ({"share": 0.7}, "0 < share <= deepest"),
-        ({"tuning_part": 0.0}, "tuning_part is 0.0"),
+        ({"tuning_part": 0.0}, "tuning_part is 0.0; it is positive and at most 1"),
         ({"new": (2, 3)}, "without a class in common"),
         ({"new": ()}, "or neither"),
     ],
@@ -229,7 +229,7 @@ def test_bad_settings_are_refused_at_once(changes, message):
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
-    with pytest.raises(InvalidInput, match="cannot read mixture"):
+    with pytest.raises(InvalidInput, match="cannot read inputs of shape"):
         measure.unit(dataclasses.replace(SMALL, network="residual"), 0)
     with pytest.raises(InvalidInput, match="take a smaller deepest"):
         measure.unit(dataclasses.replace(SMALL, deepest=0.95), 0)

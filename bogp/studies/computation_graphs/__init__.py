@@ -1,0 +1,1 @@
+"""Notebook 10: graphs of four small networks, and removals carried out."""

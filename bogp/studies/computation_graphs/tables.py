@@ -1,0 +1,150 @@
+"""Notebook 10 in tables: graphs, scores of their edges, removals carried out, and the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import nn
+
+from bogp.structural import surgery
+from bogp.structural.gates import Examples, cross_entropy
+from bogp.structural.graph import ComputationGraph
+from bogp.studies.computation_graphs.measure import difference
+from bogp.zoo import tasks
+
+Graphs = Mapping[str, ComputationGraph]
+FAITHFUL, EQUAL = 1e-6, 1e-5  # limits of the two rules: largest relative differences
+
+
+def captured(graphs: Graphs, held: Mapping[str, Examples]) -> pd.DataFrame:
+    """The size of each graph, and how far its network with all gates open is from the model.
+
+    Args:
+        graphs: by network.
+        held: examples that the graphs were not captured with.
+
+    Returns:
+        ``network``, ``parameters``, ``vertices``, ``edges``, ``candidates``, ``difference``.
+    """
+    rows = [
+        {
+            "network": name,
+            "parameters": sum(p.numel() for p in graph.module.parameters()),
+            "vertices": len(graph.vertices),
+            "edges": len(graph.edges),
+            "candidates": len(graph.candidates),
+            "difference": difference(graph, graph.without([]), graph.module, held[name].inputs),
+        }
+        for name, graph in graphs.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def scored(graphs: Graphs, scores: Mapping[str, NDArray[np.float64]]) -> pd.DataFrame:
+    """Each candidate edge by the vertices that it links, and the change of the loss without it.
+
+    Returns:
+        ``network``, ``edge``, ``source``, ``target``, ``change`` (nats).
+    """
+    rows = [
+        {
+            "network": name,
+            "edge": edge,
+            "source": graph.vertices[graph.edges[edge].source].name,
+            "target": graph.vertices[graph.edges[edge].target].name,
+            "change": change,
+        }
+        for name, graph in graphs.items()
+        for edge, change in zip(graph.candidates, scores[name], strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def pruned(
+    graphs: Graphs,
+    masks: Mapping[str, NDArray[np.bool_]],
+    smaller: Mapping[str, nn.Module],
+    held: Mapping[str, Examples],
+) -> pd.DataFrame:
+    """Networks before and after a removal that was carried out.
+
+    Args:
+        graphs: by network.
+        masks: what was removed.
+        smaller: the networks without it.
+        held: test examples.
+
+    Returns:
+        ``network``, ``edges_removed``, ``difference`` (of the smaller network's outputs from those
+        under the mask), and before and after ``parameters``, ``flops`` (of one example), ``loss``.
+    """
+    rows = []
+    for name, graph in graphs.items():
+        some, one = held[name], held[name].part(slice(0, 1)).inputs
+        row = {"network": name, "edges_removed": int((~masks[name]).sum())}
+        row |= {"difference": difference(graph, masks[name], smaller[name], some.inputs)}
+        for when, module in (("before", graph.module), ("after", smaller[name])):
+            cost = surgery.cost(module, one, seconds=0.01)
+            row |= {f"parameters_{when}": cost.parameters, f"flops_{when}": cost.flops}
+            row |= {f"loss_{when}": float(tasks.measure(module, some, [cross_entropy])[0])}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def latency(
+    graphs: Graphs, smaller: Mapping[str, nn.Module], held: Mapping[str, Examples], images: int = 32
+) -> pd.DataFrame:
+    """Median time of a forward pass on one thread, ms: ``network``, ``before``, ``after``."""
+    rows = []
+    for name, graph in graphs.items():
+        some = held[name].part(slice(0, images)).inputs
+        before, after = (
+            1e3 * surgery.cost(module, some).latency for module in (graph.module, smaller[name])
+        )
+        rows.append({"network": name, "before": before, "after": after})
+    return pd.DataFrame(rows)
+
+
+def answer(graphs: pd.DataFrame, removals: pd.DataFrame) -> str:
+    """The answer to the notebook's question in words, by its two rules.
+
+    Args:
+        graphs: from ``captured``.
+        removals: from ``pruned``.
+    """
+    faithful, equal = graphs["difference"] <= FAITHFUL, removals["difference"] <= EQUAL
+    saved = 1 - removals["flops_after"] / removals["flops_before"]
+    return (
+        f"Captured graphs of {len(graphs)} networks have {graphs['edges'].min()} to "
+        f"{graphs['edges'].max()} edges and compute what the networks do in {faithful.sum()} of "
+        f"{len(graphs)} cases (relative difference at most {FAITHFUL:g}). A removed edge gives its "
+        f"consumer zeros; the network that is left equals the masked one in {equal.sum()} of "
+        f"{len(removals)} cases (at most {EQUAL:g}), with {saved.min():.0%} to {saved.max():.0%} fewer "
+        f"operations for {removals['edges_removed'].max()} edges."
+    )
+
+
+def verdicts(graphs: pd.DataFrame, removals: pd.DataFrame, times: pd.DataFrame) -> str:
+    """A line for each rule, and one for what each network saves; as ``answer``, with ``latency``."""
+    lines = []
+    rules = {
+        "faithful graphs": (graphs, FAITHFUL),
+        "removals equal to their masks": (removals, EQUAL),
+    }
+    for what, (table, limit) in rules.items():
+        met, worst = (table["difference"] <= limit).sum(), table["difference"].max()
+        lines.append(
+            f"{what}: {met} of {len(table)}, largest relative difference {worst:.1e} (limit {limit:g})"
+        )
+    for row in removals.merge(times, on="network").itertuples():
+        less = 1 - row.parameters_after / row.parameters_before
+        fewer = 1 - row.flops_after / row.flops_before
+        lines.append(
+            f"{row.network}: {row.edges_removed} edges removed, {less:.0%} of the parameters, "
+            f"{fewer:.0%} of the operations; loss {row.loss_before:.3f} to {row.loss_after:.3f}, "
+            f"latency {row.before:.2f} to {row.after:.2f} ms"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,187 @@
+"""Notebook 14 in tables: means over graphs beside the printed values, the three rules, and the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from bogp.statistics import group_intervals, mean_interval, paired_difference
+from bogp.zoo.networks import SIZES
+
+# Mean Spearman correlations, as printed, of 500 Bernoulli(1/2) masks of graphs of each class.
+_PRINTED = {
+    "path": (0.299, 0.296, 0.349, 0.411),
+    "linear": (0.060, 0.201, 0.248, 0.294),
+    "magnitude": (0.547, 0.505, 0.369, 0.280),
+    "published_taylor": (0.119, -0.052, -0.136, -0.204),
+}
+PRINTED = pd.DataFrame(
+    [
+        {"size": size, "predictor": predictor, "spearman": value}
+        for predictor, values in _PRINTED.items()
+        for size, value in zip(SIZES, values, strict=True)
+    ]
+)
+ENOUGH = 10  # graphs that a verdict needs
+WITHIN, SHARE = (
+    0.05,
+    0.1,
+)  # rule 3: the regret that is aimed at, after this share of the evaluations
+REACHES = 0.8  # rule 2: the mean rank correlation that is aimed at
+
+
+def summary(ranked: pd.DataFrame) -> pd.DataFrame:
+    """Mean over graphs with 95 % t interval, for each class, beside the printed values.
+
+    Graphs whose losses do not differ are left out; ``n`` counts those that stay.
+
+    Args:
+        ranked: from ``ranking.ranks``, of all graphs.
+    """
+    keys = ["size", "reading", "design", "predictor", "masks"]
+    rows = []
+    for key, group in ranked.dropna(subset=["spearman"]).groupby(keys, sort=False):
+        row = dict(zip(keys, key, strict=True))
+        for name in ("spearman", "kendall"):
+            found = mean_interval(group[name])
+            row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+        rows.append(row | {"n": len(group)})
+    printed = PRINTED.rename(columns={"spearman": "printed"})
+    return pd.DataFrame(rows).merge(printed, on=["size", "predictor"], how="left")
+
+
+def signed_against_unsigned(ranked: pd.DataFrame) -> pd.DataFrame:
+    """Spearman of the signed first order less that of the unsigned published form, paired over graphs.
+
+    Returns:
+        A row for each set of ``masks`` (``connected``, ``single``) and ``size`` (``all`` first):
+        mean difference with 95 % t interval.
+    """
+    scored = ranked.query("reading == 'removed' and design == 'zero-shot'")
+    pair = ["first_order", "published_taylor"]
+    rows = []
+    for masks in ("connected", "single"):
+        one = scored[scored["masks"] == masks]
+        wide = one.pivot(index=["size", "seed"], columns="predictor", values="spearman")[
+            pair
+        ].dropna()
+        for size, group in [("all", wide), *wide.groupby("size", sort=False)]:
+            rows.append(
+                {"masks": masks, "size": size, **vars(paired_difference(*group.to_numpy().T))}
+            )
+    return pd.DataFrame(rows)
+
+
+def reached(found: pd.DataFrame, within: float = WITHIN, share: float = SHARE) -> pd.DataFrame:
+    """For each method, how many graphs have a mean regret (over repeats) within a bound after a share of the evaluations.
+
+    Args:
+        found: from ``searching.searches``, of all graphs.
+        within: the bound.
+        share: of the feasible masks.
+
+    Returns:
+        ``method``, ``graphs`` within the bound, ``of`` all graphs, and the mean regret with its 95 %
+        t interval over graphs.
+    """
+    early = found[found["share"] <= share + 1e-9].groupby(["method", "seed", "repeat"], sort=False)
+    regret = early["regret"].last().groupby(["method", "seed"], sort=False).mean()
+    by_graph = regret.reset_index().assign(near=regret.to_numpy() <= within)
+    near = by_graph.groupby("method", sort=False)["near"].agg(["sum", "size"])
+    means = group_intervals(by_graph, ["method"], ["regret"])[["mean", "low", "high"]]
+    counts = {"method": near.index, "graphs": near["sum"].to_numpy(), "of": near["size"].to_numpy()}
+    return pd.DataFrame(counts).join(means)
+
+
+def verdicts(
+    ranked: pd.DataFrame, summarised: pd.DataFrame, reached_by: pd.DataFrame, share: float
+) -> pd.DataFrame:
+    """The three targets by their rules: met, not met, or no verdict where there are too few graphs or other settings than the rule's.
+
+    Args:
+        ranked: from ``ranking.ranks``, of all graphs.
+        summarised: from ``summary``.
+        reached_by: from ``reached``.
+        share: of the feasible masks that searches could evaluate; the rule needs at least 10 %.
+
+    Returns:
+        ``target``, ``verdict`` and ``measured``, in words.
+    """
+    seeds = ranked.groupby("size")["seed"].nunique()
+    pair = signed_against_unsigned(ranked).iloc[0]
+    rows = [
+        (
+            "Signed first order beats the unsigned published form on connected masks",
+            seeds.min() >= ENOUGH and len(seeds) == len(SIZES),
+            pair["low"] > 0,
+            f"Difference in Spearman {pair['mean']:+.3f} [{pair['low']:+.3f}, {pair['high']:+.3f}], "
+            f"n = {pair['n']} graphs.",
+        )
+    ]
+    fitted = summarised.query(
+        "size == '> 100' and masks == 'connected' and design != 'zero-shot' and reading == 'removed'"
+    )
+    if len(fitted):
+        best = fitted.sort_values("spearman").iloc[-1]
+        rows.append(
+            (
+                "Some surrogate reaches 0.8 on connected masks at > 100 edges",
+                best["n"] >= ENOUGH,
+                best["spearman"] >= REACHES,
+                f"Best: {best['predictor']} ({best['design']} design), mean Spearman "
+                f"{best['spearman']:.3f} [{best['spearman_low']:.3f}, {best['spearman_high']:.3f}].",
+            )
+        )
+    (bo,) = reached_by[reached_by["method"] == "bo"].itertuples()
+    others = reached_by[reached_by["method"] != "bo"].itertuples()
+    rows.append(
+        (
+            "Search with the Taylor prior reaches 5 % regret with 10 % of the evaluations in 8 of 10 graphs",
+            bo.of >= ENOUGH and share >= SHARE,
+            bo.graphs >= 0.8 * bo.of,
+            f"{bo.graphs} of {bo.of} graphs, mean regret {bo.mean:.3f} [{bo.low:.3f}, {bo.high:.3f}]; "
+            f"{'; '.join(f'{r.method} {r.graphs} of {r.of}' for r in others)}.",
+        )
+    )
+    words = [
+        ("met" if met else "not met") if enough else "no verdict" for _, enough, met, _ in rows
+    ]
+    return pd.DataFrame(
+        {"target": [t for t, *_ in rows], "verdict": words, "measured": [said for *_, said in rows]}
+    )
+
+
+def answer(judged: pd.DataFrame) -> str:
+    """The answer to the notebook's question in words: the three rules, their verdicts and what was measured.
+
+    Args:
+        judged: from ``verdicts``.
+    """
+    return " ".join(f"{one.target}: {one.verdict}. {one.measured}" for one in judged.itertuples())
+
+
+def facts(measured: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
+    """Accuracy of the full networks, and the share of half-masks that keep them connected: means by class.
+
+    Args:
+        measured: from ``measure.measured``.
+    """
+    rows = [
+        {
+            "size": size,
+            "accuracy": table["accuracy"][0],
+            "connected half-masks": table.loc[table["part"] == "half", "connected"].mean(),
+        }
+        for (size, _), table in measured.items()
+    ]
+    return pd.DataFrame(rows).groupby("size", sort=False).mean()
+
+
+def wide(summarised: pd.DataFrame) -> pd.DataFrame:
+    """The correlations of ``summary`` with a column for each class of graphs, by reading and masks."""
+    index = ["reading", "masks", "design", "predictor"]
+    values = ["spearman", "kendall"]
+    sizes = summarised["size"].unique()
+    table = summarised.pivot_table(index=index, columns="size", values=values, sort=False)
+    return table.reindex(columns=sizes, level="size").round(3)
