@@ -69,18 +69,6 @@ GATHERED = [RESULTS / "fixed_sparsity.csv", RESULTS / "fixed_sparsity.json"]
 GATHERED += [FIGURES / "03_fixed_sparsity_bo.pdf", FIGURES / "03_fixed_sparsity_bo.png"]
 
 
-# Outputs of notebooks that do not use `Outputs` yet.
-SCENARIO_TABLES, SCENARIO_FIGURES = ["measured", "areas", "against_random", "closing", "verdicts"], ["edges", "parameters", "areas", "tuning"]
-IMPORTANCE_TABLES = ["single", "several", "summary", "summary_absolute", "summary_several", "by_examples", "differences", "references", "costs", "target_1"]
-OLD = {
-    "10": (["graphs", "scores", "surgery", "latency", "captured"], ["random_graph", "residual", "inception", "transformer"]),
-    "11": (IMPORTANCE_TABLES, ["single", "predictions", "examples", "several", "costs"]),
-    "12": ([*SCENARIO_TABLES, "transferred"], [*SCENARIO_FIGURES, "transfer"]),
-    "13": ([*SCENARIO_TABLES, "at_share"], SCENARIO_FIGURES),
-    "14": (["ranks", "summary", "searches", "reached", "signed", "verdicts"], ["correlations", "predictions", "regret"]),
-}
-
-
 def jobs(number):
     """The wildcards of each job of a notebook in this profile."""
     section = config.get(SECTIONS[number]) or {}
@@ -92,14 +80,14 @@ def jobs(number):
 
 def tables(number, case):
     """Patterns of a notebook's tables; the names are read from its code."""
-    names = output_names(NOTEBOOKS[number], "table") or OLD[number][0]
+    names = output_names(NOTEBOOKS[number], "table")
     folder, begin = RESULTS / NOTEBOOKS[number].stem, f"{case}_" if case else ""
     return [folder / f"{begin}{name}.{ending}" for name in names for ending in ("csv", "json")]
 
 
 def figures(number, case):
     """Patterns of a notebook's figures; the names are read from its code."""
-    names = output_names(NOTEBOOKS[number], "figure") or OLD[number][1]
+    names = output_names(NOTEBOOKS[number], "figure")
     begin = f"{number}_{case}_" if case else f"{number}_"
     return [FIGURES / f"{begin}{name}.{ending}" for name in names for ending in ("pdf", "png")]
 

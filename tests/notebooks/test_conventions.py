@@ -14,11 +14,6 @@ EXECUTED = sorted((ROOT / "docs" / "executed").glob("*.ipynb"))
 # Notebooks that do not have the form yet: answer first, short cells, few parameters.
 TO_DO = {
     "06_claims",
-    "10_computation_graphs",
-    "11_edge_importance",
-    "12_cifar10_scenarios",
-    "13_wikitext",
-    "14_surrogate_search",
 }
 FORMED = [path for path in NOTEBOOKS if path.stem not in TO_DO]
 

@@ -124,7 +124,7 @@ def agreement(
         ranked = rank_correlation(truth, values) if np.ptp(values) and np.ptp(truth) else 0.0
         ax.set_title(f"{PREDICTORS[key]}\n(Spearman {ranked:.2f})", fontsize=9)
         low, high = min(values.min(), 0), max(values.max(), 0)
-        room = 0.08 * (high - low)
+        room = 0.08 * (high - low) or 0.1
         ax.set(
             xlim=(min(truth.min(), 0) - 0.05, truth.max() * 1.05), ylim=(low - room, high + room)
         )
