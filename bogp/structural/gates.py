@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from bogp.checks import whole
-from bogp.errors import InvalidInput, NotFinite, NothingToRemove
+from bogp.errors import InvalidInput, NotCapturable, NotFinite, NothingToRemove
 from bogp.structural.graph import (
     ComputationGraph,
     References,
@@ -114,12 +114,33 @@ def losses_under(
     with torch.inference_mode():
         for start in range(0, len(distinct), at_once):
             some = torch.as_tensor(distinct[start : start + at_once], dtype=float_type(graph))
-            found.append(_means(graph, some, examples, loss, references, batch))
+            found += _means_within_sizes(graph, some, examples, loss, references, batch)
     values = np.concatenate(found)[back.ravel()]
     bad = np.flatnonzero(~np.isfinite(values.reshape(len(rows), -1)).all(axis=1))
     if len(bad):
         raise NotFinite(f"The loss under mask {bad[0]} is not finite ({values[bad[0]]}); check the weights, the data and the loss.")
     return values
+
+
+def _means_within_sizes(
+    graph: ComputationGraph,
+    gates: Tensor,
+    examples: Examples,
+    loss: Loss,
+    references: References,
+    batch: int,
+) -> list[NDArray[np.float64]]:
+    """The mean losses of all gates at once, or one after another where that is too large a batch.
+
+    A network can be captured for batches up to some size, which masks side by side exceed though
+    the examples do not.
+    """
+    try:
+        return [_means(graph, gates, examples, loss, references, batch)]
+    except NotCapturable:
+        if len(gates) == 1:
+            raise
+        return [_means(graph, g, examples, loss, references, batch) for g in gates.split(1)]
 
 
 def _means(
@@ -129,11 +150,12 @@ def _means(
     count, total = len(gates), None
     for part in examples.batches(batch):
         if count == 1:
-            losses = loss(graph.gated(gates[0], references, *part.inputs), part.targets)
+            losses = loss(graph.outputs(gates[0], references, part.inputs), part.targets)
         else:
             inputs = [i.repeat(count, *[1] * (i.dim() - 1)) for i in part.inputs]
             targets = part.targets.repeat(count, *[1] * (part.targets.dim() - 1))
-            losses = loss(graph.gated(gates.repeat_interleave(len(part), dim=0), references, *inputs), targets)
+            rows = gates.repeat_interleave(len(part), dim=0)
+            losses = loss(graph.outputs(rows, references, tuple(inputs)), targets)
         check_losses(losses, count * len(part))
         sums = losses.double().view(count, len(part), *losses.shape[1:]).sum(dim=1)
         total = sums if total is None else total + sums

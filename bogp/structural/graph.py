@@ -29,6 +29,7 @@ from torch.utils import _pytree as pytree
 
 from bogp.checks import bits, indices
 from bogp.errors import InvalidInput, NotCapturable
+from bogp.structural.sizes import OTHER_SIZES
 
 _ATEN = torch.ops.aten
 # The operations that go on when one of their arguments is cut; all others die with an argument.
@@ -105,6 +106,8 @@ class ComputationGraph:
             Gates that differ between examples need that.
         traced_by: ``torch.fx`` or ``torch.export``.
         example_inputs: what it was captured with.
+        trains: whether training mode does to ``module`` what it does to the model. It does not
+            where tracing wrote the evaluation mode into the network.
     """
 
     module: fx.GraphModule
@@ -113,6 +116,7 @@ class ComputationGraph:
     batched: bool
     traced_by: str
     example_inputs: tuple[Any, ...] = field(repr=False)
+    trains: bool = True
 
     @cached_property
     def gated(self) -> fx.GraphModule:
@@ -122,6 +126,19 @@ class ComputationGraph:
         each edge, or None. It shares the network's parameters.
         """
         return _with_gates(self.module, self.edges)
+
+    def outputs(self, gates: Tensor, references: References, inputs: tuple[Any, ...]) -> Any:
+        """What the network gives under gates; arguments as for ``gated``.
+
+        Raises:
+            NotCapturable: the inputs have sizes that the network was not captured for.
+        """
+        try:
+            return self.gated(gates, references, *inputs)
+        except AssertionError as error:
+            if not str(error).startswith(OTHER_SIZES):
+                raise  # the model's own
+            raise NotCapturable(f"{error} Capture it with such inputs, or hand over examples within these sizes.") from None
 
     @property
     def candidates(self) -> NDArray[np.intp]:
@@ -140,16 +157,10 @@ class ComputationGraph:
         given = bits("Masks", masks)
         rows = given[None] if given.ndim == 1 else given
         if rows.ndim != 2 or rows.shape[1] != len(self.edges):
-            raise InvalidInput(
-                f"A mask has one entry an edge, {len(self.edges)} here; "
-                f"got an array of shape {given.shape}."
-            )
+            raise InvalidInput(f"A mask has one entry an edge, {len(self.edges)} here; got an array of shape {given.shape}.")
         stuck = [edge.index for edge in self.edges if not edge.is_floating]
         if not rows[:, stuck].all():
-            raise InvalidInput(
-                f"Edges {stuck} carry no floating-point numbers and cannot be removed; "
-                "a mask holds True there."
-            )
+            raise InvalidInput(f"Edges {stuck} carry no floating-point numbers and cannot be removed; a mask holds True there.")
         return rows
 
     def without(self, edges: Sequence[int] | NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -202,9 +213,7 @@ class ComputationGraph:
     def _outputs(self) -> NDArray[np.bool_]:
         return np.array([vertex.kind == "output" for vertex in self.vertices])
 
-    def _follow(
-        self, masks: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+    def _follow(self, masks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
         """(M, V) alive, (M, V) useful and (M, E) gates of (M, E) masks.
 
         One sweep forwards and one backwards over the vertices, for all masks at once.
@@ -284,6 +293,31 @@ def with_arguments(node: fx.Node, changed: Mapping[int, Any]) -> tuple[Any, Any]
     return fx.node.map_arg((node.args, node.kwargs), lambda a: changed.get(next(slots), a))
 
 
+def cleaned(module: fx.GraphModule) -> fx.GraphModule:
+    """The module without nodes that its outputs do not need; checks of the inputs' sizes stay.
+
+    torch.fx by itself keeps all that might have an effect beside its value, such as assertions and
+    attention, together with everything before it.
+    """
+    checks = {n for n in module.graph.nodes if n.target is torch._assert and _reads_sizes_only(n)}
+    module.graph.eliminate_dead_code(lambda n: n.op in ("placeholder", "output") or n in checks)
+    module.graph.lint()
+    module.recompile()
+    return module
+
+
+def _reads_sizes_only(node: fx.Node) -> bool:
+    """Whether a node follows from the sizes of inputs, and from nothing else of them."""
+    if node.op == "placeholder":
+        return True
+    if node.op == "call_method":
+        return node.target == "size" and node.args[0].op == "placeholder"  # type: ignore[union-attr]
+    if node.target is getattr:
+        return node.args[0].op == "placeholder" and node.args[1] in ("shape", "ndim")  # type: ignore[union-attr]
+    plain = node.target is torch._assert or getattr(node.target, "__module__", "") == "_operator"
+    return node.op == "call_function" and plain and all(map(_reads_sizes_only, node.all_input_nodes))
+
+
 def _with_gates(module: fx.GraphModule, edges: Sequence[Edge]) -> fx.GraphModule:
     copy = fx.Graph()
     made: dict[fx.Node, fx.Node] = {}
@@ -315,8 +349,14 @@ def _gate(value: Tensor, gates: Tensor, edge: int, references: References) -> Te
     z = gates[..., edge]
     if z.dim():
         z = z.view(-1, *[1] * (value.dim() - 1))
+    if torch.is_grad_enabled():
+        # 0 * inf is NaN, in derivatives too: what is not finite passes open gates as a constant.
+        usual = value.isfinite() | (z == 0)
+        scaled = torch.where(usual, torch.where(value.isfinite(), value, 0) * z, value)
+    else:
+        scaled = torch.where(z == 0, 0, value * z)  # zeros, whatever it carried
     reference = None if references is None else references[edge]
-    return value * z if reference is None else value * z + (1 - z) * reference
+    return scaled if reference is None else scaled + (1 - z) * reference
 
 
 # running a network
@@ -369,9 +409,7 @@ def check_evaluation_mode(model: nn.Module) -> None:
     for name, module in model.named_modules():
         layer = f"{name or 'The model'} ({type(module).__name__})"
         if isinstance(module, norms) and module.running_mean is None:
-            raise InvalidInput(
-                f"{layer} mixes the examples of a batch: it keeps no running statistics."
-            )
+            raise InvalidInput(f"{layer} mixes the examples of a batch: it keeps no running statistics.")
         draws = isinstance(module, dropouts) and module.p > 0
         if module.training and (draws or isinstance(module, norms)):
             does = "draws at random" if draws else "mixes the examples of a batch"

@@ -141,7 +141,10 @@ def activation(graph: ComputationGraph, examples: Examples, batch: int = 256) ->
             values = edge_values(graph, part.inputs)
             for edge in graph.edges:
                 if edge.is_floating:
-                    squares[edge.index] += float(values[edge.producer].double().square().mean()) * len(part)
+                    value = values[edge.producer]
+                    # An empty value has no mean square; nothing goes with it.
+                    mean = float(value.double().square().mean()) if value.numel() else 0.0
+                    squares[edge.index] += mean * len(part)
     return closed_gates(graph) @ np.sqrt(squares / len(examples))
 
 

@@ -6,6 +6,7 @@ layers, and it is a block of zeros elsewhere. Branches that lead nowhere go with
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import operator
@@ -22,7 +23,7 @@ from torch.utils import benchmark
 from torch.utils.flop_counter import FlopCounterMode
 
 from bogp.checks import indices, number, whole
-from bogp.errors import Disconnected, InvalidInput
+from bogp.errors import Disconnected, InvalidInput, NotCapturable
 from bogp.structural.graph import (
     CATS,
     SUMS,
@@ -30,9 +31,11 @@ from bogp.structural.graph import (
     Edge,
     References,
     arguments,
+    cleaned,
     edge_values,
     with_arguments,
 )
+from bogp.structural.sizes import Sizes, assert_sizes
 
 _ATEN = torch.ops.aten
 _SUBTRACTIONS = {operator.sub, operator.isub, torch.sub, "sub", "sub_", _ATEN.sub.Tensor, _ATEN.sub_.Tensor}
@@ -118,35 +121,110 @@ def remove(graph: ComputationGraph, mask: ArrayLike, references: References = No
         raise InvalidInput(f"One mask at a time is carried out; these are {len(rows)}.")
     alive = graph.alive(rows)[0]
     if dead := [v.name for v in graph.vertices if v.kind == "output" and not alive[v.index]]:
-        raise Disconnected(
-            f"Without these edges no input reaches {', '.join(dead)}; "
-            "keep a path (graph.connected tells which masks do)."
-        )
+        raise Disconnected(f"Without these edges no input reaches {', '.join(dead)}; keep a path (graph.connected tells which masks do).")
     closed = rows[0] if references is not None else graph.gates(rows)[0]
     edges = [edge for edge in graph.edges if not closed[edge.index]]
     module = copy.deepcopy(graph.module)
     if references is not None:
         _stand_in(graph, module, edges, references)
     else:
-        _cut(module, edges, edge_values(graph, graph.example_inputs))
+        _cut(module, edges, _Known(graph, module))
+    if not graph.trains:
+        _refuse_training(module, graph.traced_by)
     _tidy(module)
     return module
 
 
-def _cut(module: fx.GraphModule, edges: Sequence[Edge], values: Mapping[str, Any]) -> None:
+class _Known:
+    """What is known of the values in a network: their type, and their shape for any inputs.
+
+    Args:
+        graph: of the whole network.
+        module: a copy of its module, which is being changed.
+    """
+
+    def __init__(self, graph: ComputationGraph, module: fx.GraphModule) -> None:
+        values = edge_values(graph, graph.example_inputs)
+        self._values = {name: v for name, v in values.items() if isinstance(v, Tensor)}
+        self._sizes = Sizes(graph.module, graph.example_inputs)
+        self._alike = {node: node.name for node in module.graph.nodes}
+        self._graph, self._module, self._fixed = graph, module, False
+
+    def of(self, node: fx.Node) -> Tensor:
+        """The node's value on the example."""
+        return self._values[self._alike[node]]
+
+    def note(self, made: fx.Node, like: fx.Node) -> fx.Node:
+        """Remember that a new node's value has the shape and type of another's."""
+        self._alike[made] = self._alike[like]
+        return made
+
+    def same_shape(self, one: fx.Node, other: fx.Node) -> bool:
+        """Whether two values have the same shape, whatever the inputs' sizes."""
+        a, b = self._alike[one], self._alike[other]
+        if self._sizes.known(a) and self._sizes.known(b):
+            return self._sizes.shape(a) == self._sizes.shape(b)
+        return self.of(one).shape == self.of(other).shape
+
+    def shape(self, node: fx.Node) -> list[Any]:
+        """The sizes of a node's value: numbers, and nodes that follow from the inputs' sizes."""
+        name = self._alike[node]
+        if self._sizes.known(name):
+            with contextlib.suppress(NotCapturable):
+                rank = len(self._sizes.shape(name))
+                return [self._sizes.size(self._module.graph, name, dim) for dim in range(rank)]
+        if not self._fixed:  # the example's sizes hold for inputs of its sizes alone
+            assert_sizes(self._module.graph, self._graph.example_inputs)
+            self._fixed = True
+        return list(self.of(node).shape)
+
+
+class EvaluationOnly(nn.Module):
+    """Passes a value on; refuses to in training mode.
+
+    Args:
+        reason: of the refusal.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+    def forward(self, value: Any) -> Any:
+        """The value itself.
+
+        Raises:
+            RuntimeError: the network is in training mode.
+        """
+        if self.training:
+            raise RuntimeError(self.reason)
+        return value
+
+
+def _refuse_training(module: fx.GraphModule, traced_by: str) -> None:
+    """Let a network say that it cannot train as the model does, instead of training otherwise."""
+    reason = (
+        f"This network was captured in evaluation mode by {traced_by}, which wrote that mode into "
+        "it: dropout and batch statistics would stay switched off in training. Call .eval(), or "
+        "remove the same parts from the model itself."
+    )
+    module.add_submodule("evaluation_only", EvaluationOnly(reason).eval())
+    first = next(node for node in module.graph.nodes if node.op == "placeholder")
+    last = next(node for node in reversed(module.graph.nodes) if node.op == "placeholder")
+    with module.graph.inserting_before(last.next):
+        passed = module.graph.call_module("evaluation_only", (first,))
+    first.replace_all_uses_with(passed, lambda user: user is not passed)
+
+
+def _cut(module: fx.GraphModule, edges: Sequence[Edge], known: _Known) -> None:
     """Drop the cut arguments of sums and concatenations, the only ones that can live without one.
 
     Args:
         module: is changed.
         edges: whose gates are closed.
-        values: of all nodes on the example inputs, by name.
+        known: of its values.
     """
     cut = {(edge.consumer, edge.slot) for edge in edges}
-    shapes = {
-        node: tuple(values[node.name].shape)
-        for node in module.graph.nodes
-        if isinstance(values[node.name], Tensor)
-    }
     gone: set[fx.Node] = set()  # sums that are zero, read by the next sum of their vertex only
     for node in list(module.graph.nodes):
         slots = enumerate(arguments(node))
@@ -156,7 +234,7 @@ def _cut(module: fx.GraphModule, edges: Sequence[Edge], values: Mapping[str, Any
             continue
         args, kwargs = with_arguments(node, lost)
         if node.target in CATS:
-            _shorten(module, node, args, kwargs, shapes)
+            _shorten(module, node, args, kwargs, known)
             continue
         assert node.target in SUMS, f"{node.name} cannot lose an argument"
         left, right, factor = _operands(node, args, kwargs)
@@ -164,8 +242,8 @@ def _cut(module: fx.GraphModule, edges: Sequence[Edge], values: Mapping[str, Any
             gone.add(node)
             continue
         with module.graph.inserting_before(node):
-            rest = left if right is None else _times(module.graph, right, factor, shapes)
-            rest = _widened(module.graph, rest, shapes, shapes[node])
+            rest = left if right is None else _times(module.graph, right, factor, known)
+            rest = _like_the_sum(module.graph, rest, node, known)
         if isinstance(rest, fx.Node):
             node.replace_all_uses_with(rest)
             continue
@@ -182,47 +260,55 @@ def _operands(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     return left, right, (-1 if node.target in _SUBTRACTIONS else 1) * kwargs.get("alpha", 1)
 
 
-def _times(graph: fx.Graph, value: Any, factor: float, shapes: dict[fx.Node, tuple[int, ...]]) -> Any:
+def _times(graph: fx.Graph, value: Any, factor: float, known: _Known) -> Any:
     if factor == 1 or not isinstance(value, fx.Node):
         return value if factor == 1 else value * factor
     call = (operator.neg, (value,)) if factor == -1 else (operator.mul, (value, factor))
-    made = graph.call_function(*call)
-    shapes[made] = shapes.get(value, ())
-    return made
+    return known.note(graph.call_function(*call), value)
 
 
-def _widened(graph: fx.Graph, value: Any, shapes: dict[fx.Node, tuple[int, ...]], shape: tuple[int, ...]) -> Any:
-    """The value in the shape that the sum had, which the argument that is gone may have given it."""
-    if not isinstance(value, fx.Node) or len(shapes[value]) < len(shape) or shapes[value] == shape:
-        return value  # a constant without a batch: the next argument of the sum has one
-    sizes = [-1 if have == want else want for have, want in zip(shapes[value], shape, strict=True)]
-    made = graph.call_method("expand", (value, *sizes))
-    shapes[made] = shape
-    return made
+def _like_the_sum(graph: fx.Graph, value: Any, total: fx.Node, known: _Known) -> Any:
+    """The value in the shape and type of the sum, which the argument that is gone may have given.
+
+    A number needs neither: a sum that has lost all else is dead, and the next argument of a longer
+    one has both.
+    """
+    if not isinstance(value, fx.Node):
+        return value
+    if not known.same_shape(value, total):
+        expanded = graph.call_method("expand", (value, *known.shape(total)))
+        value = known.note(expanded, total)
+    if known.of(value).dtype != known.of(total).dtype or value.op == "get_attr":
+        value = known.note(graph.call_method("to", (value, known.of(total).dtype)), total)
+    return value
 
 
 def _shorten(
-    module: fx.GraphModule, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], shapes: dict[fx.Node, tuple[int, ...]]
-) -> None:  # fmt: skip
+    module: fx.GraphModule,
+    node: fx.Node,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    known: _Known,
+) -> None:
     """A concatenation without its cut blocks, or with zeros in their place."""
-    old = list(node.args[0] if node.args else node.kwargs["tensors"])  # type: ignore[arg-type]
+    graph = module.graph
+    old: list[Any] = list(node.args[0] if node.args else node.kwargs["tensors"])  # type: ignore[arg-type]
     new = list(args[0] if args else kwargs["tensors"])
-    dim = _cat_dim(node, len(shapes[old[0]]))
+    pairs = list(zip(old, new, strict=True))
+    rest = [n for n in new if n is not None]
     stacks = node.target in (torch.stack, _ATEN.stack.default)
-    live = next(n for n in new if n is not None)
-    if not stacks:
-        keep = torch.cat([torch.full((shapes[o][dim],), n is not None) for o, n in zip(old, new, strict=True)])
-        if (edits := _readers(module, node, keep, dim, shapes)) is not None:
+    dim = _cat_dim(node, known.of(old[0]).dim())
+    if not stacks and len({known.of(o).dtype for o in old}) == 1:
+        keep = torch.cat([torch.full((known.of(o).shape[dim],), n is not None) for o, n in pairs])
+        if (edits := _readers(module, node, keep, dim, known)) is not None:
             for reader, kept in edits:
                 _narrow(module, reader, kept)
-            with module.graph.inserting_before(node):
-                rest = [n for n in new if n is not None]
-                node.replace_all_uses_with(rest[0] if len(rest) == 1 else module.graph.call_function(torch.cat, (rest, dim)))
+            with graph.inserting_before(node):
+                joined = rest[0] if len(rest) == 1 else graph.call_function(torch.cat, (rest, dim))
+            node.replace_all_uses_with(joined)
             return
-    with module.graph.inserting_before(node):
-        blocks = [
-            _zeros(module.graph, live, shapes[o], None if stacks else dim) if n is None else n for o, n in zip(old, new, strict=True)
-        ]
+    with graph.inserting_before(node):
+        blocks = [_zeros(graph, rest[0], o, known) if n is None else n for o, n in pairs]
     if node.args:
         node.args = (blocks, *args[1:])
     else:
@@ -239,20 +325,18 @@ def _cat_dim(node: fx.Node, dims: int) -> int:
     return given % (dims + (node.target in (torch.stack, _ATEN.stack.default)))
 
 
-def _zeros(graph: fx.Graph, like: fx.Node, shape: tuple[int, ...], dim: int | None) -> fx.Node:
-    """A block of zeros, as large as its neighbour but along the dimension of the concatenation."""
-    if dim is None:
-        return graph.call_function(torch.zeros_like, (like,))
-    sizes = [shape[d] if d == dim else graph.call_method("size", (like, d)) for d in range(len(shape))]
-    return graph.call_method("new_zeros", (like, sizes))
+def _zeros(graph: fx.Graph, like: fx.Node, gone: fx.Node, known: _Known) -> fx.Node:
+    """Zeros in the shape and type of a block that is gone, made where another value lies."""
+    sizes, dtype = known.shape(gone), known.of(gone).dtype
+    return known.note(graph.call_method("new_zeros", (like, sizes), {"dtype": dtype}), gone)
 
 
 def _readers(
-    module: fx.GraphModule, node: fx.Node, keep: Tensor, dim: int, shapes: Mapping[fx.Node, tuple[int, ...]]
+    module: fx.GraphModule, node: fx.Node, keep: Tensor, dim: int, known: _Known
 ) -> list[tuple[fx.Node, Tensor]] | None:  # fmt: skip
     """The layers that read a value through steps that leave zeros zero, each with the inputs that it keeps; None if anything else reads it."""
     found: list[tuple[fx.Node, Tensor]] = []
-    dims = len(shapes[node])
+    dims = known.of(node).dim()
     for user in node.users:
         layer = module.get_submodule(str(user.target)) if user.op == "call_module" else None
         convolves = isinstance(layer, nn.Conv2d) and _is_plain(layer) and layer.groups == 1 and dims == 4 and dim == 1
@@ -261,8 +345,8 @@ def _readers(
         else:
             through = keep if _keeps_channels(user, layer, dim, dims) else None
             if _flattens(user, layer) and dim == 1:
-                through = keep.repeat_interleave(math.prod(shapes[node][2:]))
-            further = None if through is None else _readers(module, user, through, dim, shapes)
+                through = keep.repeat_interleave(math.prod(known.of(node).shape[2:]))
+            further = None if through is None else _readers(module, user, through, dim, known)
             if further is None:
                 return None
             found += further
@@ -321,9 +405,7 @@ def _stand_in(
     for edge in edges:
         value, node, name = references[edge.index], nodes[edge.consumer], f"reference_{edge.index}"
         if value is None:
-            raise InvalidInput(
-                f"There is no reference value for edge {edge.index}, which is to be removed."
-            )
+            raise InvalidInput(f"There is no reference value for edge {edge.index}, which is to be removed.")
         module.register_buffer(name, value.detach().clone())
         with module.graph.inserting_before(node):
             batch = module.graph.call_method("size", (first, 0))
@@ -334,7 +416,7 @@ def _stand_in(
 
 def _tidy(module: fx.GraphModule) -> None:
     """Take away nodes, layers, parameters and buffers that nothing reads."""
-    module.graph.eliminate_dead_code()
+    cleaned(module)
     module.delete_all_unused_submodules()
     called = [str(n.target) for n in module.graph.nodes if n.op == "call_module"]
     read = {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
@@ -342,5 +424,4 @@ def _tidy(module: fx.GraphModule) -> None:
         if name not in read and not any(name.startswith(layer + ".") for layer in called):
             owner, _, attribute = name.rpartition(".")
             delattr(module.get_submodule(owner), attribute)
-    module.graph.lint()
     module.recompile()

@@ -40,14 +40,10 @@ class TaylorModel:
     def change(self, masks: ArrayLike) -> NDArray[np.float64]:
         """(M,) the predicted change of the mean loss under each mask."""
         closed = 1.0 - self.graph.gates(masks)
-        return -closed @ self.gradient + 0.5 * np.einsum(
-            "me,ef,mf->m", closed, self.curvature, closed, optimize=True
-        )
+        return -closed @ self.gradient + 0.5 * np.einsum("me,ef,mf->m", closed, self.curvature, closed, optimize=True)
 
 
-def gate_gradients(
-    graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 1024
-) -> NDArray[np.float64]:
+def gate_gradients(graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 1024) -> NDArray[np.float64]:
     """(N, E) the gradient of each example's loss by its own gates, at the full network: one forward and one backward pass.
 
     Raises:
@@ -59,7 +55,7 @@ def gate_gradients(
     found = []
     for part in examples.batches(batch):
         gates = torch.ones(len(part), len(graph.edges), dtype=float_type(graph), requires_grad=True)
-        losses = loss(graph.gated(gates, None, *part.inputs), part.targets)
+        losses = loss(graph.outputs(gates, None, part.inputs), part.targets)
         check_losses(losses, len(part))
         found.append(torch.autograd.grad(losses.sum(), gates)[0].double().numpy())
     return _finite(np.concatenate(found), "The gradient of the loss by the gates")
@@ -92,7 +88,7 @@ def hessian(
     """
 
     def part_of_it(part: Examples, ones: Tensor, rows: list[int]) -> Tensor:
-        losses = loss(graph.gated(ones, None, *part.inputs), part.targets)
+        losses = loss(graph.outputs(ones, None, part.inputs), part.targets)
         check_losses(losses, len(part))
         (gradient,) = torch.autograd.grad(losses.sum(), ones, create_graph=True)
         return torch.stack([_grads([gradient[row]], [ones])[0][rows] for row in rows])
@@ -123,7 +119,7 @@ def gauss_newton(
     """
 
     def part_of_it(part: Examples, ones: Tensor, rows: list[int]) -> Tensor | None:
-        flat, shape = pytree.tree_flatten(graph.gated(ones, None, *part.inputs))
+        flat, shape = pytree.tree_flatten(graph.outputs(ones, None, part.inputs))
         outputs = [o.detach().requires_grad_() if o.is_floating_point() else o for o in flat]
         losses = loss(pytree.tree_unflatten(outputs, shape), part.targets)
         check_losses(losses, len(part))
@@ -131,9 +127,7 @@ def gauss_newton(
         by = [o for o, _ in pairs]
         slopes = torch.autograd.grad(losses.sum(), by, create_graph=True, allow_unused=True)
         # Outputs that the loss reads in a way that bends; a straight one adds nothing.
-        bent = [
-            (*p, s) for p, s in zip(pairs, slopes, strict=True) if s is not None and s.requires_grad
-        ]
+        bent = [(*p, s) for p, s in zip(pairs, slopes, strict=True) if s is not None and s.requires_grad]
         if not bent:
             return None
         at, of, slope = (list(some) for some in zip(*bent, strict=True))
@@ -174,9 +168,7 @@ def _summed(
     return _finite((total + total.T) / (2 * len(examples)), f"The {what}")
 
 
-def _grads(
-    of: Sequence[Tensor], by: Sequence[Tensor], weights: Sequence[Tensor] | None = None
-) -> list[Tensor]:
+def _grads(of: Sequence[Tensor], by: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> list[Tensor]:
     """Derivatives, zero where there is no dependence; the graph is kept."""
     if not any(o.requires_grad for o in of):
         return [torch.zeros_like(b) for b in by]
@@ -190,11 +182,7 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 def closable(graph: ComputationGraph) -> list[int]:
     """The gates that some removal closes: those into sums, concatenations and outputs, for what else loses an input goes as a whole."""
-    return [
-        e.index
-        for e in graph.edges
-        if e.is_floating and graph.vertices[e.target].kind in ("sum", "cat", "output")
-    ]
+    return [e.index for e in graph.edges if e.is_floating and graph.vertices[e.target].kind in ("sum", "cat", "output")]
 
 
 def taylor_model(
@@ -217,18 +205,14 @@ def taylor_model(
         InvalidInput: no such curvature; and as ``gate_gradients``.
     """
     if not is_one_of(curvature, CURVATURES):
-        raise InvalidInput(
-            f"There is no curvature {curvature!r}; there are: {', '.join(CURVATURES)}."
-        )
+        raise InvalidInput(f"There is no curvature {curvature!r}; there are: {', '.join(CURVATURES)}.")
     gradients = gate_gradients(graph, examples, loss, batch)
     if curvature == "fisher":
         matrix = fisher(gradients)
     elif curvature == "none":
         matrix = np.zeros((len(graph.edges),) * 2)
     else:
-        matrix = {"hessian": hessian, "gauss_newton": gauss_newton}[curvature](
-            graph, examples, loss, gates=closable(graph)
-        )
+        matrix = {"hessian": hessian, "gauss_newton": gauss_newton}[curvature](graph, examples, loss, gates=closable(graph))
     return TaylorModel(graph, gradients.mean(axis=0), matrix)
 
 

@@ -2,25 +2,33 @@
 
 A network is traced into a flat list of operations by ``torch.fx``, and where Python code in the way
 stops it, by ``torch.export``. Operations in place become ordinary ones, tuples are taken apart, and
-``contraction`` joins the operations to vertices. What was traced is compared with the model twice:
-as it is, and with all its gates at one.
+``contraction`` joins the operations to vertices.
+
+What was traced has to give the model's outputs, as it is and with all its gates at one: on the
+example, and on others made from it (scaled, negated, in another order, another batch size). Because
+no set of inputs shows everything, operations in place on memory that another value shares are
+refused by ``torch.fx`` whatever they do on these inputs, and conditions on sizes that
+``torch.export`` relied on stay in the network as assertions.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import copy
 import io
 import logging
 import operator
+import re
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from bogp.errors import InvalidInput, NotCapturable
@@ -29,16 +37,27 @@ from bogp.structural.graph import (
     ComputationGraph,
     arguments,
     check_evaluation_mode,
+    cleaned,
     float_type,
     node_values,
     run,
     with_arguments,
     with_candidates,
 )
+from bogp.structural.sizes import assert_size
 
+Check = tuple[tuple[Any, ...], Any]  # inputs, and the outputs of the model
+
+_DROPOUTS: dict[Any, type[nn.Module]] = {
+    functional.dropout: nn.Dropout,
+    functional.dropout1d: nn.Dropout1d,
+    functional.dropout2d: nn.Dropout2d,
+    functional.dropout3d: nn.Dropout3d,
+    functional.alpha_dropout: nn.AlphaDropout,
+    functional.feature_alpha_dropout: nn.FeatureAlphaDropout,
+}
 _IN_PLACE = {
-    getattr(operator, f"i{name}"): getattr(operator, name)
-    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
+    getattr(operator, f"i{name}"): getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
 } | {operator.iand: operator.and_, operator.ior: operator.or_, operator.ixor: operator.xor}
 
 
@@ -61,19 +80,17 @@ def capture(model: nn.Module, example_inputs: Any) -> ComputationGraph:
             model; the message names the operation.
     """
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    expected = _outputs(model, inputs)
-    module, traced_by = _traced(model, inputs, expected)
+    checks = [(inputs, _outputs(model, inputs)), *_further(model, inputs)]
+    module, traced_by = _traced(model, checks)
     values = node_values(module, inputs)
     vertices, edges = contracted(module, values)
-    batched = is_batched(module, inputs, edges, values)
-    graph = ComputationGraph(module, vertices, edges, batched, traced_by, inputs)
+    batched = is_batched(module, inputs, edges)
+    trains = _trains_alike(model, module, inputs)
+    graph = ComputationGraph(module, vertices, edges, batched, traced_by, inputs, trains)
     ones = torch.ones(len(edges), dtype=float_type(graph))
-    if not _equal(run(graph.gated, (ones, None, *inputs)), expected):
+    if not _reproduces(lambda *given: graph.gated(ones, None, *given), checks):
         operations = dict.fromkeys(n.name for n in module.graph.nodes if n.op.startswith("call"))
-        raise NotCapturable(
-            "The gated network gives other outputs than the model; "
-            f"its operations: {', '.join(operations)}."
-        )
+        raise NotCapturable(f"The gated network gives other outputs than the model; its operations: {', '.join(operations)}.")
     return with_candidates(graph)
 
 
@@ -87,49 +104,119 @@ def _outputs(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
         raise InvalidInput(f"model is a {type(model).__name__}; a torch.nn.Module is needed.")
     for at, value in enumerate(inputs):
         if not isinstance(value, Tensor) and holds_tensor(value):
-            raise InvalidInput(
-                f"Input {at} is a {type(value).__name__} of tensors; "
-                "give each tensor as an argument of its own."
-            )
+            raise InvalidInput(f"Input {at} is a {type(value).__name__} of tensors; give each tensor as an argument of its own.")
     check_evaluation_mode(model)
     try:
         expected, again = run(model, inputs), run(model, inputs)
     except Exception as error:  # the model's own code, which can raise anything
-        raise InvalidInput(
-            f"The model cannot be called with the example inputs: {_first_line(error)}"
-        ) from error
+        raise InvalidInput(f"The model cannot be called with the example inputs: {_first_line(error)}") from error
     leaves = [leaf for leaf in pytree.tree_leaves(expected) if isinstance(leaf, Tensor)]
     if not all(torch.isfinite(leaf).all() for leaf in leaves if leaf.is_floating_point()):
-        raise InvalidInput(
-            "The model's outputs on the example inputs are not finite; "
-            "check its weights and the example."
-        )
+        raise InvalidInput("The model's outputs on the example inputs are not finite; check its weights and the example.")
     if not _equal(again, expected):
         raise InvalidInput(
-            "The model gives other outputs when it is called again; "
-            "it draws at random or keeps a state, and has no one graph."
+            "The model gives other outputs when it is called again; it draws at random or keeps a state, and has no one graph."
         )
     return expected
 
 
+def _further(model: nn.Module, inputs: tuple[Any, ...]) -> list[Check]:
+    """Other inputs made from the example, with the model's outputs.
+
+    Where the model itself raises an error, such as for a batch size that it has fixed, there is
+    nothing to compare.
+    """
+    batch = next((len(i) for i in inputs if isinstance(i, Tensor) and i.dim()), 0)
+
+    def of_examples(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda i: change(i) if i.dim() and len(i) == batch else i
+
+    def of_numbers(factor: float) -> Callable[[Tensor], Tensor]:
+        # Whole numbers are names of things: in another order they stay names that there are.
+        return lambda i: i * factor if i.is_floating_point() else _reordered(i)
+
+    found = []
+    for change in (
+        *(of_numbers(10), of_numbers(-1), of_numbers(0.1)),
+        of_examples(lambda i: i.flip(0)),
+        of_examples(lambda i: torch.cat([i, i.flip(0), i[:1]])),
+        of_examples(lambda i: i[:1]),
+    ):
+        others = tuple(change(i) if isinstance(i, Tensor) else i for i in inputs)
+        with contextlib.suppress(Exception):
+            found.append((others, run(model, others)))
+    return found
+
+
+def _trains_alike(model: nn.Module, module: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    """Whether training mode makes the traced network do what it makes the model do."""
+    outcomes = []
+    for one in (model, module):
+        try:
+            trained = copy.deepcopy(one).train()
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                outputs = run(trained, inputs)
+        except Exception:  # what cannot be copied or run is not known to train
+            return False
+        state = {name: value for name, value in trained.named_buffers() if "num_batches" not in name}
+        outcomes.append((outputs, state))
+    (ours, state), (theirs, buffers) = outcomes[1], outcomes[0]
+    shared = state.keys() & buffers.keys()
+    return _equal(ours, theirs) and all(_close(state[name], buffers[name]) for name in shared)
+
+
+def _reordered(value: Tensor) -> Tensor:
+    order = torch.randperm(value.numel(), generator=torch.Generator().manual_seed(0))
+    return value.flatten()[order.to(value.device)].view(value.shape)
+
+
 def _equal(found: Any, expected: Any) -> bool:
-    """Whether outputs are the same to 1e-5 of their size, in the same containers."""
+    """Whether outputs are the same up to rounding, in the same containers.
+
+    Rounding is relative to the largest value of a tensor: small ones among large carry its error.
+    """
     (ours, form), (theirs, wanted) = pytree.tree_flatten(found), pytree.tree_flatten(expected)
     return form == wanted and all(
-        o.shape == t.shape and torch.allclose(o, t, rtol=1e-5, atol=1e-6)
-        if isinstance(o, Tensor) and isinstance(t, Tensor)
-        else o == t
-        for o, t in zip(ours, theirs, strict=True)
+        _close(o, t) if isinstance(o, Tensor) and isinstance(t, Tensor) else bool(o == t) for o, t in zip(ours, theirs, strict=True)
     )
 
 
-def _traced(model: nn.Module, inputs: tuple[Any, ...], expected: Any) -> tuple[fx.GraphModule, str]:
+def _close(found: Tensor, expected: Tensor) -> bool:
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return False
+    if not expected.is_floating_point():
+        return torch.equal(found, expected)
+    tolerance = min(100 * torch.finfo(expected.dtype).eps, 0.05)
+    finite = expected[expected.isfinite()]
+    largest = finite.abs().max().item() if finite.numel() else 0.0
+    return torch.allclose(found, expected, rtol=0, atol=tolerance * largest, equal_nan=True)
+
+
+def _reproduces(module: Callable[..., Any], checks: Sequence[Check]) -> bool:
+    """Whether a traced module gives the model's outputs; only the example itself has to run.
+
+    Other inputs may be refused, which tells the user; they must not give another number.
+    """
+    for number, (inputs, expected) in enumerate(checks):
+        try:
+            outputs = run(module, inputs)
+        except Exception:
+            if number == 0:
+                raise
+            continue
+        if not _equal(outputs, expected):
+            return False
+    return True
+
+
+def _traced(model: nn.Module, checks: Sequence[Check]) -> tuple[fx.GraphModule, str]:
     """The network, and the name of the first tracer that reproduces the model's outputs."""
     errors: list[Exception] = []
     for name, trace in (("torch.fx", _by_fx), ("torch.export", _by_export)):
         try:
-            module = trace(model, inputs)
-            if _equal(run(module, inputs), expected):
+            module = trace(model, checks[0][0])
+            if _reproduces(module, checks):
                 return module, name
             errors.append(NotCapturable(f"{name} gives other outputs than the model"))
         except Exception as error:  # tracing runs the model's own code, which can raise anything
@@ -139,6 +226,8 @@ def _traced(model: nn.Module, inputs: tuple[Any, ...], expected: Any) -> tuple[f
 
 def _by_fx(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
     module = fx.symbolic_trace(model)
+    memory = _Memory(module)
+    run(memory.run, inputs)
     place = {node: i for i, node in enumerate(module.graph.nodes)}
     for node in module.graph.nodes:
         node.type = None  # annotations that are strings cannot be saved
@@ -147,7 +236,75 @@ def _by_fx(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
             # Whatever reads the changed value later reads the result from now on.
             for user in [u for u in changed.users if place[u] > place[node]]:
                 user.replace_input_with(changed, node)
-    return _taken_apart(_cleaned(module), inputs)
+            others = [n for n in memory.shared(node, changed) if n is not changed]
+            later = [n.name for n in others if any(place[u] > place[node] for u in n.users)]
+            if later:
+                raise NotCapturable(f"{node.name} writes into memory that {later[0]} shares, which is read later")
+        elif node in memory.written:
+            raise NotCapturable(f"{node.name} writes into {memory.written[node]}")
+    _follow_the_mode(module)
+    return _taken_apart(cleaned(module), inputs)
+
+
+class _Memory(fx.Interpreter):
+    """Runs a module as it was traced, and sees which values share memory and which are written.
+
+    Which memory a value lies in does not depend on numbers, so one example shows it.
+
+    Attributes:
+        written: nodes that write into an argument, and the name of that argument.
+    """
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self._place: dict[fx.Node, set[int]] = {}
+        self._alive: list[Tensor] = []  # so that no memory is used twice
+        self.written: dict[fx.Node, str] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        read = n.all_input_nodes if n.op.startswith("call") else []
+        versions = [(a, t, t._version) for a in read for t in _tensors(self.env[a])]
+        value = super().run_node(n)
+        for a, tensor, version in versions:
+            if tensor._version != version:
+                self.written.setdefault(n, a.name)
+        tensors = _tensors(value)
+        self._alive += tensors
+        self._place[n] = {t.untyped_storage()._cdata for t in tensors}
+        return value
+
+    def shared(self, node: fx.Node, changed: fx.Node) -> list[fx.Node]:
+        """The nodes before ``node``, and constants, whose values share memory with ``changed``."""
+        found, earlier = [], True
+        for other in self.module.graph.nodes:  # type: ignore[union-attr]
+            earlier &= other is not node
+            if (earlier or other.op == "get_attr") and self._place[other] & self._place[changed]:
+                found.append(other)
+        return found
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _follow_the_mode(module: fx.GraphModule) -> None:
+    """Make a dropout that was called as a function a layer, which training switches on again.
+
+    Tracing writes ``training=self.training`` as the constant that it is in evaluation mode.
+    """
+    for node in list(module.graph.nodes):
+        layer = _DROPOUTS.get(node.target) if node.op == "call_function" else None
+        if layer is None:
+            continue
+        given = dict(zip(("input", "p", "training", "inplace"), node.args, strict=False))
+        given |= node.kwargs
+        if given.get("training") is not False or isinstance(given.get("p"), fx.Node):
+            continue
+        name = f"{node.name}_layer"
+        module.add_submodule(name, layer(given.get("p", 0.5)).eval())
+        with module.graph.inserting_before(node):
+            node.replace_all_uses_with(module.graph.call_module(name, (given["input"],)))
+        module.graph.erase_node(node)
 
 
 def _taken_apart(module: fx.GraphModule, inputs: tuple[Any, ...]) -> fx.GraphModule:
@@ -166,7 +323,7 @@ def _taken_apart(module: fx.GraphModule, inputs: tuple[Any, ...]) -> fx.GraphMod
             with graph.inserting_before(node):
                 whole = {i: parts(a, values[a.name]) for i, a in enumerate(arguments(node))}
             node.args, node.kwargs = with_arguments(node, whole)
-    return _cleaned(module)
+    return cleaned(module)
 
 
 def _out_of_place(module: fx.GraphModule, node: fx.Node) -> bool:
@@ -201,12 +358,9 @@ def _out_of_place(module: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _by_export(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
-    shapes = pytree.tree_map(
-        lambda x: {0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.dim() else None, inputs
-    )
     with _quiet():
-        program = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
-        exported = program.run_decompositions({}).module()  # without operations in place
+        program = _exported(model, inputs).run_decompositions({})  # without operations in place
+        exported: Any = program.module()
     graph, old = fx.Graph(), exported.graph
     outputs = graph.graph_copy(old, {})
     information = getattr(old._codegen, "pytree_info", None)
@@ -215,11 +369,102 @@ def _by_export(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
         outputs = pytree.tree_unflatten(pytree.tree_leaves(outputs), information.out_spec)
     graph.output(outputs)
     for node in reversed(list(graph.nodes)):
-        node.meta, node.type = {}, None
-        # Export adds checks of the example's shapes, which would refuse batches of another size.
+        # Export's own checks are of many kinds; those that inputs can violate come next.
         if not node.users and (node.op == "call_module" or "assert" in str(node.target)):
             graph.erase_node(node)
-    return _cleaned(fx.GraphModule(exported, graph, type(model).__name__))
+    _assert_sizes(graph, program, inputs)
+    for node in graph.nodes:
+        node.meta, node.type = {}, None
+    return cleaned(fx.GraphModule(exported, graph, type(model).__name__))
+
+
+def _exported(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    """The exported program, with as many free sizes as its operations allow."""
+
+    def free(dims: Callable[[Tensor], Iterable[int]]) -> Any:
+        auto = torch.export.Dim.AUTO
+        return pytree.tree_map(lambda x: dict.fromkeys(dims(x), auto) if isinstance(x, Tensor) else None, inputs)
+
+    try:
+        shapes = free(lambda x: range(x.dim()))
+        return torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
+    except Exception:  # some operations know their rule for a fixed size only
+        shapes = free(lambda x: range(min(x.dim(), 1)))
+        return torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
+
+
+def _assert_sizes(graph: fx.Graph, program: Any, inputs: tuple[Any, ...]) -> None:
+    """Write into the network what ``torch.export`` took for granted of its inputs.
+
+    It follows one branch of each condition on sizes, writes numbers for fixed sizes, and assumes
+    that free ones are at least two. With other inputs the network would be another one.
+    """
+    placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
+    after = list(placeholders.values())[-1].next
+    conditions = [(text, ast.parse(text, mode="eval").body) for text in program._guards_code]
+    with graph.inserting_before(after):
+        for text, condition in conditions:
+            _assert(graph, _written(graph, condition, placeholders), text)
+        for node, value in zip(placeholders.values(), inputs, strict=False):
+            if not isinstance(value, Tensor):
+                if isinstance(value, (bool, int, float, str)):
+                    same = graph.call_function(operator.eq, (node, value))
+                    _assert(graph, same, f"{node.name} == {value!r}")
+                continue
+            for dim, size in enumerate(node.meta["val"].shape):
+                fixed = isinstance(size, int)
+                least = 0 if dim == 0 else 2  # a batch of one is tried when the network is captured
+                if fixed or least:
+                    compare, bound = (operator.eq, size) if fixed else (operator.ge, least)
+                    own = graph.call_method("size", (node, dim))
+                    sign = "==" if fixed else ">="
+                    _assert(
+                        graph,
+                        graph.call_function(compare, (own, bound)),
+                        f"{node.name}.shape[{dim}] {sign} {bound}",
+                    )
+
+
+def _assert(graph: fx.Graph, condition: fx.Node, text: str) -> None:
+    text = re.sub(r"L\['(\w+)'\]", r"\1", text).replace(".size()", ".shape")
+    assert_size(graph, condition, text)
+
+
+_COMPARISONS: dict[type, Any] = {
+    **{ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le},
+    **{ast.Gt: operator.gt, ast.GtE: operator.ge},
+}
+_ARITHMETIC: dict[type, Any] = {
+    **{ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul},
+    **{ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow},
+}
+
+
+def _written(graph: fx.Graph, part: ast.expr, placeholders: Mapping[str, fx.Node]) -> Any:
+    """A condition on sizes, such as ``L['x'].size()[0] <= 16``, as nodes of the graph.
+
+    Raises:
+        NotCapturable: it holds something else than arithmetic on sizes.
+    """
+    match part:
+        case ast.Constant(value=value):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return graph.call_function(operator.neg, (_written(graph, operand, placeholders),))
+        case ast.Compare(left=left, ops=[sign], comparators=[right]) if type(sign) in _COMPARISONS:
+            sides = (_written(graph, side, placeholders) for side in (left, right))
+            return graph.call_function(_COMPARISONS[type(sign)], tuple(sides))
+        case ast.BinOp(left=left, op=sign, right=right) if type(sign) in _ARITHMETIC:
+            sides = (_written(graph, side, placeholders) for side in (left, right))
+            return graph.call_function(_ARITHMETIC[type(sign)], tuple(sides))
+        case ast.Subscript(
+            value=ast.Call(func=ast.Attribute(value=source, attr="size")),
+            slice=ast.Constant(value=dim),
+        ):
+            name = re.sub(r"\W+", "_", ast.unparse(source).removeprefix("L")).strip("_")
+            if name in placeholders:
+                return graph.call_method("size", (placeholders[name], int(str(dim))))
+    raise NotCapturable(f"a condition on the inputs cannot be kept: {ast.unparse(part)}")
 
 
 @contextlib.contextmanager
@@ -233,13 +478,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _cleaned(module: fx.GraphModule) -> fx.GraphModule:
-    module.graph.eliminate_dead_code()
-    module.graph.lint()
-    module.recompile()
-    return module
 
 
 def _stopped_at(model: nn.Module, *errors: Exception) -> str:

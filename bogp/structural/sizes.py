@@ -1,0 +1,148 @@
+"""How the sizes of all values follow from the sizes of the inputs, for any sizes.
+
+Surgery has to make zeros, and to widen what is left of a sum, in the shape that the whole network
+would have had. The example's own sizes would be wrong for any other batch or length. So the network
+is run once with symbols in place of sizes (``torch.fx.experimental.symbolic_shapes``), and the
+resulting expressions, such as ``2 * s0 + 1``, become operations on the sizes of the inputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import (
+    DimDynamic,
+    ShapeEnv,
+    StatelessSymbolicContext,
+)
+from torch.utils._sympy import functions
+
+from bogp.errors import NotCapturable
+
+_OPERATIONS: dict[type, Any] = {
+    sympy.Add: operator.add,
+    sympy.Mul: operator.mul,
+    functions.FloorDiv: operator.floordiv,
+    functions.CleanDiv: operator.floordiv,
+    functions.PythonMod: operator.mod,
+    functions.Mod: operator.mod,
+}
+
+
+class Sizes:
+    """The sizes of a traced network's values, as expressions in the sizes of its inputs.
+
+    Args:
+        module: the traced network.
+        inputs: an example.
+    """
+
+    def __init__(self, module: fx.GraphModule, inputs: tuple[Any, ...]) -> None:
+        self._shapes: dict[str, tuple[Any, ...]] = {}
+        self._symbols: dict[sympy.Symbol, tuple[str, int]] = {}
+        with contextlib.suppress(Exception):  # an operation without a rule for shapes
+            self._run(module, inputs)
+
+    def known(self, name: str) -> bool:
+        """Whether the sizes of a node's value are known for any inputs."""
+        return name in self._shapes
+
+    def shape(self, name: str) -> tuple[Any, ...]:
+        """The sizes of a node's value: numbers, and expressions that compare by what they say."""
+        return tuple(s if isinstance(s, int) else s.node.expr for s in self._shapes[name])
+
+    def size(self, graph: fx.Graph, name: str, dim: int) -> Any:
+        """One size of a node's value: a number, or a node (inserted where the graph inserts).
+
+        Raises:
+            NotCapturable: it follows from the inputs' sizes in a way that has no operation here.
+        """
+        size = self._shapes[name][dim]
+        if isinstance(size, int):
+            return size
+        return self._made(graph, sympy.sympify(size.node.expr))
+
+    def _run(self, module: fx.GraphModule, inputs: tuple[Any, ...]) -> None:
+        # Sizes that happen to be equal, or 1, in the example need not be so in other inputs.
+        environment = ShapeEnv(duck_shape=False, specialize_zero_one=False)
+        mode = FakeTensorMode(shape_env=environment, allow_non_fake_inputs=True)
+
+        def symbolic(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            dynamic: Any = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC] * value.dim())
+            return mode.from_tensor(value, symbolic_context=dynamic)
+
+        shapes: dict[str, tuple[Any, ...]] = {}
+
+        class Recorder(fx.Interpreter):
+            def run_node(self, n: fx.Node) -> Any:
+                value = super().run_node(n)
+                if isinstance(value, Tensor):
+                    shapes[n.name] = tuple(value.shape)
+                return value
+
+        with mode, torch.no_grad():
+            Recorder(module).run(*(symbolic(value) for value in inputs))
+        for node in _placeholders(module):
+            for dim, size in enumerate(shapes.get(node.name, ())):
+                expression = getattr(getattr(size, "node", None), "expr", None)
+                if isinstance(expression, sympy.Symbol):
+                    self._symbols.setdefault(expression, (node.name, dim))
+        self._shapes = {name: tuple(_settled(size) for size in shape) for name, shape in shapes.items()}
+
+    def _made(self, graph: fx.Graph, expression: sympy.Expr) -> Any:
+        if expression.is_Integer:
+            return int(expression)
+        if expression in self._symbols:
+            name, dim = self._symbols[expression]
+            placeholder = next(n for n in graph.nodes if n.op == "placeholder" and n.name == name)
+            return graph.call_method("size", (placeholder, dim))
+        if isinstance(expression, sympy.Pow) and expression.exp.is_Integer and expression.exp > 0:
+            return graph.call_function(operator.pow, (self._made(graph, expression.base), int(expression.exp)))
+        operation = _OPERATIONS.get(expression.func)
+        if operation is None:
+            raise NotCapturable(
+                f"A size of the network is {expression} of its inputs' sizes, which cannot be written as operations on them."
+            )
+        parts = [self._made(graph, part) for part in expression.args]
+        return reduce(lambda a, b: graph.call_function(operation, (a, b)), parts)
+
+
+def _settled(size: Any) -> Any:
+    """A size as a number where all inputs give the same one."""
+    if isinstance(size, int):
+        return size
+    expression = size.node.expr
+    return int(expression) if expression.is_Integer else size
+
+
+def _placeholders(module: fx.GraphModule) -> Sequence[fx.Node]:
+    return [node for node in module.graph.nodes if node.op == "placeholder"]
+
+
+OTHER_SIZES = "The network was captured for inputs with"  # begins what its assertions say
+
+
+def assert_size(graph: fx.Graph, condition: Any, text: str) -> None:
+    """Write a condition on the inputs' sizes into a network, which then refuses other inputs."""
+    graph.call_function(torch._assert, (condition, f"{OTHER_SIZES} {text}."))
+
+
+def assert_sizes(graph: fx.Graph, inputs: Sequence[Any]) -> None:
+    """Let a network refuse inputs of other sizes than these, one for each placeholder."""
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    with graph.inserting_before(placeholders[-1].next):
+        for node, value in zip(placeholders, inputs, strict=False):
+            for dim, size in enumerate(value.shape if isinstance(value, Tensor) else ()):
+                own = graph.call_method("size", (node, dim))
+                same = graph.call_function(operator.eq, (own, size))
+                assert_size(graph, same, f"{node.name}.shape[{dim}] == {size}")
