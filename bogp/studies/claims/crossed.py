@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bogp.checks import whole
 from bogp.errors import InvalidInput
 from bogp.graphs.database import DatabaseSpec, MaskDatabase, build
 from bogp.graphs.relational import LayerMasks, Mask, layer_masks
@@ -65,12 +66,7 @@ def first(database: MaskDatabase, count: int) -> MaskDatabase:
     Raises:
         InvalidInput: a count out of range.
     """
-    if not 2 <= count <= len(database):
-        raise InvalidInput(
-            f"{count} masks were asked for; from 2 to {len(database)}, the masks of the database, "
-            "are allowed."
-        )
-    return database.take(range(count))
+    return database.take(range(whole("The number of masks", count, 2, len(database))))
 
 
 def mixture(

@@ -61,11 +61,6 @@ class Pipeline:
     protocol: Protocol
     look_up: LookUp = nearest
 
-    @property
-    def reports_choice(self) -> bool:
-        """Whether what it reports are the images and the training that the mask was chosen by."""
-        return self.protocol.split == "reported"
-
 
 def pipelines(protocol: Protocol) -> tuple[Pipeline, ...]:
     """The pipeline without defects, with each one alone, and with all that can stand together (with
@@ -136,7 +131,9 @@ def run(
         winners = search.retrain(
             search.recommend(history), database, evaluator, pipeline.protocol, dataset, seeds=1
         )
-        winners["reported"] = winners["apparent" if pipeline.reports_choice else "fresh_test"]
+        winners["reported"] = winners[
+            "apparent" if pipeline.protocol.split == "reported" else "fresh_test"
+        ]
         found.append(winners.merge(visited, on="search_seed").assign(defect=pipeline.name))
     columns = [
         "defect",

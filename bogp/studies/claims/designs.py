@@ -2,8 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from bogp.checks import is_one_of, whole
-from bogp.errors import InvalidInput
+from bogp.checks import choice, whole
 from bogp.search.searchers import SearchSettings
 
 
@@ -25,8 +24,8 @@ class Design:
         changed_sparsity: of ``changed`` and ``converged``.
 
     Raises:
-        InvalidInput: fewer than two repetitions, between which nothing could vary, or nothing
-            to repeat.
+        InvalidInput: fewer than two repetitions, between which nothing could vary, or nothing to
+            repeat.
     """
 
     audited: tuple[int, int]
@@ -86,9 +85,7 @@ def named(name: str) -> Design:
     Raises:
         InvalidInput: there is none.
     """
-    if not is_one_of(name, NAMED):
-        raise InvalidInput(f"There is no design {name!r}; there are: {', '.join(NAMED)}.")
-    return NAMED[name]
+    return NAMED[choice("design", name, NAMED)]
 
 
 def search_of(budget: int) -> SearchSettings:

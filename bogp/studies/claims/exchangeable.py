@@ -62,8 +62,7 @@ def twin_losses(
     If ``second`` is ``first[rows][:, columns]``, the networks are the same and differ by rounding
     alone; with both permutations the identity, the difference is what the two masks make of one
     start. The evaluator keeps trainings from a seed's own weights only, so both are trained here,
-    in
-    float64.
+    in float64.
 
     Args:
         first, second: masks of the layer between two hidden layers, (d_out, d_in).
@@ -208,18 +207,13 @@ def variants(masks: Mask, change: str, versions: int, protocol: Protocol) -> lis
     from (i, v) alone.
     """
     return [
-        changed(mask, change, protocol, _rng(change, i, version))
+        changed(mask, change, protocol, rng_of(change, i, version))
         for i, mask in enumerate(masks)
         for version in range(versions)
     ]
 
 
-def numbering(index: int, n: int) -> NDArray[np.intp]:
-    """The order that version 0 of ``relabelled`` gives the nodes of mask ``index``."""
-    return _rng("relabelled", index, 0).permutation(n)
-
-
-def _rng(change: str, index: int, version: int) -> np.random.Generator:
+def rng_of(change: str, index: int, version: int) -> np.random.Generator:
     """Randomness of one version: it depends on nothing else, so that what was trained once is drawn
     again.
     """

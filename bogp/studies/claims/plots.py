@@ -90,18 +90,24 @@ def settings(table: pd.DataFrame, printed: float = PAPER_BASE, margin: float = M
     return _finished(figure, [ax], f"mean over {seeds} seeds; bars: 95 % t interval")
 
 
-def components(table: pd.DataFrame, threshold: float = MARGIN) -> Figure:
-    """Standard deviation between masks beside that of repeated trainings, for each set of masks.
+def spreads(
+    table: pd.DataFrame, place: str, parts: Sequence[str], threshold: float = MARGIN
+) -> Figure:
+    """Standard deviation of accuracy between masks beside that of repeated trainings, and the like.
 
     Args:
-        table: from ``crossed.parts``.
+        table: from ``crossed.parts`` or ``exchangeable.parts``.
+        place: column that has a row for each of its values, such as ``set`` or ``change``.
+        parts: those of the table's that are drawn side by side.
         threshold: above which a spread is called wide, a dotted line.
     """
-    figure, ax = _spreads(table, "set", ("masks", "residual"))
-    ax.axvline(
-        1000 * threshold, color="#000000", linestyle=":", label=f"threshold: {1000 * threshold:g}"
-    )
-    how = stretch([ax], 1000 * threshold)
+    rows, line = names(table[place]), 1000 * threshold
+    figure, ax = plt.subplots(figsize=(8, 0.2 * len(rows) * len(parts) + 1.5))
+    look = styles({part: _PARTS[part] for part in parts})
+    dots(ax, table.assign(mean=table["value"]), place, rows, "part", look)
+    ax.axvline(0, color="#000000", linewidth=0.8)
+    ax.axvline(line, color="#000000", linestyle=":", label=f"threshold: {line:g}")
+    how = stretch([ax], line)
     ax.set_xlabel(f"standard deviation of accuracy (thousandths{how and '; ' + how})")
     return _finished(figure, [ax], "bars: 95 % interval")
 
@@ -119,7 +125,7 @@ def masks_sorted(tables: Mapping[str, ArrayLike]) -> Figure:
 
     Raises:
         InvalidInput: a table with fewer than two masks or seeds, or with a value that is not
-        finite.
+            finite.
     """
     figure, axes = panels(len(tables), 2.45, 2.5)
     for ax, (name, table) in zip(axes, tables.items(), strict=True):
@@ -225,18 +231,6 @@ def twins(
     return figure
 
 
-def nested(table: pd.DataFrame) -> Figure:
-    """Standard deviation between graphs, between changed versions of the same graph, and of
-    repeated trainings, for each change.
-
-    Args:
-        table: from ``exchangeable.parts``.
-    """
-    figure, ax = _spreads(table, "change", ("graphs", "versions", "residual"))
-    ax.set_xlabel("standard deviation of accuracy (thousandths)")
-    return _finished(figure, [ax], "bars: 95 % interval")
-
-
 def regret(table: pd.DataFrame) -> Figure:
     """Simple regret of each search method: accuracy of the best mask minus that of the mask
     recommended; one panel a table of accuracies.
@@ -267,7 +261,8 @@ def curse(table: pd.DataFrame) -> Figure:
     sparsity; one panel a method.
 
     Args:
-        table: ``group_intervals`` of notebook 03's chosen masks by ``target_sparsity`` and ``method``.
+        table: ``group_intervals`` of notebook 03's chosen masks by ``target_sparsity`` and
+            ``method``.
     """
     titles = {m: METHODS.get(m, m) for m in table["method"].unique()}
     places = _sparsities(table["target_sparsity"])
@@ -455,22 +450,6 @@ def _finished(figure: Figure, axes: Sequence[Axes], title: str = "") -> Figure:
     figure.suptitle(title, fontsize=9)
     legend(figure, axes)
     return figure
-
-
-def _spreads(table: pd.DataFrame, place: str, parts: Sequence[str]) -> tuple[Figure, Axes]:
-    """Standard deviations of some parts side by side, in a row for each value of a column."""
-    rows = names(table[place])
-    figure, ax = plt.subplots(figsize=(8, 0.2 * len(rows) * len(parts) + 1.5))
-    dots(
-        ax,
-        table.assign(mean=table["value"]),
-        place,
-        rows,
-        "part",
-        styles({part: _PARTS[part] for part in parts}),
-    )
-    ax.axvline(0, color="#000000", linewidth=0.8)
-    return figure, ax
 
 
 def _against_sparsity(table: pd.DataFrame, label: str) -> tuple[Figure, list[Axes]]:

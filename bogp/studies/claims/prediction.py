@@ -207,8 +207,7 @@ def table(
 
     Args:
         values: masks x predictors, such as ``predictors`` gives; its column ``density``, if there
-        is
-            one, is no property.
+            is one, is no property.
         accuracies: (masks, seeds), in the order of the values' rows.
         folds, seed: as in ``out_of_fold``.
         threshold: which the correlation is held against.
@@ -216,24 +215,18 @@ def table(
 
     Returns:
         One row for each predictor alone (by ``ridge``), one for ``all`` properties by each model,
-        and
-        one for ``all + density``: ``predictor``, ``model``, ``n`` (masks); ``rho`` with
-        ``rho_low``,
-        ``rho_high`` (``spearman``, of mean accuracy with the predictor itself, or with the
-        prediction
-        out of fold from several); ``rho_given_density`` (NaN where density is constant or says the
-        same); ``cv_r2`` (share of the variance of mean accuracy that is predicted out of fold,
-        negative where the mean would do better) with ``r2_low``, ``r2_high`` (95 % percentile
-        bootstrap over masks, the predictions held fixed); ``ceiling`` (of ``components``);
-        ``share``
-        (cv_r2 / ceiling, NaN where that is 0); ``p_above``, ``p_below`` (``spearman_p`` with the
-        sign
-        of rho).
+        and one for ``all + density``: ``predictor``, ``model``, ``n`` (masks); ``rho`` with
+        ``rho_low``, ``rho_high`` (``spearman``, of mean accuracy with the predictor itself, or with
+        the prediction out of fold from several); ``rho_given_density`` (NaN where density is
+        constant or says the same); ``cv_r2`` (share of the variance of mean accuracy that is
+        predicted out of fold, negative where the mean would do better) with ``r2_low``, ``r2_high``
+        (95 % percentile bootstrap over masks, the predictions held fixed); ``ceiling`` (of
+        ``components``); ``share`` (cv_r2 / ceiling, NaN where that is 0); ``p_above``, ``p_below``
+        (``spearman_p`` with the sign of rho).
 
     Raises:
         InvalidInput: accuracies that are no crossed table of at least four masks, or a value that
-        is
-            not finite.
+            is not finite.
     """
     properties = [c for c in values.columns if c != DENSITY]
     ceiling, mean = components(accuracies).ceiling.value, accuracies.mean(axis=1)

@@ -57,10 +57,8 @@ def renumbered(database: MaskDatabase) -> MaskDatabase:
     They are version 0 of the relabelled graphs of ``exchangeable``, whose trainings then serve
     twice.
     """
-    orders = [exchangeable.numbering(i, database.spec.n) for i in range(len(database))]
-    masks = np.stack(
-        [mask[np.ix_(order, order)] for mask, order in zip(database.masks(), orders, strict=True)]
-    )
+    rngs = [exchangeable.rng_of("relabelled", i, 0) for i in range(len(database))]
+    masks = np.stack(list(map(exchangeable.relabel, database.masks(), rngs)))
     table = database.table.assign(**properties.measure(masks, ["cycle_length"]))
     return MaskDatabase(table, database.spec, np.packbits(masks.reshape(len(masks), -1), axis=1))
 
@@ -76,8 +74,7 @@ def train(graphs: Graphs, seeds: int, protocol: Protocol, evaluator: Evaluator) 
 
     Returns:
         One row a training: the columns of ``crossed.train``, and ``region`` (its name),
-        ``dataset``,
-        ``sparsity``, ``protocol`` and ``numbering``.
+        ``dataset``, ``sparsity``, ``protocol`` and ``numbering``.
     """
     parts = []
     for (dataset, sparsity), numberings in graphs.items():
@@ -198,7 +195,7 @@ def agreement(
         trainings: from ``train``.
         long: from ``train_long``.
         graphs: of the sparsity of ``long``, of which the first ``each`` of a family were trained
-        for long.
+            for long.
         each: how many.
 
     Returns:

@@ -139,8 +139,7 @@ def replay(
             direction for cosine to compare), and ``box_permuted`` and ``pool_permuted``, with
             property vectors permuted among the masks, anew in each repeat.
         recommenders: ``observed`` (``best_observed``) and ``posterior`` (``best_posterior_mean``,
-        on
-            the properties as the method sees them).
+            on the properties as the method sees them).
         cores: processes, None for one a core; the result does not depend on it.
         seed: of the splits and the permutations.
 
@@ -266,8 +265,7 @@ def planted(
         seeds: trainings of each mask.
         seed: of the function and the noise.
         kind: ``slope``, the sum of the standardised properties, each with a random sign, so that
-        the
-            best masks are few and at the edge; ``hill``, minus the squared distance to a random
+            the best masks are few and at the edge; ``hill``, minus the squared distance to a random
             point well inside the range of the properties, so that many masks are nearly best; or
             ``noise``, in which all masks are equal.
 
@@ -342,11 +340,10 @@ def against(
         One row a replay and recommender, which both methods use: ``method``, ``other``,
         ``recommender``, ``n`` (repeats), the mean ``regret`` of the method with its 95 % interval
         (``regret_low``, ``regret_high``), ``distinct`` (masks it visited, mean), ``advantage``
-        (mean
-        regret of the other minus that of the method) with its 95 % interval (``low``, ``high``),
-        ``p_for`` (twice the one-sided p of a t test that the advantage is above 0), ``p_against``
-        (that it is below ``SMALLEST_GAIN``), ``detectable``, the advantage that this many repeats
-        would have told from 0 with a power of 80 %, and the columns ``by``.
+        (mean regret of the other minus that of the method) with its 95 % interval (``low``,
+        ``high``), ``p_for`` (twice the one-sided p of a t test that the advantage is above 0),
+        ``p_against`` (that it is below ``SMALLEST_GAIN``), ``detectable``, the advantage that this
+        many repeats would have told from 0 with a power of 80 %, and the columns ``by``.
 
     Raises:
         InvalidInput: fewer than two repeats of a method, or not the same repeats of both.

@@ -85,11 +85,9 @@ def read(run: str, protocol: str) -> Reported:
     }
     found = {"03": len(chosen), "05": len(results), "01 or 04": others is not None}
     missing = ", ".join(f"notebook {number}" for number, there in found.items() if not there)
-    text = (
-        missing
-        and f"In the run {run!r} there are no results of {missing}; what they say is left out."
-    )
-    return Reported(chosen, tables, others, text)
+    if missing:
+        missing = f"In the run {run!r} there are no results of {missing}; they are left out."
+    return Reported(chosen, tables, others, missing)
 
 
 def gathered(run: str, notebook: str, protocol: str, what: str) -> pd.DataFrame:
@@ -104,8 +102,7 @@ def gathered(run: str, notebook: str, protocol: str, what: str) -> pd.DataFrame:
     Returns:
         Their rows, with the ``target_sparsity`` that the file is named after
         (``<protocol>_s<sparsity>_<what>.csv``). Where there are no tables, no rows, with the
-        columns
-        that groups are made by.
+        columns that groups are made by.
 
     Raises:
         BogpError: a table is not what was written.
@@ -122,20 +119,18 @@ def curse(chosen: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         chosen: notebook 03's ``..._chosen.csv`` of one protocol and all sparsities, from
-        ``gathered``.
+            ``gathered``.
         history: its ``..._history.csv``, from ``gathered``.
 
     Returns:
         One row a sparsity and method (``bogp``, ``random``): ``estimate``, ``low``, ``high``,
-        ``n``:
-        apparent minus fresh validation accuracy over searches with its 95 % t interval; ``p_for``
-        (within ``replay.SMALLEST_GAIN`` of 0), ``p_against`` (above 0) and ``detectable``, as in
-        ``verdicts``; ``apparent`` and ``fresh_validation`` (means); ``test_difference`` with
-        ``test_low`` and ``test_high``: apparent minus fresh test accuracy, so other images too;
-        ``gain`` with ``gain_low`` and ``gain_high``: fresh validation accuracy minus the mean of
-        all
-        masks that the random search of the same seed drew. They were drawn blindly, and none is
-        left out for what it scored.
+        ``n``: apparent minus fresh validation accuracy over searches with its 95 % t interval;
+        ``p_for`` (within ``replay.SMALLEST_GAIN`` of 0), ``p_against`` (above 0) and
+        ``detectable``, as in ``verdicts``; ``apparent`` and ``fresh_validation`` (means);
+        ``test_difference`` with ``test_low`` and ``test_high``: apparent minus fresh test accuracy,
+        so other images too; ``gain`` with ``gain_low`` and ``gain_high``: fresh validation accuracy
+        minus the mean of all masks that the random search of the same seed drew. They were drawn
+        blindly, and none is left out for what it scored.
     """
     rows = []
     for (sparsity, method), one in chosen.groupby(["target_sparsity", "method"]):
@@ -175,8 +170,7 @@ def like_for_like(results: pd.DataFrame) -> pd.DataFrame:
         ``estimate``, ``low``, ``high`` (95 % t interval), ``n`` (pairs), ``p_for`` (two one-sided
         tests, within ``MARGIN``; Schuirmann 1987), ``p_against`` (outside it), ``detectable``,
         ``p_different`` (paired t test), and each p value adjusted over the sparsities of that
-        method
-        (Holm 1979): ``p_for_holm``, ``p_against_holm``, ``p_different_holm``.
+        method (Holm 1979): ``p_for_holm``, ``p_against_holm``, ``p_different_holm``.
 
     Raises:
         InvalidInput: a method is missing.
@@ -215,8 +209,7 @@ def best_of_all(
 
     Returns:
         One row a sparsity and baseline: ``against``, ``target_sparsity``, ``case``, and the fields
-        of
-        ``verdicts.Tested`` (``p_for``: above 0, ``p_against``: below).
+        of ``verdicts.Tested`` (``p_for``: above 0, ``p_against``: below).
 
     Raises:
         InvalidInput: as ``like_for_like``.

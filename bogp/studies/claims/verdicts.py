@@ -49,7 +49,7 @@ class Claim:
         paper: the paper's number or words.
         section: heading of the notebook's section that answers it.
         existential: whether one case is enough ("there are regions where ..."); else it must hold
-        in each.
+            in each.
         form: format of its numbers.
     """
 
@@ -230,7 +230,7 @@ def within(values: ArrayLike, margin: float, centre: float = 0.0) -> Tested:
 
     Raises:
         InvalidInput: fewer than two values, one that is not finite, or a margin that is not
-        positive.
+            positive.
     """
     x = _checked(values)
     inside = equivalence(x, np.full_like(x, centre), margin).p

@@ -45,7 +45,7 @@ def test_the_sets_are_the_first_masks_of_the_database_and_of_each_family(evaluat
 
 @pytest.mark.parametrize("count", [1, 6])
 def test_more_masks_than_the_database_has_are_refused(count, evaluator):
-    with pytest.raises(InvalidInput, match=f"{count} masks.*from 2 to 5"):
+    with pytest.raises(InvalidInput, match=f"number of masks is {count}; .*from 2 to 5"):
         crossed.hidden(build(SPEC, database_dir("x")), "x", replace(DESIGN, bernoulli=(count, 2)), [0.8], [])
 
 

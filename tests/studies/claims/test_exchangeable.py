@@ -275,13 +275,6 @@ def test_each_version_depends_on_its_mask_and_numbers_alone(change):
     assert all(same_layers(a, b) for a, b in zip(fewer, (found[0], found[3]), strict=True))
 
 
-def test_numbering_is_the_order_of_the_first_relabelled_version():
-    graphs = np.stack([erdos_renyi(16, 0.7, np.random.default_rng(k)) for k in range(3)])
-    for i, (graph, layers) in enumerate(zip(graphs, variants(graphs, "relabelled", 1, ALL), strict=True)):
-        order = exchangeable.numbering(i, 16)
-        np.testing.assert_array_equal(layers[1], graph[np.ix_(order, order)])
-
-
 def test_changed_versions_are_trained_from_each_seed_and_numbered(evaluator, tmp_path):
     database = build(DatabaseSpec((0.7,), 3, n=16), tmp_path / "x", workers=1)
     every = exchangeable.train(database, 2, 3, 2, ALL, "mnist-5k", evaluator)

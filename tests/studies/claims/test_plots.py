@@ -69,12 +69,12 @@ ACCURACIES = 0.97 + 0.002 * RNG.normal(size=(30, 6)) + 0.001 * RNG.normal(size=6
 
 FIGURES: dict[str, Callable[[], Figure]] = {
     "settings": lambda: plots.settings(PROTOCOLS),
-    "components": lambda: plots.components(SPREADS, 0.002),
-    "components, stretched": lambda: plots.components(SPREADS.assign(high=0.08)),
+    "components": lambda: plots.spreads(SPREADS, "set", ("masks", "residual")),
+    "components, stretched": lambda: plots.spreads(SPREADS.assign(high=0.08), "set", ("masks", "residual")),
     "masks_sorted": lambda: plots.masks_sorted({f"set {i}": ACCURACIES for i in range(5)}),
     "prediction": lambda: plots.prediction(PREDICTION),
     "twins": lambda: plots.twins(np.eye(8, dtype=bool), ~np.eye(8, dtype=bool), np.geomspace(2, 0.1, 50), np.geomspace(2, 0.1, 50), ("one\na", "two\nb")),
-    "nested": lambda: plots.nested(NESTED),
+    "nested": lambda: plots.spreads(NESTED, "change", ("graphs", "versions", "residual")),
     "regret": lambda: plots.regret(REGRET),
     "curse": lambda: plots.curse(CURSE),
     "gaps": lambda: plots.gaps(GAPS, 0.002),
@@ -156,7 +156,7 @@ def test_settings_are_read_on_an_axis_of_accuracy_with_the_better_to_the_right()
 
 
 def test_spreads_are_drawn_in_thousandths_with_their_intervals():
-    figure = plots.components(SPREADS, 0.002)
+    figure = plots.spreads(SPREADS, "set", ("masks", "residual"))
     (ax,) = figure.axes
     for part, label, colour in (("masks", "between masks", "#0072B2"), ("residual", "residual (one training)", "#D55E00")):
         one = SPREADS[SPREADS["part"] == part]
@@ -171,9 +171,9 @@ def test_spreads_are_drawn_in_thousandths_with_their_intervals():
 
 def test_an_axis_becomes_logarithmic_only_where_the_range_asks_for_it_and_says_so():
     near, far = SPREADS.assign(value=0.001, low=0.0, high=0.0199), SPREADS.assign(value=0.001, low=0.0, high=0.0201)
-    (ax,) = plots.components(near, 0.002).axes
+    (ax,) = plots.spreads(near, "set", ("masks", "residual")).axes
     assert ax.get_xscale() == "linear" and "logarithmic" not in ax.get_xlabel()
-    (ax,) = plots.components(far, 0.002).axes
+    (ax,) = plots.spreads(far, "set", ("masks", "residual")).axes
     assert ax.get_xscale() == "symlog" and "linear up to 2, logarithmic beyond" in ax.get_xlabel()
     assert ticks(ax, "x") == ["0", "1", "2", "10"]
     assert ax.get_xlim()[0] < 0 and ax.get_xlim()[1] > 20.1
@@ -187,7 +187,7 @@ def test_an_axis_becomes_logarithmic_only_where_the_range_asks_for_it_and_says_s
 
 def test_an_estimate_outside_its_interval_or_without_one_is_drawn():
     odd = table("change part value low high", ("rewired", "graphs", 0.0, 0.001, 0.003), ("rewired", "residual", 0.002, np.nan, np.nan))
-    (ax,) = plots.nested(odd).axes
+    (ax,) = plots.spreads(odd, "change", ("graphs", "versions", "residual")).axes
     np.testing.assert_allclose(line(ax, "between graphs")[0, 0], 0)
     np.testing.assert_allclose(bars(ax, "#0072B2")[0, :, 0], [1, 3])
     np.testing.assert_allclose(line(ax, "residual (one training)")[0, 0], 2)
@@ -195,7 +195,7 @@ def test_an_estimate_outside_its_interval_or_without_one_is_drawn():
 
 def test_other_parts_than_those_of_the_figure_are_not_drawn():
     more = pd.concat([SPREADS, SPREADS.assign(part="icc", value=0.5)])
-    assert legend_texts(plots.components(more)) == ["between masks", "residual (one training)", "threshold: 2"]
+    assert legend_texts(plots.spreads(more, "set", ("masks", "residual"))) == ["between masks", "residual (one training)", "threshold: 2"]
     more = pd.concat([REGION_SPREAD, REGION_SPREAD.assign(part="seeds", value=0.5)])
     label = "between masks, native"
     with_more, without = (line(plots.region_spread(one).axes[0], label) for one in (more, REGION_SPREAD))

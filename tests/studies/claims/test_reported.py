@@ -172,7 +172,7 @@ def test_what_has_not_run_has_tables_without_rows_and_is_said(monkeypatch, tmp_p
     assert (len(found.chosen), found.elsewhere) == (0, None)
     for name, table in found.tables.items():
         assert len(table) == 0 and table.columns.tolist() == there.tables[name].columns.tolist()
-    assert found.missing == "In the run 'nothing' there are no results of notebook 03, notebook 05, notebook 01 or 04; what they say is left out."
+    assert found.missing == "In the run 'nothing' there are no results of notebook 03, notebook 05, notebook 01 or 04; they are left out."
     assert reported.elsewhere("nothing", "calibrated") is None
 
 
