@@ -173,7 +173,7 @@ def stratified(labels: NDArray[np.uint8], sizes: Sequence[int], seed: int) -> li
     if classes.ndim != 1 or len(classes) == 0 or not np.isfinite(classes).all() or sum(sizes) != len(classes) or min(sizes, default=0) < 0:
         raise InvalidInput(f"The parts {tuple(sizes)} must add up to the {classes.size} labels, of which at least one is needed.")
     rng = np.random.default_rng(whole("seed", seed, 0))
-    pools = {int(c): rng.permutation(np.flatnonzero(classes == c)) for c in np.unique(classes)}
+    pools = {float(c): rng.permutation(np.flatnonzero(classes == c)) for c in np.unique(classes)}
     parts: list[NDArray[np.intp]] = []
     remaining = len(classes)
     for size in sizes:

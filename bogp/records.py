@@ -269,7 +269,7 @@ class ScoreRecord:
     """
 
     def __init__(self, path: Path | str | None) -> None:
-        self._path = None if path is None else Path(path)
+        self._path = None if path is None else Path(path).expanduser()
         self._scores: dict[str, dict[str, float]] = {}
         if self._path is not None:
             if self._path.suffix != ".json":

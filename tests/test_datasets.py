@@ -355,3 +355,10 @@ def test_full_mnist_loads_with_the_official_test_set(home, monkeypatch):
     assert loaded.train.images.shape == (50_000, 784)
     assert loaded.train.images.mean() == pytest.approx(33.3, abs=0.1)  # the well-known 0.1307 of 255
     assert cached(home) == []
+
+
+def test_classes_need_not_be_whole_numbers():
+    labels = np.repeat([0.25, 0.5, 0.75], 10)
+    parts = datasets.stratified(labels, [18, 12], seed=0)
+    assert sorted(np.concatenate(parts)) == list(range(30))
+    assert [np.unique(labels[p], return_counts=True)[1].tolist() for p in parts] == [[6] * 3, [4] * 3]

@@ -8,7 +8,7 @@ kept or removed whole. A search is any ``search.Searcher``: Bayesian optimisatio
 import io
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,25 @@ def apply(model: nn.Module, mask: ArrayLike, layers: Sequence[str]) -> nn.Module
         raise InvalidInput(
             f"One (n, n) mask is laid over a network; this is a batch of {len(checked)}."
         )
-    masks = {
-        name: _weight_mask(name, layer, checked[0])
-        for name, layer in _layers(model, layers).items()
-    }
-    for name, weight_mask in masks.items():
-        prune.custom_from_mask(model.get_submodule(name), "weight", weight_mask)
+    chosen = _layers(model, layers)
+    masks = {layer: _weight_mask(name, layer, checked[0]) for name, layer in chosen.items()}
+    for layer, weight_mask in masks.items():
+        prune.custom_from_mask(layer, "weight", weight_mask)
+    if not any(hook is _renew for hook in model._forward_pre_hooks.values()):
+        model.register_forward_pre_hook(_renew, prepend=True)
     return model
+
+
+def _renew(model: nn.Module, _: Any) -> None:
+    """Multiply all masks in before the network runs.
+
+    torch's pruning does so when a layer is called. A network that reads the weight instead, as in
+    ``F.linear(x, self.fc.weight)``, would go on with that of the last call.
+    """
+    for layer in model.modules():
+        for hook in layer._forward_pre_hooks.values():
+            if isinstance(hook, prune.BasePruningMethod):
+                hook(layer, ())
 
 
 def _layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear | nn.Conv2d]:
@@ -73,7 +85,7 @@ def _layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear | nn.
         raise InvalidInput(
             f"layers is {names!r}; a list of one or more names of layers is needed, each once."
         )
-    modules = dict(model.named_modules())
+    modules = {plain: module for plain, _, module in _plain_names(model)}
     usable = ", ".join(n for n, m in modules.items() if _refusal(m) is None) or "none"
     for name in names:
         if name not in modules:
@@ -89,7 +101,10 @@ def _layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear | nn.
     }
     for name, layer in chosen.items():
         holders = [
-            n for n, p in model.named_parameters(remove_duplicate=False) if p is layer.weight
+            f"{owner}.{n}".lstrip(".")
+            for owner, module in model.named_modules()  # one with two names holds it once
+            for n, p in module.named_parameters(recurse=False)
+            if p is layer.weight
         ]
         if len(holders) > 1:
             raise InvalidInput(
@@ -131,7 +146,8 @@ class Sparsity:
     """Shares of weights that masks remove; biases and other vectors are not counted, and what training made zero is not either.
 
     Attributes:
-        layers: of each pruned layer, by name.
+        layers: of each pruned layer, by name; of a layer with several weights, as an LSTM is, of
+            each pruned weight (``rnn.weight_hh_l0``).
         masked: of all pruned layers together.
         model: of all weights of the network, those of unpruned layers included.
     """
@@ -153,9 +169,10 @@ def sparsity(model: nn.Module) -> Sparsity:
             "The network has no weights (parameters of two or more dimensions), so it has no sparsity."
         )
     masks = {
-        prefix: module.get_buffer("weight_mask")
-        for prefix, module in model.named_modules()
-        if "weight" in _pruned(module)
+        prefix if tensor == "weight" else f"{prefix}.{tensor}".lstrip("."): mask
+        for prefix, _, module in _plain_names(model, remove_duplicate=True)
+        for tensor in _pruned(module)
+        if (mask := module.get_buffer(f"{tensor}_mask")).dim() >= 2
     }
     sizes = {name: mask.numel() for name, mask in masks.items()}
     removed = {name: int((mask == 0).sum()) for name, mask in masks.items()}
@@ -191,11 +208,37 @@ def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
             raise InvalidInput(
                 f"The state of the network holds {name!r}, a {type(value).__name__}; only tensors can be exported."
             )
-    for prefix, module in model.named_modules(remove_duplicate=False):
+    plain: dict[str, torch.Tensor] = {}
+    for ours, theirs, module in _plain_names(model):
         for name in _pruned(module):
-            full = f"{prefix}.{name}" if prefix else name
+            full = f"{theirs}.{name}".lstrip(".")
             state[full] = state.pop(f"{full}_orig") * state.pop(f"{full}_mask")
-    return {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
+        begin, short = f"{theirs}.".lstrip("."), f"{ours}.".lstrip(".")
+        own = [name for name in state if name.startswith(begin) and "." not in name[len(begin) :]]
+        plain |= {f"{short}{name[len(begin) :]}": state[name] for name in own}
+    return {name: value.detach().cpu().clone().contiguous() for name, value in plain.items()}
+
+
+def _plain_names(
+    model: nn.Module, remove_duplicate: bool = False
+) -> Iterator[tuple[str, str, nn.Module]]:
+    """Each module with its name in the plain network and its name here.
+
+    ``DataParallel`` and ``torch.compile`` wrap a network, or a part of it, into a module of their
+    own, whose name would stand in every key of a file.
+    """
+    wrappers = {nn.DataParallel: "module", nn.parallel.DistributedDataParallel: "module"}
+    wrappers[torch._dynamo.OptimizedModule] = "_orig_mod"
+    wrapped = {"": ""}  # from the name of a module here to its plain name
+    for name, module in model.named_modules(remove_duplicate=remove_duplicate):
+        owner, _, last = name.rpartition(".")
+        if name:
+            parent = model.get_submodule(owner)
+            inside = any(isinstance(parent, kind) and wrappers[kind] == last for kind in wrappers)
+            plain = wrapped.get(owner, owner)
+            wrapped[name] = plain if inside else f"{plain}.{last}".lstrip(".")
+        if not any(isinstance(module, kind) for kind in wrappers):
+            yield wrapped[name], name, module
 
 
 def save(model: nn.Module, path: Path | str) -> Path:
@@ -214,7 +257,7 @@ def save(model: nn.Module, path: Path | str) -> Path:
     """
     from safetensors.torch import save as as_safetensors
 
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix not in (".pt", ".safetensors"):
         raise InvalidInput(
             f"{path.name} ends in {path.suffix or 'no suffix'!r}; .pt and .safetensors can be written."

@@ -224,7 +224,15 @@ class Store:
 
 def _plain(row: Sequence[Any]) -> tuple[Any, ...]:
     """The values as SQLite gives them back: of the column's type, or None, which also stands for NaN."""
-    return tuple(None if value is None or value != value else kind(value) for kind, value in zip(_KINDS, row, strict=True))
+    return tuple(_of_kind(kind, value) for kind, value in zip(_KINDS, row, strict=True))
+
+
+def _of_kind(kind: type, value: Any) -> Any:
+    if value is None or value != value:
+        return None
+    if kind is int and value != int(value):
+        raise ValueError(f"{value} stands where a whole number is needed")
+    return kind(value)
 
 
 def _digest(row: Sequence[Any]) -> str:
@@ -241,19 +249,30 @@ def _exported(path: Path) -> list[tuple[Any, ...]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(io.BytesIO(path.read_bytes()), page_checksum_verification=True)
+        table = _decoded(pq.read_table(io.BytesIO(path.read_bytes()), page_checksum_verification=True))
         strange = [f.name for f in table.schema if not any(is_kind(f.type) for is_kind in _arrow_kinds(pa.types))]
         rows = [] if strange else _rows(table)
     except Exception as error:  # pyarrow raises many kinds
         raise StoreError(f"{path} cannot be read as an export of evaluations ({str(error)[:200]}).") from None
     if table.schema.names != list(COLUMNS) or strange:
-        raise StoreError(f"{path} was exported by another version of bogp. Delete it, or move it away: its networks are trained again.")
+        raise StoreError(f"{path} has other columns than exports of this version of bogp. Move it away: its networks are trained again.")
     expected = (table.schema.metadata or {}).get(_DIGEST.encode())
     if expected is not None and expected.decode(errors="replace") != _digest_of_all(rows):
         raise StoreError(
             f"{path} is damaged: its rows are not those that were exported. Fetch it anew, or delete it: its networks are trained again."
         )
     return rows
+
+
+def _decoded(table: Any) -> Any:
+    """A table that other programs wrote in their own forms of text, in the plain one."""
+    import pyarrow as pa
+
+    for at, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type) or str(field.type) == "string_view":
+            plain = getattr(field.type, "value_type", pa.string())
+            table = table.set_column(at, field.name, table.column(at).cast(plain))
+    return table
 
 
 def _arrow_kinds(types: Any) -> tuple[Any, ...]:

@@ -14,13 +14,14 @@ import ast
 import hashlib
 import json
 import logging
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -64,13 +65,14 @@ def run_notebook(
         out.parent.mkdir(parents=True, exist_ok=True)
         with ipc() as config:
             papermill.execute_notebook(
-                str(notebook),
-                str(out),
+                # papermill would fill parameters into braces of a path
+                str(notebook).replace("{", "{{").replace("}", "}}"),
+                str(out).replace("{", "{{").replace("}", "}}"),
                 parameters=checked,
                 kernel_name="python3",
                 progress_bar=progress,
                 config=config,
-            )  # fmt: skip
+            )
     except PapermillExecutionError as error:
         reason = (str(error.evalue).splitlines() or [""])[0]
         where = f"The executed copy with the error is {out}."
@@ -260,9 +262,27 @@ def parse_value(name: str, text: str, annotation: str) -> Any:
     return _yaml(text, f"The value {text!r} of parameter {name!r} cannot be read as {annotation}")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as of version 1.2: ``010`` is ten, ``1e-3`` a number, ``1:30`` and ``no`` are texts."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+
+_TAG = "tag:yaml.org,2002:"
+for _kind, _form, _starts in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+):
+    _Loader.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(f"^(?:{_form})$"), list(_starts))
+_Loader.add_constructor(f"{_TAG}int", lambda loader, node: int(loader.construct_scalar(node)))
+
+
 def _yaml(text: str, complaint: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except Exception as error:  # beside YAMLError, an empty !!int is an IndexError, and so on
         reason = (str(error).splitlines() or [""])[0]
         raise InvalidInput(f"{complaint} ({type(error).__name__}: {reason[:120]}).") from None

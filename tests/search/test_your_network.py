@@ -411,3 +411,77 @@ def test_the_document_works_as_it_stands(tmp_path):
         if "bogp" in result.stdout:
             accuracy = float(re.search(r"tensor\(([\d.]+)\) Sparsity", result.stdout).group(1))
             assert 0.6 < accuracy < 1, "chance is 0.1"
+
+
+# kinds of networks and files that people have
+
+
+class ReadsItsWeight(nn.Module):
+    """Uses a layer's weight without calling the layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.fc.weight, self.fc.bias)
+
+
+def test_a_weight_that_is_read_and_not_called_is_masked_anew_at_each_step():
+    torch.manual_seed(0)
+    model = your_network.apply(ReadsItsWeight(), np.eye(4), ["fc"])
+    optimiser, x = torch.optim.SGD(model.parameters(), 0.5), torch.randn(4, 8)
+    for _ in range(2):  # a second backward pass needs a second product
+        optimiser.zero_grad()
+        model(x).square().mean().backward()
+        optimiser.step()
+    plain = ReadsItsWeight()
+    plain.load_state_dict(your_network.plain_state(model))
+    torch.testing.assert_close(plain(x), model(x))
+    assert (plain.fc.weight == 0).sum() == 8 * 8 * 3 // 4
+
+
+@pytest.mark.parametrize("place", ["whole", "part"])
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda m: torch.compile(m, backend="eager")])
+def test_wrappers_leave_no_trace_in_files_and_names(wrap, place, tmp_path):
+    def made():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Sequential(nn.Linear(8, 8)))
+
+    model = made()
+    if place == "whole":
+        model = wrap(model)
+    else:
+        model[2] = wrap(model[2])
+    your_network.apply(model, np.eye(4), ["0", "2.0"])
+    path = your_network.save(model, tmp_path / "pruned.pt")
+    plain = made()
+    plain.load_state_dict(torch.load(path, weights_only=True))
+    assert your_network.sparsity(model).layers.keys() == {"0", "2.0"}
+    x = torch.randn(3, 8)
+    torch.testing.assert_close(plain(x), model(x))
+
+
+def test_a_module_that_is_called_module_keeps_its_name():
+    model = nn.Sequential()
+    model.add_module("module", nn.Linear(8, 8))
+    assert list(your_network.plain_state(model)) == ["module.weight", "module.bias"]
+
+
+def test_every_pruned_weight_counts():
+    lstm = prune.l1_unstructured(nn.LSTM(8, 8), "weight_hh_l0", 0.5)
+    found = your_network.sparsity(lstm)
+    assert found.layers == {"weight_hh_l0": 0.5}
+    assert found.model == 0.25  # of 32 x 8 weights each, one of two matrices is halved
+
+
+def test_a_layer_under_two_names_is_masked_once():
+    layer = nn.Linear(8, 8)
+    model = nn.Sequential(layer, nn.ReLU(), layer)
+    your_network.apply(model, np.eye(4), ["0"])
+    assert your_network.sparsity(model).masked == 0.75
+
+
+def test_a_home_folder_is_meant_by_its_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert your_network.save(nn.Linear(2, 2), "~/x.pt") == tmp_path / "x.pt"

@@ -4,6 +4,8 @@ import sqlite3
 from contextlib import closing
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -97,3 +99,32 @@ def test_an_export_from_before_digests_is_taken(path, tmp_path):
 def test_the_export_has_the_columns_that_it_always_had(path, tmp_path):
     with Store(path) as store:
         assert list(pd.read_parquet(store.export(tmp_path / "e.parquet")).columns) == list(COLUMNS)
+
+
+def merged(path, tmp_path, changed):
+    """How many rows another store takes from an export that a program has changed."""
+    with Store(path) as store:
+        file = store.export(tmp_path / "theirs.parquet")
+    pq.write_table(changed(pq.read_table(file).replace_schema_metadata(None)), file)
+    with Store(tmp_path / "other.sqlite") as other:
+        return other.merge(file)
+
+
+def test_a_seed_that_is_no_whole_number_is_refused(path, tmp_path):
+    def changed(table):
+        at = table.schema.get_field_index("seed")
+        seeds = pc.add(table["seed"].cast(pa.float64()), 0.7)
+        return table.set_column(at, "seed", seeds)
+
+    with pytest.raises(StoreError, match="whole number"):
+        merged(path, tmp_path, changed)
+
+
+@pytest.mark.parametrize("kind", [pa.dictionary(pa.int32(), pa.string()), pa.string_view()])
+def test_texts_in_other_forms_are_read(path, tmp_path, kind):
+    def changed(table):
+        encode = pa.types.is_dictionary(kind)
+        column = table["protocol"].dictionary_encode() if encode else table["protocol"].cast(kind)
+        return table.set_column(table.schema.get_field_index("protocol"), "protocol", column)
+
+    assert merged(path, tmp_path, changed) == len(ROWS)

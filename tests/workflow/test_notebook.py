@@ -5,6 +5,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from bogp.errors import BogpError, InvalidInput
+from bogp.workflow.notebook import _yaml as yaml_text
 from bogp.workflow.notebook import (
     check_parameters,
     declared_parameters,
@@ -210,7 +211,7 @@ def test_an_integer_with_a_leading_zero_is_not_read_as_octal():
     assert found == 10
 
 
-@pytest.mark.parametrize("text", ["seed: !!int ''", "tag: 2001-99-99", "quick: !!bool perhaps", "tag: !!timestamp soon", "a: " + "[" * 600])
+@pytest.mark.parametrize("text", ["seed: !!int ''", "quick: !!bool perhaps", "tag: !!timestamp soon", "a: " + "[" * 600])
 def test_yaml_that_breaks_the_reader_is_an_error_for_people(text, refused):
     assert "the value of -y is no YAML" in refused("-y", text)
 
@@ -230,3 +231,22 @@ def test_names_of_outputs_are_read_from_the_code(notebook):
 def test_a_name_of_an_output_that_is_no_literal_or_stands_twice_is_refused(notebook, code):
     with pytest.raises(InvalidInput, match="a name of its own"):
         output_names(notebook(code), "table")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("n: 010", 10),
+        ("n: 1:30", "1:30"),
+        ("n: 1e-3", 1e-3),
+        ("n: no", "no"),
+        ("n: true", True),
+        ("n: -.5", -0.5),
+        ('{"n": 1e-05}', 1e-5),
+        ("n:", None),
+    ],
+)
+def test_numbers_in_yaml_are_what_people_take_them_for(text, value):
+    read = yaml_text(text, "")["n"]
+    assert read == value
+    assert type(read) is type(value)
