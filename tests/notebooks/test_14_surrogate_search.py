@@ -116,7 +116,7 @@ def test_14_surrogate_search_and_again_from_its_tables(home):
     [
         ({"sizes": ["7-9"]}, "7-9"),
         ({"share": 0.0}, "share is 0.0"),
-        ({"dataset": "cifar10-12k", "cores": 0}, "mnist-5k or mnist"),
+        ({"dataset": "cifar10-12k", "cores": 0}, "mnist-5k, mnist"),
     ],
 )
 def test_bad_values_end_in_one_clear_message_before_any_training(home, change, message):

@@ -108,6 +108,13 @@ def latency(
     return pd.DataFrame(rows)
 
 
+def savings(removals: pd.DataFrame) -> pd.DataFrame:
+    """The shares of ``parameters`` and ``operations`` that a removal saves, by network; from ``pruned``."""
+    one = removals.set_index("network")
+    kept = {"parameters": one["parameters_after"] / one["parameters_before"]}
+    return 1 - pd.DataFrame(kept | {"operations": one["flops_after"] / one["flops_before"]})
+
+
 def answer(graphs: pd.DataFrame, removals: pd.DataFrame) -> str:
     """The answer to the notebook's question in words, by its two rules.
 
@@ -116,7 +123,7 @@ def answer(graphs: pd.DataFrame, removals: pd.DataFrame) -> str:
         removals: from ``pruned``.
     """
     faithful, equal = graphs["difference"] <= FAITHFUL, removals["difference"] <= EQUAL
-    saved = 1 - removals["flops_after"] / removals["flops_before"]
+    saved = savings(removals)["operations"]
     return (
         f"Captured graphs of {len(graphs)} networks have {graphs['edges'].min()} to "
         f"{graphs['edges'].max()} edges and compute what the networks do in {faithful.sum()} of "
@@ -125,26 +132,3 @@ def answer(graphs: pd.DataFrame, removals: pd.DataFrame) -> str:
         f"{len(removals)} cases (at most {EQUAL:g}), with {saved.min():.0%} to {saved.max():.0%} fewer "
         f"operations for {removals['edges_removed'].max()} edges."
     )
-
-
-def verdicts(graphs: pd.DataFrame, removals: pd.DataFrame, times: pd.DataFrame) -> str:
-    """A line for each rule, and one for what each network saves; as ``answer``, with ``latency``."""
-    lines = []
-    rules = {
-        "faithful graphs": (graphs, FAITHFUL),
-        "removals equal to their masks": (removals, EQUAL),
-    }
-    for what, (table, limit) in rules.items():
-        met, worst = (table["difference"] <= limit).sum(), table["difference"].max()
-        lines.append(
-            f"{what}: {met} of {len(table)}, largest relative difference {worst:.1e} (limit {limit:g})"
-        )
-    for row in removals.merge(times, on="network").itertuples():
-        less = 1 - row.parameters_after / row.parameters_before
-        fewer = 1 - row.flops_after / row.flops_before
-        lines.append(
-            f"{row.network}: {row.edges_removed} edges removed, {less:.0%} of the parameters, "
-            f"{fewer:.0%} of the operations; loss {row.loss_before:.3f} to {row.loss_after:.3f}, "
-            f"latency {row.before:.2f} to {row.after:.2f} ms"
-        )
-    return "\n".join(lines)

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bogp.checks import is_one_of, listed, number, texts, whole
+from bogp.checks import choice, listed, number, texts, whole
 from bogp.errors import InvalidInput
 from bogp.records import kept_in_parallel
 from bogp.structural import importance, surgery
@@ -97,8 +97,7 @@ class Study:
     def __post_init__(self) -> None:
         names = {"network": networks.KINDS, "task": tasks.NAMES, "size": networks.SIZES}
         for what, allowed in names.items():
-            if not is_one_of(value := getattr(self, what), allowed):
-                raise InvalidInput(f"{what} is {value!r}; one of: {', '.join(allowed)}.")
+            choice(what, getattr(self, what), allowed)
         for what in ("methods", "anew"):
             object.__setattr__(self, what, texts(what, getattr(self, what)))
         for what in ("old", "new"):
@@ -106,8 +105,8 @@ class Study:
                 whole(f"An item of {what}", c, 0) for c in listed(what, getattr(self, what))
             )
             object.__setattr__(self, what, numbers)
-        if bad := [m for m in (*self.methods, *self.anew) if not is_one_of(m, METHODS)]:
-            raise InvalidInput(f"There are no methods {bad}; there are: {', '.join(METHODS)}.")
+        for method in (*self.methods, *self.anew):
+            choice("method", method, METHODS)
         if "random" not in self.methods or not set(self.anew) <= set(self.methods):
             raise InvalidInput(
                 "methods include 'random', which the others are compared with, "

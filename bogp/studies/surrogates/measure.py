@@ -18,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from bogp import datasets
-from bogp.checks import is_one_of, whole
+from bogp.checks import choice, whole
 from bogp.errors import InvalidInput
 from bogp.records import kept_in_parallel
 from bogp.structural import surrogate
@@ -62,10 +62,7 @@ class Settings:
     design: int = 4
 
     def __post_init__(self) -> None:
-        if not is_one_of(self.dataset, ("mnist-5k", "mnist")):
-            raise InvalidInput(
-                f"dataset is {self.dataset!r}; these networks read digits: mnist-5k or mnist."
-            )
+        choice("data set of digits", self.dataset, ("mnist-5k", "mnist"))
         least = {"width": 2, "train": 64, "epochs": 1, "images": 10, "masks": 10, "design": 1}
         for name, low in least.items():
             whole(name, getattr(self, name), low)

@@ -202,6 +202,16 @@ def test_verdicts_say_what_the_tables_say():
         tables.transferred(table)
 
 
+def test_the_answer_names_the_cheapest_method_and_says_when_a_run_is_too_small():
+    table = long_table({"random": (1.0, 0.1), "hessian": (0.2, 0.1), "magnitude": (2.0, 0.1)})
+    against, closing = tables.against_random(table), tables.closing(table, 0.05)
+    said = tables.answer(against, closing, True)
+    assert said.startswith("residual: 1 of 2 methods cost less than random removal, least Hessian (+0.05")
+    assert "(closed)" in said and "too small" not in said
+    assert tables.answer(against, closing, False).endswith("too small for verdicts.")
+    assert tables.verdicts(table, 0.05, comparable=False).empty
+
+
 def test_methods_that_agree_in_each_seed_are_not_told_apart():
     same = np.array([1.0, 2.0, 3.0])
     found = tables.compared({"a": (same, same), "b": (same, same + 1 + np.array([0, 1e-3, -1e-3]))})
@@ -212,9 +222,9 @@ def test_methods_that_agree_in_each_seed_are_not_told_apart():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network": "lstm"}, "network is 'lstm'"),
-        ({"task": "imagenet"}, "task is 'imagenet'"),
-        ({"methods": ("random", "saliency")}, r"no methods \['saliency'\]"),
+        ({"network": "lstm"}, "no network 'lstm'"),
+        ({"task": "imagenet"}, "no task 'imagenet'"),
+        ({"methods": ("random", "saliency")}, "no method 'saliency'"),
         ({"methods": ("hessian",)}, "include 'random'"),
         ({"epochs": 0}, "epochs is 0"),
         ({"share": 0.7}, "0 < share <= deepest"),
