@@ -1,4 +1,4 @@
-# Every target sets itself up: the virtual environment .venv is made from requirements.lock when either changes.
+# Every target sets itself up: .venv is made from requirements.lock, and again when that changes.
 PYTHON  ?= python3
 PROFILE ?= smoke
 RUN     ?= bench
@@ -7,22 +7,26 @@ BIN     := .venv/bin
 NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce status test test-full reliability check-notebooks notebooks bench results report doctor lab lock clean
+.PHONY: help setup reproduce status test test-full reliability check-notebooks notebooks bench \
+	results report doctor lab lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | \
+		awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: .venv/ready  ## make .venv from requirements.lock
 
 .venv/ready: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo "bogp needs Python 3.11 or newer; name one with make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || \
+		{ echo "bogp needs Python 3.11 or newer; name one with make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-reproduce: .venv/ready  ## make what is missing or stale (PROFILE=smoke: embedded data, minutes; PROFILE=paper: full MNIST; ONLY=table1: one of it)
-	@$(BIN)/python -m bogp.workflow.batch reproduce '$(PROFILE)' --only '$(ONLY)' --cores $(CORES) -- $(SNAKEMAKE)
+reproduce: .venv/ready  ## make what is missing or stale (PROFILE=paper: full MNIST; ONLY=table1)
+	@$(BIN)/python -m bogp.workflow.batch reproduce '$(PROFILE)' --only '$(ONLY)' \
+		--cores $(CORES) -- $(SNAKEMAKE)
 
 status: .venv/ready  ## list each table and figure of PROFILE: fresh, stale (and why) or missing
 	@$(BIN)/python -m bogp.workflow.batch status '$(PROFILE)' --only '$(ONLY)'
@@ -36,35 +40,37 @@ test: .venv/ready  ## lint, types, unit tests and notebooks
 test-full: test  ## that, and the tests that take minutes
 	TQDM_DISABLE=1 $(BIN)/python -m pytest -m full
 
-reliability: .venv/ready  ## kill, damage, misuse and fill up everything many times, and write docs/reliability.md from what is counted
-	BOGP_REPORT=1 TQDM_DISABLE=1 $(BIN)/python -m pytest -m full tests/reliability tests/workflow/test_batch.py
+reliability: .venv/ready  ## kill, damage and misuse everything, and write docs/reliability.md
+	BOGP_REPORT=1 TQDM_DISABLE=1 $(BIN)/python -m pytest -m full tests/reliability \
+		tests/workflow/test_batch.py
 	$(BIN)/python -m tests.reliability.report
 
-check-notebooks: .venv/ready  ## run the notebooks cell by cell and compare the deterministic outputs with the committed ones
+check-notebooks: .venv/ready  ## run the notebooks, compare outputs with the committed ones
 	TQDM_DISABLE=1 $(BIN)/python -m pytest -p no:cacheprovider $(NBVAL) notebooks/
 
-notebooks: .venv/ready  ## execute the notebooks in place (smoke defaults), as they are committed
+notebooks: .venv/ready  ## execute the notebooks in place, as they are committed
 	TQDM_DISABLE=1 $(BIN)/python -m tests.notebooks.execute_in_place
 
-bench: .venv/ready  ## measure the speed claims on full MNIST, ours against the plain way (about 10 minutes, on an idle machine)
+bench: .venv/ready  ## measure the speed claims (10 minutes, on an idle machine)
 	$(BIN)/python -m benchmarks.speed $(RUN)
 	$(BIN)/python -m benchmarks.structural $(RUN)
 
 results: .venv/ready  ## write docs/results.md and docs/speed.md from the committed tables
 	$(BIN)/python -m docs.results
 
-report: .venv/ready  ## build the site from what is committed, into build/site (runs no notebook, needs no network)
+report: .venv/ready  ## build the site from what is committed, into build/site
 	rm -rf build/site build/doctrees docs/api
 	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/site
 
 doctor: .venv/ready  ## check this machine: is it ready, and if not, what is to be done
 	$(BIN)/python -m bogp doctor
 
-lab: .venv/ready  ## open JupyterLab on the notebooks (LAB="--no-browser --allow-root" in a container)
+lab: .venv/ready  ## open JupyterLab (LAB="--no-browser --allow-root" in a container)
 	$(BIN)/jupyter lab $(LAB) notebooks
 
 lock: .venv/ready  ## write requirements.lock from the packages that are installed
-	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//' \
+		> requirements.lock
 
 clean:  ## remove what was built, not what was measured
 	rm -rf build .snakemake data/databases docs/api

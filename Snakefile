@@ -4,8 +4,8 @@
 #
 #   profile.yaml ─> 01_motivation (one job per protocol)
 #                ─> 02_mask_database
-#                ─> 03_fixed_sparsity_bo (one job per protocol and sparsity) ──> fixed_sparsity
-#                     └─> 05_baselines (one job per protocol and sparsity) ──> 05_baselines: Table 1
+#                ─> 03_fixed_sparsity_bo (a job per protocol and sparsity) ──> fixed_sparsity
+#                     └─> 05_baselines (a job per protocol and sparsity) ──> 05_baselines: Table 1
 #                ─> 04_alpha_tradeoff_bo (one job per alpha) ──> 04_alpha_tradeoff_bo: Table 2
 #                ─> 06_claims, which reads the results of 01, 03, 04 and 05
 #                ─> 07_your_own_network, and 10 to 14 (structural pruning): each stands alone
@@ -13,7 +13,7 @@
 # Run it with `make reproduce PROFILE=smoke` or `make reproduce PROFILE=paper`. A result is stale
 # when a parameter, an input, the notebook's code or the engine version changed. So a notebook is
 # `ancient`: what counts of it stands in the parameters, not in the time of a file. A mask database
-# is no input either: it follows from the parameters, and a notebook that does not find it builds it.
+# is no input either: it follows from the parameters, and a notebook builds it if it is not there.
 # What a notebook records while it runs is no output: an interrupted run goes on from it.
 import json
 import sys
@@ -45,7 +45,8 @@ RESULTS, FIGURES = from_home(paths.results_dir(RUN)), from_home(paths.figures_di
 EVALUATIONS = from_home(paths.evaluations_dir(RUN))
 MANIFEST = from_home(paths.database_dir(config["database"]["database"])) / "manifest.json"
 EXECUTED, BUILD, FAILED = Path(config["executed"]), Path("build/cells") / RUN, paths.failed_dir(RUN)
-NOTEBOOKS = {p.stem[:2]: from_home(p) for p in sorted(Path(workflow.basedir).glob("notebooks/*.ipynb"))}
+FOUND = sorted(Path(workflow.basedir).glob("notebooks/*.ipynb"))
+NOTEBOOKS = {path.stem[:2]: from_home(path) for path in FOUND}
 RUNNER = (
     f"{sys.executable} -m bogp.run --no-progress --failed {{FAILED:q}}"
     " {input.notebook:q} {output.executed:q} -y {params.yaml:q}"
@@ -112,7 +113,8 @@ def results(number, wildcards):
     if number == "06":
         found += each(CHOSEN, "fixed_sparsity", "sparsities", wildcards)
         found += expand(RESULTS / "01_motivation" / "{protocol}_monotone.csv", **wildcards)
-        found += expand(RESULTS / "04_alpha_tradeoff_bo" / "{protocol}_tables_compared.csv", **wildcards)
+        compared = RESULTS / "04_alpha_tradeoff_bo" / "{protocol}_tables_compared.csv"
+        found += expand(compared, **wildcards)
     return found if number in ("05", "06") else []
 
 
@@ -135,14 +137,15 @@ def parameters(number, wildcards, cell=None):
     return json.dumps({"run": RUN} | shared | own | (cell or {}))
 
 
+def everything(number):
+    case = CASES.get(number)
+    return [executed(number), *tables(number, case), *figures(number, case)]
+
+
 rule all:
     input:
         GATHERED,
-        [
-            expand([executed(number), *tables(number, CASES.get(number)), *figures(number, CASES.get(number))], **job)
-            for number in NOTEBOOKS
-            for job in jobs(number)
-        ],
+        [expand(everything(number), **job) for number in NOTEBOOKS for job in jobs(number)],
 
 
 for number, notebook in NOTEBOOKS.items():

@@ -1,4 +1,5 @@
-"""The plain way of measuring graphs, which the benchmarks compare with: networkx, one graph after another.
+"""The plain way of measuring graphs, which the benchmarks compare with: networkx, one graph after
+another.
 
 As a script it is Algorithm 1: draws masks, measures them, writes a table.
 
@@ -58,7 +59,9 @@ def main(masks: int, output: str) -> None:
             for _ in range(masks):
                 upper = np.triu(rng.random((128, 128)) < 1 - sparsity)
                 mask = upper | upper.T
-                writer.writerow([sparsity, *nine_properties(mask), np.packbits(mask).tobytes().hex()])
+                writer.writerow(
+                    [sparsity, *nine_properties(mask), np.packbits(mask).tobytes().hex()]
+                )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""The plain way of training, which the benchmarks compare with: one network after another, autograd, ``torch.nn.utils.prune``, ``torch.optim.Adam``.
+"""The plain way of training, which the benchmarks compare with: one network after another,
+autograd, ``torch.nn.utils.prune``, ``torch.optim.Adam``.
 
-Nothing here is slowed down: data lie in memory as the loop wants them, and PyTorch is used as its documentation shows.
+Nothing here is slowed down: data lie in memory as the loop wants them, and PyTorch is used as its
+documentation shows.
 """
 
 from collections.abc import Iterator
@@ -21,9 +23,14 @@ def train(
     """Train one network as anyone would, under ``paper``, ``calibrated`` or a protocol like them.
 
     Returns:
-        Loss before each step; accuracy on as many training images as there are validation images, on validation, and on test.
+        Loss before each step; accuracy on as many training images as there are validation images,
+        on validation, and on test.
     """
-    assert (protocol.loss, protocol.input_scaling, protocol.check_every) == ("cross_entropy", "unit", None)
+    assert (protocol.loss, protocol.input_scaling, protocol.check_every) == (
+        "cross_entropy",
+        "unit",
+        None,
+    )
     torch.manual_seed(seed)
     modules: list[nn.Module] = []
     for d_in, d_out, mask in zip(protocol.widths, protocol.widths[1:], masks, strict=False):
@@ -33,12 +40,16 @@ def train(
         modules += [layer, nn.ReLU()]
     model = nn.Sequential(*modules[:-1])
     adam = torch.optim.Adam(model.parameters(), lr=protocol.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: protocol.learning_rate_at(step) / protocol.learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        adam, lambda step: protocol.learning_rate_at(step) / protocol.learning_rate
+    )
     (x, y), losses = train, []
     order = _batches(seed, len(x), protocol.batch_size)
     for _ in range(protocol.steps):
         index = next(order)
-        loss = nn.functional.cross_entropy(model(x if index is None else x[index]), y if index is None else y[index])
+        loss = nn.functional.cross_entropy(
+            model(x if index is None else x[index]), y if index is None else y[index]
+        )
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -46,7 +57,9 @@ def train(
         losses.append(loss.detach())
     with torch.no_grad():
         parts = (x[: len(validation[0])], y[: len(validation[0])]), validation, test
-        return torch.stack(losses).tolist(), tuple((model(images).argmax(1) == labels).double().mean().item() for images, labels in parts)
+        return torch.stack(losses).tolist(), tuple(
+            (model(images).argmax(1) == labels).double().mean().item() for images, labels in parts
+        )
 
 
 def _batches(seed: int, images: int, size: int | None) -> Iterator[Tensor | None]:

@@ -7,7 +7,9 @@ from matplotlib.figure import Figure
 
 
 def rates(table: pd.DataFrame, size: str, label: str) -> Figure:
-    """Work done a second against its size, one line a way of doing it (columns ``size``, way, per_second); both axes logarithmic."""
+    """Work done a second against its size, one line a way of doing it (columns ``size``, way,
+    per_second); both axes logarithmic.
+    """
     figure, ax = plt.subplots(figsize=(5.6, 3.6))
     unit = {"masks": "trainings", "nodes": "graphs"}[size]
     sns.lineplot(
@@ -26,7 +28,9 @@ def rates(table: pd.DataFrame, size: str, label: str) -> Figure:
         yscale="log",
         xlabel=label,
         ylabel=f"{unit} per second",
-        title="median of three runs, all cores" if size == "masks" else "nine properties, sparsity 0.60, one core",
+        title="median of three runs, all cores"
+        if size == "masks"
+        else "nine properties, sparsity 0.60, one core",
     )
     ticks = sorted(table[size].unique())
     ax.set_xticks(ticks, [str(t) for t in ticks])
@@ -40,12 +44,17 @@ def rates(table: pd.DataFrame, size: str, label: str) -> Figure:
 
 
 def time_shares(table: pd.DataFrame) -> Figure:
-    """Where one core's time goes in a training, part by part, beside the floors of its matrix products; one panel a protocol."""
+    """Where one core's time goes in a training, part by part, beside the floors of its matrix
+    products; one panel a protocol.
+    """
     protocols = list(dict.fromkeys(table["protocol"]))
     figure, axes = plt.subplots(1, len(protocols), figsize=(9.5, 3.2), squeeze=False, sharey=True)
     for ax, protocol in zip(axes[0], protocols, strict=True):
         one = table[table["protocol"] == protocol]
-        colours = ["#000000" if part == "total" else "#E69F00" if part.startswith("floor") else "#0072B2" for part in one["part"]]
+        colours = [
+            "#000000" if part == "total" else "#E69F00" if part.startswith("floor") else "#0072B2"
+            for part in one["part"]
+        ]
         ax.barh(one["part"], one["ms"] / 1e3, color=colours)
         ax.set(xlabel="seconds a training, one core", title=f"protocol {protocol}")
     axes[0, 0].invert_yaxis()  # of all: they share it

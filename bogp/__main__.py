@@ -17,11 +17,16 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m bogp",
-        description="Bayes Optimal Neural Network Pruning using Relational Graph Properties, reproduced and audited.",
-        epilog="Notebooks, tests and pages are made by make (see make help); one notebook with parameters of yours by python -m bogp.run.",
+        description="Bayes Optimal Neural Network Pruning using Relational Graph Properties, "
+        "reproduced "
+        "and audited.",
+        epilog="Notebooks, tests and pages are made by make (see make help); one notebook with "
+        "parameters of yours by python -m bogp.run.",
     )
     commands = parser.add_subparsers(title="commands", dest="command", metavar="")
-    check = commands.add_parser("doctor", help="check this machine: is it ready, and if not, what is to be done")
+    check = commands.add_parser(
+        "doctor", help="check this machine: is it ready, and if not, what is to be done"
+    )
     check.add_argument("--json", action="store_true", help="for machines: one JSON object")
     arguments = parser.parse_args(argv)
     if arguments.command is None:

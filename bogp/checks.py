@@ -1,4 +1,6 @@
-"""Checks of arguments that many modules make: each refuses what is not of the kind that is needed, in words for people."""
+"""Checks of arguments that many modules make: each refuses what is not of the kind that is needed,
+in words for people.
+"""
 
 import math
 from collections.abc import Container, Iterable
@@ -29,7 +31,8 @@ def _limits(low: int | None, high: int | None) -> str:
 
 
 def number(what: str, value: Any) -> float:
-    """A number, NaN and infinity included; whether it is in range the caller says. A whole number that no float can hold is infinite.
+    """A number, NaN and infinity included; whether it is in range the caller says. A whole number
+    that no float can hold is infinite.
 
     Raises:
         InvalidInput: it is of another type (a boolean is no number here).
@@ -69,14 +72,20 @@ def bits(what: str, values: ArrayLike) -> NDArray[np.bool_]:
     """Truth values as an array, of any shape.
 
     Raises:
-        InvalidInput: something else than True, False, 1 and 0, or nested lists of different lengths.
+        InvalidInput: something else than True, False, 1 and 0, or nested lists of different
+            lengths.
     """
     try:
         given = np.asarray(values)
     except ValueError:
-        raise InvalidInput(f"{what} are lists of different lengths; all of one length are needed.") from None
+        raise InvalidInput(
+            f"{what} are lists of different lengths; all of one length are needed."
+        ) from None
     if given.dtype != bool and not np.isin(given, (0, 1)).all():
-        raise InvalidInput(f"{what} hold True or 1 where something stays and False or 0 where it goes; got other values.")
+        raise InvalidInput(
+            f"{what} hold True or 1 where something stays and False or 0 where it goes; got "
+            "other values."
+        )
     return given.astype(bool)
 
 

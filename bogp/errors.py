@@ -1,6 +1,8 @@
-"""The errors that bogp raises on purpose: each says what was wrong, what is allowed, and what to do.
+"""The errors that bogp raises on purpose: each says what was wrong, what is allowed, and what to
+do.
 
-Command-line entry points print these as one or two lines; anything else is a bug and keeps its traceback.
+Command-line entry points print these as one or two lines; anything else is a bug and keeps its
+traceback.
 """
 
 
@@ -29,7 +31,9 @@ class StoreError(BogpError):
 
 
 class NotCapturable(BogpError):
-    """A model whose computation graph cannot be captured, or not faithfully; the message names the operation."""
+    """A model whose computation graph cannot be captured, or not faithfully; the message names the
+    operation.
+    """
 
 
 class NothingToRemove(InvalidInput):

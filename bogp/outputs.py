@@ -1,6 +1,8 @@
-"""What a notebook hands out: ``out.table(df, "history")``, ``out.figure(fig, "trace")``, ``out.answer("...")``; and tables in Markdown.
+"""What a notebook hands out: ``out.table(df, "history")``, ``out.figure(fig, "trace")``,
+``out.answer("...")``; and tables in Markdown.
 
-The workflow reads the names from the notebook's own code, so that each is typed once: they are literals.
+The workflow reads the names from the notebook's own code, so that each is typed once: they are
+literals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,12 +21,15 @@ _CAUTION = " *(A small run: it shows that the machinery works, and answers nothi
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the tables, figures and evaluations of one notebook go, and what stands beside each table.
+    """Where the tables, figures and evaluations of one notebook go, and what stands beside each
+    table.
 
     Attributes:
         run: folder of results and figures, such as ``smoke`` or ``paper``.
-        notebook: its name, such as ``03_fixed_sparsity_bo``: the folder of its tables; figures begin with its number.
-        case: what its files begin with where one notebook runs for several cases, such as ``calibrated_s0.60``.
+        notebook: its name, such as ``03_fixed_sparsity_bo``: the folder of its tables; figures
+            begin with its number.
+        case: what its files begin with where one notebook runs for several cases, such as
+            ``calibrated_s0.60``.
         parameters: what all its tables depend on, seeds included.
         inputs: files that were read; tables hold their checksums.
     """
@@ -45,14 +50,19 @@ class Outputs:
     @property
     def evaluations(self) -> Path:
         """The Parquet file of the evaluations behind the notebook."""
-        return paths.evaluations_dir(self.run) / f"{'_'.join(filter(None, [self.notebook, self.case]))}.parquet"
+        return (
+            paths.evaluations_dir(self.run)
+            / f"{'_'.join(filter(None, [self.notebook, self.case]))}.parquet"
+        )
 
     @property
     def units(self) -> Path:
         """The folder of tables that are found again by their parameters (``records.kept``)."""
         return paths.evaluations_dir(self.run) / self.notebook
 
-    def table(self, table: pd.DataFrame, name: str, parameters: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    def table(
+        self, table: pd.DataFrame, name: str, parameters: Mapping[str, Any] | None = None
+    ) -> pd.DataFrame:
         """Write a table with its provenance, and give it back.
 
         Args:
@@ -75,7 +85,9 @@ class Outputs:
         plotting.save(figure, self.run, f"{self.notebook[:2]}_{self._named(name)}")
 
     def answer(self, text: str) -> Any:
-        """The answer to the notebook's question, shown as Markdown: the last expression of a cell."""
+        """The answer to the notebook's question, shown as Markdown: the last expression of a
+        cell.
+        """
         from IPython.display import Markdown
 
         return Markdown(f"**Answer.** {text}{_CAUTION if self.run == 'smoke' else ''}")

@@ -1,4 +1,6 @@
-"""Work on several cores: progress bars with rate and estimate, and workers that end with the process that started them."""
+"""Work on several cores: progress bars with rate and estimate, and workers that end with the
+process that started them.
+"""
 
 import os
 import sys
@@ -11,11 +13,14 @@ from typing import Any
 
 from bogp.checks import whole
 
-_FORMAT = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"  # work in progress counts by its fraction
+# work in progress counts by its fraction
+_FORMAT = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
 
 
 @contextmanager
-def progress_bar(total: float, unit: str, *, done: float = 0, label: str | None = None, show: bool = True) -> Iterator[Any]:
+def progress_bar(
+    total: float, unit: str, *, done: float = 0, label: str | None = None, show: bool = True
+) -> Iterator[Any]:
     """A progress bar; it leaves no trace when it is closed.
 
     Args:
@@ -29,7 +34,14 @@ def progress_bar(total: float, unit: str, *, done: float = 0, label: str | None 
     from tqdm.notebook import tqdm_notebook
     from tqdm.std import tqdm as plain
 
-    settings = {"total": total, "unit": unit, "initial": done, "desc": label, "bar_format": _FORMAT, "leave": False}
+    settings = {
+        "total": total,
+        "unit": unit,
+        "initial": done,
+        "desc": label,
+        "bar_format": _FORMAT,
+        "leave": False,
+    }
     if not show or os.environ.get("TQDM_DISABLE"):
         with plain(total=total, disable=True) as silent:
             yield silent
@@ -40,7 +52,8 @@ def progress_bar(total: float, unit: str, *, done: float = 0, label: str | None 
         from IPython.display import display
 
         with tqdm_notebook(**settings, display=False) as widget:
-            # A closed widget would stay in the saved notebook, which shows "Error displaying widget" when it is opened again.
+            # A closed widget would stay in the saved notebook, which shows "Error displaying
+            # widget" when it is opened again.
             place = display(widget.container, display_id=True)
             try:
                 yield widget
@@ -49,8 +62,8 @@ def progress_bar(total: float, unit: str, *, done: float = 0, label: str | None 
 
 
 def serve(parent: int, every: float = 1.0) -> None:
-    """Called in a worker as it starts: it shows no bars, which would write over each other, and ends soon after its parent is gone, for a killed parent
-    cannot tell its workers.
+    """Called in a worker as it starts: it shows no bars, which would write over each other, and
+    ends soon after its parent is gone, for a killed parent cannot tell its workers.
 
     Args:
         parent: process id. The worker cannot ask for it, since its parent may be gone by then.
@@ -72,7 +85,12 @@ def worker_options() -> dict[str, Any]:
 
 
 def in_parallel(
-    work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], cores: int, unit: str, label: str | None = None, done: int = 0
+    work: Callable[..., Any],
+    jobs: Sequence[tuple[Any, ...]],
+    cores: int,
+    unit: str,
+    label: str | None = None,
+    done: int = 0,
 ) -> list[Any]:
     """Do independent jobs side by side, with a progress bar.
 
@@ -96,10 +114,20 @@ def in_parallel(
 
     whole("cores", cores, 1)
     found: dict[int, Any] = {}
-    with progress_bar(len(jobs) + done, unit, done=done, label=label) as bar, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="A worker stopped")  # joblib renews workers that have grown, and no job is lost
-        workers = Parallel(n_jobs=min(cores, max(len(jobs), 1)), return_as="generator_unordered", **worker_options())
-        for number, result in workers(delayed(_on_one_thread)(work, number, job) for number, job in enumerate(jobs)):
+    with (
+        progress_bar(len(jobs) + done, unit, done=done, label=label) as bar,
+        warnings.catch_warnings(),
+    ):
+        # joblib renews workers that have grown, and no job is lost
+        warnings.filterwarnings("ignore", message="A worker stopped")
+        workers = Parallel(
+            n_jobs=min(cores, max(len(jobs), 1)),
+            return_as="generator_unordered",
+            **worker_options(),
+        )
+        for number, result in workers(
+            delayed(_on_one_thread)(work, number, job) for number, job in enumerate(jobs)
+        ):
             found[number] = result
             bar.update(1)
     return [found[number] for number in range(len(jobs))]

@@ -1,8 +1,9 @@
 """Where data, results and figures live; nothing else in the package builds a path.
 
-``BOGP_HOME`` is the folder that holds ``data/`` and ``figures/`` (default: the checkout that the package is imported from,
-else ``~/bogp``). ``BOGP_DATA_DIR`` is a folder with data sets that you already have. ``BOGP_STORE`` is the SQLite file that evaluations are kept in (default:
-under ``data/``); on a cluster it is one for each job, on the node's own disk.
+``BOGP_HOME`` is the folder that holds ``data/`` and ``figures/`` (default: the checkout that the
+package is imported from, else ``~/bogp``). ``BOGP_DATA_DIR`` is a folder with data sets that you
+already have. ``BOGP_STORE`` is the SQLite file that evaluations are kept in (default: under
+``data/``); on a cluster it is one for each job, on the node's own disk.
 """
 
 import os
@@ -19,7 +20,9 @@ def home() -> Path:
 
 
 def checkout() -> Path | None:
-    """The folder that the package was cloned into, or None where it is installed without its repository."""
+    """The folder that the package was cloned into, or None where it is installed without its
+    repository.
+    """
     folder = Path(__file__).resolve().parent.parent
     return folder if (folder / "pyproject.toml").exists() else None
 
@@ -34,15 +37,21 @@ def data_dir() -> Path | None:
     if not value:
         return None
     folder = Path(value).expanduser()
-    # A relative value is meant from where the command was typed; notebooks run elsewhere, so the home folder is tried too.
+    # A relative value is meant from where the command was typed; notebooks run elsewhere, so the
+    # home folder is tried too.
     for candidate in [folder] if folder.is_absolute() else [Path.cwd() / folder, home() / folder]:
         if candidate.is_dir():
             return candidate.resolve()
-    raise InvalidInput(f"BOGP_DATA_DIR is {value!r}, which is not a folder. Set it to the folder that holds your data sets, or unset it.")
+    raise InvalidInput(
+        f"BOGP_DATA_DIR is {value!r}, which is not a folder. Set it to the folder that holds "
+        "your data sets, or unset it."
+    )
 
 
 def cache_dir() -> Path:
-    """Where downloaded data sets are kept (``~/.cache/bogp`` on Linux; follows ``XDG_CACHE_HOME``)."""
+    """Where downloaded data sets are kept (``~/.cache/bogp`` on Linux; follows
+    ``XDG_CACHE_HOME``).
+    """
     import pooch
 
     return Path(pooch.os_cache("bogp"))
@@ -65,7 +74,9 @@ def evaluations_dir(run: str) -> Path:
 
 
 def results_dir(run: str) -> Path:
-    """Tables of one run (``smoke``, ``paper`` or a name of yours), each a CSV with its provenance beside it."""
+    """Tables of one run (``smoke``, ``paper`` or a name of yours), each a CSV with its provenance
+    beside it.
+    """
     return home() / "data" / "results" / _simple(run)
 
 
@@ -75,7 +86,9 @@ def figures_dir(run: str) -> Path:
 
 
 def failed_dir(run: str) -> Path:
-    """Where a batch run leaves the executed copies of notebooks that failed, each with its error."""
+    """Where a batch run leaves the executed copies of notebooks that failed, each with its
+    error.
+    """
     return home() / "build" / "failed" / _simple(run)
 
 
@@ -85,6 +98,14 @@ def database_dir(name: str) -> Path:
 
 
 def _simple(name: str) -> str:
-    if not isinstance(name, str) or not name or name.startswith(".") or not all(c.isalnum() or c in "-_." for c in name):
-        raise InvalidInput(f"{name!r} is no usable name: letters, digits, '-', '_' and '.' only, and not starting with '.'.")
+    if (
+        not isinstance(name, str)
+        or not name
+        or name.startswith(".")
+        or not all(c.isalnum() or c in "-_." for c in name)
+    ):
+        raise InvalidInput(
+            f"{name!r} is no usable name: letters, digits, '-', '_' and '.' only, and not "
+            "starting with '.'."
+        )
     return name

@@ -56,14 +56,22 @@ def save(figure: Figure, run: str, name: str) -> list[Path]:
 
 Styles = dict[Hashable, tuple[str, str, str]]  # of a series: label, colour, marker
 
-DOT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
+# Okabe & Ito 2008
+DOT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vP"
 
 
 def styles(series: Mapping[str, str] | Iterable[Hashable]) -> Styles:
-    """Label, colour and marker of each series; the labels are the values of a mapping, or the names themselves."""
+    """Label, colour and marker of each series; the labels are the values of a mapping, or the names
+    themselves.
+    """
     labels = series if isinstance(series, Mapping) else {name: str(name) for name in series}
-    return {name: (label, c, m) for (name, label), c, m in zip(labels.items(), cycle(DOT_COLOURS), cycle(_MARKERS), strict=False)}
+    return {
+        name: (label, c, m)
+        for (name, label), c, m in zip(
+            labels.items(), cycle(DOT_COLOURS), cycle(_MARKERS), strict=False
+        )
+    }
 
 
 def names(column: pd.Series) -> dict[Hashable, str]:
@@ -86,10 +94,12 @@ def dots(
 
     Args:
         ax: to draw on.
-        table: columns ``mean``, ``low``, ``high`` (NaN for no interval), and those that are named next.
+        table: columns ``mean``, ``low``, ``high`` (NaN for no interval), and those that are named
+            next.
         place: column that says in which row a dot stands.
         places: labels of its values, in order.
-        series: column that tells series apart, and ``look``, how those of its values look that are drawn; None for one series.
+        series: column that tells series apart, and ``look``, how those of its values look that are
+            drawn; None for one series.
         look: from ``styles``.
         unit: what the numbers are multiplied by.
         upright: places along x and values along y; else the other way round.
@@ -100,11 +110,15 @@ def dots(
         one = table if series is None else table[table[series] == value]
         if one.empty:
             continue
-        at = np.array([order.index(p) for p in one[place]]) + (k - (len(look) - 1) / 2) * 0.7 / len(look)
+        at = np.array([order.index(p) for p in one[place]]) + (k - (len(look) - 1) / 2) * 0.7 / len(
+            look
+        )
         mean, low, high = (unit * one[end].to_numpy(np.float64) for end in ("mean", "low", "high"))
         # Drawn from end to end: an estimate held at a bound need not lie within its interval.
         x, y = (at, low) if upright else (low, at)
-        reach: dict[str, Any] = {"yerr" if upright else "xerr": np.stack([np.zeros(len(one)), high - low])}
+        reach: dict[str, Any] = {
+            "yerr" if upright else "xerr": np.stack([np.zeros(len(one)), high - low])
+        }
         ax.errorbar(x, y, **reach, fmt="none", ecolor=colour, capsize=2, elinewidth=1.2)
         x, y = (at, mean) if upright else (mean, at)
         ax.plot(x, y, marker, color=colour, ms=4.5, label=label)
@@ -131,12 +145,18 @@ def band(ax: Axes, x: ArrayLike, intervals: Sequence[Interval], colour: str, **l
     ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def panels(count: int, width: float, height: float, *, sharex: bool = False, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels of this size (inches), at most four in a row, each with its numbers along x."""
+def panels(
+    count: int, width: float, height: float, *, sharex: bool = False, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels of this size (inches), at most four in a row, each with its
+    numbers along x.
+    """
     columns = min(count, 4)
     rows = -(-count // columns)
     size = (max(width * columns + 0.8, 5.5), height * rows + 0.7)
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=sharex, sharey=sharey, squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=size, sharex=sharex, sharey=sharey, squeeze=False
+    )
     for ax in axes.flat[count:]:
         ax.set_visible(False)
     shown = list(axes.flat[:count])
@@ -147,16 +167,29 @@ def panels(count: int, width: float, height: float, *, sharex: bool = False, sha
 
 def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """What is labelled in any of the panels, once, under the figure."""
-    entries = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True) if label}
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2 if len(entries) == 4 else 3)
+    entries = {
+        label: handle
+        for ax in axes
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+        if label
+    }
+    figure.legend(
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=2 if len(entries) == 4 else 3,
+    )
 
 
 def stretch(axes: Sequence[Axes], linear: float) -> str:
-    """Make the x axes logarithmic beyond +-linear, if what is drawn reaches ten times as far; returns what the labels have to say of it."""
+    """Make the x axes logarithmic beyond +-linear, if what is drawn reaches ten times as far;
+    returns what the labels have to say of it.
+    """
     low, high = min(ax.dataLim.x0 for ax in axes), max(ax.dataLim.x1 for ax in axes)
     if max(-low, high) <= 10 * linear:
         return ""
-    low = 1.5 * min(low, -linear) if low < -1e-6 * linear else -0.1 * linear  # a line drawn at 0 may be off by rounding
+    # a line drawn at 0 may be off by rounding
+    low = 1.5 * min(low, -linear) if low < -1e-6 * linear else -0.1 * linear
     high = 1.5 * max(high, linear)
     steps = linear * np.array([0.5, *5.0 ** np.arange(9)])
     ticks = [t for t in (*-steps[::-1], 0, *steps) if low <= t <= high]

@@ -21,11 +21,23 @@ from bogp import paths
 from bogp.errors import BogpError, InvalidInput, StoreError
 from bogp.parallel import in_parallel
 
-_PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "networkx", "scikit-learn", "scikit-optimize", "numba", "torch")
+_PACKAGES = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "networkx",
+    "scikit-learn",
+    "scikit-optimize",
+    "numba",
+    "torch",
+)
 _STARTED = time.time()
 
 
-def write_table(table: pd.DataFrame, path: Path, parameters: Mapping[str, Any], inputs: Sequence[Path] = ()) -> Path:
+def write_table(
+    table: pd.DataFrame, path: Path, parameters: Mapping[str, Any], inputs: Sequence[Path] = ()
+) -> Path:
     """Write a table as CSV with its provenance beside it, each under a temporary name first.
 
     Args:
@@ -38,33 +50,44 @@ def write_table(table: pd.DataFrame, path: Path, parameters: Mapping[str, Any], 
         The path of the CSV.
 
     Raises:
-        BogpError: it cannot be written (disk full, read-only folder); an earlier version then stays as it was.
+        BogpError: it cannot be written (disk full, read-only folder); an earlier version then stays
+            as it was.
     """
     if path.suffix != ".csv":
         raise InvalidInput(f"{path.name} is no name for a table; it ends in .csv.")
     try:
         content = table.to_csv(index=False, lineterminator="\n").encode()
-        record = provenance(parameters, inputs) | {"rows": len(table), "sha256": hashlib.sha256(content).hexdigest()}
+        record = provenance(parameters, inputs) | {
+            "rows": len(table),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
         beside = (json.dumps(record, indent=2, default=str) + "\n").encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"The table {path.name} cannot be written with its parameters ({error}).") from None
+        raise InvalidInput(
+            f"The table {path.name} cannot be written with its parameters ({error})."
+        ) from None
     write_atomically({path: content, path.with_suffix(".json"): beside})
     return path
 
 
 def recorded_table(path: Path, parameters: Mapping[str, Any]) -> pd.DataFrame | None:
-    """A table that ``write_table`` wrote earlier, if it was made with exactly these parameters and was not changed since; else None.
+    """A table that ``write_table`` wrote earlier, if it was made with exactly these parameters and
+    was not changed since; else None.
 
     Args:
         path: of the CSV.
         parameters: as they would be given to ``write_table``.
 
     Returns:
-        The table, its numbers as they were written to the last bit; None where there is none, one of other parameters, or one that was edited.
+        The table, its numbers as they were written to the last bit; None where there is none, one
+        of other parameters, or one that was edited.
     """
     try:
         record, content = json.loads(path.with_suffix(".json").read_text()), path.read_bytes()
-        wanted = json.loads(json.dumps(dict(parameters), default=str)), hashlib.sha256(content).hexdigest()
+        wanted = (
+            json.loads(json.dumps(dict(parameters), default=str)),
+            hashlib.sha256(content).hexdigest(),
+        )
     except (OSError, ValueError):
         return None
     if not isinstance(record, dict) or (record.get("parameters"), record.get("sha256")) != wanted:
@@ -72,8 +95,14 @@ def recorded_table(path: Path, parameters: Mapping[str, Any]) -> pd.DataFrame | 
     return _read_csv(content)
 
 
-def kept(path: Path, parameters: Mapping[str, Any], make: Callable[[], pd.DataFrame], inputs: Sequence[Path] = ()) -> pd.DataFrame:
-    """A table that is made once: read where it was recorded with exactly these parameters, else made and recorded.
+def kept(
+    path: Path,
+    parameters: Mapping[str, Any],
+    make: Callable[[], pd.DataFrame],
+    inputs: Sequence[Path] = (),
+) -> pd.DataFrame:
+    """A table that is made once: read where it was recorded with exactly these parameters, else
+    made and recorded.
 
     Args:
         path: of the CSV.
@@ -99,7 +128,8 @@ def kept_in_parallel(
     cores: int,
     unit: str,
 ) -> list[pd.DataFrame]:
-    """Tables of independent jobs, each made once (``kept``); those that are missing are made side by side.
+    """Tables of independent jobs, each made once (``kept``); those that are missing are made side
+    by side.
 
     Each is recorded as soon as it is made, so that an interrupted run goes on from there. Where all
     are recorded, no process is started.
@@ -107,7 +137,8 @@ def kept_in_parallel(
     Args:
         make: makes the table of a job; a function of a module, which processes can be sent.
         jobs: the arguments of ``make``, one tuple a job.
-        record: takes the same arguments, and says the file of a job and all that its table depends on.
+        record: takes the same arguments, and says the file of a job and all that its table depends
+            on.
         folder: of the files.
         cores: processes at work; the tables do not depend on it.
         unit: what a job is, in the singular, for the progress bar.
@@ -121,12 +152,16 @@ def kept_in_parallel(
     """
     places = [(folder / name, parameters) for name, parameters in (record(*job) for job in jobs)]
     found = [recorded_table(*place) for place in places]
-    missing = [(make, *one) for *one, table in zip(places, jobs, found, strict=True) if table is None]
+    missing = [
+        (make, *one) for *one, table in zip(places, jobs, found, strict=True) if table is None
+    ]
     made = iter(in_parallel(_made, missing, cores, unit, done=len(jobs) - len(missing)))
     return [next(made) if table is None else table for table in found]
 
 
-def _made(make: Callable[..., pd.DataFrame], place: tuple[Path, Mapping[str, Any]], job: tuple[Any, ...]) -> pd.DataFrame:
+def _made(
+    make: Callable[..., pd.DataFrame], place: tuple[Path, Mapping[str, Any]], job: tuple[Any, ...]
+) -> pd.DataFrame:
     return kept(*place, lambda: make(*job))
 
 
@@ -146,26 +181,37 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         content, record = path.read_bytes(), json.loads(beside.read_text())
     except (OSError, ValueError) as error:
-        raise BogpError(f"{path}, or {beside.name} beside it, cannot be read ({error}). Make the table again, or restore both.") from None
+        raise BogpError(
+            f"{path}, or {beside.name} beside it, cannot be read ({error}). Make the table "
+            "again, or restore both."
+        ) from None
     if not isinstance(record, dict) or record.get("sha256") != hashlib.sha256(content).hexdigest():
         raise BogpError(
-            f"{path} is not what was written: its checksum is not that in {beside.name}. Make the table again, or restore both."
+            f"{path} is not what was written: its checksum is not that in {beside.name}. Make "
+            "the table again, or restore both."
         )
     return _read_csv(content)
 
 
 def _read_csv(content: bytes) -> pd.DataFrame:
-    return pd.read_csv(io.BytesIO(content), engine="python")  # the default of pandas 2 may be off in the last bit
+    # the default of pandas 2 may be off in the last bit
+    return pd.read_csv(io.BytesIO(content), engine="python")
 
 
 def provenance(parameters: Mapping[str, Any], inputs: Sequence[Path] = ()) -> dict[str, Any]:
-    """Git commit, parameters, package versions, hardware, wall time (s), peak memory (MiB) and input checksums of this process."""
+    """Git commit, parameters, package versions, hardware, wall time (s), peak memory (MiB) and
+    input checksums of this process.
+    """
     return {
         "parameters": dict(parameters),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "hardware": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()},
+        "hardware": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+        },
         "wall_seconds": round(time.time() - _STARTED, 1),
         "peak_memory_mib": peak_memory() // 2**20,
         "inputs": {_relative(p): _sha256(p) for p in inputs},
@@ -179,14 +225,18 @@ def peak_memory() -> int:
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def write_atomically(contents: Mapping[Path, bytes]) -> None:
-    """Write files under temporary names and rename them when all are complete, so that a reader never sees half of one.
+    """Write files under temporary names and rename them when all are complete, so that a reader
+    never sees half of one.
 
     Raises:
-        BogpError: one cannot be written; the message names it and the reason, and all earlier versions stay.
+        BogpError: one cannot be written; the message names it and the reason, and all earlier
+            versions stay.
     """
     temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
     path = next(iter(contents))
@@ -199,7 +249,8 @@ def write_atomically(contents: Mapping[Path, bytes]) -> None:
     except (OSError, ValueError) as error:  # a name with a zero byte in it is a ValueError
         reason = getattr(error, "strerror", None) or error
         raise BogpError(
-            f"{path} cannot be written ({reason}). Free some space or check the folder's permissions; nothing was lost."
+            f"{path} cannot be written ({reason}). Free some space or check the folder's "
+            "permissions; nothing was lost."
         ) from None
     finally:
         for temporary in temporaries.values():
@@ -230,8 +281,16 @@ def _git_commit() -> str:
     """The commit that the code stands at, marked where the library differs from it."""
     here = Path(__file__).resolve().parent
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "."], cwd=here, capture_output=True, text=True, check=True).stdout
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "."],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + ("+changes" if changed.strip() else "")
@@ -256,11 +315,12 @@ def score_key(identity: Mapping[str, Any]) -> str:
 
 
 class ScoreRecord:
-    """Scores by key, written to the file as soon as they are added, so that an interruption loses at most the one in the making.
+    """Scores by key, written to the file as soon as they are added, so that an interruption loses
+    at most the one in the making.
 
     Args:
-        path: of a ``.json`` file, read if it exists, and written at once, so that a folder that cannot be written is known before any work;
-            None keeps the scores in memory alone.
+        path: of a ``.json`` file, read if it exists, and written at once, so that a folder that
+            cannot be written is known before any work; None keeps the scores in memory alone.
 
     Raises:
         InvalidInput: another suffix.
@@ -293,7 +353,10 @@ class ScoreRecord:
 
     def _write(self) -> None:
         if self._path is not None:
-            content = {"sha256": hashlib.sha256(_as_json(self._scores)).hexdigest(), "scores": self._scores}
+            content = {
+                "sha256": hashlib.sha256(_as_json(self._scores)).hexdigest(),
+                "scores": self._scores,
+            }
             write_atomically({self._path: (json.dumps(content, indent=0) + "\n").encode()})
 
 
@@ -303,10 +366,15 @@ def _read_scores(path: Path) -> dict[str, dict[str, float]]:
         if content["sha256"] == hashlib.sha256(_as_json(content["scores"])).hexdigest():
             return content["scores"]
     except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
+        raise StoreError(
+            f"{path} cannot be read ({error.strerror}); check its permissions."
+        ) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
-    raise StoreError(f"{path} is damaged, or no record of scores. Move it away to begin a new record, or give another path.")
+    raise StoreError(
+        f"{path} is damaged, or no record of scores. Move it away to begin a new record, or "
+        "give another path."
+    )
 
 
 def _as_json(content: Mapping[str, Any]) -> bytes:
@@ -314,5 +382,6 @@ def _as_json(content: Mapping[str, Any]) -> bytes:
         return json.dumps(content, sort_keys=True).encode()
     except (TypeError, ValueError) as error:
         raise InvalidInput(
-            f"Settings are kept as JSON, which these are not ({error}); numbers, texts, lists and dictionaries are."
+            f"Settings are kept as JSON, which these are not ({error}); numbers, texts, lists "
+            "and dictionaries are."
         ) from None

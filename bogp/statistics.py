@@ -84,7 +84,8 @@ class Equivalence:
     """Two one-sided tests of a mean difference against a margin.
 
     Attributes:
-        difference: the mean with its 90 % interval, which lies within the margin exactly when both tests reject at 5 %.
+        difference: the mean with its 90 % interval, which lies within the margin exactly when both
+            tests reject at 5 %.
         margin: largest difference that counts as none.
         p: the larger of the two p values.
     """
@@ -100,14 +101,16 @@ class Equivalence:
 
 
 def equivalence(first: ArrayLike, second: ArrayLike, margin: float) -> Equivalence:
-    """Whether two paired means differ by less than a margin (Schuirmann 1987, two one-sided t tests).
+    """Whether two paired means differ by less than a margin (Schuirmann 1987, two one-sided t
+    tests).
 
     Args:
         first, second: (n,) paired observations, n >= 2.
         margin: positive, in their unit.
 
     Returns:
-        The difference first - second with its 90 % interval, and the p value of "the means differ by the margin or more".
+        The difference first - second with its 90 % interval, and the p value of "the means differ
+        by the margin or more".
 
     Raises:
         InvalidInput: no pairs, fewer than two, or a margin that is not positive.
@@ -127,7 +130,9 @@ def equivalence(first: ArrayLike, second: ArrayLike, margin: float) -> Equivalen
 
 @dataclass(frozen=True)
 class Spread:
-    """Ratio of two standard deviations over pairs, with its 95 % interval, and the p value of a ratio of one."""
+    """Ratio of two standard deviations over pairs, with its 95 % interval, and the p value of a
+    ratio of one.
+    """
 
     ratio: float
     low: float
@@ -136,7 +141,8 @@ class Spread:
 
 
 def spread_ratio(first: ArrayLike, second: ArrayLike) -> Spread:
-    """Standard deviation of the first over that of the second, for paired values (Pitman 1939, Morgan 1939).
+    """Standard deviation of the first over that of the second, for paired values (Pitman 1939,
+    Morgan 1939).
 
     Args:
         first, second: (n,) paired observations, n >= 3, neither constant.
@@ -148,17 +154,35 @@ def spread_ratio(first: ArrayLike, second: ArrayLike) -> Spread:
         InvalidInput: no pairs, fewer than three, or one side constant.
     """
     a, b = floats("first", first), floats("second", second)
-    if a.ndim != 1 or a.shape != b.shape or len(a) < 3 or not np.isfinite([*a, *b]).all() or min(a.std(), b.std()) == 0:
-        raise InvalidInput("spread_ratio needs at least three pairs of finite values, neither side constant.")
+    if (
+        a.ndim != 1
+        or a.shape != b.shape
+        or len(a) < 3
+        or not np.isfinite([*a, *b]).all()
+        or min(a.std(), b.std()) == 0
+    ):
+        raise InvalidInput(
+            "spread_ratio needs at least three pairs of finite values, neither side constant."
+        )
     n, r, ratio = len(a), np.corrcoef(a, b)[0, 1], a.std() / b.std()
-    # The hypothesis "the ratio is w" says that a + w b and a - w b are uncorrelated; those w that a t test of it accepts make the interval.
+    # The hypothesis "the ratio is w" says that a + w b and a - w b are uncorrelated; those w that a
+    # t test of it accepts make the interval.
     t = stats.t.ppf(0.975, n - 2)
     k = 1 + 2 * t**2 * (1 - r**2) / (n - 2)
     half = np.sqrt(k**2 - 1)
-    apart = (ratio**2 - 1) * np.sqrt(n - 2)  # of the correlation of sum and difference, its t statistic is apart / scale
+    # of the correlation of sum and difference, its t statistic is apart / scale
+    apart = (ratio**2 - 1) * np.sqrt(n - 2)
     scale = 2 * ratio * np.sqrt(max(1 - r**2, 0.0))
-    p = 1.0 if apart == 0 else 0.0 if scale == 0 else float(2 * stats.t.sf(abs(apart) / scale, n - 2))
-    return Spread(float(ratio), float(ratio * np.sqrt(k - half)), float(ratio * np.sqrt(k + half)), p)
+    p = (
+        1.0
+        if apart == 0
+        else 0.0
+        if scale == 0
+        else float(2 * stats.t.sf(abs(apart) / scale, n - 2))
+    )
+    return Spread(
+        float(ratio), float(ratio * np.sqrt(k - half)), float(ratio * np.sqrt(k + half)), p
+    )
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
@@ -180,7 +204,8 @@ def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def partial_rank_correlation(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> float:
-    """Spearman's correlation of x and y with the ranks of a third variable held fixed (Kendall & Stuart, partial correlation of ranks).
+    """Spearman's correlation of x and y with the ranks of a third variable held fixed (Kendall &
+    Stuart, partial correlation of ranks).
 
     It takes away what is linear in the ranks of ``given``.
 
@@ -188,8 +213,8 @@ def partial_rank_correlation(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> fl
         x, y, given: (n,) observations, n >= 4.
 
     Returns:
-        A number in [-1, 1]; NaN where x, y or ``given`` is constant, or x or y has the same order as ``given`` (or the reverse, ties included),
-        for then nothing of it is left.
+        A number in [-1, 1]; NaN where x, y or ``given`` is constant, or x or y has the same order
+        as ``given`` (or the reverse, ties included), for then nothing of it is left.
 
     Raises:
         InvalidInput: of different lengths, fewer than four, or a value that is not finite.
@@ -203,10 +228,14 @@ def partial_rank_correlation(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> fl
     return float(np.clip((xy - xz * yz) / np.sqrt(left), -1, 1))
 
 
-def mean_rank_correlation(x: ArrayLike, observations: ArrayLike, given: ArrayLike | None = None, level: float = 0.95) -> Interval:
-    """Rank correlation of a fixed quantity with a noisy one, over repetitions: one coefficient a repetition, their mean and t interval.
+def mean_rank_correlation(
+    x: ArrayLike, observations: ArrayLike, given: ArrayLike | None = None, level: float = 0.95
+) -> Interval:
+    """Rank correlation of a fixed quantity with a noisy one, over repetitions: one coefficient a
+    repetition, their mean and t interval.
 
-    The items are all there are; what is sampled are the repetitions. Noise in a repetition draws its coefficient towards zero.
+    The items are all there are; what is sampled are the repetitions. Noise in a repetition draws
+    its coefficient towards zero.
 
     Args:
         x: (items,) the fixed quantity.
@@ -215,13 +244,18 @@ def mean_rank_correlation(x: ArrayLike, observations: ArrayLike, given: ArrayLik
         level: coverage, in (0, 1).
 
     Returns:
-        The interval, its ends kept within [-1, 1]; NaN with n = 0 where the coefficient of some repetition is undefined.
+        The interval, its ends kept within [-1, 1]; NaN with n = 0 where the coefficient of some
+        repetition is undefined.
 
     Raises:
-        InvalidInput: shapes that do not fit, too few items, values that are not finite, or a level out of range.
+        InvalidInput: shapes that do not fit, too few items, values that are not finite, or a level
+            out of range.
     """
     y = _repeated(x, observations)
-    rho = [rank_correlation(x, row) if given is None else partial_rank_correlation(x, row, given) for row in y]
+    rho = [
+        rank_correlation(x, row) if given is None else partial_rank_correlation(x, row, given)
+        for row in y
+    ]
     if not np.isfinite(rho).all():
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     found = mean_interval(rho, level)
@@ -230,7 +264,8 @@ def mean_rank_correlation(x: ArrayLike, observations: ArrayLike, given: ArrayLik
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
-    """P values adjusted so that rejecting those below 5 % makes one false rejection or more in at most 5 % of families (Holm 1979).
+    """P values adjusted so that rejecting those below 5 % makes one false rejection or more in at
+    most 5 % of families (Holm 1979).
 
     Args:
         p: (n,) p values of one family, n >= 1.
@@ -246,21 +281,27 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
         raise InvalidInput("holm needs a list of at least one p value, each in [0, 1].")
     order = np.argsort(values, kind="stable")
     adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)), 1)
+    adjusted[order] = np.minimum(
+        np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)), 1
+    )
     return adjusted
 
 
 @dataclass(frozen=True)
 class Monotonicity:
-    """What pairs of items say about "y is a monotone function of x"; a pair counts when its means differ at 5 % after Holm over all pairs.
+    """What pairs of items say about "y is a monotone function of x"; a pair counts when its means
+    differ at 5 % after Holm over all pairs.
 
     Attributes:
-        direction: 1 or -1, the sign of the rank correlation of the means (1 where that is zero or undefined).
+        direction: 1 or -1, the sign of the rank correlation of the means (1 where that is zero or
+            undefined).
         pairs: pairs of items with different x.
-        agreeing, contradicting: those of them whose means differ significantly along the direction, and against it.
+        agreeing, contradicting: those of them whose means differ significantly along the direction,
+            and against it.
         largest: the largest difference of means among the contradicting, 0 if there are none.
         tied_pairs: pairs of items with the same x.
-        tied_apart: those of them whose means differ significantly: y is then no function of x, whatever its direction.
+        tied_apart: those of them whose means differ significantly: y is then no function of x,
+            whatever its direction.
         largest_tied: the largest difference of means among these, 0 if there are none.
     """
 
@@ -275,26 +316,33 @@ class Monotonicity:
 
     @property
     def rejected(self) -> bool:
-        """Whether y goes both up and down with x: some pair rules out a decreasing function, and some pair an increasing one."""
+        """Whether y goes both up and down with x: some pair rules out a decreasing function, and
+        some pair an increasing one.
+        """
         return self.agreeing > 0 and self.contradicting > 0
 
 
 def monotonicity(x: ArrayLike, observations: ArrayLike) -> Monotonicity:
-    """Look among all pairs of items for significant contradictions of "y is a monotone function of x".
+    """Look among all pairs of items for significant contradictions of "y is a monotone function of
+    x".
 
-    Each pair has a paired t test over the repetitions, all pairs of items, tied ones too, make one Holm family. So if y is truly
-    monotone in x, it is rejected at most 5 % of the time. Not rejected is not proven: with few repetitions hardly any pair can be significant.
+    Each pair has a paired t test over the repetitions, all pairs of items, tied ones too, make one
+    Holm family. So if y is truly monotone in x, it is rejected at most 5 % of the time. Not
+    rejected is not proven: with few repetitions hardly any pair can be significant.
 
     Args:
         x: (items,) the fixed quantity; items are tied where it is exactly equal.
-        observations: (repetitions, items), at least two repetitions, the same repetition paired across items.
+        observations: (repetitions, items), at least two repetitions, the same repetition paired
+            across items.
 
     Returns:
-        The counts. A pair whose difference is the same in every repetition has no spread to be tested against and is never significant: with
-        accuracies in steps of one image and few repetitions that happens by chance.
+        The counts. A pair whose difference is the same in every repetition has no spread to be
+        tested against and is never significant: with accuracies in steps of one image and few
+        repetitions that happens by chance.
 
     Raises:
-        InvalidInput: shapes that do not fit, fewer than three items, one repetition only, or values that are not finite.
+        InvalidInput: shapes that do not fit, fewer than three items, one repetition only, or values
+            that are not finite.
     """
     y, position = _repeated(x, observations), floats("x", x)
     if len(y) < 2:
@@ -327,14 +375,30 @@ def _ranks(*lists: ArrayLike) -> list[NDArray[np.float64]]:
     """Mean ranks of lists of one length, checked."""
     values = [floats("values", one) for one in lists]
     shapes = {v.shape for v in values}
-    if len(shapes) > 1 or values[0].ndim != 1 or len(values[0]) < 3 or not np.isfinite(values).all():
-        raise InvalidInput("A rank correlation needs lists of one length, of at least three finite values.")
+    if (
+        len(shapes) > 1
+        or values[0].ndim != 1
+        or len(values[0]) < 3
+        or not np.isfinite(values).all()
+    ):
+        raise InvalidInput(
+            "A rank correlation needs lists of one length, of at least three finite values."
+        )
     return [stats.rankdata(v) for v in values]
 
 
 def _repeated(x: ArrayLike, observations: ArrayLike) -> NDArray[np.float64]:
     """Observations, (repetitions, items), checked against one value an item."""
     y, shape = floats("observations", observations), floats("x", x).shape
-    if len(shape) != 1 or y.ndim != 2 or y.shape[1:] != shape or len(y) == 0 or not np.isfinite(y).all():
-        raise InvalidInput(f"Observations are finite and (repetitions, items), with one x an item; got {y.shape} for x of shape {shape}.")
+    if (
+        len(shape) != 1
+        or y.ndim != 2
+        or y.shape[1:] != shape
+        or len(y) == 0
+        or not np.isfinite(y).all()
+    ):
+        raise InvalidInput(
+            "Observations are finite and (repetitions, items), with one x an item; got "
+            f"{y.shape} for x of shape {shape}."
+        )
     return y

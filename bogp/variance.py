@@ -1,7 +1,9 @@
-"""Variance components: which part of the spread of accuracies is the mask's, which the seed's, and which neither's; and what a sample can find.
+"""Variance components: which part of the spread of accuracies is the mask's, which the seed's, and
+which neither's; and what a sample can find.
 
-Each of M masks is trained from each of S seeds, once (a crossed table without replication). The model is that of two-way analysis of variance with
-random effects, y = mu + mask + seed + rest, all normal; its mean squares give exact tests and exact or nearly exact intervals.
+Each of M masks is trained from each of S seeds, once (a crossed table without replication). The
+model is that of two-way analysis of variance with random effects, y = mu + mask + seed + rest, all
+normal; its mean squares give exact tests and exact or nearly exact intervals.
 """
 
 from collections.abc import Callable
@@ -17,7 +19,8 @@ from bogp.errors import InvalidInput
 _ROUNDING = 1e-12  # of the largest value: what is smaller is rounding, and counts as no spread
 _SMALLEST_TAIL = 1e-16
 _DRAWS = 10_000
-_EXTREME = 1e-6  # of levels and powers: noncentral distributions further out take for ever to compute
+# of levels and powers: noncentral distributions further out take for ever to compute
+_EXTREME = 1e-6
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,12 @@ class Components:
     Attributes:
         masks, seeds: size of the table.
         mean: of the table.
-        between_masks, between_seeds, residual: standard deviations, in the table's unit; a variance whose estimate is negative is 0.
-        icc: share of the mask in the variance of one training, the seeds' part taken out (ICC(C,1)); NaN if nothing but seeds varies.
-        ceiling: the same for the mean over the table's seeds (ICC(C,k)): the largest R2 that a predictor of that mean can have which knows the mask alone.
+        between_masks, between_seeds, residual: standard deviations, in the table's unit; a variance
+            whose estimate is negative is 0.
+        icc: share of the mask in the variance of one training, the seeds' part taken out
+            (ICC(C,1)); NaN if nothing but seeds varies.
+        ceiling: the same for the mean over the table's seeds (ICC(C,k)): the largest R2 that a
+            predictor of that mean can have which knows the mask alone.
         p: of the F test that masks do not differ.
     """
 
@@ -64,11 +70,14 @@ def components(table: ArrayLike, level: float = 0.95) -> Components:
         level: coverage of the intervals, in (0, 1).
 
     Returns:
-        The parts. Intervals of the residual and of the two shares are exact (chi-square; McGraw & Wong 1996); those of the spread between masks
-        and between seeds are Williams' (1962), which cover as often as they say or a little more (95 to 96 % for 95 %). Without any spread ``p`` is 1.
+        The parts. Intervals of the residual and of the two shares are exact (chi-square; McGraw &
+        Wong 1996); those of the spread between masks and between seeds are Williams' (1962), which
+        cover as often as they say or a little more (95 to 96 % for 95 %). Without any spread ``p``
+        is 1.
 
     Raises:
-        InvalidInput: not a finite table with at least two masks and two seeds, or a level out of range.
+        InvalidInput: not a finite table with at least two masks and two seeds, or a level out of
+            range.
     """
     y = _checked(table, 2, "(masks, seeds)")
     tail = _tail(level)
@@ -90,29 +99,35 @@ def components(table: ArrayLike, level: float = 0.95) -> Components:
 
 
 def spread_p(table: ArrayLike, threshold: float) -> tuple[float, float]:
-    """P values of "the standard deviation between masks is the threshold": the interval of ``components``, inverted in its level.
+    """P values of "the standard deviation between masks is the threshold": the interval of
+    ``components``, inverted in its level.
 
     Args:
         table: (masks, seeds) accuracies.
         threshold: at least 0, in their unit.
 
     Returns:
-        ``above`` and ``below``: the first is less than 1 - level exactly when the interval of that level lies above the threshold, the second
-        when it lies below. What is smaller than 2e-16 is given as 0.
+        ``above`` and ``below``: the first is less than 1 - level exactly when the interval of that
+        level lies above the threshold, the second when it lies below. What is smaller than 2e-16 is
+        given as 0.
 
     Raises:
         InvalidInput: as ``components``, or a threshold that is negative or not finite.
     """
     y = _checked(table, 2, "(masks, seeds)")
     if not 0 <= number("threshold", threshold) < np.inf:
-        raise InvalidInput(f"threshold is {threshold}; a standard deviation of at least 0 is needed.")
+        raise InvalidInput(
+            f"threshold is {threshold}; a standard deviation of at least 0 is needed."
+        )
     between, _, rest = _mean_squares(y)
     spread = _Spread(between, rest, len(y) - 1, (len(y) - 1) * (y.shape[1] - 1), y.shape[1])
     above = _inverted(lambda tail: spread.low(tail) - threshold**2)
     return above, _inverted(lambda tail: threshold**2 - spread.high(tail)) if threshold > 0 else 1.0
 
 
-def detectable_spread(masks: int, seeds: int, residual: float, power: float = 0.8, level: float = 0.05) -> float:
+def detectable_spread(
+    masks: int, seeds: int, residual: float, power: float = 0.8, level: float = 0.05
+) -> float:
     """Smallest standard deviation between masks that the F test finds.
 
     Args:
@@ -122,20 +137,26 @@ def detectable_spread(masks: int, seeds: int, residual: float, power: float = 0.
         level: of the test.
 
     Returns:
-        In the unit of ``residual``. The ratio of mean squares is F times 1 + seeds (spread / residual)^2, so that it has a closed form.
+        In the unit of ``residual``. The ratio of mean squares is F times 1 + seeds (spread /
+        residual)^2, so that it has a closed form.
 
     Raises:
         InvalidInput: a size, residual, power or level out of range.
     """
     _check_power(residual, power, level)
     if min(whole("masks", masks, high=10**9), whole("seeds", seeds, high=10**9)) < 2:
-        raise InvalidInput(f"A table of {masks} masks x {seeds} seeds has no F test; at least two of each are needed.")
+        raise InvalidInput(
+            f"A table of {masks} masks x {seeds} seeds has no F test; at least two of each "
+            "are needed."
+        )
     df, df_rest = masks - 1, (masks - 1) * (seeds - 1)
     ratio = stats.f.isf(level, df, df_rest) / stats.f.isf(power, df, df_rest)
     return float(residual * np.sqrt((ratio - 1) / seeds))
 
 
-def detectable_difference(residual: float, seeds: int, power: float = 0.8, level: float = 0.05) -> float:
+def detectable_difference(
+    residual: float, seeds: int, power: float = 0.8, level: float = 0.05
+) -> float:
     """Smallest difference between two given masks that a t test finds which is paired over seeds.
 
     Args:
@@ -166,11 +187,14 @@ def detectable_mean(error: float, df: float, power: float = 0.8, level: float = 
     """
     _check_power(error, power, level)
     if not 1 <= number("df", df) < np.inf:
-        raise InvalidInput(f"df is {df}; at least one degree of freedom is needed, and finitely many.")
+        raise InvalidInput(
+            f"df is {df}; at least one degree of freedom is needed, and finitely many."
+        )
     critical = stats.t.isf(level / 2, df)
 
     def excess(shift: float) -> float:
-        return float(stats.ncf.sf(critical**2, 1, df, shift**2)) - power  # of t squared: scipy's noncentral t is NaN far out
+        # of t squared: scipy's noncentral t is NaN far out
+        return float(stats.ncf.sf(critical**2, 1, df, shift**2)) - power
 
     highest = critical + 1.0
     while excess(highest) < 0:
@@ -178,7 +202,9 @@ def detectable_mean(error: float, df: float, power: float = 0.8, level: float = 
     try:
         return float(error * optimize.brentq(excess, 0, highest, xtol=1e-10))
     except ValueError:  # NaN on the way
-        raise InvalidInput(f"level is {level} and power {power}: so near to 0 or 1 they cannot be computed with.") from None
+        raise InvalidInput(
+            f"level is {level} and power {power}: so near to 0 or 1 they cannot be computed with."
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -187,7 +213,8 @@ class Nested:
 
     Attributes:
         graphs, versions, seeds: sizes.
-        between_graphs, between_versions, residual: standard deviations; the second within a graph, the seeds' part taken out of all.
+        between_graphs, between_versions, residual: standard deviations; the second within a graph,
+            the seeds' part taken out of all.
         share: of the graph in the variance of graph and version together; NaN if neither has any.
         p_graphs: of the F test that graphs do not differ by more than versions do.
         p_versions: of the F test that versions of a graph do not differ.
@@ -205,15 +232,19 @@ class Nested:
 
 
 def nested(values: ArrayLike, level: float = 0.95) -> Nested:
-    """Split the variance of a nested design: y = mu + seed + graph + version within graph + rest, all normal.
+    """Split the variance of a nested design: y = mu + seed + graph + version within graph + rest,
+    all normal.
 
     Args:
-        values: (graphs, versions, seeds) accuracies, at least two of each; seed k is the same for all.
+        values: (graphs, versions, seeds) accuracies, at least two of each; seed k is the same for
+            all.
         level: coverage of the intervals, in (0, 1).
 
     Returns:
-        The parts, with the intervals of ``components``; that of the share is a generalised confidence interval (Weerahandi 1993), from draws that are
-        always the same. A draw in which neither graph nor version varies says nothing: it counts as 0 for the lower end, as 1 for the upper.
+        The parts, with the intervals of ``components``; that of the share is a generalised
+        confidence interval (Weerahandi 1993), from draws that are always the same. A draw in which
+        neither graph nor version varies says nothing: it counts as 0 for the lower end, as 1 for
+        the upper.
 
     Raises:
         InvalidInput: not finite, fewer than two of something, or a level out of range.
@@ -229,9 +260,15 @@ def nested(values: ArrayLike, level: float = 0.95) -> Nested:
     rest = _mean_squares(y.reshape(g * v, s))[2]
     df_graphs, df_versions, df_rest = g - 1, g * (v - 1), (g * v - 1) * (s - 1)
     rng = np.random.default_rng(np.random.SeedSequence(0))
-    one, two, three = (ms * df / rng.chisquare(df, _DRAWS) for ms, df in ((graphs, df_graphs), (versions, df_versions), (rest, df_rest)))
+    one, two, three = (
+        ms * df / rng.chisquare(df, _DRAWS)
+        for ms, df in ((graphs, df_graphs), (versions, df_versions), (rest, df_rest))
+    )
     shares = _graph_share(one, two, three, v)
-    low, high = np.quantile(np.nan_to_num(shares, nan=0.0), tail), np.quantile(np.nan_to_num(shares, nan=1.0), 1 - tail)
+    low, high = (
+        np.quantile(np.nan_to_num(shares, nan=0.0), tail),
+        np.quantile(np.nan_to_num(shares, nan=1.0), 1 - tail),
+    )
     return Nested(
         graphs=g,
         versions=v,
@@ -247,9 +284,11 @@ def nested(values: ArrayLike, level: float = 0.95) -> Nested:
 
 @dataclass(frozen=True)
 class _Spread:
-    """A component whose mean square expects ``times`` its variance more than the mean square below does.
+    """A component whose mean square expects ``times`` its variance more than the mean square below
+    does.
 
-    The ends are variances, not cut at 0, and grow apart as the tail on each side shrinks: Williams' interval.
+    The ends are variances, not cut at 0, and grow apart as the tail on each side shrinks: Williams'
+        interval.
     """
 
     upper: float
@@ -281,8 +320,15 @@ def _mean_squares(y: NDArray[np.float64]) -> tuple[float, float, float]:
     """Of rows, of columns, and of the rest."""
     rows, columns, mean = y.mean(axis=1, keepdims=True), y.mean(axis=0, keepdims=True), y.mean()
     m, s = y.shape
-    sums = s * np.square(rows - mean).sum(), m * np.square(columns - mean).sum(), np.square(y - rows - columns + mean).sum()
-    between, across, rest = (_or_none(x / df, _negligible(y)) for x, df in zip(sums, (m - 1, s - 1, (m - 1) * (s - 1)), strict=True))
+    sums = (
+        s * np.square(rows - mean).sum(),
+        m * np.square(columns - mean).sum(),
+        np.square(y - rows - columns + mean).sum(),
+    )
+    between, across, rest = (
+        _or_none(x / df, _negligible(y))
+        for x, df in zip(sums, (m - 1, s - 1, (m - 1) * (s - 1)), strict=True)
+    )
     return between, across, rest
 
 
@@ -304,12 +350,18 @@ def _p(ratio: float, df: int, df_lower: int) -> float:
 
 
 def _share(ratio: float, k: int) -> float:
-    """Share of the upper component in the variance of the mean over seeds / k of them, from the ratio of mean squares; 0 if it is negative."""
+    """Share of the upper component in the variance of the mean over seeds / k of them, from the
+    ratio of mean squares; 0 if it is negative.
+    """
     return float(1 - k / (np.maximum(ratio, 1) + k - 1))
 
 
-def _graph_share(graphs: ArrayLike, versions: ArrayLike, rest: ArrayLike, v: int) -> NDArray[np.float64]:
-    """Share of the graph from the three mean squares, NaN where neither graph nor version varies."""
+def _graph_share(
+    graphs: ArrayLike, versions: ArrayLike, rest: ArrayLike, v: int
+) -> NDArray[np.float64]:
+    """Share of the graph from the three mean squares, NaN where neither graph nor version
+    varies.
+    """
     graph = np.maximum(np.subtract(graphs, versions), 0) / v
     version = np.maximum(np.subtract(versions, rest), 0)
     with np.errstate(invalid="ignore"):
@@ -317,19 +369,25 @@ def _graph_share(graphs: ArrayLike, versions: ArrayLike, rest: ArrayLike, v: int
 
 
 def _inverted(clearance: Callable[[float], float]) -> float:
-    """Twice the smallest tail at which an end of an interval is clear of the threshold; clearance grows with the tail."""
+    """Twice the smallest tail at which an end of an interval is clear of the threshold; clearance
+    grows with the tail.
+    """
     if clearance(0.5) <= 0:
         return 1.0
     if clearance(_SMALLEST_TAIL) > 0:
         return 0.0
-    root = optimize.brentq(lambda x: clearance(np.exp(x)), np.log(_SMALLEST_TAIL), np.log(0.5), xtol=1e-12)
+    root = optimize.brentq(
+        lambda x: clearance(np.exp(x)), np.log(_SMALLEST_TAIL), np.log(0.5), xtol=1e-12
+    )
     return float(2 * np.exp(root))
 
 
 def _checked(values: ArrayLike, dimensions: int, axes: str) -> NDArray[np.float64]:
     y = floats("values", values)
     if y.ndim != dimensions or min(y.shape) < 2 or not np.isfinite(y).all():
-        raise InvalidInput(f"Finite values {axes} are needed, at least two of each; got shape {y.shape}.")
+        raise InvalidInput(
+            f"Finite values {axes} are needed, at least two of each; got shape {y.shape}."
+        )
     return y
 
 
@@ -338,9 +396,14 @@ def _tail(level: float) -> float:
 
 
 def _check_power(residual: float, power: float, level: float) -> None:
-    residual, power, level = number("a standard deviation", residual), number("power", power), number("level", level)
+    residual, power, level = (
+        number("a standard deviation", residual),
+        number("power", power),
+        number("level", level),
+    )
     if not (0 <= residual < np.inf and _EXTREME <= level < power <= 1 - _EXTREME):
         raise InvalidInput(
-            f"A standard deviation of at least 0, and {_EXTREME:g} <= level < power <= 1 - {_EXTREME:g} are needed; "
+            f"A standard deviation of at least 0, and {_EXTREME:g} <= level < power <= 1 - "
+            f"{_EXTREME:g} are needed; "
             f"got {residual}, level {level} and power {power}."
         )

@@ -1,8 +1,10 @@
-"""Run a command with a store of evaluations of its own, and hand its rows over when it ends: ``python cluster/own_store.py SHARED COMMAND...``.
+"""Run a command with a store of evaluations of its own, and hand its rows over when it ends:
+``python cluster/own_store.py SHARED COMMAND...``.
 
-An SQLite file must not be shared over a network file system, so a job of a cluster keeps its rows on the node's own disk. It starts from the Parquet files that
-earlier jobs left in the folder SHARED, and leaves one there itself, also if it failed or was told to stop: what was trained is never lost, and
-``python -m bogp.training.store merge SHARED/*.parquet`` unites all of it.
+An SQLite file must not be shared over a network file system, so a job of a cluster keeps its rows
+on the node's own disk. It starts from the Parquet files that earlier jobs left in the folder
+SHARED, and leaves one there itself, also if it failed or was told to stop: what was trained is
+never lost, and ``python -m bogp.training.store merge SHARED/*.parquet`` unites all of it.
 """
 
 import os
@@ -37,12 +39,16 @@ def run(shared: Path, command: Sequence[str]) -> int:
             for rows in sorted(shared.glob("*.parquet")):
                 store.merge(rows)
             before = set(store.table()["key"])
-        child = subprocess.Popen(command, env=os.environ | {"BOGP_STORE": str(path)}, start_new_session=True)
-        signal.signal(signal.SIGTERM, lambda *_: os.killpg(child.pid, signal.SIGTERM))  # at the time limit, say
+        child = subprocess.Popen(
+            command, env=os.environ | {"BOGP_STORE": str(path)}, start_new_session=True
+        )
+        # at the time limit, say
+        signal.signal(signal.SIGTERM, lambda *_: os.killpg(child.pid, signal.SIGTERM))
         status = child.wait()
         with Store(path) as store:
             if new := set(store.table()["key"]) - before:
-                store.export(shared / f"{socket.gethostname()}-{os.environ.get('SLURM_JOB_ID', os.getpid())}.parquet", sorted(new))
+                job = os.environ.get("SLURM_JOB_ID", os.getpid())
+                store.export(shared / f"{socket.gethostname()}-{job}.parquet", sorted(new))
     return status
 
 

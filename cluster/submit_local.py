@@ -1,7 +1,8 @@
-"""Submit a job of Snakemake to a process of its own on this machine: ``python cluster/submit_local.py SHARED JOBSCRIPT``.
+"""Submit a job of Snakemake to a process of its own on this machine: ``python
+cluster/submit_local.py SHARED JOBSCRIPT``.
 
-The smallest cluster there is: each job has a store of its own (``own_store.py``) and goes on without the one who submitted it. Prints the job's id, as
-``sbatch --parsable`` does.
+The smallest cluster there is: each job has a store of its own (``own_store.py``) and goes on
+without the one who submitted it. Prints the job's id, as ``sbatch --parsable`` does.
 """
 
 import subprocess
@@ -20,9 +21,17 @@ def submit(shared: Path, jobscript: Path) -> int:
         The id of the process.
     """
     shared.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(Path(__file__).with_name("own_store.py")), str(shared), "bash", str(jobscript)]
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("own_store.py")),
+        str(shared),
+        "bash",
+        str(jobscript),
+    ]
     with (shared / f"{jobscript.stem}.log").open("w") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True).pid
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        ).pid
 
 
 if __name__ == "__main__":

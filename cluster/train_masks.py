@@ -1,6 +1,8 @@
-"""Train one part of a mask database: ``python cluster/train_masks.py DATABASE --part 3 --of 100``; under ``own_store.py``, one task of a job array.
+"""Train one part of a mask database: ``python cluster/train_masks.py DATABASE --part 3 --of 100``;
+under ``own_store.py``, one task of a job array.
 
-The parts are disjoint and together the whole, and a training does not depend on its company: any number of parts gives the same rows.
+The parts are disjoint and together the whole, and a training does not depend on its company: any
+number of parts gives the same rows.
 """
 
 import argparse
@@ -14,7 +16,14 @@ from bogp.training.evaluation import Evaluator, Job
 from bogp.training.protocols import Protocol, named
 
 
-def jobs(masks: database.MaskDatabase, protocol: Protocol, dataset: str, seeds: int, part: int, parts: int) -> list[Job]:
+def jobs(
+    masks: database.MaskDatabase,
+    protocol: Protocol,
+    dataset: str,
+    seeds: int,
+    part: int,
+    parts: int,
+) -> list[Job]:
     """The trainings of one part.
 
     Args:
@@ -29,8 +38,15 @@ def jobs(masks: database.MaskDatabase, protocol: Protocol, dataset: str, seeds: 
         InvalidInput: there is no such part.
     """
     if not 1 <= part <= parts or seeds < 1:
-        raise InvalidInput(f"Part {part} of {parts} with {seeds} seeds: parts count from 1 to their number, and one seed is the least.")
-    return [search.mask_job(masks, row, seed, protocol, dataset) for row in range(part - 1, len(masks), parts) for seed in range(seeds)]
+        raise InvalidInput(
+            f"Part {part} of {parts} with {seeds} seeds: parts count from 1 to their number, "
+            "and one seed is the least."
+        )
+    return [
+        search.mask_job(masks, row, seed, protocol, dataset)
+        for row in range(part - 1, len(masks), parts)
+        for seed in range(seeds)
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,11 +59,24 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--protocol", default="calibrated")
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--known", type=Path, nargs="*", default=[], help="Parquet files of evaluations to start from")
+    parser.add_argument(
+        "--known",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="Parquet files of evaluations to start from",
+    )
     arguments = parser.parse_args(argv)
     try:
         masks = database.open_database(paths.database_dir(arguments.database))
-        wanted = jobs(masks, named(arguments.protocol), arguments.dataset, arguments.seeds, arguments.part, arguments.of)
+        wanted = jobs(
+            masks,
+            named(arguments.protocol),
+            arguments.dataset,
+            arguments.seeds,
+            arguments.part,
+            arguments.of,
+        )
         evaluator = Evaluator(device=arguments.device, known=arguments.known)
         evaluator.evaluate(wanted)
     except BogpError as error:

@@ -1,4 +1,6 @@
-"""Paths, links, and the texts of notebooks: what the other modules of the site share. Links are relative to this folder."""
+"""Paths, links, and the texts of notebooks: what the other modules of the site share. Links are
+relative to this folder.
+"""
 
 import json
 import os
@@ -15,7 +17,8 @@ FILE = re.compile(r"^\{\{ file: (.+) \}\}$", re.M)
 
 
 def link(text: str, path: Path, anchor: str = "") -> str:
-    """A link from a page of this folder to a file of the repository: to the page that shows it if there is one, else to a copy that the site carries.
+    """A link from a page of this folder to a file of the repository: to the page that shows it if
+    there is one, else to a copy that the site carries.
 
     Args:
         text: what is clicked on.
@@ -23,7 +26,8 @@ def link(text: str, path: Path, anchor: str = "") -> str:
         anchor: place in a page of the site, such as ``slug`` makes.
     """
     place = Path(os.path.relpath(shown().get(path, path), DOCS)).as_posix()
-    if place.startswith("..") and path.suffix in (".md", ".ipynb"):  # without the role MyST looks for a page of that name
+    # without the role MyST looks for a page of that name
+    if place.startswith("..") and path.suffix in (".md", ".ipynb"):
         return f"{{download}}`{text.strip('`')} <{place}>`"
     return f"[{text}]({place}{anchor and '#' + anchor})"
 
@@ -31,14 +35,19 @@ def link(text: str, path: Path, anchor: str = "") -> str:
 @cache
 def shown() -> dict[Path, Path]:
     """Files of the repository that a page shows in full, and those pages."""
-    return {ROOT / name: page for page in DOCS.glob("*.md") for name in FILE.findall(page.read_text(encoding="utf-8"))}
+    return {
+        ROOT / name: page
+        for page in DOCS.glob("*.md")
+        for name in FILE.findall(page.read_text(encoding="utf-8"))
+    }
 
 
 def relative(text: str, folder: Path) -> str:
     """A Markdown text of another folder with its links rewritten for this one.
 
     Args:
-        text: with links relative to ``folder``; those to addresses and within the page stay, those to folders, which a site cannot show, become plain text.
+        text: with links relative to ``folder``; those to addresses and within the page stay, those
+            to folders, which a site cannot show, become plain text.
         folder: absolute.
     """
 
@@ -47,7 +56,9 @@ def relative(text: str, folder: Path) -> str:
         if "://" in found["target"] or not target:
             return found[0]
         path = (folder / target).resolve()
-        return found["text"] if path.is_dir() else found["image"] + link(found["text"], path, anchor)
+        return (
+            found["text"] if path.is_dir() else found["image"] + link(found["text"], path, anchor)
+        )
 
     return re.sub(r"(?P<image>!?)\[(?P<text>[^\]\[]*)\]\((?P<target>[^)\s]+)\)", rewritten, text)
 
@@ -71,4 +82,9 @@ def texts(notebook: Path) -> list[str]:
 
 def headings(notebook: Path) -> list[str]:
     """All headings of a notebook, its title first."""
-    return [line.lstrip("# ") for text in texts(notebook) for line in text.splitlines() if line.startswith("#")]
+    return [
+        line.lstrip("# ")
+        for text in texts(notebook)
+        for line in text.splitlines()
+        if line.startswith("#")
+    ]

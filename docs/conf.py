@@ -1,4 +1,6 @@
-"""How Sphinx builds the site (``make report``): from what is committed, nothing is executed, nothing is fetched."""
+"""How Sphinx builds the site (``make report``): from what is committed, nothing is executed,
+nothing is fetched.
+"""
 
 import re
 import sys
@@ -17,7 +19,13 @@ project, author, release = "bogp", "The bogp developers", bogp.__version__
 copyright = "The bogp developers, MIT licence"
 html_title = "bogp: a paper on pruning, reproduced and audited"
 language = "en"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
 exclude_patterns = ["_templates"]
 templates_path = ["_templates"]
 
@@ -39,7 +47,8 @@ python_maximum_signature_line_length = 90
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_show_search_summary = False  # summaries are fetched, which browsers refuse to pages from the file system
+# summaries are fetched, which browsers refuse to pages from the file system
+html_show_search_summary = False
 html_show_sourcelink = html_copy_source = html_show_sphinx = False
 html_math_renderer = "mathml"  # browsers draw it themselves; MathJax would come from a CDN
 
@@ -61,11 +70,16 @@ def _read(app, docname: str, source: list[str]) -> None:
 
 def _join_names(app, what: str, name: str, thing, options, lines: list[str]) -> None:
     # Sphinx reads "low, high" as a type and a name
-    lines[:] = [re.sub(r"^ +\w+(, \w+)+:", lambda found: found[0].replace(", ", "/"), line) for line in lines]
+    lines[:] = [
+        re.sub(r"^ +\w+(, \w+)+:", lambda found: found[0].replace(", ", "/"), line)
+        for line in lines
+    ]
 
 
 def setup(app) -> None:
-    """Fill in the pages as they are read, keep arguments that share a description together, and draw formulas."""
+    """Fill in the pages as they are read, keep arguments that share a description together, and
+    draw formulas.
+    """
     app.connect("source-read", _read)
     app.connect("autodoc-process-docstring", _join_names, priority=400)  # before napoleon
     app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math, None))

@@ -1,4 +1,6 @@
-"""What was measured, as Markdown for the site: claims, figures, cost, lists of tables. All of it is worked out from what is committed."""
+"""What was measured, as Markdown for the site: claims, figures, cost, lists of tables. All of it is
+worked out from what is committed.
+"""
 
 import json
 import os
@@ -21,7 +23,11 @@ from bogp.studies.motivation import measure as motivation_measure
 from bogp.studies.tradeoff import measure as tradeoff_measure
 from docs.common import DOCS, EXECUTED, ROOT, grouped, headings, link, slug
 
-RESULTS, FIGURES, EVALUATIONS = ROOT / "data" / "results" / "paper", ROOT / "figures" / "paper", ROOT / "data" / "evaluations" / "paper"
+RESULTS, FIGURES, EVALUATIONS = (
+    ROOT / "data" / "results" / "paper",
+    ROOT / "figures" / "paper",
+    ROOT / "data" / "evaluations" / "paper",
+)
 PROTOCOL = "calibrated"  # of the verdicts
 BADGES = {verdicts.HOLDS: "holds", verdicts.FAILS: "fails", verdicts.UNDECIDED: "undecided"}
 
@@ -39,7 +45,9 @@ def record(table: Path) -> dict[str, Any]:
 
 def files(*tables: Path) -> str:
     """Links to tables and to what says how they were made."""
-    return " · ".join(f"{link(p.name, p)} ({link('provenance', p.with_suffix('.json'))})" for p in tables)
+    return " · ".join(
+        f"{link(p.name, p)} ({link('provenance', p.with_suffix('.json'))})" for p in tables
+    )
 
 
 def judged() -> pd.DataFrame:
@@ -61,14 +69,20 @@ def claims_table() -> pd.DataFrame:
 
 
 def badge(verdict: str) -> str:
-    """A verdict's words, marked so that the style sheet sets them off; what follows the words stays plain."""
+    """A verdict's words, marked so that the style sheet sets them off; what follows the words stays
+    plain.
+    """
     words = next(v for v in verdicts.VERDICTS if verdict.startswith(v))
     return f"[{words}]{{.verdict .{BADGES[words]}}}{verdict.removeprefix(words)}"
 
 
 def claims_map() -> str:
     """Claim, rule, notebook section, and the files behind it."""
-    rules = {f"{c.number}: {c.statement}": f"{c.quantity}; holds if {c.holds_if}, does not if {c.fails_if}" for c in verdicts.CLAIMS}
+    rules = {
+        f"{c.number}: {c.statement}": f"{c.quantity}; holds if {c.holds_if}, does not if "
+        f"{c.fails_if}"
+        for c in verdicts.CLAIMS
+    }
     return markdown(
         {
             "claim": one["claim"],
@@ -76,7 +90,10 @@ def claims_map() -> str:
             "rule": rules.get(one["claim"], "stands in the notebook"),
             "notebook, executed": section(one),
             "table": files(*(RESULTS / source for source in sources(one))),
-            "figures": ", ".join(link(p.stem.removeprefix(f"06_{PROTOCOL}_"), p) for p in figures_of(one["claim"].split(":")[0])),
+            "figures": ", ".join(
+                link(p.stem.removeprefix(f"06_{PROTOCOL}_"), p)
+                for p in figures_of(one["claim"].split(":")[0])
+            ),
         }
         for one in claims_table().to_dict("records")
     )
@@ -89,8 +106,17 @@ def sources(claim: dict[str, str]) -> list[str]:
 
 def figures_of(claim: str) -> list[Path]:
     """Figures whose caption begins with the number of a claim."""
-    numbers = {pattern: re.findall(r"\d+", caption.split(".")[0]) for pattern, caption in captions().items() if caption.startswith("Claim")}
-    return [path for pattern, those in numbers.items() if claim in those for path in sorted(FIGURES.glob(f"{pattern}.png"))]
+    numbers = {
+        pattern: re.findall(r"\d+", caption.split(".")[0])
+        for pattern, caption in captions().items()
+        if caption.startswith("Claim")
+    }
+    return [
+        path
+        for pattern, those in numbers.items()
+        if claim in those
+        for path in sorted(FIGURES.glob(f"{pattern}.png"))
+    ]
 
 
 @cache
@@ -105,12 +131,14 @@ def section(claim: dict[str, str]) -> str:
     folder, name = sources(claim)[0].split("/")
     notebook = EXECUTED / f"{folder[:2]}_{name.split('_')[0]}.ipynb"
     cell = claim["notebook section"]
-    wanted = (cell, cell.removeprefix(f"{folder[:2]} · "))  # other notebooks' sections are named with their notebook's number
+    # other notebooks' sections are named with their notebook's number
+    wanted = (cell, cell.removeprefix(f"{folder[:2]} · "))
     for heading in headings(notebook):
         if heading in wanted:
             return link(cell, notebook, slug(heading))
     raise BogpError(
-        f"{notebook.name} has no section {cell!r}, which a verdict names. Run notebook {folder} again with make reproduce PROFILE=paper."
+        f"{notebook.name} has no section {cell!r}, which a verdict names. Run notebook "
+        f"{folder} again with make reproduce PROFILE=paper."
     )
 
 
@@ -121,8 +149,17 @@ def figures_page() -> str:
     for number, pictures in grouped(FIGURES.glob("*.png"), lambda p: p.stem[:2]).items():
         lines += [f"## {titles.get(number, 'Speed')}", "", "::::{container} gallery", ""]
         for picture in pictures:
-            caption, place = caption_of(picture.stem), Path(os.path.relpath(picture, DOCS)).as_posix()
-            lines += [f":::{{figure}} {place}", f":alt: {caption}", ":width: 100%", ":loading: lazy", ""]
+            caption, place = (
+                caption_of(picture.stem),
+                Path(os.path.relpath(picture, DOCS)).as_posix(),
+            )
+            lines += [
+                f":::{{figure}} {place}",
+                f":alt: {caption}",
+                ":width: 100%",
+                ":loading: lazy",
+                "",
+            ]
             lines += [f"{caption} {link('PDF', picture.with_suffix('.pdf'))}", ":::", ""]
         lines += ["::::", ""]
     return "\n".join(lines)
@@ -136,7 +173,9 @@ def caption_of(name: str) -> str:
     """
     for pattern, caption in captions().items():
         if fnmatch(name, pattern):
-            found = re.match(r"\d\d_([a-z]+)(?:_s(\d\.\d+))_", name) or re.match(r"\d\d_(paper)_", name)
+            found = re.match(r"\d\d_([a-z]+)(?:_s(\d\.\d+))_", name) or re.match(
+                r"\d\d_(paper)_", name
+            )
             return caption if not found else f"{caption} Protocol {', s = '.join(found.groups())}."
     raise BogpError(f"The figure {name} has no caption. Add one to docs/captions.yaml.")
 
@@ -149,11 +188,18 @@ def structural() -> str:
 def all_tables() -> str:
     """Every committed table by folder, with its rows and what made it."""
     lines = []
-    for folder, tables in grouped(RESULTS.rglob("*.csv"), lambda p: p.parent.relative_to(RESULTS).as_posix()).items():
+    for folder, tables in grouped(
+        RESULTS.rglob("*.csv"), lambda p: p.parent.relative_to(RESULTS).as_posix()
+    ).items():
         lines += [f"## {'Made by scripts' if folder == '.' else folder}", ""]
         lines += [
             markdown(
-                {"table": link(p.name, p), "rows": record(p)["rows"], "provenance": link("JSON", p.with_suffix(".json"))} for p in tables
+                {
+                    "table": link(p.name, p),
+                    "rows": record(p)["rows"],
+                    "provenance": link("JSON", p.with_suffix(".json")),
+                }
+                for p in tables
             ),
             "",
         ]
@@ -161,31 +207,52 @@ def all_tables() -> str:
 
 
 def jobs() -> str:
-    """One row a job of the notebooks: the longest wall time and the most memory recorded with the tables that it wrote."""
+    """One row a job of the notebooks: the longest wall time and the most memory recorded with the
+    tables that it wrote.
+    """
     rows = []
     for folder in sorted(p for p in RESULTS.iterdir() if p.is_dir()):
         for job, tables in grouped(folder.glob("*.csv"), job_of).items():
             records = [record(p) for p in tables]
-            rows.append({
-                "notebook": folder.name, "job": job or "all", "wall time (s)": max(r["wall_seconds"] for r in records),
-                "peak memory (MiB)": max(r["peak_memory_mib"] for r in records),
-                "machine": ", ".join(sorted({f"{r['hardware']['processor']}, {r['hardware']['cores']} cores" for r in records})),
-                "commit": ", ".join(sorted({r["git_commit"][:10] for r in records})),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "notebook": folder.name,
+                    "job": job or "all",
+                    "wall time (s)": max(r["wall_seconds"] for r in records),
+                    "peak memory (MiB)": max(r["peak_memory_mib"] for r in records),
+                    "machine": ", ".join(
+                        sorted(
+                            {
+                                f"{r['hardware']['processor']}, {r['hardware']['cores']} cores"
+                                for r in records
+                            }
+                        )
+                    ),
+                    "commit": ", ".join(sorted({r["git_commit"][:10] for r in records})),
+                }
+            )
     return markdown(rows)
 
 
 def job_of(table: Path) -> str:
-    """The job that wrote a table: a protocol, and sparsity or alpha where it is one cell; "" where the name holds none."""
-    found = re.match(r"((?:calibrated|paper|literal|released|converged)(?:_[as]\d\.\d+)?)_", table.name)
+    """The job that wrote a table: a protocol, and sparsity or alpha where it is one cell; "" where
+    the name holds none.
+    """
+    found = re.match(
+        r"((?:calibrated|paper|literal|released|converged)(?:_[as]\d\.\d+)?)_", table.name
+    )
     return found[1] if found else ""
 
 
 def trained() -> str:
-    """One row a file of evaluations: networks trained and the time recorded with them, each counted where it was first needed."""
+    """One row a file of evaluations: networks trained and the time recorded with them, each counted
+    where it was first needed.
+    """
     rows, seen = [], set()
     for path in sorted(EVALUATIONS.glob("[0-9]*.parquet")):
-        table = pd.read_parquet(path, columns=["key", "trainings", "seconds"]).drop_duplicates("key")
+        table = pd.read_parquet(path, columns=["key", "trainings", "seconds"]).drop_duplicates(
+            "key"
+        )
         new = table[~table["key"].isin(seen)]
         seen |= set(new["key"])
         rows.append(

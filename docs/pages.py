@@ -1,4 +1,6 @@
-"""The site's pages: what stands for each ``{{ name }}`` in the Markdown of this folder, the notebooks' pages, and the list of modules."""
+"""The site's pages: what stands for each ``{{ name }}`` in the Markdown of this folder, the
+notebooks' pages, and the list of modules.
+"""
 
 import pkgutil
 import re
@@ -12,14 +14,24 @@ from docs.common import DOCS, EXECUTED, ROOT, headings, link, relative, texts
 
 
 def notebooks_page() -> str:
-    """All notebooks by number: title, question, executed copies, downloads; and the navigation to the copies."""
+    """All notebooks by number: title, question, executed copies, downloads; and the navigation to
+    the copies.
+    """
     lines = []
     for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
         copies = sorted(EXECUTED.glob(f"{notebook.stem[:2]}_*.ipynb"))
         lines += [f"## {headings(notebook)[0]}", "", question(notebook), ""]
-        lines += [f"- executed: {link(variant(p) or p.stem, p)} ({{download}}`download <executed/{p.name}>`)" for p in copies]
+        lines += [
+            f"- executed: {link(variant(p) or p.stem, p)} ({{download}}`download "
+            f"<executed/{p.name}>`)"
+            for p in copies
+        ]
         lines += [f"- to run, small sizes by default: {link(notebook.name, notebook)}", ""]
-        lines += ["```{toctree}", ":hidden:", "", *(f"executed/{p.stem}" for p in copies), "```", ""] if copies else []
+        lines += (
+            ["```{toctree}", ":hidden:", "", *(f"executed/{p.stem}" for p in copies), "```", ""]
+            if copies
+            else []
+        )
     return "\n".join(lines)
 
 
@@ -29,8 +41,12 @@ def question(notebook: Path) -> str:
 
 
 def variant(notebook: Path) -> str:
-    """What tells an executed copy from others of its notebook: protocol and sparsity, such as "calibrated, s = 0.60"; "" where the name holds neither."""
-    found = re.fullmatch(r"\d\d_(calibrated|paper|literal|released|converged)(?:_s(\d\.\d+))?", notebook.stem)
+    """What tells an executed copy from others of its notebook: protocol and sparsity, such as
+    "calibrated, s = 0.60"; "" where the name holds neither.
+    """
+    found = re.fullmatch(
+        r"\d\d_(calibrated|paper|literal|released|converged)(?:_s(\d\.\d+))?", notebook.stem
+    )
     return ", s = ".join(part for part in found.groups() if part) if found else ""
 
 
@@ -43,8 +59,10 @@ def named(docname: str, source: str) -> str:
     """
     notebook = DOCS / f"{docname}.ipynb"
     title, label = headings(notebook)[0], variant(notebook)
-    source = source.replace("](../docs/", "](../")  # from notebooks/ the pages of this folder lie elsewhere than from docs/executed/
-    source = re.sub(r"\$([\^_])", r"${}\1", source)  # a script needs something that it stands at, or docutils gives up
+    # from notebooks/ the pages of this folder lie elsewhere than from docs/executed/
+    source = source.replace("](../docs/", "](../")
+    # a script needs something that it stands at, or docutils gives up
+    source = re.sub(r"\$([\^_])", r"${}\1", source)
     return source.replace(f"# {title}", f"# {title} ({label})", 1) if label else source
 
 
@@ -61,14 +79,22 @@ def file(name: str) -> str:
 
 
 def further_pages() -> str:
-    """Navigation to the pages of this folder that the first page does not name, so that a new page needs no entry."""
+    """Navigation to the pages of this folder that the first page does not name, so that a new page
+    needs no entry.
+    """
     index = (DOCS / "index.md").read_text(encoding="utf-8").splitlines()
     others = sorted(p.stem for p in DOCS.glob("*.md") if p.stem not in ("index", *index))
-    return "\n".join(["```{toctree}", ":hidden:", ":caption: More", "", *others, "```"]) if others else ""
+    return (
+        "\n".join(["```{toctree}", ":hidden:", ":caption: More", "", *others, "```"])
+        if others
+        else ""
+    )
 
 
 def rooms() -> dict[str, list[str]]:
-    """The modules of the package by room, in the order of ``bogp/__init__.py``; those on the ground come first, under ""."""
+    """The modules of the package by room, in the order of ``bogp/__init__.py``; those on the ground
+    come first, under "".
+    """
     names = [m.name.removeprefix("bogp.") for m in pkgutil.walk_packages(bogp.__path__, "bogp.")]
     named = re.findall(r"^    (\w+)  ", bogp.__doc__ or "", re.M)
     found: dict[str, list[str]] = {room: [] for room in ("", *named)}
@@ -78,12 +104,23 @@ def rooms() -> dict[str, list[str]]:
 
 
 def api_index() -> str:
-    """The API page, in reStructuredText: an autosummary table a room, from which Sphinx makes a page a module."""
+    """The API page, in reStructuredText: an autosummary table a room, from which Sphinx makes a
+    page a module.
+    """
     lines = ["API reference", "=" * 13, ""]
     for room, modules in rooms().items():
         title = f"bogp.{room}" if room else "The ground, which every room builds on"
         names = [f"   bogp.{name}" for name in modules if not name.startswith("__")]
-        lines += [title, "-" * len(title), "", ".. autosummary::", "   :toctree: modules", "", *names, ""]
+        lines += [
+            title,
+            "-" * len(title),
+            "",
+            ".. autosummary::",
+            "   :toctree: modules",
+            "",
+            *names,
+            "",
+        ]
     return "\n".join(lines)
 
 
@@ -100,10 +137,12 @@ FILLERS: dict[str, Callable[[], str]] = {
 
 
 def filled(text: str) -> str:
-    """A page as Sphinx reads it: each ``{{ name }}`` or ``{{ file: path }}`` that is a line of its own filled in.
+    """A page as Sphinx reads it: each ``{{ name }}`` or ``{{ file: path }}`` that is a line of its
+    own filled in.
 
     Raises:
-        BogpError: a name that nothing stands for, a file that is not there, or results that do not fit together.
+        BogpError: a name that nothing stands for, a file that is not there, or results that do not
+            fit together.
     """
 
     def one(found: re.Match[str]) -> str:
@@ -111,7 +150,15 @@ def filled(text: str) -> str:
         if argument:
             return file(argument)
         if name not in FILLERS:
-            raise BogpError(f"A page asks for {{{{ {name} }}}}, which docs/pages.py does not know; it knows {', '.join(FILLERS)}.")
+            raise BogpError(
+                f"A page asks for {{{{ {name} }}}}, which docs/pages.py does not know; it "
+                f"knows {', '.join(FILLERS)}."
+            )
         return FILLERS[name]()
 
-    return re.sub(r"^\{\{ (?P<name>file(?=: )|\w+(?= \}))(?:: (?P<argument>.+))? \}\}$", one, relative(text, DOCS), flags=re.M)
+    return re.sub(
+        r"^\{\{ (?P<name>file(?=: )|\w+(?= \}))(?:: (?P<argument>.+))? \}\}$",
+        one,
+        relative(text, DOCS),
+        flags=re.M,
+    )

@@ -1,6 +1,8 @@
-"""Fills ``docs/_templates/*.md`` with the committed results and writes them as ``docs/*.md`` (``make results``).
+"""Fills ``docs/_templates/*.md`` with the committed results and writes them as ``docs/*.md``
+(``make results``).
 
-The templates hold the prose, this module every number and table in it. A test compares the committed pages with what is made here.
+The templates hold the prose, this module every number and table in it. A test compares the
+committed pages with what is made here.
 """
 
 import re
@@ -47,7 +49,8 @@ def claims() -> dict[str, str]:
         "claims_findings": verdicts.findings(verdicts.overall(measured.judged())),
         "twins": f"{committed('twins').difference.max():.0e}",
         "released_design": f"{released.n_masks:.0f} masks x {released.n_seeds:.0f} seeds",
-        "released_masks": f"{released['value']:.3f} [{released['low']:.3f}, {released['high']:.3f}]",
+        "released_masks": f"{released['value']:.3f} [{released['low']:.3f}, "
+        f"{released['high']:.3f}]",
         "released_p": f"{released['p']:.3f}",
         "released_rest": f"{rest['value']:.3f}",
     }
@@ -61,7 +64,9 @@ def claims() -> dict[str, str]:
     found |= {"gain_60_low": f"{gain.low:+.5f}", "gain_60_high": f"{gain.high:+.5f}"}
     related = committed("regions_related")
     graph = related[(related.dataset == "mnist") & ~related["column"].isin(FEATURES)]
-    largest = graph.assign(size=graph["mean"].abs()).groupby(["numbering", "sparsity"])["size"].max()
+    largest = (
+        graph.assign(size=graph["mean"].abs()).groupby(["numbering", "sparsity"])["size"].max()
+    )
     for s in (75, 97):
         found |= {f"related_{s}": f"{largest['native', s / 100]:.2f}"}
         found |= {f"related_{s}_renumbered": f"{largest['relabelled', s / 100]:.2f}"}
@@ -71,10 +76,14 @@ def claims() -> dict[str, str]:
 def monotone() -> dict[str, str]:
     """Accuracy and graph properties on five nodes (notebook 01)."""
     names = ("graphs", "trainings", "correlations", "monotone")
-    graphs, trainings, correlations, judged = (table(f"01_motivation/calibrated_{n}") for n in names)
+    graphs, trainings, correlations, judged = (
+        table(f"01_motivation/calibrated_{n}") for n in names
+    )
     means = trainings[trainings.variant == "same"].groupby("graph").test_accuracy.mean()
     return {
-        "monotone": as_markdown(motivation.beside_the_paper(graphs, trainings, correlations, judged)),
+        "monotone": as_markdown(
+            motivation.beside_the_paper(graphs, trainings, correlations, judged)
+        ),
         "monotone_conclusion": motivation.conclusion(correlations, judged),
         "motivation_seeds": f"{trainings.seed.nunique()}",
         "motivation_graphs": f"{len(means)}",
@@ -120,14 +129,16 @@ def speed() -> dict[str, str]:
     found = {"speed": markdown(table("speed"))}
     for protocol, share in shares.items():
         found |= {f"products_{protocol}": f"{share[products].sum():.0%}"}
-        found |= {f"optimiser_{protocol}": f"{share['optimiser']:.{1 if share['optimiser'] < 0.01 else 0}%}"}
+        digits = 1 if share["optimiser"] < 0.01 else 0
+        found |= {f"optimiser_{protocol}": f"{share['optimiser']:.{digits}%}"}
         found |= {f"floor_{protocol}": f"{share['floor: products with lit pixels']:.0%}"}
     one = table("precision_calibrated").set_index("measure").loc["validation_accuracy"]
     return found | {
         "bfloat16_difference": f"{one.difference:+.5f}",
         "bfloat16_interval": f"[{one.low_90:+.5f}, {one.high_90:+.5f}]",
         "bfloat16_equivalent": "equivalent" if one.equivalent else "not shown to be equivalent",
-        "bfloat16_spread": f"{one.spread_ratio:.2f} [{one.spread_low_95:.2f}, {one.spread_high_95:.2f}]",
+        "bfloat16_spread": f"{one.spread_ratio:.2f} [{one.spread_low_95:.2f}, "
+        f"{one.spread_high_95:.2f}]",
     }
 
 
@@ -140,7 +151,9 @@ def cost() -> dict[str, str]:
     fashion = rows[rows.dataset == "fashion-mnist"]  # more lit pixels: the recorded time stands
     small = rows.drop([*full.index, *fashion.index])
     rates = table("speed").set_index("what")["ours"]
-    seconds = (small.trainings * small.steps / 780).sum() * rates["calibrated, float32, 64 masks, a seed each"]
+    seconds = (small.trainings * small.steps / 780).sum() * rates[
+        "calibrated, float32, 64 masks, a seed each"
+    ]
     seconds += full.trainings.sum() * rates["full batch, float32, 8 masks"] + fashion.seconds.sum()
     return {
         "trainings": f"{rows.trainings.sum():,}",
@@ -158,7 +171,9 @@ def values() -> dict[str, str]:
 
 
 def wrapped(text: str) -> str:
-    """Markdown with its prose and lists at most ``WIDTH`` wide; tables, code, images and headings stay."""
+    """Markdown with its prose and lists at most ``WIDTH`` wide; tables, code, images and headings
+    stay.
+    """
     blocks = re.split(r"(```.*?```)|\n\n+", text, flags=re.S)
     return "\n\n".join(_block(b.strip()) for b in blocks if b and b.strip()) + "\n"
 
@@ -169,7 +184,9 @@ def _block(block: str) -> str:
     options: dict[str, Any] = {"width": WIDTH, "break_long_words": False, "break_on_hyphens": False}
     items = re.split(r"\n(?=- )", block)
     lines = (" ".join(item.split()) for item in items)
-    return "\n".join(textwrap.fill(i, subsequent_indent="  " * i.startswith("- "), **options) for i in lines)
+    return "\n".join(
+        textwrap.fill(i, subsequent_indent="  " * i.startswith("- "), **options) for i in lines
+    )
 
 
 def pages() -> dict[str, str]:

@@ -5,14 +5,17 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Shared, slow cores: no deadline; and the same examples in every run, so that a red test can be run again.
+# Shared, slow cores: no deadline; and the same examples in every run, so that a red test can be run
+# again.
 settings.register_profile("bogp", deadline=None, derandomize=True, database=None, max_examples=60)
 settings.load_profile("bogp")
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of its own: results and downloads of a test stay in its folder, and the user's data sets are out of sight."""
+    """A home of its own: results and downloads of a test stay in its folder, and the user's data
+    sets are out of sight.
+    """
     monkeypatch.setenv("BOGP_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("BOGP_DATA_DIR", raising=False)

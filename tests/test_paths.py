@@ -42,8 +42,12 @@ def test_asking_for_a_path_makes_no_folder(home):
     assert list(home.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "../up", "a b", "a\\b", "a\0", "~", "x;y", "/etc"])
-@pytest.mark.parametrize("folder", [paths.results_dir, paths.figures_dir, paths.database_dir, paths.evaluations_dir])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".hidden", "a/b", "../up", "a b", "a\\b", "a\0", "~", "x;y", "/etc"]
+)
+@pytest.mark.parametrize(
+    "folder", [paths.results_dir, paths.figures_dir, paths.database_dir, paths.evaluations_dir]
+)
 def test_a_name_that_could_leave_its_folder_is_refused(home, folder, name):
     with pytest.raises(InvalidInput, match="no usable name"):
         folder(name)
@@ -55,7 +59,9 @@ def test_data_dir_is_none_unless_set(home, monkeypatch):
     assert paths.data_dir() is None
 
 
-def test_a_relative_data_dir_is_sought_in_the_working_folder_then_at_home(home, tmp_path_factory, monkeypatch):
+def test_a_relative_data_dir_is_sought_in_the_working_folder_then_at_home(
+    home, tmp_path_factory, monkeypatch
+):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.chdir(elsewhere)
     monkeypatch.setenv("BOGP_DATA_DIR", "sets")

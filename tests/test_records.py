@@ -12,7 +12,9 @@ from bogp import records
 from bogp.errors import BogpError, InvalidInput, StoreError
 from bogp.records import ScoreRecord, score_key
 
-TABLE = pd.DataFrame({"sparsity": [0.1, 0.9], "accuracy": [0.97, 1 / 3], "rule": ["a,b", 'say "c"']})
+TABLE = pd.DataFrame(
+    {"sparsity": [0.1, 0.9], "accuracy": [0.97, 1 / 3], "rule": ["a,b", 'say "c"']}
+)
 
 
 def files(folder):
@@ -27,9 +29,16 @@ def test_a_table_is_written_with_its_provenance_beside_it(home):
     data = home / "data" / "input.bin"
     data.parent.mkdir()
     data.write_bytes(b"abc")
-    path = records.write_table(TABLE, home / "data" / "results" / "smoke" / "t.csv", {"seed": 3, "sparsities": (0.1, 0.9)}, inputs=[data])
+    path = records.write_table(
+        TABLE,
+        home / "data" / "results" / "smoke" / "t.csv",
+        {"seed": 3, "sparsities": (0.1, 0.9)},
+        inputs=[data],
+    )
     assert path == home / "data" / "results" / "smoke" / "t.csv"
-    pd.testing.assert_frame_equal(pd.read_csv(path, converters={"accuracy": float}), TABLE, check_exact=True)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(path, converters={"accuracy": float}), TABLE, check_exact=True
+    )
     record = json.loads(path.with_suffix(".json").read_text())
     assert record["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert record["rows"] == 2
@@ -44,7 +53,9 @@ def test_a_table_is_written_with_its_provenance_beside_it(home):
 
 def test_the_git_commit_is_the_one_the_code_stands_at():
     here = Path(records.__file__).parent
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
     if head.returncode:
         pytest.skip("bogp is not imported from a git checkout")
     assert records.provenance({})["git_commit"].removesuffix("+changes") == head.stdout.strip()
@@ -80,12 +91,18 @@ def test_a_full_disk_is_told_and_the_earlier_version_stays(home, monkeypatch, ta
     assert files(folder) == before  # no temporary file either
 
 
-def test_a_disk_that_fills_up_after_the_csv_leaves_no_csv_with_the_provenance_of_another(home, monkeypatch):
+def test_a_disk_that_fills_up_after_the_csv_leaves_no_csv_with_the_provenance_of_another(
+    home, monkeypatch
+):
     folder = home / "results"
     records.write_table(TABLE, folder / "t.csv", {})
     write = Path.write_bytes
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", lambda self, content: full_disk() if "json" in self.name else write(self, content))
+        patch.setattr(
+            Path,
+            "write_bytes",
+            lambda self, content: full_disk() if "json" in self.name else write(self, content),
+        )
         with pytest.raises(BogpError):
             records.write_table(TABLE[:1], folder / "t.csv", {})
     record = json.loads((folder / "t.json").read_text())
@@ -110,8 +127,16 @@ PARAMETERS = {"seed": 3, "sparsities": (0.1, 0.9), "home": Path("data"), "rule":
 @pytest.fixture
 def recorded(home):
     rng = np.random.default_rng(0)
-    floats = np.concatenate([rng.normal(size=500), 10.0 ** rng.uniform(-300, 300, 500), [np.nan, 0.1 + 0.2, 5e-324, 1 / 3, -0.0]])
-    table = pd.DataFrame({"at": np.arange(len(floats)), "x": floats, "rule": "a,b", "met": floats > 0})
+    floats = np.concatenate(
+        [
+            rng.normal(size=500),
+            10.0 ** rng.uniform(-300, 300, 500),
+            [np.nan, 0.1 + 0.2, 5e-324, 1 / 3, -0.0],
+        ]
+    )
+    table = pd.DataFrame(
+        {"at": np.arange(len(floats)), "x": floats, "rule": "a,b", "met": floats > 0}
+    )
     records.write_table(table, home / "t.csv", PARAMETERS)
     return home / "t.csv", table
 
@@ -121,12 +146,23 @@ def test_a_recorded_table_is_found_by_its_parameters_to_the_last_bit(recorded):
     found = records.recorded_table(path, dict(reversed(PARAMETERS.items())))
     pd.testing.assert_frame_equal(found, table, check_exact=True)
     assert found["x"].to_numpy().tobytes() == table["x"].to_numpy().tobytes()
-    pd.testing.assert_frame_equal(records.recorded_table(path, PARAMETERS | {"sparsities": [0.1, 0.9]}), table)  # as JSON has it
+    # as JSON has it
+    pd.testing.assert_frame_equal(
+        records.recorded_table(path, PARAMETERS | {"sparsities": [0.1, 0.9]}), table
+    )
 
 
 @pytest.mark.parametrize(
     "other",
-    [{"seed": 4}, {"seed": "3"}, {"sparsities": (0.1,)}, {"sparsities": (0.9, 0.1)}, {"more": 1}, {"rule": 0}, {"home": Path("x")}],
+    [
+        {"seed": 4},
+        {"seed": "3"},
+        {"sparsities": (0.1,)},
+        {"sparsities": (0.9, 0.1)},
+        {"more": 1},
+        {"rule": 0},
+        {"home": Path("x")},
+    ],
     ids=str,
 )
 def test_a_table_of_other_parameters_is_not_taken(other, recorded):
@@ -135,12 +171,22 @@ def test_a_table_of_other_parameters_is_not_taken(other, recorded):
 
 @pytest.mark.parametrize("missing", PARAMETERS)
 def test_a_table_of_more_parameters_is_not_taken(missing, recorded):
-    assert records.recorded_table(recorded[0], {name: value for name, value in PARAMETERS.items() if name != missing}) is None
+    assert (
+        records.recorded_table(
+            recorded[0], {name: value for name, value in PARAMETERS.items() if name != missing}
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize(
     "edit",
-    [lambda b: b.replace(b"0.3333", b"0.3334", 1), lambda b: b + b"1,1,1,1\n", lambda b: b[:-1], lambda b: b""],
+    [
+        lambda b: b.replace(b"0.3333", b"0.3334", 1),
+        lambda b: b + b"1,1,1,1\n",
+        lambda b: b[:-1],
+        lambda b: b"",
+    ],
     ids=["digit", "row", "cut", "empty"],
 )
 def test_an_edited_table_is_not_taken(edit, recorded):
@@ -153,7 +199,9 @@ def test_an_edited_table_is_not_taken(edit, recorded):
     assert records.recorded_table(path, PARAMETERS) is not None
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe", b"{}", b"[]", b"null", b"3", b'"text"'], ids=repr)
+@pytest.mark.parametrize(
+    "content", [None, b"", b"{", b"\xff\xfe", b"{}", b"[]", b"null", b"3", b'"text"'], ids=repr
+)
 def test_a_table_whose_record_is_missing_or_broken_is_not_taken(content, recorded):
     record = recorded[0].with_suffix(".json")
     record.unlink() if content is None else record.write_bytes(content)
@@ -218,7 +266,11 @@ def test_what_was_added_is_there_in_the_next_process(scores_file):
 
 def test_every_bit_flip_and_truncation_is_found_or_harmless(scores_file):
     sound = scores_file.read_bytes()
-    flipped = [sound[:i] + bytes([sound[i] ^ 1 << bit]) + sound[i + 1 :] for i in range(len(sound)) for bit in range(8)]
+    flipped = [
+        sound[:i] + bytes([sound[i] ^ 1 << bit]) + sound[i + 1 :]
+        for i in range(len(sound))
+        for bit in range(8)
+    ]
     found = 0
     for content in flipped + [sound[:size] for size in range(len(sound))]:
         scores_file.write_bytes(content)
@@ -233,7 +285,9 @@ def test_every_bit_flip_and_truncation_is_found_or_harmless(scores_file):
     assert found > 0.9 * 9 * len(sound)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"3", b"null", b"\xff\xfe", b"[" * 100_000, b'{"scores": {}}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"3", b"null", b"\xff\xfe", b"[" * 100_000, b'{"scores": {}}']
+)
 def test_another_file_is_no_record(scores_file, content):
     scores_file.write_bytes(content)
     with pytest.raises(StoreError, match="damaged, or no record"):
@@ -242,8 +296,16 @@ def test_another_file_is_no_record(scores_file, content):
 
 def test_keys_differ_by_anything_that_a_score_depends_on():
     one = {"settings": {"epochs": 1, "rate": 0.1}, "seed": 1}
-    assert score_key(one) == score_key(json.loads(json.dumps(one))) == score_key({"seed": 1, "settings": {"rate": 0.1, "epochs": 1}})
-    others = [one | {"seed": 2}, one | {"settings": {"epochs": 1}}, one | {"settings": {"epochs": "1", "rate": 0.1}}]
+    assert (
+        score_key(one)
+        == score_key(json.loads(json.dumps(one)))
+        == score_key({"seed": 1, "settings": {"rate": 0.1, "epochs": 1}})
+    )
+    others = [
+        one | {"seed": 2},
+        one | {"settings": {"epochs": 1}},
+        one | {"settings": {"epochs": "1", "rate": 0.1}},
+    ]
     assert len({score_key(o) for o in [one, *others]}) == 4
     with pytest.raises(InvalidInput, match="JSON"):
         score_key({"settings": {1, 2}})
@@ -273,7 +335,9 @@ def record_of(number, factor):
 @pytest.mark.parametrize("cores", [1, 2])
 def test_tables_of_jobs_are_made_once_and_come_in_order(cores, tmp_path, monkeypatch):
     jobs = [(5, 2), (1, 2), (4, 2)]
-    records.kept(tmp_path / "1.csv", {"number": 1, "factor": 2}, lambda: pd.DataFrame({"product": [-1]}))
+    records.kept(
+        tmp_path / "1.csv", {"number": 1, "factor": 2}, lambda: pd.DataFrame({"product": [-1]})
+    )
     found = records.kept_in_parallel(made_of, jobs, record_of, tmp_path, cores, "table")
     assert [t["product"].item() for t in found] == [10, -1, 8], "the second was recorded before"
     with pytest.raises(ValueError, match="three"):

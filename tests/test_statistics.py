@@ -22,7 +22,9 @@ def test_mean_interval_is_scipys_t_interval(n, level):
     values = np.random.default_rng(n).normal(3.0, 2.0, n)
     found = mean_interval(values, level)
     low, high = stats.t.interval(level, n - 1, loc=values.mean(), scale=stats.sem(values))
-    np.testing.assert_allclose([found.mean, found.low, found.high], [values.mean(), low, high], rtol=1e-12)
+    np.testing.assert_allclose(
+        [found.mean, found.low, found.high], [values.mean(), low, high], rtol=1e-12
+    )
     assert found.n == n
 
 
@@ -30,7 +32,8 @@ def test_mean_interval_covers_the_true_mean_as_often_as_it_says():
     rng = np.random.default_rng(0)
     intervals = [mean_interval(rng.normal(1.0, 3.0, 4), 0.9) for _ in range(3000)]
     covered = np.mean([i.low <= 1.0 <= i.high for i in intervals])
-    assert abs(covered - 0.9) < 0.02  # the standard error is 0.0055; a normal in place of a t interval covers 0.80
+    # the standard error is 0.0055; a normal in place of a t interval covers 0.80
+    assert abs(covered - 0.9) < 0.02
 
 
 def test_one_value_says_nothing_about_spread():
@@ -60,7 +63,10 @@ def test_paired_difference_uses_the_pairs():
 
 
 def test_paired_difference_changes_sign_with_the_order():
-    there, back = paired_difference([3.0, 5.0, 4.0], [1.0, 1.0, 1.0]), paired_difference([1.0, 1.0, 1.0], [3.0, 5.0, 4.0])
+    there, back = (
+        paired_difference([3.0, 5.0, 4.0], [1.0, 1.0, 1.0]),
+        paired_difference([1.0, 1.0, 1.0], [3.0, 5.0, 4.0]),
+    )
     assert (there.mean, there.low, there.high) == (-back.mean, -back.high, -back.low)
 
 
@@ -106,7 +112,9 @@ def test_equivalence_of_constant_differences_is_settled_by_the_margin():
 
 
 @pytest.mark.parametrize(
-    ("values", "margin"), [([1.0], 0.1), ([], 0.1), ([1.0, 2.0], 0.0), ([1.0, 2.0], -1.0), ([1.0, 2.0], np.nan)], ids=str
+    ("values", "margin"),
+    [([1.0], 0.1), ([], 0.1), ([1.0, 2.0], 0.0), ([1.0, 2.0], -1.0), ([1.0, 2.0], np.nan)],
+    ids=str,
 )
 def test_equivalence_refuses_what_it_cannot_test(values, margin):
     with pytest.raises(InvalidInput):
@@ -142,7 +150,13 @@ def test_spread_of_equal_lists_is_unchanged():
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [([1.0, 2.0], [1.0, 2.0]), ([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]), ([1.0, 2.0, np.nan], [1.0, 2.0, 3.0])], ids=str
+    ("first", "second"),
+    [
+        ([1.0, 2.0], [1.0, 2.0]),
+        ([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]),
+        ([1.0, 2.0, np.nan], [1.0, 2.0, 3.0]),
+    ],
+    ids=str,
 )
 def test_spread_refuses_what_it_cannot_test(first, second):
     with pytest.raises(InvalidInput):
@@ -170,8 +184,12 @@ def test_partial_rank_correlation_is_the_correlation_of_what_regression_on_the_r
         given = rng.integers(0, 5, 21)
         x, y = given + rng.normal(0, 2, 21), given + rng.normal(0, 2, 21)
         z = stats.rankdata(given)
-        left = [stats.rankdata(v) - np.polyval(np.polyfit(z, stats.rankdata(v), 1), z) for v in (x, y)]
-        assert partial_rank_correlation(x, y, given) == pytest.approx(np.corrcoef(*left)[0, 1], abs=1e-10)
+        left = [
+            stats.rankdata(v) - np.polyval(np.polyfit(z, stats.rankdata(v), 1), z) for v in (x, y)
+        ]
+        assert partial_rank_correlation(x, y, given) == pytest.approx(
+            np.corrcoef(*left)[0, 1], abs=1e-10
+        )
 
 
 def test_a_common_cause_is_taken_away_and_nothing_else():
@@ -183,7 +201,11 @@ def test_a_common_cause_is_taken_away_and_nothing_else():
     assert partial_rank_correlation(x, x + rng.normal(size=5000), cause) > 0.5
 
 
-@pytest.mark.parametrize("x", [[1, 1, 2, 3, 5], [10, 10, 5, 3, 1], [1, 1, 1, 1, 1]], ids=["same order", "reverse order", "constant"])
+@pytest.mark.parametrize(
+    "x",
+    [[1, 1, 2, 3, 5], [10, 10, 5, 3, 1], [1, 1, 1, 1, 1]],
+    ids=["same order", "reverse order", "constant"],
+)
 def test_partial_rank_correlation_is_undefined_where_nothing_is_left(x):
     given, y = [0.1, 0.1, 0.2, 0.3, 0.4], [3, 1, 2, 5, 4]
     assert np.isnan(partial_rank_correlation(x, y, given))
@@ -195,9 +217,13 @@ def test_mean_rank_correlation_is_the_t_interval_of_the_coefficients():
     rng = np.random.default_rng(3)
     x, given = rng.normal(size=21), rng.integers(0, 4, 21)
     y = 0.5 * x + rng.normal(size=(12, 21))
-    assert mean_rank_correlation(x, y) == mean_interval([stats.spearmanr(x, row).statistic for row in y])
+    assert mean_rank_correlation(x, y) == mean_interval(
+        [stats.spearmanr(x, row).statistic for row in y]
+    )
     partial = mean_rank_correlation(x, y, given)
-    assert partial.mean == pytest.approx(np.mean([partial_rank_correlation(x, row, given) for row in y]))
+    assert partial.mean == pytest.approx(
+        np.mean([partial_rank_correlation(x, row, given) for row in y])
+    )
     assert partial.n == 12
 
 
@@ -225,11 +251,14 @@ def test_holm_is_the_step_down_rule():
 
 def test_holm_makes_a_false_rejection_as_seldom_as_it_says():
     p = np.random.default_rng(5).uniform(size=(3000, 40))
-    assert 0.038 < np.mean([(holm(row) < 0.05).any() for row in p]) < 0.062  # three standard errors around .05
+    # three standard errors around .05
+    assert 0.038 < np.mean([(holm(row) < 0.05).any() for row in p]) < 0.062
 
 
 def noisy(means, repetitions, noise, seed):
-    return np.asarray(means) + np.random.default_rng(seed).normal(0, noise, (repetitions, len(means)))
+    return np.asarray(means) + np.random.default_rng(seed).normal(
+        0, noise, (repetitions, len(means))
+    )
 
 
 def test_monotonicity_counts_pairs_as_scipy_tests_them():
@@ -263,7 +292,8 @@ def test_a_monotone_function_is_seldom_rejected_and_a_hump_always(sign):
 
 def test_noise_alone_finds_a_pair_as_seldom_as_holm_says():
     found = [monotonicity(np.arange(8.0), noisy(np.zeros(8), 5, 1.0, seed)) for seed in range(600)]
-    assert np.mean([f.agreeing + f.contradicting > 0 for f in found]) < 0.077  # at most .05, and three standard errors
+    # at most .05, and three standard errors
+    assert np.mean([f.agreeing + f.contradicting > 0 for f in found]) < 0.077
     assert not any(f.rejected for f in found if f.agreeing + f.contradicting < 2)
 
 

@@ -1,1 +1,3 @@
-"""Masks as relational graphs: families that draw them, properties that measure them, databases that keep them."""
+"""Masks as relational graphs: families that draw them, properties that measure them, databases that
+keep them.
+"""

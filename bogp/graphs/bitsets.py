@@ -1,4 +1,6 @@
-"""Graphs as sets of bits: row i of a graph holds node i's neighbours, 64 to a word, so that one operation serves 64 nodes."""
+"""Graphs as sets of bits: row i of a graph holds node i's neighbours, 64 to a word, so that one
+operation serves 64 nodes.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,11 +8,15 @@ from numpy.typing import NDArray
 from bogp.compiled import compiled
 
 _ONE = np.uint64(1)
-_M1, _M2, _M4, _BYTES = (np.uint64(m) for m in (0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F, 0x0101010101010101))
+_M1, _M2, _M4, _BYTES = (
+    np.uint64(m)
+    for m in (0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F, 0x0101010101010101)
+)
 
 
 def pack(adjacency: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The neighbours of each node as bits, self-loops left out: node j is bit ``j % 64`` of word ``j // 64``.
+    """The neighbours of each node as bits, self-loops left out: node j is bit ``j % 64`` of word
+    ``j // 64``.
 
     Args:
         adjacency: (B, n, n), of zeros and ones.
@@ -29,11 +35,14 @@ def pack(adjacency: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 @compiled
 def popcount(word: np.uint64) -> int:
-    """Number of ones in a word (Wilkes, Wheeler & Gill 1957); the compiler knows the pattern and makes one instruction of it."""
+    """Number of ones in a word (Wilkes, Wheeler & Gill 1957); the compiler knows the pattern and
+    makes one instruction of it.
+    """
     word = word - ((word >> _ONE) & _M1)
     word = (word & _M2) + ((word >> np.uint64(2)) & _M2)
     word = (word + (word >> np.uint64(4))) & _M4
-    return int(np.int64((word * _BYTES) >> np.uint64(56)))  # signed: with an unsigned word numba would go on in floats
+    # signed: with an unsigned word numba would go on in floats
+    return int(np.int64((word * _BYTES) >> np.uint64(56)))
 
 
 @compiled

@@ -1,15 +1,21 @@
-"""Eigenvector centrality: the limit of the power iteration on A + I from a uniform start, by the Lanczos iteration.
+"""Eigenvector centrality: the limit of the power iteration on A + I from a uniform start, by the
+Lanczos iteration.
 
-With u the uniform unit vector and P the projection on the top eigenspace of A, the limit is P u, scaled to length one, and its mean entry is
-``|P u| / sqrt(n)``. Now ``|P u|^2`` is the weight of the largest eigenvalue in the spectral measure of u, and k Lanczos steps from u give the Gauss
-quadrature of that measure (Golub & Welsch 1969): its largest node, with its weight, is the largest eigenvalue of a tridiagonal
-k x k matrix, with the squared first entry of its eigenvector. Its error is squared, so that 10 to 30 steps do.
+With u the uniform unit vector and P the projection on the top eigenspace of A, the limit is P u,
+scaled to length one, and its mean entry is ``|P u| / sqrt(n)``. Now ``|P u|^2`` is the weight of
+the largest eigenvalue in the spectral measure of u, and k Lanczos steps from u give the Gauss
+quadrature of that measure (Golub & Welsch 1969): its largest node, with its weight, is the largest
+eigenvalue of a tridiagonal k x k matrix, with the squared first entry of its eigenvector. Its error
+is squared, so that 10 to 30 steps do.
 
-**When to stop.** Let lambda be the largest eigenvalue and (theta, y) the top Ritz pair, of residual r. y is ``p(A) u`` for a polynomial whose roots, the
-other Ritz values, lie below theta, and p(theta) >= 1, so p(lambda) >= 1: y has no smaller a part in the top eigenspace than u has, which is at
-least 1 / sqrt(n), as that space holds a non-negative vector. So ``lambda - theta <= r sqrt(n)``: no false convergence. The
-weight is off by (r / g)^2 of itself, g being the distance to the next eigenvalue. With r <= 1e-13 lambda that is 1e-8 even for
-g = 1e-9 lambda, where we count eigenvalues as equal. Where a second Ritz value is close (1e-5), or 200 steps do not do, all eigenvalues are computed.
+**When to stop.** Let lambda be the largest eigenvalue and (theta, y) the top Ritz pair, of residual
+r. y is ``p(A) u`` for a polynomial whose roots, the other Ritz values, lie below theta, and
+p(theta) >= 1, so p(lambda) >= 1: y has no smaller a part in the top eigenspace than u has, which is
+at least 1 / sqrt(n), as that space holds a non-negative vector. So ``lambda - theta <= r sqrt(n)``:
+no false convergence. The weight is off by (r / g)^2 of itself, g being the distance to the next
+eigenvalue. With r <= 1e-13 lambda that is 1e-8 even for g = 1e-9 lambda, where we count eigenvalues
+as equal. Where a second Ritz value is close (1e-5), or 200 steps do not do, all eigenvalues are
+computed.
 """
 
 import numpy as np
@@ -26,7 +32,8 @@ _EQUAL = 1e-9
 
 
 def eigenvector_centrality(adjacency: NDArray[np.uint8]) -> Values:
-    """Mean entry of the unit vector that the power iteration on A + I reaches from a uniform start: its projection on the top eigenspace.
+    """Mean entry of the unit vector that the power iteration on A + I reaches from a uniform start:
+    its projection on the top eigenspace.
 
     Args:
         adjacency: (B, n, n), of zeros and ones, symmetric.
@@ -81,7 +88,9 @@ def _lanczos(adjacency: NDArray[np.uint8]) -> float:
 
 @compiled
 def _product(adjacency: NDArray[np.uint8], x: Values, y: Values) -> None:
-    """Write A x to y, four columns at a time; a choice instead of a product, which the processor's masks do at once."""
+    """Write A x to y, four columns at a time; a choice instead of a product, which the processor's
+    masks do at once.
+    """
     n = len(adjacency)
     y[:] = 0.0
     whole = n // 4 * 4
@@ -89,7 +98,11 @@ def _product(adjacency: NDArray[np.uint8], x: Values, y: Values) -> None:
         a, b, c, d = adjacency[j], adjacency[j + 1], adjacency[j + 2], adjacency[j + 3]
         xa, xb, xc, xd = x[j], x[j + 1], x[j + 2], x[j + 3]
         for i in range(n):
-            y[i] += (xa if a[i] else 0.0) + (xb if b[i] else 0.0) + ((xc if c[i] else 0.0) + (xd if d[i] else 0.0))
+            y[i] += (
+                (xa if a[i] else 0.0)
+                + (xb if b[i] else 0.0)
+                + ((xc if c[i] else 0.0) + (xd if d[i] else 0.0))
+            )
     for j in range(whole, n):
         for i in range(n):
             y[i] += x[j] if adjacency[j, i] else 0.0
@@ -113,10 +126,12 @@ def _dot(x: Values, y: Values) -> float:
 
 @compiled
 def _top(alpha: Values, beta: Values, k: int, low: float, n: int) -> tuple[float, float, float]:
-    """Largest eigenvalue of a tridiagonal matrix, at least ``low`` and at most n; its weight, and its residual as a Ritz value.
+    """Largest eigenvalue of a tridiagonal matrix, at least ``low`` and at most n; its weight, and
+    its residual as a Ritz value.
 
-    Beyond its last pole the continued fraction grows and is concave, so that Newton's steps stay below the root once they are there. The slope falls from
-    infinity at the pole to at most n at the root, as the weight is at least 1/n: where it is larger, we bisect.
+    Beyond its last pole the continued fraction grows and is concave, so that Newton's steps stay
+    below the root once they are there. The slope falls from infinity at the pole to at most n at
+    the root, as the weight is at least 1/n: where it is larger, we bisect.
     """
     x, high = low, float(n)
     for _ in range(100):
@@ -140,10 +155,12 @@ def _top(alpha: Values, beta: Values, k: int, low: float, n: int) -> tuple[float
 
 @compiled
 def _fraction(alpha: Values, beta: Values, k: int, x: float) -> tuple[float, float, float, int]:
-    """The continued fraction x - alpha_1 - beta_1^2 / (x - alpha_2 - ...), its slope, and the number of its own poles beyond x.
+    """The continued fraction x - alpha_1 - beta_1^2 / (x - alpha_2 - ...), its slope, and the
+    number of its own poles beyond x.
 
-    Its roots are the eigenvalues of the tridiagonal matrix, its poles those of the matrix without the first row and column. At a root the
-    slope is the squared norm of the eigenvector whose first entry is 1, so one over the root's weight; its last entry is returned third.
+    Its roots are the eigenvalues of the tridiagonal matrix, its poles those of the matrix without
+    the first row and column. At a root the slope is the squared norm of the eigenvector whose first
+    entry is 1, so one over the root's weight; its last entry is returned third.
     """
     value, slope, last, poles = x - alpha[k - 1], 1.0, 1.0, 0
     for i in range(k - 2, -1, -1):

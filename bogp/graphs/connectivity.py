@@ -1,22 +1,28 @@
 """Edge connectivity, exactly: the fewest edges whose removal disconnects a graph.
 
-No cut is ever guessed. A set of nodes that no small cut can split is grown until it dominates the graph, and then no small cut is left:
+No cut is ever guessed. A set of nodes that no small cut can split is grown until it dominates the
+graph, and then no small cut is left:
 
-**Lemma 1** (Matula 1987, "Determining edge connectivity in O(nm)"). A cut of fewer edges than the minimum degree d has, on each side, a node
-whose neighbours all lie on that side. *Proof.* A side S of at most d nodes would cut at least ``|S| (d - |S| + 1) >= d`` edges, as each node has
-at most ``|S| - 1`` neighbours in S, and the product is concave in ``|S|`` and equals d at 1 and at d. So S has more nodes than the cut has
-edges, and one of them touches none. *Hence* a set that dominates the graph (each node is in it or next to it) has nodes on both sides
-of such a cut: if no cut of fewer than b <= d edges splits the set, there is none, and the edge connectivity is at least b.
+**Lemma 1** (Matula 1987, "Determining edge connectivity in O(nm)"). A cut of fewer edges than the
+minimum degree d has, on each side, a node whose neighbours all lie on that side. *Proof.* A side S
+of at most d nodes would cut at least ``|S| (d - |S| + 1) >= d`` edges, as each node has at most
+``|S| - 1`` neighbours in S, and the product is concave in ``|S|`` and equals d at 1 and at d. So S
+has more nodes than the cut has edges, and one of them touches none. *Hence* a set that dominates
+the graph (each node is in it or next to it) has nodes on both sides of such a cut: if no cut of
+fewer than b <= d edges splits the set, there is none, and the edge connectivity is at least b.
 
-**Lemma 2.** If no cut of fewer than b edges splits a set, and a node outside has b neighbours in it, no such cut splits the two together:
+**Lemma 2.** If no cut of fewer than b edges splits a set, and a node outside has b neighbours in
+it, no such cut splits the two together:
 it would separate the node from all of the set, and so cut these b edges.
 
-**Lemma 3** (Nagamochi & Ibaraki 1992, "Computing edge-connectivity in multigraphs and capacitated graphs"; Stoer & Wagner 1997, "A simple
-min-cut algorithm", lemma 3.1). Number the nodes such that each in turn has the most edges to those before it. If v has r such edges, no cut of
-fewer than r edges separates v from the node numbered just before it.
+**Lemma 3** (Nagamochi & Ibaraki 1992, "Computing edge-connectivity in multigraphs and capacitated
+graphs"; Stoer & Wagner 1997, "A simple min-cut algorithm", lemma 3.1). Number the nodes such that
+each in turn has the most edges to those before it. If v has r such edges, no cut of fewer than r
+edges separates v from the node numbered just before it.
 
-The set starts as a run of lemma 3 with r >= d. Dense and random graphs are settled by it at once, with the minimum degree; elsewhere lemma 2 and
-maximum flows (Ford & Fulkerson 1956) from further nodes to the set enlarge it.
+The set starts as a run of lemma 3 with r >= d. Dense and random graphs are settled by it at once,
+with the minimum degree; elsewhere lemma 2 and maximum flows (Ford & Fulkerson 1956) from further
+nodes to the set enlarge it.
 """
 
 import numpy as np
@@ -30,8 +36,11 @@ _LOW = np.int64(2**32 - 1)  # of a key: the node; above it, the number of edges
 
 
 @compiled
-def edge_connectivity(adjacency: NDArray[np.uint8], rows: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Size of the smallest edge cut of each graph, self-loops ignored; 0 for a disconnected graph and for a single node.
+def edge_connectivity(
+    adjacency: NDArray[np.uint8], rows: NDArray[np.uint64]
+) -> NDArray[np.float64]:
+    """Size of the smallest edge cut of each graph, self-loops ignored; 0 for a disconnected graph
+    and for a single node.
 
     Args:
         adjacency: (B, n, n), of zeros and ones, symmetric.
@@ -48,7 +57,9 @@ def edge_connectivity(adjacency: NDArray[np.uint8], rows: NDArray[np.uint64]) ->
 
 
 @compiled
-def _smallest_cut(adjacency: NDArray[np.uint8], rows: NDArray[np.uint64], degrees: NDArray[np.int64]) -> int:
+def _smallest_cut(
+    adjacency: NDArray[np.uint8], rows: NDArray[np.uint64], degrees: NDArray[np.int64]
+) -> int:
     n = len(adjacency)
     best = n
     for degree in degrees:
@@ -71,7 +82,8 @@ def _smallest_cut(adjacency: NDArray[np.uint8], rows: NDArray[np.uint64], degree
             break
         if links[closest] < best:  # else lemma 2
             closest = _covering(rows, inside, links)
-            best = min(best, _flow(rows, inside, closest, best))  # of value b: no cut of fewer than b edges splits the two
+            # of value b: no cut of fewer than b edges splits the two
+            best = min(best, _flow(rows, inside, closest, best))
         inside[closest] = True
         _link(links, adjacency, closest)
     return best
@@ -85,7 +97,9 @@ def _link(links: NDArray[np.int32], adjacency: NDArray[np.uint8], node: int) -> 
 
 @compiled
 def _unsplittable(adjacency: NDArray[np.uint8], least: int) -> NDArray[np.bool_]:
-    """The longest run of nodes, in the order of lemma 3, that have at least that many edges to the nodes before them, and the one before the run."""
+    """The longest run of nodes, in the order of lemma 3, that have at least that many edges to the
+    nodes before them, and the one before the run.
+    """
     n = len(adjacency)
     key = np.arange(n)  # edges to the numbered nodes, then the node; negative once numbered
     order = np.empty(n, np.int64)
@@ -132,7 +146,9 @@ def _covering(rows: NDArray[np.uint64], inside: NDArray[np.bool_], links: NDArra
 
 @compiled
 def _flow(rows: NDArray[np.uint64], inside: NDArray[np.bool_], node: int, limit: int) -> int:
-    """Edge-disjoint paths from a node to a set, found breadth-first one by one, up to a limit (Ford & Fulkerson 1956, unit capacities)."""
+    """Edge-disjoint paths from a node to a set, found breadth-first one by one, up to a limit (Ford
+    & Fulkerson 1956, unit capacities).
+    """
     n, words = rows.shape
     free = rows.copy()  # bit j of row i: an edge from i to j that carries nothing from i to j
     target = np.zeros(words, np.uint64)
@@ -156,8 +172,16 @@ def _flow(rows: NDArray[np.uint64], inside: NDArray[np.bool_], node: int, limit:
 
 
 @compiled
-def _path(free: NDArray[np.uint64], target: NDArray[np.uint64], node: int, parent: NDArray[np.int64], queue: NDArray[np.int64]) -> int:
-    """Where the shortest free path from a node to the target ends, -1 if there is none; the way back is left in ``parent``."""
+def _path(
+    free: NDArray[np.uint64],
+    target: NDArray[np.uint64],
+    node: int,
+    parent: NDArray[np.int64],
+    queue: NDArray[np.int64],
+) -> int:
+    """Where the shortest free path from a node to the target ends, -1 if there is none; the way
+    back is left in ``parent``.
+    """
     words = len(target)
     unseen = np.full(words, ~np.uint64(0))
     unseen[node >> 6] ^= _ONE << np.uint64(node & 63)

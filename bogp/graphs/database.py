@@ -1,8 +1,10 @@
-"""Mask databases: Algorithm 1 builds one, Algorithm 2 fetches the nearest mask from it (paper sections 5.1 and 5.2).
+"""Mask databases: Algorithm 1 builds one, Algorithm 2 fetches the nearest mask from it (paper
+sections 5.1 and 5.2).
 
-On disk a database is a folder of Parquet shards and a manifest. A mask is a pure function of (spec, sparsity, its number), a shard of (spec,
-shard number), so that a build which was interrupted resumes at the first missing shard and ends in the same bytes. The manifest
-is written last; it holds the checksum of each shard, the constants of each scaling, and a checksum of itself.
+On disk a database is a folder of Parquet shards and a manifest. A mask is a pure function of (spec,
+sparsity, its number), a shard of (spec, shard number), so that a build which was interrupted
+resumes at the first missing shard and ends in the same bytes. The manifest is written last; it
+holds the checksum of each shard, the constants of each scaling, and a checksum of itself.
 """
 
 import hashlib
@@ -34,7 +36,9 @@ SCHEMA_VERSION = 2
 MOST_MASKS = 10_000_000  # of one sparsity: more is a slip of the hand
 METRICS = ("cosine", "l1", "l2")
 SCALINGS = ("minmax", "zscore", "none")
-_TIE = 1e-14  # similarities closer than this differ by rounding only, which must not decide between identical rows
+# similarities closer than this differ by rounding only, which must not decide between identical
+# rows
+_TIE = 1e-14
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,16 @@ class DatabaseSpec:
     """What a database holds.
 
     Attributes:
-        sparsities: target sparsities, each in (0, 1) and reachable by the family; empty where a range is given.
+        sparsities: target sparsities, each in (0, 1) and reachable by the family; empty where a
+            range is given.
         masks_per_sparsity: number of masks for each; with a range, of all.
         n: nodes of each relational graph.
         family: name of a function in ``bogp.graphs.families``, or of your own.
         parameters: keyword arguments of the family, as (name, value) pairs.
         seed: of the whole database.
         shard_size: masks a shard.
-        sparsity_range: instead of ``sparsities``: lowest and highest, each mask's target is drawn uniformly between them.
+        sparsity_range: instead of ``sparsities``: lowest and highest, each mask's target is drawn
+            uniformly between them.
     """
 
     sparsities: tuple[float, ...] = ()
@@ -71,12 +77,22 @@ class DatabaseSpec:
         try:  # what a spec holds is what its JSON holds
             parameters = tuple((str(k), json.loads(json.dumps(v))) for k, v in self.parameters)
         except (TypeError, ValueError):
-            raise InvalidInput(f"parameters is {self.parameters!r}; (name, value) pairs of numbers, texts or lists are needed.") from None
+            raise InvalidInput(
+                f"parameters is {self.parameters!r}; (name, value) pairs of numbers, texts or "
+                "lists are needed."
+            ) from None
         object.__setattr__(self, "parameters", parameters)
         if self.sparsity_range is not None and len(self.sparsities):
-            raise InvalidInput(f"sparsities is {self.sparsities} and sparsity_range {self.sparsity_range}; give one of them.")
-        if self.sparsity_range is None and (not self.sparsities or len(set(self.sparsities)) != len(self.sparsities)):
-            raise InvalidInput(f"sparsities is {self.sparsities}; at least one is needed, and each only once.")
+            raise InvalidInput(
+                f"sparsities is {self.sparsities} and sparsity_range {self.sparsity_range}; "
+                "give one of them."
+            )
+        if self.sparsity_range is None and (
+            not self.sparsities or len(set(self.sparsities)) != len(self.sparsities)
+        ):
+            raise InvalidInput(
+                f"sparsities is {self.sparsities}; at least one is needed, and each only once."
+            )
         ends = self.sparsity_range or (0.0, 1.0)
         if len(ends) != 2 or not ends[0] < ends[1]:
             raise InvalidInput(
@@ -90,7 +106,9 @@ class DatabaseSpec:
 
     @property
     def shards(self) -> list[tuple[float | None, range]]:
-        """Sparsity (None: each mask has its own, drawn from the range) and mask numbers of each shard."""
+        """Sparsity (None: each mask has its own, drawn from the range) and mask numbers of each
+        shard.
+        """
         return [
             (sparsity, range(first, min(first + self.shard_size, self.masks_per_sparsity)))
             for sparsity in self.sparsities or (None,)
@@ -105,10 +123,14 @@ class DatabaseSpec:
     @property
     def description(self) -> str:
         """The sparsities in words, for messages."""
-        return ", ".join(f"{s:g}" for s in self.sparsities) or "any sparsity between {:g} and {:g}".format(*self.extremes)
+        return ", ".join(
+            f"{s:g}" for s in self.sparsities
+        ) or "any sparsity between {:g} and {:g}".format(*self.extremes)
 
     def drawn_target(self, number: int) -> float:
-        """Target sparsity of the mask of that number, where the spec has a range: it depends on nothing but the seed and the number."""
+        """Target sparsity of the mask of that number, where the spec has a range: it depends on
+        nothing but the seed and the number.
+        """
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(number,)))
         return float(rng.uniform(min(self.extremes), max(self.extremes)))
 
@@ -137,7 +159,8 @@ def named(name: str) -> DatabaseSpec:
 class Scaling:
     """Affine scaling of property columns, fitted on a database: ``(value - offset) / scale``.
 
-    Columns that are constant or never finite are left out of ``columns``: they cannot tell masks apart.
+    Columns that are constant or never finite are left out of ``columns``: they cannot tell masks
+        apart.
     """
 
     name: str
@@ -171,7 +194,9 @@ class Nearest:
 
 @dataclass(frozen=True)
 class MaskDatabase:
-    """An opened database, or a part of one: a table of masks with their properties, and the masks as packed bits."""
+    """An opened database, or a part of one: a table of masks with their properties, and the masks
+    as packed bits.
+    """
 
     table: pd.DataFrame
     spec: DatabaseSpec
@@ -200,27 +225,36 @@ class MaskDatabase:
         chosen = np.isclose(self.table["target_sparsity"], sparsity, rtol=0, atol=1e-9)
         if not chosen.any() or self.spec.sparsity_range:
             raise DatabaseError(
-                f"The database holds no masks of sparsity {sparsity:g}; it holds {self.spec.description}. Build one with that sparsity."
+                f"The database holds no masks of sparsity {sparsity:g}; it holds "
+                f"{self.spec.description}. Build one with that sparsity."
             )
         return self.take(np.flatnonzero(chosen))
 
     def take(self, rows: Sequence[int] | NDArray[np.intp]) -> "MaskDatabase":
         """The masks in those rows, in their order, numbered anew."""
         chosen = np.asarray(rows, dtype=np.intp)
-        return MaskDatabase(self.table.iloc[chosen].reset_index(drop=True), self.spec, self.bits[chosen])
+        return MaskDatabase(
+            self.table.iloc[chosen].reset_index(drop=True), self.spec, self.bits[chosen]
+        )
 
     def with_property(self, name: str, function: Callable[[Mask], float]) -> "MaskDatabase":
-        """The same masks with a property of your own as a further column, in memory; it can be searched like any other.
+        """The same masks with a property of your own as a further column, in memory; it can be
+        searched like any other.
 
         Args:
             name: of the column, new to the table.
-            function: from an (n, n) boolean mask to a number; NaN where it is not defined, and such masks are left out of ``nearest``.
+            function: from an (n, n) boolean mask to a number; NaN where it is not defined, and such
+                masks are left out of ``nearest``.
 
         Raises:
-            InvalidInput: the table has that column, or the function gives something else for a mask, which is named.
+            InvalidInput: the table has that column, or the function gives something else for a
+                mask, which is named.
         """
         if not name or name in self.table.columns:
-            raise InvalidInput(f"A new property cannot be named {name!r}; names that are taken: {', '.join(self.table.columns)}.")
+            raise InvalidInput(
+                f"A new property cannot be named {name!r}; names that are taken: "
+                f"{', '.join(self.table.columns)}."
+            )
         values = np.empty(len(self))
         for row, mask in enumerate(self.masks()):
             value = function(mask)
@@ -230,7 +264,9 @@ class MaskDatabase:
                 values[row] = np.inf
             if np.isinf(values[row]):
                 raise InvalidInput(
-                    f"The property {name!r} gives {value!r} for mask {self.table['mask_id'].iloc[row]}; return a number, or NaN where it is not defined."
+                    f"The property {name!r} gives {value!r} for mask "
+                    f"{self.table['mask_id'].iloc[row]}; return a number, or NaN where it "
+                    "is not defined."
                 )
         return MaskDatabase(self.table.assign(**{name: values}), self.spec, self.bits)
 
@@ -243,8 +279,15 @@ class MaskDatabase:
         return self.table[list(columns)].to_numpy(dtype=np.float64)
 
 
-def build(spec: DatabaseSpec, folder: Path, *, workers: int = -1, sampler: mask_families.Family | None = None) -> MaskDatabase:
-    """Algorithm 1: draw the masks, measure their properties, write them; resumes where an earlier build stopped.
+def build(
+    spec: DatabaseSpec,
+    folder: Path,
+    *,
+    workers: int = -1,
+    sampler: mask_families.Family | None = None,
+) -> MaskDatabase:
+    """Algorithm 1: draw the masks, measure their properties, write them; resumes where an earlier
+    build stopped.
 
     Args:
         spec: what to build.
@@ -256,13 +299,15 @@ def build(spec: DatabaseSpec, folder: Path, *, workers: int = -1, sampler: mask_
         The opened database.
 
     Raises:
-        UnreachableSparsity: the family cannot reach one of the sparsities (before anything is written).
+        UnreachableSparsity: the family cannot reach one of the sparsities (before anything is
+            written).
         InvalidInput: the family does not know one of the parameters.
         DatabaseError: the folder holds another database, or cannot be written.
     """
     if sampler and spec.family in mask_families.FAMILIES:
         raise InvalidInput(
-            f"The spec's family is {spec.family!r}, a built-in one; give masks of your own sampler a family name of their own."
+            f"The spec's family is {spec.family!r}, a built-in one; give masks of your own "
+            "sampler a family name of their own."
         )
     if whole("workers", workers, -1) == 0:
         raise InvalidInput("workers is 0; at least one is needed, and -1 is one for each core.")
@@ -271,7 +316,10 @@ def build(spec: DatabaseSpec, folder: Path, *, workers: int = -1, sampler: mask_
         for sparsity in spec.extremes:  # refuse what cannot be drawn before work starts
             _draw(spec, draw, sparsity, 0)
     except TypeError as error:
-        raise InvalidInput(f"The family {spec.family!r} cannot be drawn with parameters {dict(spec.parameters)} ({error}).") from None
+        raise InvalidInput(
+            f"The family {spec.family!r} cannot be drawn with parameters "
+            f"{dict(spec.parameters)} ({error})."
+        ) from None
     try:
         return _build(spec, folder, workers, draw)
     except DatabaseError:
@@ -280,15 +328,23 @@ def build(spec: DatabaseSpec, folder: Path, *, workers: int = -1, sampler: mask_
         raise DatabaseError(str(error)) from None
 
 
-def _build(spec: DatabaseSpec, folder: Path, workers: int, draw: mask_families.Family) -> MaskDatabase:
+def _build(
+    spec: DatabaseSpec, folder: Path, workers: int, draw: mask_families.Family
+) -> MaskDatabase:
     from joblib import Parallel, delayed
 
     _claim(spec, folder)
-    missing = [i for i in range(len(spec.shards)) if not _readable(folder / _shard_name(i), len(spec.shards[i][1]))]
+    missing = [
+        i
+        for i in range(len(spec.shards))
+        if not _readable(folder / _shard_name(i), len(spec.shards[i][1]))
+    ]
     if missing or not _is_sound(_read_manifest(folder)):
         sizes = [len(numbers) for _, numbers in spec.shards]
         todo = sum(sizes[i] for i in missing)
-        with parallel.progress_bar(sum(sizes), "mask", done=sum(sizes) - todo, label=folder.name, show=todo > 0) as bar:
+        with parallel.progress_bar(
+            sum(sizes), "mask", done=sum(sizes) - todo, label=folder.name, show=todo > 0
+        ) as bar:
             for i in Parallel(n_jobs=workers, return_as="generator_unordered", **worker_options())(
                 delayed(_write_shard)(spec, draw, folder, i) for i in missing
             ):
@@ -301,14 +357,21 @@ def open_database(folder: Path) -> MaskDatabase:
     """Open a database, checking its manifest, the checksum of each shard and their schema.
 
     Raises:
-        DatabaseError: it is missing, unfinished, of another schema version, or a shard is damaged (which is named).
+        DatabaseError: it is missing, unfinished, of another schema version, or a shard is damaged
+            (which is named).
     """
     manifest = _read_manifest(folder)
     if not manifest:
-        raise DatabaseError(f"{folder} is no finished mask database, or its manifest is damaged. {_REBUILD.format('what is missing')}")
+        raise DatabaseError(
+            f"{folder} is no finished mask database, or its manifest is damaged. "
+            f"{_REBUILD.format('what is missing')}"
+        )
     if not _is_sound(manifest):
         version = manifest.get("schema_version")
-        raise DatabaseError(f"{folder} has schema version {version}; this bogp reads {SCHEMA_VERSION}. {_REBUILD.format('the manifest')}")
+        raise DatabaseError(
+            f"{folder} has schema version {version}; this bogp reads {SCHEMA_VERSION}. "
+            f"{_REBUILD.format('the manifest')}"
+        )
     spec = _spec_from_json(manifest["spec"], folder)
     tables = []
     for i, expected in enumerate(manifest["shards"]):
@@ -316,16 +379,30 @@ def open_database(folder: Path) -> MaskDatabase:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise DatabaseError(f"{path} is missing or unreadable ({error.strerror}). {_REBUILD.format('this shard alone')}") from None
+            raise DatabaseError(
+                f"{path} is missing or unreadable ({error.strerror}). "
+                f"{_REBUILD.format('this shard alone')}"
+            ) from None
         if hashlib.sha256(content).hexdigest() != expected:
-            raise DatabaseError(f"{path} is damaged: its checksum is not the manifest's. {_REBUILD.format('this shard alone')}")
+            raise DatabaseError(
+                f"{path} is damaged: its checksum is not the manifest's. "
+                f"{_REBUILD.format('this shard alone')}"
+            )
         tables.append(pq.read_table(io.BytesIO(content)))
         if tables[-1].schema.names != _COLUMNS:
-            raise DatabaseError(f"{path} has columns {tables[-1].schema.names}; expected {_COLUMNS}. {_REBUILD.format('this shard alone')}")
+            raise DatabaseError(
+                f"{path} has columns {tables[-1].schema.names}; expected {_COLUMNS}. "
+                f"{_REBUILD.format('this shard alone')}"
+            )
     if len(tables) != len(spec.shards):
-        raise DatabaseError(f"{folder}/manifest.json lists {len(tables)} shards where its spec makes {len(spec.shards)}. Build it again.")
+        raise DatabaseError(
+            f"{folder}/manifest.json lists {len(tables)} shards where its spec makes "
+            f"{len(spec.shards)}. Build it again."
+        )
     whole = pa.concat_tables(tables)
-    bits = np.frombuffer(b"".join(whole.column("bits").to_pylist()), dtype=np.uint8).reshape(len(whole), -1)
+    bits = np.frombuffer(b"".join(whole.column("bits").to_pylist()), dtype=np.uint8).reshape(
+        len(whole), -1
+    )
     return MaskDatabase(whole.drop_columns(["bits"]).to_pandas(), spec, bits)
 
 
@@ -333,7 +410,8 @@ def load(name: str, *, workers: int = -1) -> MaskDatabase:
     """The database of that name; one of ``NAMED`` is built where it is missing or unfinished.
 
     Args:
-        name: one of ``NAMED``, or of a database that you built with ``build(spec, paths.database_dir(name))``.
+        name: one of ``NAMED``, or of a database that you built with ``build(spec,
+            paths.database_dir(name))``.
         workers: processes of a build, -1 for one a core.
 
     Raises:
@@ -348,12 +426,20 @@ def load(name: str, *, workers: int = -1) -> MaskDatabase:
 
 _REBUILD = "Run bogp.graphs.database.build with the same spec: it rebuilds {}."
 _COLUMNS = [
-    "mask_id", "family", "parameters", "seed", "target_sparsity", "sparsity", *properties.ALL, "bits",
-]  # fmt: skip
+    "mask_id",
+    "family",
+    "parameters",
+    "seed",
+    "target_sparsity",
+    "sparsity",
+    *properties.ALL,
+    "bits",
+]
 
 
 def fit_scaling(database: MaskDatabase, columns: Sequence[str], name: str = "minmax") -> Scaling:
-    """Fit a named scaling: ``minmax`` to [0, 1], ``zscore`` to mean 0 and standard deviation 1, ``none`` (the paper names none).
+    """Fit a named scaling: ``minmax`` to [0, 1], ``zscore`` to mean 0 and standard deviation 1,
+    ``none`` (the paper names none).
 
     Args:
         database: whose rows it is fitted on; NaN is ignored.
@@ -364,36 +450,53 @@ def fit_scaling(database: MaskDatabase, columns: Sequence[str], name: str = "min
         The scaling, over those of the columns that vary.
 
     Raises:
-        InvalidInput: an unknown scaling, no columns, one that the table does not have or that holds no numbers, or none that varies.
+        InvalidInput: an unknown scaling, no columns, one that the table does not have or that holds
+            no numbers, or none that varies.
         DatabaseError: the database is empty.
     """
     choice("scaling", name, SCALINGS)
     allowed = tuple(database.table.select_dtypes("number").columns)
-    if isinstance(columns, str) or not (columns := texts("columns", columns)) or not set(columns) <= set(allowed):
+    if (
+        isinstance(columns, str)
+        or not (columns := texts("columns", columns))
+        or not set(columns) <= set(allowed)
+    ):
         raise InvalidInput(f"columns are {columns}; name one or more of {', '.join(allowed)}.")
     if len(database) == 0:
         raise DatabaseError("The database is empty: there is nothing to scale or to search.")
     constants = [_scaling_constants(database.table[c].to_numpy(np.float64)) for c in columns]
-    kept = [i for i, c in enumerate(constants) if c["max"] - c["min"] > 1e-9 * max(abs(c["max"]), 1.0)]  # rounding is no variation
+    # rounding is no variation
+    kept = [
+        i for i, c in enumerate(constants) if c["max"] - c["min"] > 1e-9 * max(abs(c["max"]), 1.0)
+    ]
     if not kept:
-        raise InvalidInput(f"Each of {', '.join(columns)} is constant over the {len(database)} masks: nothing tells them apart.")
-    low, high, mean, std = (np.array([constants[i][k] for i in kept]) for k in ("min", "max", "mean", "std"))
+        raise InvalidInput(
+            f"Each of {', '.join(columns)} is constant over the {len(database)} masks: "
+            "nothing tells them apart."
+        )
+    low, high, mean, std = (
+        np.array([constants[i][k] for i in kept]) for k in ("min", "max", "mean", "std")
+    )
     offset = {"minmax": low, "zscore": mean, "none": np.zeros(len(kept))}[name]
     scale = {"minmax": high - low, "zscore": std, "none": np.ones(len(kept))}[name]
     return Scaling(name, tuple(columns[i] for i in kept), offset, scale)
 
 
-def nearest(queries: ArrayLike, database: MaskDatabase, scaling: Scaling, metric: str = "cosine") -> Nearest:
+def nearest(
+    queries: ArrayLike, database: MaskDatabase, scaling: Scaling, metric: str = "cosine"
+) -> Nearest:
     """Algorithm 2: the mask whose property vector is most similar to each query.
 
     Args:
-        queries: (d,) or (Q, d) property values, in the order of ``scaling.columns``, in the properties' own units.
+        queries: (d,) or (Q, d) property values, in the order of ``scaling.columns``, in the
+            properties' own units.
         database: the masks to choose from.
         scaling: from ``fit_scaling``.
         metric: ``cosine``, ``l1`` or ``l2``, taken after scaling.
 
     Returns:
-        Row, similarity and the number of rows left out. Ties go to the lowest row. Under cosine a zero vector has similarity 0 to all.
+        Row, similarity and the number of rows left out. Ties go to the lowest row. Under cosine a
+        zero vector has similarity 0 to all.
 
     Raises:
         InvalidInput: a query of the wrong length, with NaN or infinity; an unknown metric.
@@ -403,20 +506,32 @@ def nearest(queries: ArrayLike, database: MaskDatabase, scaling: Scaling, metric
     choice("metric", metric, METRICS)
     if points.ndim != 2 or points.shape[1] != len(scaling.columns):
         raise InvalidInput(
-            f"A query holds {len(scaling.columns)} values ({', '.join(scaling.columns)}); got an array of shape {np.shape(queries)}."
+            f"A query holds {len(scaling.columns)} values ({', '.join(scaling.columns)}); got "
+            f"an array of shape {np.shape(queries)}."
         )
     if not np.isfinite(points).all():
-        raise InvalidInput(f"A query holds NaN or infinity: {points[~np.isfinite(points).all(axis=1)][0]}.")
+        raise InvalidInput(
+            f"A query holds NaN or infinity: {points[~np.isfinite(points).all(axis=1)][0]}."
+        )
     values = database.values(scaling.columns)
     complete = np.isfinite(values).all(axis=1)
     if not complete.any():
-        raise DatabaseError(f"None of the {len(database)} masks has a finite value for each of {', '.join(scaling.columns)}.")
+        raise DatabaseError(
+            f"None of the {len(database)} masks has a finite value for each of "
+            f"{', '.join(scaling.columns)}."
+        )
     similarity = _similarity(scaling.transform(points), scaling.transform(values[complete]), metric)
     best = np.argmax(similarity >= similarity.max(axis=1, keepdims=True) - _TIE, axis=1)
-    return Nearest(np.flatnonzero(complete)[best], similarity[np.arange(len(best)), best], int((~complete).sum()))
+    return Nearest(
+        np.flatnonzero(complete)[best],
+        similarity[np.arange(len(best)), best],
+        int((~complete).sum()),
+    )
 
 
-def _similarity(points: NDArray[np.float64], rows: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
+def _similarity(
+    points: NDArray[np.float64], rows: NDArray[np.float64], metric: str
+) -> NDArray[np.float64]:
     if metric == "cosine":
         return _unit(points) @ _unit(rows).T
     return -cdist(points, rows, "cityblock" if metric == "l1" else "euclidean")
@@ -428,7 +543,8 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _draw(spec: DatabaseSpec, draw: mask_families.Family, sparsity: float, number: int) -> Mask:
-    key = (round(sparsity * 1e9), number)  # the same mask whatever other sparsities the database has, and however it is sharded
+    # the same mask whatever other sparsities the database has, and however it is sharded
+    key = (round(sparsity * 1e9), number)
     rng = np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=key))
     return draw(spec.n, sparsity, rng, **dict(spec.parameters))
 
@@ -437,12 +553,23 @@ def _write_shard(spec: DatabaseSpec, draw: mask_families.Family, folder: Path, s
     from threadpoolctl import threadpool_limits
 
     sparsity, numbers = spec.shards[shard]
-    with threadpool_limits(1):  # the workers share the cores already; and one thread gives the same bits everywhere
-        targets = [spec.drawn_target(number) if sparsity is None else sparsity for number in numbers]
-        drawn = np.stack([_draw(spec, draw, target, number) for target, number in zip(targets, numbers, strict=True)])
+    # the workers share the cores already; and one thread gives the same bits everywhere
+    with threadpool_limits(1):
+        targets = [
+            spec.drawn_target(number) if sparsity is None else sparsity for number in numbers
+        ]
+        drawn = np.stack(
+            [
+                _draw(spec, draw, target, number)
+                for target, number in zip(targets, numbers, strict=True)
+            ]
+        )
         measured = properties.measure(drawn)
     columns: dict[str, Any] = {
-        "mask_id": [f"drawn-{number:05d}" if sparsity is None else f"s{sparsity!r}-{number:05d}" for number in numbers],
+        "mask_id": [
+            f"drawn-{number:05d}" if sparsity is None else f"s{sparsity!r}-{number:05d}"
+            for number in numbers
+        ],
         "family": [spec.family] * len(drawn),
         "parameters": [json.dumps(dict(spec.parameters), sort_keys=True)] * len(drawn),
         "seed": np.full(len(drawn), spec.seed, dtype=np.int64),
@@ -477,7 +604,10 @@ def _matches_manifest(path: Path) -> bool:
     if not _is_sound(manifest):
         return True
     number = int(path.stem.removeprefix("part-"))
-    return number < len(manifest["shards"]) and manifest["shards"][number] == hashlib.sha256(path.read_bytes()).hexdigest()
+    return (
+        number < len(manifest["shards"])
+        and manifest["shards"][number] == hashlib.sha256(path.read_bytes()).hexdigest()
+    )
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -500,7 +630,11 @@ def _checksum(manifest: dict[str, Any]) -> str:
 
 
 def _is_sound(manifest: dict[str, Any]) -> bool:
-    return manifest.get("schema_version") == SCHEMA_VERSION and isinstance(manifest.get("shards"), list) and "spec" in manifest
+    return (
+        manifest.get("schema_version") == SCHEMA_VERSION
+        and isinstance(manifest.get("shards"), list)
+        and "spec" in manifest
+    )
 
 
 def _claim(spec: DatabaseSpec, folder: Path) -> None:
@@ -516,7 +650,8 @@ def _claim(spec: DatabaseSpec, folder: Path) -> None:
         if found != spec:
             different = [k for k, v in asdict(spec).items() if asdict(found)[k] != v]
             raise DatabaseError(
-                f"{path} says that the folder already holds a database with other {', '.join(different)}. "
+                f"{path} says that the folder already holds a database with other "
+                f"{', '.join(different)}. "
                 "Choose another name, or delete the folder."
             )
     else:
@@ -524,34 +659,67 @@ def _claim(spec: DatabaseSpec, folder: Path) -> None:
 
 
 def _write_manifest(spec: DatabaseSpec, folder: Path) -> None:
-    shards = [hashlib.sha256((folder / _shard_name(i)).read_bytes()).hexdigest() for i in range(len(spec.shards))]
-    manifest = {"schema_version": SCHEMA_VERSION, "spec": _as_json(spec), "shards": shards, "scaling": dict(_all_constants(spec, folder))}
+    shards = [
+        hashlib.sha256((folder / _shard_name(i)).read_bytes()).hexdigest()
+        for i in range(len(spec.shards))
+    ]
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "spec": _as_json(spec),
+        "shards": shards,
+        "scaling": dict(_all_constants(spec, folder)),
+    }
     manifest["sha256"] = _checksum(manifest)
     write_atomically({folder / "manifest.json": (json.dumps(manifest, indent=2) + "\n").encode()})
-    for left_over in folder.glob(".*.tmp"):  # of builds that were killed; a young one may be another process's work
+    # of builds that were killed; a young one may be another process's work
+    for left_over in folder.glob(".*.tmp"):
         if time.time() - left_over.stat().st_mtime > 3600:
             left_over.unlink(missing_ok=True)
 
 
-def _all_constants(spec: DatabaseSpec, folder: Path) -> Iterator[tuple[str, dict[str, dict[str, float | None]]]]:
-    """Constants of each scaling, for each sparsity or over a whole range: what ``fit_scaling`` uses, kept for readers of other languages."""
-    parts = [pq.read_table(folder / _shard_name(i), columns=["target_sparsity", *properties.ALL]) for i in range(len(spec.shards))]
+def _all_constants(
+    spec: DatabaseSpec, folder: Path
+) -> Iterator[tuple[str, dict[str, dict[str, float | None]]]]:
+    """Constants of each scaling, for each sparsity or over a whole range: what ``fit_scaling``
+    uses, kept for readers of other languages.
+    """
+    parts = [
+        pq.read_table(folder / _shard_name(i), columns=["target_sparsity", *properties.ALL])
+        for i in range(len(spec.shards))
+    ]
     whole = pa.concat_tables(parts).to_pandas()
-    groups = [("all", whole)] if spec.sparsity_range else [(repr(float(s)), group) for s, group in whole.groupby("target_sparsity")]
+    groups = (
+        [("all", whole)]
+        if spec.sparsity_range
+        else [(repr(float(s)), group) for s, group in whole.groupby("target_sparsity")]
+    )
     for name, group in groups:
         constants = {c: _scaling_constants(group[c].to_numpy(np.float64)) for c in properties.ALL}
-        yield name, {c: {k: v if np.isfinite(v) else None for k, v in each.items()} for c, each in constants.items()}
+        yield (
+            name,
+            {
+                c: {k: v if np.isfinite(v) else None for k, v in each.items()}
+                for c, each in constants.items()
+            },
+        )
 
 
 def _scaling_constants(values: NDArray[np.float64]) -> dict[str, float]:
     finite = values[np.isfinite(values)]
     if len(finite) == 0:
         return dict.fromkeys(("min", "max", "mean", "std"), float("nan"))
-    return {"min": float(finite.min()), "max": float(finite.max()), "mean": float(finite.mean()), "std": float(finite.std())}
+    return {
+        "min": float(finite.min()),
+        "max": float(finite.max()),
+        "mean": float(finite.mean()),
+        "std": float(finite.std()),
+    }
 
 
 def _as_json(spec: DatabaseSpec) -> dict[str, Any]:
-    """The fields of a spec; without a range, those that it had before there were ranges, so that the files stay the same."""
+    """The fields of a spec; without a range, those that it had before there were ranges, so that
+    the files stay the same.
+    """
     return {k: v for k, v in asdict(spec).items() if k != "sparsity_range" or v is not None}
 
 
@@ -559,4 +727,6 @@ def _spec_from_json(fields: dict[str, Any], folder: Path) -> DatabaseSpec:
     try:
         return DatabaseSpec(**fields)
     except (TypeError, ValueError) as error:
-        raise DatabaseError(f"The spec in {folder} cannot be read ({error}). Delete the folder and build again.") from None
+        raise DatabaseError(
+            f"The spec in {folder} cannot be read ({error}). Delete the folder and build again."
+        ) from None

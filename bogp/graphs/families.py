@@ -1,9 +1,11 @@
 """Families of random masks at a given sparsity.
 
-Each family is a function ``family(n, sparsity, rng, ...) -> (n, n) mask``. ``bernoulli`` is Algorithm 1 of the paper and varies in sparsity;
-``exact`` has the same law but hits the sparsity; the others are the graph models of the field with a unit diagonal by default (a unit
-always feeds itself, as in You et al. 2020). A structured family draws the number of edges that comes nearest to the sparsity asked for, and
-refuses a sparsity that lies further than half a step outside its range. What was achieved: ``relational.mask_sparsity``.
+Each family is a function ``family(n, sparsity, rng, ...) -> (n, n) mask``. ``bernoulli`` is
+Algorithm 1 of the paper and varies in sparsity; ``exact`` has the same law but hits the sparsity;
+the others are the graph models of the field with a unit diagonal by default (a unit always feeds
+itself, as in You et al. 2020). A structured family draws the number of edges that comes nearest to
+the sparsity asked for, and refuses a sparsity that lies further than half a step outside its range.
+What was achieved: ``relational.mask_sparsity``.
 
 A family of your own is any such function, handed to ``database.build``.
 """
@@ -24,7 +26,8 @@ MOST_NODES = 10_000  # a mask holds their square
 
 
 def bernoulli(n: int, sparsity: float, rng: np.random.Generator) -> Mask:
-    """Each entry of the upper triangle, diagonal included, is one with probability 1 - sparsity, and mirrored (paper, Algorithm 1).
+    """Each entry of the upper triangle, diagonal included, is one with probability 1 - sparsity,
+    and mirrored (paper, Algorithm 1).
 
     Args:
         n: nodes.
@@ -43,7 +46,8 @@ def bernoulli(n: int, sparsity: float, rng: np.random.Generator) -> Mask:
 
 
 def exact(n: int, sparsity: float, rng: np.random.Generator) -> Mask:
-    """As ``bernoulli``, given the number of ones: K = round((1 - s) n^2), of which the number nearest to (1 - s) n with K's parity on the diagonal.
+    """As ``bernoulli``, given the number of ones: K = round((1 - s) n^2), of which the number
+    nearest to (1 - s) n with K's parity on the diagonal.
 
     Degree centrality is then the same for all masks of one sparsity.
     """
@@ -57,19 +61,27 @@ def exact(n: int, sparsity: float, rng: np.random.Generator) -> Mask:
     return mask
 
 
-def erdos_renyi(n: int, sparsity: float, rng: np.random.Generator, *, diagonal: bool = True) -> Mask:
-    """Edges drawn uniformly, their number fixed: G(n, m) of Erdos & Renyi (1959). Any sparsity that leaves room for the diagonal."""
+def erdos_renyi(
+    n: int, sparsity: float, rng: np.random.Generator, *, diagonal: bool = True
+) -> Mask:
+    """Edges drawn uniformly, their number fixed: G(n, m) of Erdos & Renyi (1959). Any sparsity that
+    leaves room for the diagonal.
+    """
     check_size(n, sparsity)
     pairs = n * (n - 1) // 2
     edges = _edges_for("erdos_renyi", n, sparsity, diagonal, low=0, high=pairs)
     return _from_edges(n, rng.choice(pairs, edges, replace=False), diagonal)
 
 
-def ws_flex(n: int, sparsity: float, rng: np.random.Generator, *, rewire: float = 0.3, diagonal: bool = True) -> Mask:
-    """WS-flex (You et al. 2020, section 3.2): a ring lattice of real-valued degree, each edge rewired with a probability.
+def ws_flex(
+    n: int, sparsity: float, rng: np.random.Generator, *, rewire: float = 0.3, diagonal: bool = True
+) -> Mask:
+    """WS-flex (You et al. 2020, section 3.2): a ring lattice of real-valued degree, each edge
+    rewired with a probability.
 
-    Each node is joined to its nearest neighbours on the ring, ring by ring; the edges left over go to nodes drawn at random, one step further out.
-    A rewired edge keeps one end and gets a new other end, so that the number of edges stays.
+    Each node is joined to its nearest neighbours on the ring, ring by ring; the edges left over go
+    to nodes drawn at random, one step further out. A rewired edge keeps one end and gets a new
+    other end, so that the number of edges stays.
 
     Args:
         n, sparsity, rng: as in ``bernoulli``.
@@ -82,7 +94,9 @@ def ws_flex(n: int, sparsity: float, rng: np.random.Generator, *, rewire: float 
     check_size(n, sparsity)
     if not 0.0 <= number("rewire", rewire) <= 1.0:
         raise InvalidInput(f"rewire is {rewire}; a probability in [0, 1] is needed.")
-    edges = _edges_for("ws_flex", n, sparsity, diagonal, low=min(n, n * (n - 1) // 2), high=n * (n - 1) // 2)
+    edges = _edges_for(
+        "ws_flex", n, sparsity, diagonal, low=min(n, n * (n - 1) // 2), high=n * (n - 1) // 2
+    )
     mask = np.zeros((n, n), dtype=bool)
     offset, left = 1, edges
     while left:
@@ -103,8 +117,12 @@ def ws_flex(n: int, sparsity: float, rng: np.random.Generator, *, rewire: float 
     return _with_diagonal(mask, diagonal)
 
 
-def random_regular(n: int, sparsity: float, rng: np.random.Generator, *, diagonal: bool = True) -> Mask:
-    """A random graph in which every node has the same degree (networkx; Kim & Vu 2003). Moves in steps of 1/n, of 2/n where n is odd."""
+def random_regular(
+    n: int, sparsity: float, rng: np.random.Generator, *, diagonal: bool = True
+) -> Mask:
+    """A random graph in which every node has the same degree (networkx; Kim & Vu 2003). Moves in
+    steps of 1/n, of 2/n where n is odd.
+    """
     check_size(n, sparsity)
     step = 1 + n % 2  # an odd number of nodes has even degrees only
     flag("diagonal", diagonal)
@@ -122,18 +140,30 @@ def random_regular(n: int, sparsity: float, rng: np.random.Generator, *, diagona
     return _with_diagonal(mask, diagonal)
 
 
-def barabasi_albert(n: int, sparsity: float, rng: np.random.Generator, *, diagonal: bool = True) -> Mask:
-    """Growth with preferential attachment (Barabasi & Albert 1999), from a star; each new node brings m or m + 1 edges, so that the total fits.
+def barabasi_albert(
+    n: int, sparsity: float, rng: np.random.Generator, *, diagonal: bool = True
+) -> Mask:
+    """Growth with preferential attachment (Barabasi & Albert 1999), from a star; each new node
+    brings m or m + 1 edges, so that the total fits.
 
     Raises:
-        UnreachableSparsity: fewer edges than a tree, or more than m (n - m) allows (s < .492 at n = 128 with the diagonal).
+        UnreachableSparsity: fewer edges than a tree, or more than m (n - m) allows (s < .492 at n =
+            128 with the diagonal).
     """
     check_size(n, sparsity)
     best = n // 2
-    edges = _edges_for("barabasi_albert", n, sparsity, diagonal, low=max(n - 1, 0), high=max(best * (n - best), n - 1))
+    edges = _edges_for(
+        "barabasi_albert",
+        n,
+        sparsity,
+        diagonal,
+        low=max(n - 1, 0),
+        high=max(best * (n - best), n - 1),
+    )
     if n == 1:
         return _with_diagonal(np.zeros((1, 1), dtype=bool), diagonal)
-    # With attachments m - 1 or m after a star of m leaves, the total runs from (m - 1)(n - m) + 1 to m (n - m).
+    # With attachments m - 1 or m after a star of m leaves, the total runs from (m - 1)(n - m) + 1
+    # to m (n - m).
     m = next((m for m in range(1, best + 1) if edges <= m * (n - m)), 1)
     arrivals = np.full(max(n - m - 1, 0), m)
     surplus = m + int(arrivals.sum()) - edges
@@ -152,9 +182,16 @@ def barabasi_albert(n: int, sparsity: float, rng: np.random.Generator, *, diagon
 
 
 def stochastic_block(
-    n: int, sparsity: float, rng: np.random.Generator, *, blocks: int = 4, ratio: float = 4.0, diagonal: bool = True
+    n: int,
+    sparsity: float,
+    rng: np.random.Generator,
+    *,
+    blocks: int = 4,
+    ratio: float = 4.0,
+    diagonal: bool = True,
 ) -> Mask:
-    """Stochastic block model (Holland et al. 1983) with exact counts: blocks of even size, edges within a block ``ratio`` times as likely.
+    """Stochastic block model (Holland et al. 1983) with exact counts: blocks of even size, edges
+    within a block ``ratio`` times as likely.
 
     Args:
         n, sparsity, rng: as in ``bernoulli``.
@@ -167,22 +204,46 @@ def stochastic_block(
     """
     check_size(n, sparsity)
     if not 1 <= whole("blocks", blocks) <= n or not 0 < number("ratio", ratio) < np.inf:
-        raise InvalidInput(f"blocks is {blocks} and ratio {ratio}; from 1 to n = {n} blocks and a positive ratio are needed.")
+        raise InvalidInput(
+            f"blocks is {blocks} and ratio {ratio}; from 1 to n = {n} blocks and a positive "
+            "ratio are needed."
+        )
     member = np.arange(n) * blocks // n
     rows, columns = np.triu_indices(n, 1)
     within = member[rows] == member[columns]
     n_in, n_out = int(within.sum()), int((~within).sum())
     density_out = min(1.0, 1.0 / ratio)
-    edges = _edges_for("stochastic_block", n, sparsity, diagonal, low=0, high=int(ratio * density_out * n_in + density_out * n_out + 1e-9))
-    inside = min(n_in, max(edges - n_out, round(edges * ratio * n_in / max(ratio * n_in + n_out, 1e-12))))
+    edges = _edges_for(
+        "stochastic_block",
+        n,
+        sparsity,
+        diagonal,
+        low=0,
+        high=int(ratio * density_out * n_in + density_out * n_out + 1e-9),
+    )
+    inside = min(
+        n_in, max(edges - n_out, round(edges * ratio * n_in / max(ratio * n_in + n_out, 1e-12)))
+    )
     chosen = np.concatenate(
-        [rng.choice(np.flatnonzero(within), inside, replace=False), rng.choice(np.flatnonzero(~within), edges - inside, replace=False)]
+        [
+            rng.choice(np.flatnonzero(within), inside, replace=False),
+            rng.choice(np.flatnonzero(~within), edges - inside, replace=False),
+        ]
     )
     return _from_edges(n, chosen, diagonal)
 
 
 FAMILIES: dict[str, Family] = {
-    f.__name__: f for f in (bernoulli, exact, erdos_renyi, ws_flex, random_regular, barabasi_albert, stochastic_block)
+    f.__name__: f
+    for f in (
+        bernoulli,
+        exact,
+        erdos_renyi,
+        ws_flex,
+        random_regular,
+        barabasi_albert,
+        stochastic_block,
+    )
 }
 
 
@@ -196,7 +257,9 @@ def family(name: str) -> Family:
 
 
 def check_size(n: Any, sparsity: Any) -> None:
-    """Refuse a graph without nodes, or with more than ``MOST_NODES``, and a sparsity outside (0, 1)."""
+    """Refuse a graph without nodes, or with more than ``MOST_NODES``, and a sparsity outside (0,
+    1).
+    """
     whole("n", n, 1, MOST_NODES)
     share("Sparsity", sparsity)
 
@@ -206,14 +269,24 @@ def _edges_for(name: str, n: int, sparsity: float, diagonal: bool, low: int, hig
     flag("diagonal", diagonal)
     wanted = ((1.0 - sparsity) * n * n - diagonal * n) / 2
     if wanted < low - 0.5 - 1e-9 or wanted > high + 0.5 + 1e-9:
-        _refuse(name, n, sparsity, diagonal, (2 * low + diagonal * n) / n**2, (2 * high + diagonal * n) / n**2)
+        _refuse(
+            name,
+            n,
+            sparsity,
+            diagonal,
+            (2 * low + diagonal * n) / n**2,
+            (2 * high + diagonal * n) / n**2,
+        )
     return min(max(round(wanted), low), high)
 
 
-def _refuse(name: str, n: int, sparsity: float, diagonal: bool, low_density: float, high_density: float) -> None:
+def _refuse(
+    name: str, n: int, sparsity: float, diagonal: bool, low_density: float, high_density: float
+) -> None:
     raise UnreachableSparsity(
         f"{name} cannot reach sparsity {sparsity:g} with n = {n} and diagonal={diagonal}: "
-        f"it reaches {1 - high_density:.4f} to {1 - low_density:.4f}. Choose a sparsity in that range or another family."
+        f"it reaches {1 - high_density:.4f} to {1 - low_density:.4f}. Choose a sparsity in "
+        "that range or another family."
     )
 
 

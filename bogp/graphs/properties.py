@@ -1,15 +1,19 @@
-"""The nine graph properties of the paper (section 2.3 and Figure 8), for a whole batch of masks at once.
+"""The nine graph properties of the paper (section 2.3 and Figure 8), for a whole batch of masks at
+once.
 
-The values of networkx on ``nx.from_numpy_array(mask)`` are the definition; a self-loop counts twice in a degree there, and here. Four stated
-deviations:
+The values of networkx on ``nx.from_numpy_array(mask)`` are the definition; a self-loop counts twice
+in a degree there, and here. Four stated deviations:
 
 - average degree connectivity is a dictionary in networkx; here it is the mean of its values;
 - path length and Wiener index of a disconnected graph are NaN (networkx raises, or gives infinity);
-- edge connectivity is the true minimum cut, self-loops ignored (networkx counts them in the minimum degree that bounds it);
-- eigenvector centrality is the limit of the power iteration from a uniform start, where networkx may give up.
+- edge connectivity is the true minimum cut, self-loops ignored (networkx counts them in the minimum
+  degree that bounds it);
+- eigenvector centrality is the limit of the power iteration from a uniform start, where networkx
+  may give up.
 
-``cycle_length`` is what the paper calls the number of cycles: the length of the cycle that ``nx.find_cycle`` happens to find. It depends on how nodes
-are numbered, so it is no property of the graph; ``cycle_rank`` (edges - nodes + components) is, and replaces it in the corrected set.
+``cycle_length`` is what the paper calls the number of cycles: the length of the cycle that
+``nx.find_cycle`` happens to find. It depends on how nodes are numbered, so it is no property of the
+graph; ``cycle_rank`` (edges - nodes + components) is, and replaces it in the corrected set.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,8 +45,20 @@ NINE = (
     "cycle_length",
 )
 ALL = (*NINE, "cycle_rank")
-PAPER_FIVE = ("degree_centrality", "clustering", "edge_connectivity", "eigenvector_centrality", "cycle_length")
-CORRECTED_FIVE = ("degree_centrality", "clustering", "edge_connectivity", "eigenvector_centrality", "cycle_rank")
+PAPER_FIVE = (
+    "degree_centrality",
+    "clustering",
+    "edge_connectivity",
+    "eigenvector_centrality",
+    "cycle_length",
+)
+CORRECTED_FIVE = (
+    "degree_centrality",
+    "clustering",
+    "edge_connectivity",
+    "eigenvector_centrality",
+    "cycle_rank",
+)
 
 Values = NDArray[np.float64]
 
@@ -58,11 +74,12 @@ def measure(masks: ArrayLike, columns: Sequence[str] = ALL) -> pd.DataFrame:
         columns: the properties wanted, among ``ALL``; the others are not computed.
 
     Returns:
-        A table of N rows with those columns, in that order, all float64. ``path_length`` and ``wiener_index`` are NaN where the graph is
-        disconnected.
+        A table of N rows with those columns, in that order, all float64. ``path_length`` and
+        ``wiener_index`` are NaN where the graph is disconnected.
 
     Raises:
-        InvalidInput: the masks are no masks (see ``relational.as_masks``), or a property is unknown.
+        InvalidInput: the masks are no masks (see ``relational.as_masks``), or a property is
+            unknown.
     """
     if isinstance(columns, str) or not set(texts("columns", columns)) <= set(ALL):
         raise InvalidInput(f"columns is {columns!r}; name properties among {', '.join(ALL)}.")
@@ -70,7 +87,8 @@ def measure(masks: ArrayLike, columns: Sequence[str] = ALL) -> pd.DataFrame:
     values = {c: np.empty(len(checked)) for c in columns}
     for start in range(0, len(checked), _BLOCK):
         block = slice(start, start + _BLOCK)
-        graphs = _Graphs(np.require(checked[block], requirements=("C", "W")).view(np.uint8))  # one kind of array: compiled once
+        # one kind of array: compiled once
+        graphs = _Graphs(np.require(checked[block], requirements=("C", "W")).view(np.uint8))
         for c in values:
             values[c][block] = _PROPERTIES[c](graphs)
     return pd.DataFrame(values, index=range(len(checked)), columns=list(columns))
@@ -112,7 +130,9 @@ class _Graphs:
 
     @cached_property
     def distances(self) -> tuple[Values, Values]:
-        """Sum of distances over ordered pairs, NaN where disconnected; and the number of connected parts."""
+        """Sum of distances over ordered pairs, NaN where disconnected; and the number of connected
+        parts.
+        """
         return _distances(self.rows)
 
 
@@ -162,7 +182,9 @@ def _degrees_around(adjacency: NDArray[np.uint8], degree: NDArray[np.int64]) -> 
 
 @compiled
 def _degree_connectivity(degree: NDArray[np.int64], around: NDArray[np.int64]) -> Values:
-    """Mean over the degrees that occur of: neighbours' degrees summed over the nodes of that degree, over the sum of those nodes' degrees."""
+    """Mean over the degrees that occur of: neighbours' degrees summed over the nodes of that
+    degree, over the sum of those nodes' degrees.
+    """
     values = np.empty(len(degree))
     summed, nodes = np.empty(degree.shape[1] + 2, np.int64), np.empty(degree.shape[1] + 2, np.int64)
     for b in range(len(degree)):
@@ -181,7 +203,9 @@ def _degree_connectivity(degree: NDArray[np.int64], around: NDArray[np.int64]) -
 
 @compiled
 def _clustering(rows: NDArray[np.uint64], neighbours: NDArray[np.int64]) -> Values:
-    """Mean over the nodes of: the share of pairs of neighbours that are joined; 0 for a node with less than two."""
+    """Mean over the nodes of: the share of pairs of neighbours that are joined; 0 for a node with
+    less than two.
+    """
     count, n, words = rows.shape
     values = np.empty(count)
     joined = np.empty(n, np.int64)  # ordered pairs of neighbours
@@ -211,10 +235,13 @@ def _clustering(rows: NDArray[np.uint64], neighbours: NDArray[np.int64]) -> Valu
 
 @compiled
 def _distances(rows: NDArray[np.uint64]) -> tuple[Values, Values]:
-    """Sum of distances over ordered pairs, NaN where disconnected, and number of connected parts; breadth-first from all nodes at once."""
+    """Sum of distances over ordered pairs, NaN where disconnected, and number of connected parts;
+    breadth-first from all nodes at once.
+    """
     count, n, words = rows.shape
     totals, parts = np.empty(count), np.empty(count)
-    near, grown = np.empty((n, words), np.uint64), np.empty((n, words), np.uint64)  # nodes at most so many steps away
+    # nodes at most so many steps away
+    near, grown = np.empty((n, words), np.uint64), np.empty((n, words), np.uint64)
     for b in range(count):
         missing = n * n
         for i in range(n):
@@ -237,7 +264,9 @@ def _distances(rows: NDArray[np.uint64]) -> tuple[Values, Values]:
 
 @compiled
 def _grow(rows: NDArray[np.uint64], near: NDArray[np.uint64], grown: NDArray[np.uint64]) -> int:
-    """One step further from every node; returns the number of ordered pairs that are still missing."""
+    """One step further from every node; returns the number of ordered pairs that are still
+    missing.
+    """
     n, words = rows.shape
     missing = n * n
     for i in range(n):
@@ -269,10 +298,12 @@ def _distinct(near: NDArray[np.uint64]) -> int:
 
 @compiled
 def _cycle_length(adjacency: NDArray[np.uint8]) -> Values:
-    """Length of the cycle that ``nx.find_cycle`` returns on each graph with nodes in order, 0 if there is none.
+    """Length of the cycle that ``nx.find_cycle`` returns on each graph with nodes in order, 0 if
+    there is none.
 
-    networkx walks depth-first, taking each node's edges in ascending order and no edge twice, and stops at the first edge that
-    leads to a node of the path it stands on (a self-loop is a cycle of length 1). In an undirected graph every node seen before is on it.
+    networkx walks depth-first, taking each node's edges in ascending order and no edge twice, and
+    stops at the first edge that leads to a node of the path it stands on (a self-loop is a cycle of
+    length 1). In an undirected graph every node seen before is on it.
     """
     n = adjacency.shape[1]
     values = np.zeros(len(adjacency))
@@ -289,15 +320,25 @@ def _cycle_length(adjacency: NDArray[np.uint8]) -> Values:
 
 
 @compiled
-def _walk(adjacency: NDArray[np.uint8], root: int, path: NDArray[np.int64], cursor: NDArray[np.int64], depth: NDArray[np.int64]) -> int:
-    """The same from one node; ``path``, ``cursor`` (next neighbour to try) and ``depth`` (of each node on the path) are its working space."""
+def _walk(
+    adjacency: NDArray[np.uint8],
+    root: int,
+    path: NDArray[np.int64],
+    cursor: NDArray[np.int64],
+    depth: NDArray[np.int64],
+) -> int:
+    """The same from one node; ``path``, ``cursor`` (next neighbour to try) and ``depth`` (of each
+    node on the path) are its working space.
+    """
     path[0], cursor[0], top = root, 0, 0
     while top >= 0:
         node, nxt = path[top], cursor[top]
         cursor[top] += 1
         if nxt == len(adjacency):
             top -= 1
-        elif adjacency[node, nxt] and (top == 0 or nxt != path[top - 1]):  # not the edge just walked
+        elif adjacency[node, nxt] and (
+            top == 0 or nxt != path[top - 1]
+        ):  # not the edge just walked
             if depth[nxt] >= 0:
                 return top + 1 - depth[nxt]
             top += 1
@@ -308,8 +349,9 @@ def _walk(adjacency: NDArray[np.uint8], root: int, path: NDArray[np.int64], curs
 def select_uncorrelated(correlation: pd.DataFrame, threshold: float = 0.9) -> list[str]:
     """The stated rule for keeping uncorrelated properties (paper section 5.1, which gives none).
 
-    While two of the properties have an absolute correlation of at least the threshold, the one of the most correlated pair that is more correlated
-    with all the others, on average, is dropped. Properties without variation (NaN correlations) are dropped first.
+    While two of the properties have an absolute correlation of at least the threshold, the one of
+    the most correlated pair that is more correlated with all the others, on average, is dropped.
+    Properties without variation (NaN correlations) are dropped first.
 
     Args:
         correlation: square, with names.

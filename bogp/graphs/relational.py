@@ -1,7 +1,9 @@
-"""Masks and relational graphs: each becomes the other, a mask is expanded over a layer, and sparsity is accounted for.
+"""Masks and relational graphs: each becomes the other, a mask is expanded over a layer, and
+sparsity is accounted for.
 
-A *mask* is a symmetric n x n matrix of zeros and ones. Node i of its relational graph (You et al. 2020, section 2) is input channel
-i together with output channel i, and an edge joins i and j where the mask is one; a one on the diagonal is a self-loop.
+A *mask* is a symmetric n x n matrix of zeros and ones. Node i of its relational graph (You et al.
+2020, section 2) is input channel i together with output channel i, and an edge joins i and j where
+the mask is one; a one on the diagonal is a self-loop.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ if TYPE_CHECKING:  # imported where it is used, so that training needs numpy and
 
 Mask = NDArray[np.bool_]
 LayerMasks = tuple[Mask | None, ...]
-MOST_UNITS = 2**16  # of a layer: its weights are as many as the square, and a slip of the hand would fill the memory
+# of a layer: its weights are as many as the square, and a slip of the hand would fill the memory
+MOST_UNITS = 2**16
 
 
 def as_masks(masks: ArrayLike) -> Mask:
@@ -33,31 +36,47 @@ def as_masks(masks: ArrayLike) -> Mask:
         The same masks as booleans, (N, n, n).
 
     Raises:
-        InvalidInput: a wrong shape, a NaN, a value other than 0 or 1, or asymmetry; the first offending mask is named.
+        InvalidInput: a wrong shape, a NaN, a value other than 0 or 1, or asymmetry; the first
+            offending mask is named.
     """
     try:
         array = np.asarray(masks)
     except ValueError:
-        raise InvalidInput("Masks are square, (n, n) or (N, n, n); these rows differ in length, so they have no shape.") from None
+        raise InvalidInput(
+            "Masks are square, (n, n) or (N, n, n); these rows differ in length, so they have "
+            "no shape."
+        ) from None
     if array.dtype == object or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
-        raise InvalidInput(f"A mask holds numbers 0 and 1 or booleans; this one has type {array.dtype}.")
+        raise InvalidInput(
+            f"A mask holds numbers 0 and 1 or booleans; this one has type {array.dtype}."
+        )
     if array.ndim not in (2, 3) or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
-        raise InvalidInput(f"Masks are square, (n, n) or (N, n, n) with n >= 1; this has shape {array.shape}.")
+        raise InvalidInput(
+            f"Masks are square, (n, n) or (N, n, n) with n >= 1; this has shape {array.shape}."
+        )
     batch = array if array.ndim == 3 else array[None]
     if batch.dtype != bool:
         bad = ~((batch == 0) | (batch == 1))
         if bad.any():
             where = np.argwhere(bad)[0]
-            raise InvalidInput(f"Mask {where[0]} holds {batch[tuple(where)]} at {tuple(map(int, where[1:]))}; only 0 and 1 are allowed.")
+            raise InvalidInput(
+                f"Mask {where[0]} holds {batch[tuple(where)]} at "
+                f"{tuple(map(int, where[1:]))}; only 0 and 1 are allowed."
+            )
         batch = batch.astype(bool)
     skew = (batch != batch.transpose(0, 2, 1)).any(axis=(1, 2))
     if skew.any():
-        raise InvalidInput(f"Mask {int(np.argmax(skew))} is not symmetric; a relational graph is undirected, so mirror its upper triangle.")
+        raise InvalidInput(
+            f"Mask {int(np.argmax(skew))} is not symmetric; a relational graph is undirected, "
+            "so mirror its upper triangle."
+        )
     return batch
 
 
 def mask_to_graph(mask: ArrayLike) -> nx.Graph:
-    """The relational graph of one (n, n) mask: nodes 0..n-1, an edge where the mask is one (Mask_to_graph of Algorithm 1)."""
+    """The relational graph of one (n, n) mask: nodes 0..n-1, an edge where the mask is one
+    (Mask_to_graph of Algorithm 1).
+    """
     import networkx as nx
 
     checked = _one(mask)
@@ -67,7 +86,8 @@ def mask_to_graph(mask: ArrayLike) -> nx.Graph:
 
 
 def graph_to_mask(graph: nx.Graph) -> Mask:
-    """The (n, n) mask of an undirected simple graph (self-loops allowed), nodes in the graph's own order.
+    """The (n, n) mask of an undirected simple graph (self-loops allowed), nodes in the graph's own
+    order.
 
     Raises:
         InvalidInput: the graph is directed, has parallel edges, or has no nodes.
@@ -75,14 +95,18 @@ def graph_to_mask(graph: nx.Graph) -> Mask:
     import networkx as nx
 
     if graph.is_directed() or graph.is_multigraph() or len(graph) == 0:
-        raise InvalidInput("graph_to_mask takes an undirected graph without parallel edges and with at least one node.")
+        raise InvalidInput(
+            "graph_to_mask takes an undirected graph without parallel edges and with at least "
+            "one node."
+        )
     return nx.to_numpy_array(graph, weight=None) > 0
 
 
 def expand(mask: ArrayLike, d_in: int, d_out: int) -> Mask:
     """Expand a mask over a layer (You et al. 2020, section 2.2): each entry becomes a block.
 
-    Channels are split over the n nodes as evenly as possible; the first ``d mod n`` nodes hold one more.
+    Channels are split over the n nodes as evenly as possible; the first ``d mod n`` nodes hold one
+    more.
 
     Args:
         mask: (n, n).
@@ -98,7 +122,10 @@ def expand(mask: ArrayLike, d_in: int, d_out: int) -> Mask:
     checked = _one(mask)
     n = len(checked)
     if min(whole("d_in", d_in, high=MOST_UNITS), whole("d_out", d_out, high=MOST_UNITS)) < n:
-        raise InvalidInput(f"A graph of {n} nodes cannot be laid over a {d_in} x {d_out} layer: each node needs a channel on both sides.")
+        raise InvalidInput(
+            f"A graph of {n} nodes cannot be laid over a {d_in} x {d_out} layer: each node "
+            "needs a channel on both sides."
+        )
     return checked[np.ix_(_node_of_channel(d_out, n), _node_of_channel(d_in, n))]
 
 
@@ -125,12 +152,19 @@ def layer_masks(mask: ArrayLike | None, widths: Sequence[int], layers: Sequence[
         One entry a layer: (d_out, d_in), or None where the layer stays dense.
 
     Raises:
-        InvalidInput: a layer that the network does not have, or one that is too small for the graph.
+        InvalidInput: a layer that the network does not have, or one that is too small for the
+            graph.
     """
-    widths, layers = listed("widths", widths), [whole("A layer", layer) for layer in listed("layers", layers)]
+    widths, layers = (
+        listed("widths", widths),
+        [whole("A layer", layer) for layer in listed("layers", layers)],
+    )
     unknown = set(layers) - set(range(len(widths) - 1))
     if unknown:
-        raise InvalidInput(f"Widths {tuple(widths)} make layers 0 to {len(widths) - 2}; {sorted(unknown)} were asked for.")
+        raise InvalidInput(
+            f"Widths {tuple(widths)} make layers 0 to {len(widths) - 2}; {sorted(unknown)} "
+            "were asked for."
+        )
     return tuple(
         expand(mask, d_in, d_out) if mask is not None and layer in layers else None
         for layer, (d_in, d_out) in enumerate(zip(widths, widths[1:], strict=False))
@@ -149,9 +183,11 @@ def model_sparsity(masks: LayerMasks, widths: Sequence[int]) -> float:
 
 
 def effective_sparsity(masks: LayerMasks, widths: Sequence[int]) -> float:
-    """As ``model_sparsity``, with weights that lie on no path from an input to an output counted as pruned.
+    """As ``model_sparsity``, with weights that lie on no path from an input to an output counted as
+    pruned.
 
-    A bias is no path: a unit without live inputs is dead although its bias is not zero (Vysogorets & Kempe 2023).
+    A bias is no path: a unit without live inputs is dead although its bias is not zero (Vysogorets
+        & Kempe 2023).
     """
     full = _full(masks, widths)
     forward: list[NDArray[np.bool_]] = [np.ones(widths[0], dtype=bool)]

@@ -1,4 +1,5 @@
-"""Search over masks through their graph properties, Algorithms 3 and 4 of the paper: who proposes (``searchers``), and the loop around them.
+"""Search over masks through their graph properties, Algorithms 3 and 4 of the paper: who proposes
+(``searchers``), and the loop around them.
 
 ``your_network`` runs the same searchers on a torch module of your own.
 """

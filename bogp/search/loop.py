@@ -269,12 +269,15 @@ def fresh_means(
 
 
 def check_fresh_seeds(seeds: int, searches: int) -> None:
-    """Refuse no searches, and more fresh seeds than searches 0 to ``searches`` - 1 can each have."""
+    """Refuse no searches, and more fresh seeds than searches 0 to ``searches`` - 1 can each
+    have.
+    """
     whole("searches", searches, 1)
     most = (SEED_LIMIT - FRESH_SEED) // searches
     if not 1 <= whole("seeds", seeds) <= most:
         raise InvalidInput(
-            f"seeds is {seeds}; with search seeds up to {searches - 1}, from 1 to {most} are allowed."
+            f"seeds is {seeds}; with search seeds up to {searches - 1}, from 1 to {most} are "
+            "allowed."
         )
 
 

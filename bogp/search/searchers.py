@@ -1,10 +1,10 @@
 """Searchers: each proposes masks of a database (``ask``) and learns what they scored (``tell``).
 
-``BoxSearch`` is the paper's (section 5.3): Bayesian optimisation in the box of property ranges, then
-the nearest mask. The others leave parts of it out, and so tell what each part adds: ``PoolSearch``
-has the surrogate and no box; ``BoxRandom`` has the box and no surrogate; a search over ``permuted``
-has everything but the relation between properties and masks; ``RandomSearch`` has nothing.
-Which mask a search recommends in the end is a choice of its own (``best_observed``,
+``BoxSearch`` is the paper's (section 5.3): Bayesian optimisation in the box of property ranges,
+then the nearest mask. The others leave parts of it out, and so tell what each part adds:
+``PoolSearch`` has the surrogate and no box; ``BoxRandom`` has the box and no surrogate; a search
+over ``permuted`` has everything but the relation between properties and masks; ``RandomSearch`` has
+nothing. Which mask a search recommends in the end is a choice of its own (``best_observed``,
 ``best_posterior_mean``).
 """
 

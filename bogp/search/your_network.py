@@ -1,8 +1,11 @@
-"""A network of your own under BoGP masks: laid over its layers, searched with your own score, exported for use without bogp.
+"""A network of your own under BoGP masks: laid over its layers, searched with your own score,
+exported for use without bogp.
 
-A mask becomes standard ``torch.nn.utils.prune`` state (``weight_orig``, ``weight_mask``, a forward hook), so that everything that torch has for
-pruned layers works on it. Channels are split over the nodes as in ``relational.expand`` (You et al. 2020, section 2.2); a convolution's kernels are
-kept or removed whole. A search is any ``search.Searcher``: Bayesian optimisation, random search, or one of your own.
+A mask becomes standard ``torch.nn.utils.prune`` state (``weight_orig``, ``weight_mask``, a forward
+hook), so that everything that torch has for pruned layers works on it. Channels are split over the
+nodes as in ``relational.expand`` (You et al. 2020, section 2.2); a convolution's kernels are kept
+or removed whole. A search is any ``search.Searcher``: Bayesian optimisation, random search, or one
+of your own.
 """
 
 import io
@@ -38,8 +41,9 @@ _MEASURED = ["seconds", "masked_sparsity", "model_sparsity"]  # beside the score
 def apply(model: nn.Module, mask: ArrayLike, layers: Sequence[str]) -> nn.Module:
     """Lay one relational graph over chosen layers of a network, in place.
 
-    Both sides of a layer are split over the nodes in the order of their channels. Behind a flattening, a linear layer's inputs go channel by channel,
-    so they meet the nodes of the convolution before it where the number of nodes divides its channels.
+    Both sides of a layer are split over the nodes in the order of their channels. Behind a
+    flattening, a linear layer's inputs go channel by channel, so they meet the nodes of the
+    convolution before it where the number of nodes divides its channels.
 
     Args:
         model: any module; it is changed only if all layers can be masked.
@@ -47,11 +51,13 @@ def apply(model: nn.Module, mask: ArrayLike, layers: Sequence[str]) -> nn.Module
         layers: names of ``Linear`` and ``Conv2d`` layers, as in ``model.named_modules()``.
 
     Returns:
-        The same module; ``torch.nn.utils.prune.remove(layer, "weight")`` makes a layer's mask permanent.
+        The same module; ``torch.nn.utils.prune.remove(layer, "weight")`` makes a layer's mask
+        permanent.
 
     Raises:
-        InvalidInput: no mask, an unknown name or one given twice, a layer of another kind, a convolution with groups, fewer channels than nodes,
-            or a weight that is already pruned, parametrised, or shared with another layer.
+        InvalidInput: no mask, an unknown name or one given twice, a layer of another kind, a
+            convolution with groups, fewer channels than nodes, or a weight that is already pruned,
+            parametrised, or shared with another layer.
     """
     checked = as_masks(mask)
     if len(checked) != 1:
@@ -108,7 +114,8 @@ def _layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear | nn.
         ]
         if len(holders) > 1:
             raise InvalidInput(
-                f"The weight of {name!r} is shared ({', '.join(holders)}); a mask would reach one of them only. Leave it out."
+                f"The weight of {name!r} is shared ({', '.join(holders)}); a mask would reach "
+                "one of them only. Leave it out."
             )
     return chosen
 
@@ -118,11 +125,21 @@ def _refusal(layer: nn.Module) -> str | None:
     if not isinstance(layer, (nn.Linear, nn.Conv2d)):
         return f"is a {type(layer).__name__}; only Linear and Conv2d layers are masked"
     if isinstance(layer, NonDynamicallyQuantizableLinear):
-        return "belongs to an attention module, which uses its weight without calling it, so that torch's pruning would not reach it"
+        return (
+            "belongs to an attention module, which uses its weight without calling it, so that "
+            "torch's pruning would not reach it"
+        )
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
-        return f"is a convolution with {layer.groups} groups; its weight has no entry for each pair of channels"
+        return (
+            f"is a convolution with {layer.groups} groups; its weight has no entry for each "
+            "pair "
+            "of channels"
+        )
     if "weight" in _pruned(layer):
-        return "is already pruned; begin with a new model, or make its mask permanent with torch.nn.utils.prune.remove"
+        return (
+            "is already pruned; begin with a new model, or make its mask permanent with "
+            "torch.nn.utils.prune.remove"
+        )
     if "weight" not in dict(layer.named_parameters(recurse=False)):
         return "has no plain weight, for it is parametrised; remove that first"
     return None
@@ -134,7 +151,8 @@ def _weight_mask(name: str, layer: nn.Linear | nn.Conv2d, mask: Mask) -> torch.T
     d_out, d_in = weight.shape[:2]
     if min(d_out, d_in) < len(mask):
         raise InvalidInput(
-            f"The layer {name!r} has {d_in} inputs and {d_out} outputs, and the graph {len(mask)} nodes: each node needs a channel on both sides. "
+            f"The layer {name!r} has {d_in} inputs and {d_out} outputs, and the graph "
+            f"{len(mask)} nodes: each node needs a channel on both sides. "
             "Leave the layer out, or take masks with fewer nodes."
         )
     pairs = torch.from_numpy(expand(mask, d_in, d_out)).to(weight.device)
@@ -143,7 +161,8 @@ def _weight_mask(name: str, layer: nn.Linear | nn.Conv2d, mask: Mask) -> torch.T
 
 @dataclass(frozen=True)
 class Sparsity:
-    """Shares of weights that masks remove; biases and other vectors are not counted, and what training made zero is not either.
+    """Shares of weights that masks remove; biases and other vectors are not counted, and what
+    training made zero is not either.
 
     Attributes:
         layers: of each pruned layer, by name; of a layer with several weights, as an LSTM is, of
@@ -158,7 +177,8 @@ class Sparsity:
 
 
 def sparsity(model: nn.Module) -> Sparsity:
-    """What the pruning state of a network removes, whoever put it there (this module, or any function of ``torch.nn.utils.prune``).
+    """What the pruning state of a network removes, whoever put it there (this module, or any
+    function of ``torch.nn.utils.prune``).
 
     Raises:
         InvalidInput: the network has no weights.
@@ -166,7 +186,8 @@ def sparsity(model: nn.Module) -> Sparsity:
     weights = sum(p.numel() for p in model.parameters() if p.dim() >= 2)
     if weights == 0:
         raise InvalidInput(
-            "The network has no weights (parameters of two or more dimensions), so it has no sparsity."
+            "The network has no weights (parameters of two or more dimensions), so it has no "
+            "sparsity."
         )
     masks = {
         prefix if tensor == "weight" else f"{prefix}.{tensor}".lstrip("."): mask
@@ -191,13 +212,15 @@ def _pruned(module: nn.Module) -> list[str]:
 
 
 def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The state dict of the network without its pruning state: pruned weights are multiplied in, under the names of the plain module.
+    """The state dict of the network without its pruning state: pruned weights are multiplied in,
+    under the names of the plain module.
 
     Args:
         model: pruned or not; it is left as it is.
 
     Returns:
-        Copies on the CPU, for ``load_state_dict`` of a plain module. A mask is where a weight is not zero.
+        Copies on the CPU, for ``load_state_dict`` of a plain module. A mask is where a weight is
+        not zero.
 
     Raises:
         InvalidInput: the state holds something that is not a tensor.
@@ -206,7 +229,8 @@ def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
     for name, value in state.items():
         if not isinstance(value, torch.Tensor):
             raise InvalidInput(
-                f"The state of the network holds {name!r}, a {type(value).__name__}; only tensors can be exported."
+                f"The state of the network holds {name!r}, a {type(value).__name__}; only "
+                "tensors can be exported."
             )
     plain: dict[str, torch.Tensor] = {}
     for ours, theirs, module in _plain_names(model):
@@ -246,7 +270,8 @@ def save(model: nn.Module, path: Path | str) -> Path:
 
     Args:
         model: pruned or not; it is left as it is.
-        path: ends in ``.pt`` (for ``torch.load(path, weights_only=True)``) or ``.safetensors`` (for ``safetensors.torch.load_file``).
+        path: ends in ``.pt`` (for ``torch.load(path, weights_only=True)``) or ``.safetensors`` (for
+            ``safetensors.torch.load_file``).
 
     Returns:
         The path.
@@ -260,7 +285,8 @@ def save(model: nn.Module, path: Path | str) -> Path:
     path = Path(path).expanduser()
     if path.suffix not in (".pt", ".safetensors"):
         raise InvalidInput(
-            f"{path.name} ends in {path.suffix or 'no suffix'!r}; .pt and .safetensors can be written."
+            f"{path.name} ends in {path.suffix or 'no suffix'!r}; .pt and .safetensors can be "
+            "written."
         )
     state, buffer = plain_state(model), io.BytesIO()
     if path.suffix == ".pt":
@@ -288,8 +314,8 @@ def search(
     """Search a database for the mask under which your network scores best, one network at a time.
 
     Each network is made and scored with torch's generators seeded by the training's seed, as in
-    ``search.run``: search seed k, and for a mask that the same search proposes again 10,000 + k, and
-    so on. So the methods of one k are compared from the same initial weights.
+    ``search.run``: search seed k, and for a mask that the same search proposes again 10,000 + k,
+    and so on. So the methods of one k are compared from the same initial weights.
 
     Args:
         make_model: gives a new, unpruned network at each call.
@@ -425,7 +451,8 @@ class _Scores:
         if not math.isfinite(objective):
             mask_id = self._database.table["mask_id"].iloc[row]
             raise InvalidInput(
-                f"score(model, {seed}) gave {value!r} for mask {mask_id}; a finite number is needed. "
+                f"score(model, {seed}) gave {value!r} for mask {mask_id}; a finite number is "
+                "needed. "
                 "Return your lowest score where a training fails. "
                 "Scores before this one are kept if there is a record."
             )

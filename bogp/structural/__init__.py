@@ -1,9 +1,9 @@
 """Structural pruning: which parts of any network's own computation graph can go (the second paper).
 
 >>> from bogp import structural
->>> graph = structural.capture(model, example_inputs)             # vertices, edges, candidates for removal
->>> order = structural.removal_order(graph, examples, "leave_one_out")
->>> smaller = structural.remove(graph, mask)                      # an ordinary module without them
+>>> graph = structural.capture(model, example_inputs)  # vertices, edges, candidates
+>>> order = structural.removal_order(graph, examples, loss, "leave_one_out")
+>>> smaller = structural.remove(graph, mask)  # an ordinary module without them
 """
 
 from bogp.structural.graph import ComputationGraph

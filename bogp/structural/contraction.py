@@ -21,7 +21,9 @@ _TO_NUMBERS = {
 Slots = dict[fx.Node, list[tuple[int, fx.Node]]]  # of each node: its arguments that carry data
 
 
-def contracted(module: fx.GraphModule, values: dict[str, Any]) -> tuple[tuple[Vertex, ...], tuple[Edge, ...]]:
+def contracted(
+    module: fx.GraphModule, values: dict[str, Any]
+) -> tuple[tuple[Vertex, ...], tuple[Edge, ...]]:
     """Vertices and edges of a traced network, both in topological order.
 
     Args:
@@ -32,7 +34,11 @@ def contracted(module: fx.GraphModule, values: dict[str, Any]) -> tuple[tuple[Ve
         NotCapturable: a tensor becomes a Python number, or several values go on as one.
     """
     data = _data_nodes(module, values)
-    slots = {n: [(slot, a) for slot, a in enumerate(arguments(n)) if a in data] for n in module.graph.nodes if n in data}
+    slots = {
+        n: [(slot, a) for slot, a in enumerate(arguments(n)) if a in data]
+        for n in module.graph.nodes
+        if n in data
+    }
     place = _places(slots, values)
     links = [(a, n, slot) for n in place for slot, a in slots[n] if place[a] != place[n]]
     groups = _ranked(place, links)
@@ -47,7 +53,10 @@ def contracted(module: fx.GraphModule, values: dict[str, Any]) -> tuple[tuple[Ve
             edges.append((a, output, slot, len(vertices)))
             vertices.append(Vertex(len(vertices), name, "output", (output.name,), ()))
     if odd := [a.name for a, *_ in edges if not isinstance(values[a.name], Tensor)]:
-        raise NotCapturable(f"{', '.join(dict.fromkeys(odd))} hands several values at once to an operation; take the values apart first.")
+        raise NotCapturable(
+            f"{', '.join(dict.fromkeys(odd))} hands several values at once to an operation; "
+            "take the values apart first."
+        )
     order = {n: i for i, n in enumerate(module.graph.nodes)}
     found: list[Edge] = []
     for a, n, slot, target in sorted(edges, key=lambda e: (e[3], order[e[1]], e[2])):
@@ -73,7 +82,10 @@ def _data_nodes(module: fx.GraphModule, values: dict[str, Any]) -> set[fx.Node]:
     for node in module.graph.nodes:
         reads = any(n in data for n in node.all_input_nodes)
         if reads and str(node.target) in _TO_NUMBERS:
-            raise NotCapturable(f"{node.name} turns a tensor into Python numbers, through which no gate acts; keep it a tensor.")
+            raise NotCapturable(
+                f"{node.name} turns a tensor into Python numbers, through which no gate acts; "
+                "keep it a tensor."
+            )
         if holds_tensor(values[node.name]) and (reads or node.op == "placeholder"):
             data.add(node)
     return data
@@ -104,7 +116,9 @@ def _places(slots: Slots, values: dict[str, Any]) -> dict[fx.Node, int]:
     return place
 
 
-def _is_one_chain(source: fx.Node, slots: Slots, values: dict[str, Any], readers: dict[fx.Node, int]) -> bool:
+def _is_one_chain(
+    source: fx.Node, slots: Slots, values: dict[str, Any], readers: dict[fx.Node, int]
+) -> bool:
     """Whether a node that reads nothing but this source goes on with the source's vertex."""
     if source.op == "placeholder":
         return False
@@ -120,7 +134,9 @@ def _are_sums(members: list[fx.Node], slots: Slots) -> bool:
     return all(_is(n, SUMS) for n in members) and any(len(slots[n]) > 1 for n in members)
 
 
-def _ranked(place: dict[fx.Node, int], links: list[tuple[fx.Node, fx.Node, int]]) -> list[list[fx.Node]]:
+def _ranked(
+    place: dict[fx.Node, int], links: list[tuple[fx.Node, fx.Node, int]]
+) -> list[list[fx.Node]]:
     """The nodes of each vertex; vertices in topological order, else as their last nodes are."""
     members: dict[int, list[fx.Node]] = {}
     for node, at in place.items():
@@ -190,7 +206,9 @@ def is_batched(module: fx.GraphModule, inputs: tuple[Any, ...], edges: Sequence[
             return i.flip(0) * factor if i.is_floating_point() else i.flip(0)
 
         parts = zip(inputs, with_batch, strict=True)
-        return tuple(torch.cat([other(i, before), i, other(i, behind)]) if b else i for i, b in parts)
+        return tuple(
+            torch.cat([other(i, before), i, other(i, behind)]) if b else i for i, b in parts
+        )
 
     try:
         values = node_values(module, inputs)
@@ -205,6 +223,8 @@ def is_batched(module: fx.GraphModule, inputs: tuple[Any, ...], edges: Sequence[
         finite = once[once.isfinite()]
         close = 1e-4 * finite.abs().max().item() if finite.numel() else 0.0
         for others in (each[name] for each in beside):
-            if len(others) != 3 * size or not torch.allclose(others[size : 2 * size], once, rtol=1e-4, atol=close, equal_nan=True):
+            if len(others) != 3 * size or not torch.allclose(
+                others[size : 2 * size], once, rtol=1e-4, atol=close, equal_nan=True
+            ):
                 return False
     return True

@@ -46,7 +46,10 @@ class Examples:
     def __post_init__(self) -> None:
         lengths = {len(t) for t in (*self.inputs, self.targets)}
         if len(lengths) != 1 or 0 in lengths:
-            raise InvalidInput(f"Inputs and targets hold {sorted(lengths)} examples; the same number of each is needed, at least one.")
+            raise InvalidInput(
+                f"Inputs and targets hold {sorted(lengths)} examples; the same number of each "
+                "is needed, at least one."
+            )
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -66,8 +69,12 @@ class Examples:
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """(N,) mean cross-entropy of each example, in nats: of (N, C) class scores, or of (N, T, C) scores of T tokens."""
-    losses = torch.nn.functional.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none")
+    """(N,) mean cross-entropy of each example, in nats: of (N, C) class scores, or of (N, T, C)
+    scores of T tokens.
+    """
+    losses = torch.nn.functional.cross_entropy(
+        outputs.flatten(0, -2), targets.flatten(), reduction="none"
+    )
     return losses.view(len(targets), -1).mean(dim=1)
 
 
@@ -82,7 +89,13 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def losses_under(
-    graph: ComputationGraph, masks: ArrayLike, examples: Examples, loss: Loss, *, references: References = None, batch: int = 4096
+    graph: ComputationGraph,
+    masks: ArrayLike,
+    examples: Examples,
+    loss: Loss,
+    *,
+    references: References = None,
+    batch: int = 4096,
 ) -> NDArray[np.float64]:
     """The mean loss under each mask, many masks in one batch.
 
@@ -91,15 +104,17 @@ def losses_under(
         masks: (M, E), True where an edge stays.
         examples: N of them.
         loss: of each example; or several measures at once, (N, K).
-        references: a value for each edge that stands in for it where it is removed (``mean_activations``); None is zero. With references a vertex whose
-            inputs are all removed goes on and emits what it makes of them; with zeros it emits zero.
+        references: a value for each edge that stands in for it where it is removed
+            (``mean_activations``); None is zero. With references a vertex whose inputs are all
+            removed goes on and emits what it makes of them; with zeros it emits zero.
         batch: the most examples times masks in one pass.
 
     Returns:
         (M,) mean losses, or (M, K) means.
 
     Raises:
-        InvalidInput: no masks, a mask of the wrong length, no positive batch, or a layer in training mode.
+        InvalidInput: no masks, a mask of the wrong length, no positive batch, or a layer in
+            training mode.
         NotCapturable: the network does not keep the batch in the first dimension.
         NotFinite: a loss is NaN or infinite; names the first mask.
     """
@@ -118,7 +133,10 @@ def losses_under(
     values = np.concatenate(found)[back.ravel()]
     bad = np.flatnonzero(~np.isfinite(values.reshape(len(rows), -1)).all(axis=1))
     if len(bad):
-        raise NotFinite(f"The loss under mask {bad[0]} is not finite ({values[bad[0]]}); check the weights, the data and the loss.")
+        raise NotFinite(
+            f"The loss under mask {bad[0]} is not finite ({values[bad[0]]}); check the "
+            "weights, the data and the loss."
+        )
     return values
 
 
@@ -144,8 +162,13 @@ def _means_within_sizes(
 
 
 def _means(
-    graph: ComputationGraph, gates: Tensor, examples: Examples, loss: Loss, references: References, batch: int
-) -> NDArray[np.float64]:  # fmt: skip
+    graph: ComputationGraph,
+    gates: Tensor,
+    examples: Examples,
+    loss: Loss,
+    references: References,
+    batch: int,
+) -> NDArray[np.float64]:
     """(M, ...) mean loss under each of the (M, E) gates."""
     count, total = len(gates), None
     for part in examples.batches(batch):
@@ -171,7 +194,10 @@ def check_losses(losses: Tensor, count: int) -> None:
     """
     if not isinstance(losses, Tensor) or losses.dim() not in (1, 2) or len(losses) != count:
         shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
-        raise InvalidInput(f"The loss gave {shape} for {count} examples; it returns one value for each (reduction='none').")
+        raise InvalidInput(
+            f"The loss gave {shape} for {count} examples; it returns one value for each "
+            "(reduction='none')."
+        )
 
 
 def single_removals(graph: ComputationGraph) -> NDArray[np.bool_]:
@@ -184,26 +210,38 @@ def single_removals(graph: ComputationGraph) -> NDArray[np.bool_]:
     if len(candidates) == 0:
         reasons = "; ".join(f"{e.producer} to {e.consumer}: {e.why_kept}" for e in graph.edges[:5])
         raise NothingToRemove(
-            f"The network has no edge that can be removed ({reasons}). Branches that meet in a sum or a concatenation can."
+            f"The network has no edge that can be removed ({reasons}). Branches that meet in "
+            "a sum or a concatenation can."
         )
     return ~np.eye(len(graph.edges), dtype=bool)[candidates]
 
 
 def leave_one_out(
-    graph: ComputationGraph, examples: Examples, loss: Loss, *, references: References = None, batch: int = 4096
+    graph: ComputationGraph,
+    examples: Examples,
+    loss: Loss,
+    *,
+    references: References = None,
+    batch: int = 4096,
 ) -> NDArray[np.float64]:
-    """(C,) the exact change of the mean loss when each candidate edge is removed alone: positive where the loss grows (loss-based importance)."""
+    """(C,) the exact change of the mean loss when each candidate edge is removed alone: positive
+    where the loss grows (loss-based importance).
+    """
     masks = np.concatenate([np.ones((1, len(graph.edges)), dtype=bool), single_removals(graph)])
     losses = losses_under(graph, masks, examples, loss, references=references, batch=batch)
     return losses[1:] - losses[0]
 
 
-def mean_activations(graph: ComputationGraph, examples: Examples, batch: int = 1024) -> list[Tensor | None]:
-    """The mean of each edge's value over the examples, to stand in for removed edges; None where it carries no floating-point numbers.
+def mean_activations(
+    graph: ComputationGraph, examples: Examples, batch: int = 1024
+) -> list[Tensor | None]:
+    """The mean of each edge's value over the examples, to stand in for removed edges; None where it
+    carries no floating-point numbers.
 
     Raises:
         InvalidInput: a layer in training mode.
-        NotCapturable: the network does not keep the batch in the first dimension, over which the mean is taken.
+        NotCapturable: the network does not keep the batch in the first dimension, over which the
+            mean is taken.
     """
     check_ready(graph, for_each_example=True)
     sums: list[Tensor | None] = [None] * len(graph.edges)

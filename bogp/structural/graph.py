@@ -138,7 +138,9 @@ class ComputationGraph:
         except AssertionError as error:
             if not str(error).startswith(OTHER_SIZES):
                 raise  # the model's own
-            raise NotCapturable(f"{error} Capture it with such inputs, or hand over examples within these sizes.") from None
+            raise NotCapturable(
+                f"{error} Capture it with such inputs, or hand over examples within these sizes."
+            ) from None
 
     @property
     def candidates(self) -> NDArray[np.intp]:
@@ -157,10 +159,16 @@ class ComputationGraph:
         given = bits("Masks", masks)
         rows = given[None] if given.ndim == 1 else given
         if rows.ndim != 2 or rows.shape[1] != len(self.edges):
-            raise InvalidInput(f"A mask has one entry an edge, {len(self.edges)} here; got an array of shape {given.shape}.")
+            raise InvalidInput(
+                f"A mask has one entry an edge, {len(self.edges)} here; got an array of shape "
+                f"{given.shape}."
+            )
         stuck = [edge.index for edge in self.edges if not edge.is_floating]
         if not rows[:, stuck].all():
-            raise InvalidInput(f"Edges {stuck} carry no floating-point numbers and cannot be removed; a mask holds True there.")
+            raise InvalidInput(
+                f"Edges {stuck} carry no floating-point numbers and cannot be removed; a mask "
+                "holds True there."
+            )
         return rows
 
     def without(self, edges: Sequence[int] | NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -213,7 +221,9 @@ class ComputationGraph:
     def _outputs(self) -> NDArray[np.bool_]:
         return np.array([vertex.kind == "output" for vertex in self.vertices])
 
-    def _follow(self, masks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+    def _follow(
+        self, masks: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
         """(M, V) alive, (M, V) useful and (M, E) gates of (M, E) masks.
 
         One sweep forwards and one backwards over the vertices, for all masks at once.
@@ -315,7 +325,9 @@ def _reads_sizes_only(node: fx.Node) -> bool:
     if node.target is getattr:
         return node.args[0].op == "placeholder" and node.args[1] in ("shape", "ndim")  # type: ignore[union-attr]
     plain = node.target is torch._assert or getattr(node.target, "__module__", "") == "_operator"
-    return node.op == "call_function" and plain and all(map(_reads_sizes_only, node.all_input_nodes))
+    return (
+        node.op == "call_function" and plain and all(map(_reads_sizes_only, node.all_input_nodes))
+    )
 
 
 def _with_gates(module: fx.GraphModule, edges: Sequence[Edge]) -> fx.GraphModule:
@@ -409,7 +421,9 @@ def check_evaluation_mode(model: nn.Module) -> None:
     for name, module in model.named_modules():
         layer = f"{name or 'The model'} ({type(module).__name__})"
         if isinstance(module, norms) and module.running_mean is None:
-            raise InvalidInput(f"{layer} mixes the examples of a batch: it keeps no running statistics.")
+            raise InvalidInput(
+                f"{layer} mixes the examples of a batch: it keeps no running statistics."
+            )
         draws = isinstance(module, dropouts) and module.p > 0
         if module.training and (draws or isinstance(module, norms)):
             does = "draws at random" if draws else "mixes the examples of a batch"

@@ -1,26 +1,30 @@
-"""Importance of edges, and the order in which they go: what each method says about the removal of single edges and of sets.
+"""Importance of edges, and the order in which they go: what each method says about the removal of
+single edges and of sets.
 
-A method gives each candidate edge a number, larger for what should stay. ``importances`` gives them for several methods at once:
+A method gives each candidate edge a number, larger for what should stay. ``importances`` gives them
+for several methods at once:
 
-========================  ==========================================================================================================
-name                      importance of an edge's removal, which closes the gates S (``ComputationGraph.gates``)
-========================  ==========================================================================================================
-``random``                drawn at random: the floor of each comparison
-``magnitude``             mean ``|w|`` of the parameters that go with it, or else of those before it (``magnitude``); no data
-``activation``            sum over S of the root mean square of what the edge carries
-``block_influence``       1 - cosine similarity between what its consumer makes with and without it (Men et al. 2024)
-``first_order``           - sum of g over S: the predicted change of the loss, with its sign
-``absolute_first_order``  | sum of g over S |
-``unsigned_taylor``       sum over S of the mean of (gradient x activation)^2 over examples: the published form, without sign
-``fisher_diagonal``       1/2 sum over S of the diagonal of the Fisher matrix: half of ``unsigned_taylor``, so the same order
-``fisher``                - sum of g over S + 1/2 sum of F over S x S: pairs within S count
-``gauss_newton``          the same with the Gauss-Newton matrix
-``hessian``               the same with the exact Hessian: the full second order
-``leave_one_out``         the exact change of the loss (loss-based importance)
-========================  ==========================================================================================================
+- ``random``: drawn at random: the floor of each comparison
+- ``magnitude``: mean ``|w|`` of the parameters that go with it, or else of those before it
+  (``magnitude``); no data
+- ``activation``: sum over S of the root mean square of what the edge carries
+- ``block_influence``: 1 - cosine similarity between what its consumer makes with and without it
+  (Men et al. 2024)
+- ``first_order``: - sum of g over S: the predicted change of the loss, with its sign
+- ``absolute_first_order``: | sum of g over S |
+- ``unsigned_taylor``: sum over S of the mean of (gradient x activation)^2 over examples: the
+  published form, without sign
+- ``fisher_diagonal``: 1/2 sum over S of the diagonal of the Fisher matrix: half of
+  ``unsigned_taylor``, so the same order
+- ``fisher``: - sum of g over S + 1/2 sum of F over S x S: pairs within S count
+- ``gauss_newton``: the same with the Gauss-Newton matrix
+- ``hessian``: the same with the exact Hessian: the full second order
+- ``leave_one_out``: the exact change of the loss (loss-based importance)
 
-The last five and ``first_order`` are changes of the mean loss, in its unit. ``removal_order`` turns a method into an order of removals; with ``_greedy``
-behind its name a quadratic method looks again after each removal, at the whole set removed so far, and ``exact_greedy`` does so with the exact loss.
+The last five and ``first_order`` are changes of the mean loss, in its unit. ``removal_order`` turns
+a method into an order of removals; with ``_greedy`` behind its name a quadratic method looks again
+after each removal, at the whole set removed so far, and ``exact_greedy`` does so with the exact
+loss.
 """
 
 from __future__ import annotations
@@ -49,15 +53,37 @@ from bogp.structural.taylor import TaylorModel, fisher, gate_gradients, taylor_m
 
 Floats = NDArray[np.float64]
 METHODS = (
-    "random", "magnitude", "activation", "block_influence", "first_order", "absolute_first_order", "unsigned_taylor", "fisher_diagonal",
-    "fisher", "gauss_newton", "hessian", "leave_one_out",
-)  # fmt: skip
+    "random",
+    "magnitude",
+    "activation",
+    "block_influence",
+    "first_order",
+    "absolute_first_order",
+    "unsigned_taylor",
+    "fisher_diagonal",
+    "fisher",
+    "gauss_newton",
+    "hessian",
+    "leave_one_out",
+)
 SECOND_ORDER = ("fisher", "gauss_newton", "hessian")
 GREEDY = (*(f"{name}_greedy" for name in SECOND_ORDER), "exact_greedy")
-_FROM_GRADIENTS = ("first_order", "absolute_first_order", "unsigned_taylor", "fisher_diagonal", "fisher")
+_FROM_GRADIENTS = (
+    "first_order",
+    "absolute_first_order",
+    "unsigned_taylor",
+    "fisher_diagonal",
+    "fisher",
+)
 
 
-def importances(graph: ComputationGraph, examples: Examples, loss: Loss, names: Sequence[str] = METHODS, seed: int = 0) -> pd.DataFrame:
+def importances(
+    graph: ComputationGraph,
+    examples: Examples,
+    loss: Loss,
+    names: Sequence[str] = METHODS,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Importance of each candidate edge by several methods, from one subset of the data.
 
     Args:
@@ -68,12 +94,14 @@ def importances(graph: ComputationGraph, examples: Examples, loss: Loss, names: 
         seed: of ``random``.
 
     Returns:
-        A row a candidate: ``edge`` (its index in the graph), and a column a method; larger is more important.
+        A row a candidate: ``edge`` (its index in the graph), and a column a method; larger is more
+            important.
 
     Raises:
         InvalidInput: no such method, or a layer in training mode.
         NothingToRemove: the graph has no candidates.
-        NotCapturable: gates of single examples are needed, and the network does not keep the batch in the first dimension.
+        NotCapturable: gates of single examples are needed, and the network does not keep the batch
+            in the first dimension.
         NotFinite: a loss or a derivative is NaN or infinite.
     """
     wanted = texts("names", names)
@@ -82,7 +110,11 @@ def importances(graph: ComputationGraph, examples: Examples, loss: Loss, names: 
     whole("seed", seed, 0)
     single_removals(graph)
     check_ready(graph)
-    gradients = gate_gradients(graph, examples, loss) if set(wanted) & set(_FROM_GRADIENTS) else np.empty((0, 0))
+    gradients = (
+        gate_gradients(graph, examples, loss)
+        if set(wanted) & set(_FROM_GRADIENTS)
+        else np.empty((0, 0))
+    )
     ways: dict[str, Callable[[], Floats]] = {
         "random": lambda: random(graph, seed),
         "magnitude": lambda: magnitude(graph),
@@ -92,7 +124,9 @@ def importances(graph: ComputationGraph, examples: Examples, loss: Loss, names: 
         "absolute_first_order": lambda: np.abs(first_order(graph, gradients)),
         "unsigned_taylor": lambda: unsigned_taylor(graph, gradients),
         "fisher_diagonal": lambda: unsigned_taylor(graph, gradients) / 2,
-        "fisher": lambda: second_order(TaylorModel(graph, gradients.mean(axis=0), fisher(gradients))),
+        "fisher": lambda: second_order(
+            TaylorModel(graph, gradients.mean(axis=0), fisher(gradients))
+        ),
         "gauss_newton": lambda: second_order(taylor_model(graph, examples, loss, "gauss_newton")),
         "hessian": lambda: second_order(taylor_model(graph, examples, loss, "hessian")),
         "leave_one_out": lambda: leave_one_out(graph, examples, loss),
@@ -116,11 +150,16 @@ def random(graph: ComputationGraph, seed: int) -> Floats:
 
 
 def magnitude(graph: ComputationGraph) -> Floats:
-    """(C,) the mean of ``|w|``, biases and norms included, over the parameters that would go with the edge: those that only vertices read which no live path
-    passes any more. Where none go (the edge carries something that others read as well, such as a skip connection) over the parameters of its producer's
-    vertex, or of the nearest vertices before that which have any; 0 where there are none.
+    """(C,) the mean of ``|w|``, biases and norms included, over the parameters that would go with
+    the edge: those that only vertices read which no live path passes any more. Where none go (the
+    edge carries something that others read as well, such as a skip connection) over the parameters
+    of its producer's vertex, or of the nearest vertices before that which have any; 0 where there
+    are none.
     """
-    weights = {name: p.detach().double().abs() for name, p in graph.module.named_parameters(remove_duplicate=False)}
+    weights = {
+        name: p.detach().double().abs()
+        for name, p in graph.module.named_parameters(remove_duplicate=False)
+    }
     before = graph.networkx().reverse(copy=False)
     found = []
     for edge, useful in zip(graph.candidates, graph.useful(single_removals(graph)), strict=True):
@@ -134,7 +173,9 @@ def magnitude(graph: ComputationGraph) -> Floats:
 
 
 def activation(graph: ComputationGraph, examples: Examples, batch: int = 256) -> Floats:
-    """(C,) the root mean square of what the edge carries, over entries and examples; summed where a removal closes several gates."""
+    """(C,) the root mean square of what the edge carries, over entries and examples; summed where a
+    removal closes several gates.
+    """
     squares = np.zeros(len(graph.edges))
     with torch.inference_mode():
         for part in examples.batches(batch):
@@ -149,8 +190,9 @@ def activation(graph: ComputationGraph, examples: Examples, batch: int = 256) ->
 
 
 def block_influence(graph: ComputationGraph, examples: Examples, batch: int = 256) -> Floats:
-    """(C,) 1 - the mean over examples of the cosine similarity between what the consumer makes with and without the edge (ShortGPT, Men et al. 2024, there
-    for blocks of a transformer). Where a removal closes gates of several consumers: their mean.
+    """(C,) 1 - the mean over examples of the cosine similarity between what the consumer makes with
+    and without the edge (ShortGPT, Men et al. 2024, there for blocks of a transformer). Where a
+    removal closes gates of several consumers: their mean.
     """
     closed, total = closed_gates(graph), np.zeros(len(graph.candidates))
     with torch.inference_mode():
@@ -160,12 +202,16 @@ def block_influence(graph: ComputationGraph, examples: Examples, batch: int = 25
                 cut = [graph.edges[e] for e in np.flatnonzero(gates)]
                 consumers = sorted({edge.target for edge in cut})
                 slots = {(edge.consumer, edge.slot) for edge in cut}
-                total[c] += sum(_dissimilarity(graph, v, slots, values) for v in consumers) / len(consumers)
+                total[c] += sum(_dissimilarity(graph, v, slots, values) for v in consumers) / len(
+                    consumers
+                )
     return total / len(examples)
 
 
 class _WithCuts(fx.Interpreter):
-    """Runs single nodes of a traced module on given values, zeros in the place of some arguments."""
+    """Runs single nodes of a traced module on given values, zeros in the place of some
+    arguments.
+    """
 
     def __init__(self, module: fx.GraphModule, cut: set[tuple[str, int]]) -> None:
         super().__init__(module)
@@ -177,8 +223,12 @@ class _WithCuts(fx.Interpreter):
         return with_arguments(n, values | cut)
 
 
-def _dissimilarity(graph: ComputationGraph, vertex: int, cut: set[tuple[str, int]], values: dict[str, Any]) -> float:
-    """The sum over examples of 1 - cosine similarity of a vertex's results with and without those arguments; 0 where they are equal."""
+def _dissimilarity(
+    graph: ComputationGraph, vertex: int, cut: set[tuple[str, int]], values: dict[str, Any]
+) -> float:
+    """The sum over examples of 1 - cosine similarity of a vertex's results with and without those
+    arguments; 0 where they are equal.
+    """
     nodes = [n for n in graph.module.graph.nodes if n.name in graph.vertices[vertex].nodes]
     interpreter = _WithCuts(graph.module, cut)
     interpreter.env = {n: values[n.name] for n in graph.module.graph.nodes if n.op != "output"}
@@ -188,27 +238,38 @@ def _dissimilarity(graph: ComputationGraph, vertex: int, cut: set[tuple[str, int
     results = [n for n in nodes if n.name in read and isinstance(values[n.name], Tensor)]
     before = torch.cat([values[n.name].double().flatten(1) for n in results], dim=1)
     after = torch.cat([interpreter.env[n].double().flatten(1) for n in results], dim=1)
-    similar = torch.where((before == after).all(dim=1), 1.0, torch.nn.functional.cosine_similarity(before, after, dim=1))
+    similar = torch.where(
+        (before == after).all(dim=1),
+        1.0,
+        torch.nn.functional.cosine_similarity(before, after, dim=1),
+    )
     return float((1 - similar).sum())
 
 
 def first_order(graph: ComputationGraph, gradients: Floats) -> Floats:
-    """(C,) the change of the loss predicted by its gradient, from the (N, E) gate gradients of single examples."""
+    """(C,) the change of the loss predicted by its gradient, from the (N, E) gate gradients of
+    single examples.
+    """
     return -closed_gates(graph) @ gradients.mean(axis=0)
 
 
 def unsigned_taylor(graph: ComputationGraph, gradients: Floats) -> Floats:
-    """(C,) mean over examples of (gradient x activation)^2, which is the squared gate gradient (after Molchanov et al. 2019), from (N, E) gate gradients."""
+    """(C,) mean over examples of (gradient x activation)^2, which is the squared gate gradient
+    (after Molchanov et al. 2019), from (N, E) gate gradients.
+    """
     return closed_gates(graph) @ np.square(gradients).mean(axis=0)
 
 
 def second_order(model: TaylorModel) -> Floats:
-    """(C,) the change of the loss that a quadratic model predicts for the removal of each candidate."""
+    """(C,) the change of the loss that a quadratic model predicts for the removal of each
+    candidate.
+    """
     return model.change(single_removals(model.graph))
 
 
 def order(graph: ComputationGraph, importance: ArrayLike) -> NDArray[np.intp]:
-    """The order in which edges go, least important first; one whose removal would cut off an output, after those before it, is skipped.
+    """The order in which edges go, least important first; one whose removal would cut off an
+    output, after those before it, is skipped.
 
     Args:
         graph: of the network.
@@ -224,7 +285,10 @@ def order(graph: ComputationGraph, importance: ArrayLike) -> NDArray[np.intp]:
     values = floats("importance", importance)
     single_removals(graph)
     if values.shape != graph.candidates.shape or not np.isfinite(values).all():
-        raise InvalidInput(f"importance has shape {values.shape}; one finite number a candidate is needed, {len(graph.candidates)} here.")
+        raise InvalidInput(
+            f"importance has shape {values.shape}; one finite number a candidate is needed, "
+            f"{len(graph.candidates)} here."
+        )
     gone: list[int] = []
     for edge in graph.candidates[np.argsort(values, kind="stable")]:
         if graph.connected(graph.without([*gone, int(edge)]))[0]:
@@ -232,12 +296,16 @@ def order(graph: ComputationGraph, importance: ArrayLike) -> NDArray[np.intp]:
     return np.array(gone, dtype=np.intp)
 
 
-def greedy(graph: ComputationGraph, change: Callable[[NDArray[np.bool_]], Floats], limit: int | None = None) -> NDArray[np.intp]:
-    """The order in which edges go when each removal is the one that leaves the least loss, given those before it.
+def greedy(
+    graph: ComputationGraph, change: Callable[[NDArray[np.bool_]], Floats], limit: int | None = None
+) -> NDArray[np.intp]:
+    """The order in which edges go when each removal is the one that leaves the least loss, given
+    those before it.
 
     Args:
         graph: of the network.
-        change: of (M, E) masks the (M,) losses or their changes: ``TaylorModel.change``, or the exact loss.
+        change: of (M, E) masks the (M,) losses or their changes: ``TaylorModel.change``, or the
+            exact loss.
         limit: the most edges to remove; None goes on until nothing can be removed.
 
     Returns:
@@ -264,15 +332,21 @@ def greedy(graph: ComputationGraph, change: Callable[[NDArray[np.bool_]], Floats
 
 
 def removal_order(
-    graph: ComputationGraph, examples: Examples, loss: Loss, name: str, seed: int = 0, limit: int | None = None
-) -> NDArray[np.intp]:  # fmt: skip
+    graph: ComputationGraph,
+    examples: Examples,
+    loss: Loss,
+    name: str,
+    seed: int = 0,
+    limit: int | None = None,
+) -> NDArray[np.intp]:
     """The order in which edges go by one method.
 
     Args:
         graph: of the network.
         examples: for calibration.
         loss: of each example.
-        name: of ``METHODS`` (importances of single edges, sorted) or of ``GREEDY`` (each removal given those before it).
+        name: of ``METHODS`` (importances of single edges, sorted) or of ``GREEDY`` (each removal
+            given those before it).
         seed: of ``random``.
         limit: the most edges to remove; None for all that can go.
 
@@ -283,11 +357,15 @@ def removal_order(
         InvalidInput: no such method, a limit that is not positive, and as ``importances``.
     """
     if not is_one_of(name, (*METHODS, *GREEDY)):
-        raise InvalidInput(f"There is no method {name!r}; there are: {', '.join((*METHODS, *GREEDY))}.")
+        raise InvalidInput(
+            f"There is no method {name!r}; there are: {', '.join((*METHODS, *GREEDY))}."
+        )
     whole("seed", seed, 0)
     limit = limit if limit is None else whole("limit", limit, 1)
     if name in METHODS:
         return order(graph, importances(graph, examples, loss, [name], seed)[name])[:limit]
     if name == "exact_greedy":
         return greedy(graph, lambda masks: losses_under(graph, masks, examples, loss), limit)
-    return greedy(graph, taylor_model(graph, examples, loss, name.removesuffix("_greedy")).change, limit)
+    return greedy(
+        graph, taylor_model(graph, examples, loss, name.removesuffix("_greedy")).change, limit
+    )

@@ -1,7 +1,10 @@
-"""Searches for the mask that removes exactly k edges, keeps the outputs connected and has the least loss, at a budget of evaluated masks.
+"""Searches for the mask that removes exactly k edges, keeps the outputs connected and has the least
+loss, at a budget of evaluated masks.
 
-Each search is handed ``losses(masks) -> (M,)`` and returns what it evaluated, in order: ``evaluation`` (counted from 1), ``removed`` (the edges, such as
-``3 7 12``), ``edges`` (how many), ``loss``, and ``best``, the least loss so far of a mask with k removed edges (NaN before there is one).
+Each search is handed ``losses(masks) -> (M,)`` and returns what it evaluated, in order:
+``evaluation`` (counted from 1), ``removed`` (the edges, such as ``3 7 12``), ``edges`` (how many),
+``loss``, and ``best``, the least loss so far of a mask with k removed edges (NaN before there is
+one).
 """
 
 from __future__ import annotations
@@ -47,7 +50,8 @@ class Space:
         whole("The number of removed edges", self.removed, 1, candidates)
         if len(self.all() if self.is_small else self.draw(1, np.random.default_rng(0))) == 0:
             raise Disconnected(
-                f"No removal of {self.removed} of the {candidates} candidate edges was found that keeps the output connected; remove fewer."
+                f"No removal of {self.removed} of the {candidates} candidate edges was found "
+                "that keeps the output connected; remove fewer."
             )
 
     @property
@@ -63,12 +67,15 @@ class Space:
         """
         if not self.is_small:
             raise InvalidInput(
-                f"There are {comb(len(self.graph.candidates), self.removed):,} masks; at most {FEW:,} are listed. Search by another way."
+                f"There are {comb(len(self.graph.candidates), self.removed):,} masks; at most "
+                f"{FEW:,} are listed. Search by another way."
             )
         return self._feasible(list(combinations(self.graph.candidates.tolist(), self.removed)))
 
     def draw(self, count: int, rng: np.random.Generator) -> Masks:
-        """(at most ``count``, E) distinct feasible masks, drawn uniformly; fewer where a hundred times as many draws do not give them."""
+        """(at most ``count``, E) distinct feasible masks, drawn uniformly; fewer where a hundred
+        times as many draws do not give them.
+        """
         candidates = self.graph.candidates
         found: dict[bytes, NDArray[np.bool_]] = {}
         for _ in range(100):
@@ -80,10 +87,14 @@ class Space:
         return np.array(list(found.values())[:count], dtype=bool).reshape(-1, len(self.graph.edges))
 
     def swaps(self, mask: NDArray[np.bool_]) -> Masks:
-        """(M, E) the feasible masks that keep one of its removed candidates and remove another in its place."""
+        """(M, E) the feasible masks that keep one of its removed candidates and remove another in
+        its place.
+        """
         gone = [int(e) for e in self.graph.candidates if not mask[e]]
         kept = [int(e) for e in self.graph.candidates if mask[e]]
-        return self._feasible([[*(g for g in gone if g != back), out] for back in gone for out in kept])
+        return self._feasible(
+            [[*(g for g in gone if g != back), out] for back in gone for out in kept]
+        )
 
     def _feasible(self, removals: Sequence[Sequence[int]] | NDArray[np.intp]) -> Masks:
         masks = np.ones((len(removals), len(self.graph.edges)), dtype=bool)
@@ -110,7 +121,8 @@ class _Record:
         values = np.asarray(self.losses(masks), dtype=np.float64)
         if values.shape != (len(masks),) or not np.isfinite(values).all():
             raise InvalidInput(
-                f"losses gave {values.shape} values for {len(masks)} masks, or some that are not finite; one finite loss each is needed."
+                f"losses gave {values.shape} values for {len(masks)} masks, or some that are "
+                "not finite; one finite loss each is needed."
             )
         self.masks += list(masks)
         self.values += values.tolist()
@@ -161,7 +173,8 @@ def greedy_cost(space: Space) -> int:
 
 
 def greedy(space: Space, losses: Losses, budget: int) -> pd.DataFrame:
-    """Remove the edge whose removal gives the least loss, each measured, k times. A removal that leaves no way on is passed over.
+    """Remove the edge whose removal gives the least loss, each measured, k times. A removal that
+    leaves no way on is passed over.
 
     Raises:
         InvalidInput: the budget does not reach to the end.
@@ -169,21 +182,33 @@ def greedy(space: Space, losses: Losses, budget: int) -> pd.DataFrame:
     """
     record = _Record(space, losses, budget)
     if budget < greedy_cost(space):
-        raise InvalidInput(f"budget is {budget}; greedy search evaluates up to {greedy_cost(space)} masks to remove {space.removed} edges.")
+        raise InvalidInput(
+            f"budget is {budget}; greedy search evaluates up to {greedy_cost(space)} masks to "
+            f"remove {space.removed} edges."
+        )
     mask = np.ones(len(space.graph.edges), dtype=bool)
     for step in range(space.removed):
-        tries = np.array([mask & (np.arange(len(mask)) != e) for e in space.graph.candidates if mask[e]])
+        tries = np.array(
+            [mask & (np.arange(len(mask)) != e) for e in space.graph.candidates if mask[e]]
+        )
         tries = tries[space.graph.connected(tries)]
         if len(tries) == 0:
-            raise Disconnected(f"Greedy search removed {step} edges, and any further removal disconnects the output; remove fewer.")
+            raise Disconnected(
+                f"Greedy search removed {step} edges, and any further removal disconnects the "
+                "output; remove fewer."
+            )
         mask = tries[int(np.argmin(record.evaluate(tries)))]
     return record.table()
 
 
-def quadratic(space: Space, losses: Losses, budget: int, model: Predictor, seed: int) -> pd.DataFrame:
-    """Evaluate the masks that a model (``TaylorModel.change``) puts first, best first; it learns nothing from what it finds.
+def quadratic(
+    space: Space, losses: Losses, budget: int, model: Predictor, seed: int
+) -> pd.DataFrame:
+    """Evaluate the masks that a model (``TaylorModel.change``) puts first, best first; it learns
+    nothing from what it finds.
 
-    All masks are ranked where they are few; of more, those that descents by swaps from random starts come by.
+    All masks are ranked where they are few; of more, those that descents by swaps from random
+    starts come by.
     """
     record = _Record(space, losses, budget)
     masks = space.all() if space.is_small else _descents(space, model, budget, _generator(seed))
@@ -199,7 +224,11 @@ def _descents(space: Space, model: Predictor, count: int, rng: np.random.Generat
         while True:
             near = space.swaps(mask)
             predicted = model(near) if len(near) else np.array([np.inf])
-            found |= {near[i].tobytes(): near[i] for i in np.argsort(predicted, kind="stable")[:count] if len(near)}
+            found |= {
+                near[i].tobytes(): near[i]
+                for i in np.argsort(predicted, kind="stable")[:count]
+                if len(near)
+            }
             found[mask.tobytes()] = mask
             if predicted.min() >= value:
                 break
@@ -208,17 +237,26 @@ def _descents(space: Space, model: Predictor, count: int, rng: np.random.Generat
 
 
 def bayesian(
-    space: Space, losses: Losses, budget: int, seed: int, *, prior: Predictor | None = None, initial: int = 10, batch: int = 5
+    space: Space,
+    losses: Losses,
+    budget: int,
+    seed: int,
+    *,
+    prior: Predictor | None = None,
+    initial: int = 10,
+    batch: int = 5,
 ) -> pd.DataFrame:
-    """Bayesian optimisation: a Gaussian process over live edges, and the masks of the largest expected improvement.
+    """Bayesian optimisation: a Gaussian process over live edges, and the masks of the largest
+    expected improvement.
 
     Args:
         space: what is searched.
         losses: of masks.
         budget: most evaluations.
         seed: of all draws.
-        prior: predicts the change of the loss (``TaylorModel.change``), for the process's mean; half of the initial masks are then those that it puts first.
-            None: a constant mean, and random initial masks.
+        prior: predicts the change of the loss (``TaylorModel.change``), for the process's mean;
+            half of the initial masks are then those that it puts first. None: a constant mean, and
+            random initial masks.
         initial: masks before the first fit, at least 2.
         batch: masks between two fits.
 
@@ -251,7 +289,10 @@ def _pool(space: Space, record: _Record, pool: Masks | None, rng: np.random.Gene
     if pool is not None:
         return pool
     best = np.argsort(record.values, kind="stable")[:3]
-    return np.unique(np.concatenate([space.draw(1_000, rng), *(space.swaps(record.masks[i]) for i in best)]), axis=0)
+    return np.unique(
+        np.concatenate([space.draw(1_000, rng), *(space.swaps(record.masks[i]) for i in best)]),
+        axis=0,
+    )
 
 
 def _some(space: Space, record: _Record, count: int, rng: np.random.Generator) -> Masks:

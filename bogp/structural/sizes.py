@@ -78,7 +78,9 @@ class Sizes:
         def symbolic(value: Any) -> Any:
             if not isinstance(value, Tensor):
                 return value
-            dynamic: Any = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC] * value.dim())
+            dynamic: Any = StatelessSymbolicContext(
+                dynamic_sizes=[DimDynamic.DYNAMIC] * value.dim()
+            )
             return mode.from_tensor(value, symbolic_context=dynamic)
 
         shapes: dict[str, tuple[Any, ...]] = {}
@@ -97,7 +99,9 @@ class Sizes:
                 expression = getattr(getattr(size, "node", None), "expr", None)
                 if isinstance(expression, sympy.Symbol):
                     self._symbols.setdefault(expression, (node.name, dim))
-        self._shapes = {name: tuple(_settled(size) for size in shape) for name, shape in shapes.items()}
+        self._shapes = {
+            name: tuple(_settled(size) for size in shape) for name, shape in shapes.items()
+        }
 
     def _made(self, graph: fx.Graph, expression: sympy.Expr) -> Any:
         if expression.is_Integer:
@@ -107,11 +111,14 @@ class Sizes:
             placeholder = next(n for n in graph.nodes if n.op == "placeholder" and n.name == name)
             return graph.call_method("size", (placeholder, dim))
         if isinstance(expression, sympy.Pow) and expression.exp.is_Integer and expression.exp > 0:
-            return graph.call_function(operator.pow, (self._made(graph, expression.base), int(expression.exp)))
+            return graph.call_function(
+                operator.pow, (self._made(graph, expression.base), int(expression.exp))
+            )
         operation = _OPERATIONS.get(expression.func)
         if operation is None:
             raise NotCapturable(
-                f"A size of the network is {expression} of its inputs' sizes, which cannot be written as operations on them."
+                f"A size of the network is {expression} of its inputs' sizes, which cannot be "
+                "written as operations on them."
             )
         parts = [self._made(graph, part) for part in expression.args]
         return reduce(lambda a, b: graph.call_function(operation, (a, b)), parts)

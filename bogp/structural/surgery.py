@@ -1,7 +1,10 @@
-"""The pruned network as an ordinary, smaller module: what ``graph.gated`` does with closed gates, carried out.
+"""The pruned network as an ordinary, smaller module: what ``graph.gated`` does with closed gates,
+carried out.
 
-On a sum a removed argument is dropped; on a concatenation its block is, together with the weights that read it, where the readers are convolutions or linear
-layers, and it is a block of zeros elsewhere. Branches that lead nowhere go with their parameters. What comes out knows nothing of gates, or of this package.
+On a sum a removed argument is dropped; on a concatenation its block is, together with the weights
+that read it, where the readers are convolutions or linear layers, and it is a block of zeros
+elsewhere. Branches that lead nowhere go with their parameters. What comes out knows nothing of
+gates, or of this package.
 """
 
 from __future__ import annotations
@@ -38,11 +41,38 @@ from bogp.structural.graph import (
 from bogp.structural.sizes import Sizes, assert_sizes
 
 _ATEN = torch.ops.aten
-_SUBTRACTIONS = {operator.sub, operator.isub, torch.sub, "sub", "sub_", _ATEN.sub.Tensor, _ATEN.sub_.Tensor}
-# What works channel by channel and leaves zeros zero, so that a block of zeros can be taken away before it as well as after it.
-_CHANNELWISE: tuple[type[nn.Module], ...] = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Tanh, nn.Identity, nn.Dropout, nn.Dropout2d)
+_SUBTRACTIONS = {
+    operator.sub,
+    operator.isub,
+    torch.sub,
+    "sub",
+    "sub_",
+    _ATEN.sub.Tensor,
+    _ATEN.sub_.Tensor,
+}
+# What works channel by channel and leaves zeros zero, so that a block of zeros can be taken away
+# before it as well as after it.
+_CHANNELWISE: tuple[type[nn.Module], ...] = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.GELU,
+    nn.SiLU,
+    nn.Tanh,
+    nn.Identity,
+    nn.Dropout,
+    nn.Dropout2d,
+)
 _CHANNELWISE += (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-_ELEMENTWISE = {torch.relu, nn.functional.relu, torch.tanh, nn.functional.gelu, nn.functional.silu, "relu", "tanh", _ATEN.relu.default}
+_ELEMENTWISE = {
+    torch.relu,
+    nn.functional.relu,
+    torch.tanh,
+    nn.functional.gelu,
+    nn.functional.silu,
+    "relu",
+    "tanh",
+    _ATEN.relu.default,
+}
 
 MOST_THREADS = 1024  # more is a slip of the hand
 
@@ -62,7 +92,9 @@ class Cost:
     latency: float
 
 
-def cost(module: nn.Module, inputs: tuple[Tensor, ...], seconds: float = 0.2, threads: int = 1) -> Cost:
+def cost(
+    module: nn.Module, inputs: tuple[Tensor, ...], seconds: float = 0.2, threads: int = 1
+) -> Cost:
     """Parameters, operations and measured latency of a network.
 
     Args:
@@ -78,14 +110,19 @@ def cost(module: nn.Module, inputs: tuple[Tensor, ...], seconds: float = 0.2, th
         raise InvalidInput(f"seconds is {seconds}; a positive time is needed.")
     whole("threads", threads, 1, MOST_THREADS)
     with torch.inference_mode():
-        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # fused attention is not counted everywhere
+        # fused attention is not counted everywhere
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             module(*inputs)
-        timer = benchmark.Timer("module(*inputs)", globals={"module": module, "inputs": inputs}, num_threads=threads)
+        timer = benchmark.Timer(
+            "module(*inputs)", globals={"module": module, "inputs": inputs}, num_threads=threads
+        )
         latency = timer.blocked_autorange(min_run_time=seconds).median
     return Cost(sum(p.numel() for p in module.parameters()), counter.get_total_flops(), latency)
 
 
-def without_vertices(graph: ComputationGraph, vertices: Sequence[int] | NDArray[np.intp]) -> NDArray[np.bool_]:
+def without_vertices(
+    graph: ComputationGraph, vertices: Sequence[int] | NDArray[np.intp]
+) -> NDArray[np.bool_]:
     """(E,) the mask that removes those vertices: all edges from and to them.
 
     Raises:
@@ -96,21 +133,28 @@ def without_vertices(graph: ComputationGraph, vertices: Sequence[int] | NDArray[
     for vertex in chosen:
         if graph.vertices[vertex].kind in ("input", "output"):
             raise Disconnected(
-                f"Vertex {vertex} ({graph.vertices[vertex].name}) is an {graph.vertices[vertex].kind} and cannot be removed."
+                f"Vertex {vertex} ({graph.vertices[vertex].name}) is an "
+                f"{graph.vertices[vertex].kind} and cannot be removed."
             )
-    return graph.without([e.index for e in graph.edges if e.is_floating and {e.source, e.target} & chosen])
+    return graph.without(
+        [e.index for e in graph.edges if e.is_floating and {e.source, e.target} & chosen]
+    )
 
 
-def remove(graph: ComputationGraph, mask: ArrayLike, references: References = None) -> fx.GraphModule:
+def remove(
+    graph: ComputationGraph, mask: ArrayLike, references: References = None
+) -> fx.GraphModule:
     """The network without the removed edges, and without all that they leave unused.
 
     Args:
         graph: of the network, which stays as it is.
         mask: (E,) True where an edge stays.
-        references: a value for each edge that stands in for it where it is removed (``gates.mean_activations``), kept as a buffer; None is zero.
+        references: a value for each edge that stands in for it where it is removed
+            (``gates.mean_activations``), kept as a buffer; None is zero.
 
     Returns:
-        A module of its own, called with the same inputs; its outputs are those of ``graph.gated`` at ``graph.gates(mask)`` (with references at the mask).
+        A module of its own, called with the same inputs; its outputs are those of ``graph.gated``
+        at ``graph.gates(mask)`` (with references at the mask).
 
     Raises:
         InvalidInput: a mask of the wrong length or several masks.
@@ -121,7 +165,10 @@ def remove(graph: ComputationGraph, mask: ArrayLike, references: References = No
         raise InvalidInput(f"One mask at a time is carried out; these are {len(rows)}.")
     alive = graph.alive(rows)[0]
     if dead := [v.name for v in graph.vertices if v.kind == "output" and not alive[v.index]]:
-        raise Disconnected(f"Without these edges no input reaches {', '.join(dead)}; keep a path (graph.connected tells which masks do).")
+        raise Disconnected(
+            f"Without these edges no input reaches {', '.join(dead)}; keep a path "
+            "(graph.connected tells which masks do)."
+        )
     closed = rows[0] if references is not None else graph.gates(rows)[0]
     edges = [edge for edge in graph.edges if not closed[edge.index]]
     module = copy.deepcopy(graph.module)
@@ -253,7 +300,9 @@ def _cut(module: fx.GraphModule, edges: Sequence[Edge], known: _Known) -> None:
             user.args, user.kwargs = with_arguments(user, number)
 
 
-def _operands(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any, float]:
+def _operands(
+    node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Any, Any, float]:
     """Both sides of a sum, and what the second is multiplied by."""
     left = args[0] if args else kwargs.get("input", kwargs.get("self"))
     right = args[1] if len(args) > 1 else kwargs["other"]
@@ -320,7 +369,9 @@ def _cat_dim(node: fx.Node, dims: int) -> int:
         return min(1, dims - 1)
     if node.target is torch.vstack:
         return 0
-    given = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
+    given = (
+        node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
+    )
     assert isinstance(given, int)
     return given % (dims + (node.target in (torch.stack, _ATEN.stack.default)))
 
@@ -333,13 +384,21 @@ def _zeros(graph: fx.Graph, like: fx.Node, gone: fx.Node, known: _Known) -> fx.N
 
 def _readers(
     module: fx.GraphModule, node: fx.Node, keep: Tensor, dim: int, known: _Known
-) -> list[tuple[fx.Node, Tensor]] | None:  # fmt: skip
-    """The layers that read a value through steps that leave zeros zero, each with the inputs that it keeps; None if anything else reads it."""
+) -> list[tuple[fx.Node, Tensor]] | None:
+    """The layers that read a value through steps that leave zeros zero, each with the inputs that
+    it keeps; None if anything else reads it.
+    """
     found: list[tuple[fx.Node, Tensor]] = []
     dims = known.of(node).dim()
     for user in node.users:
         layer = module.get_submodule(str(user.target)) if user.op == "call_module" else None
-        convolves = isinstance(layer, nn.Conv2d) and _is_plain(layer) and layer.groups == 1 and dims == 4 and dim == 1
+        convolves = (
+            isinstance(layer, nn.Conv2d)
+            and _is_plain(layer)
+            and layer.groups == 1
+            and dims == 4
+            and dim == 1
+        )
         if convolves or (isinstance(layer, nn.Linear) and _is_plain(layer) and dim == dims - 1):
             found.append((user, keep))
         else:
@@ -355,7 +414,11 @@ def _readers(
 
 def _is_plain(layer: nn.Module) -> bool:
     """Whether its weight is its own, not one that hooks or parametrisations make."""
-    return type(layer) in (nn.Conv2d, nn.Linear) and "weight" in layer._parameters and not layer._forward_pre_hooks
+    return (
+        type(layer) in (nn.Conv2d, nn.Linear)
+        and "weight" in layer._parameters
+        and not layer._forward_pre_hooks
+    )
 
 
 def _keeps_channels(user: fx.Node, layer: nn.Module | None, dim: int, dims: int) -> bool:
@@ -375,15 +438,22 @@ def _keeps_channels(user: fx.Node, layer: nn.Module | None, dim: int, dims: int)
 def _flattens(user: fx.Node, layer: nn.Module | None) -> bool:
     if layer is not None:
         return type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1)
-    return user.target in ("flatten", torch.flatten) and (*user.args[1:], *user.kwargs.values()) == (1,)
+    return user.target in ("flatten", torch.flatten) and (
+        *user.args[1:],
+        *user.kwargs.values(),
+    ) == (1,)
 
 
 def _narrow(module: fx.GraphModule, node: fx.Node, keep: Tensor) -> None:
     """Give the node a layer of its own that reads the kept inputs only."""
     name = str(node.target)
     layer: Any = copy.deepcopy(module.get_submodule(name))
-    layer.weight = nn.Parameter(layer.weight.detach()[:, keep].clone(), requires_grad=layer.weight.requires_grad)
-    setattr(layer, "in_features" if isinstance(layer, nn.Linear) else "in_channels", int(keep.sum()))
+    layer.weight = nn.Parameter(
+        layer.weight.detach()[:, keep].clone(), requires_grad=layer.weight.requires_grad
+    )
+    setattr(
+        layer, "in_features" if isinstance(layer, nn.Linear) else "in_channels", int(keep.sum())
+    )
     called = {str(n.target) for n in module.graph.nodes if n is not node and n.op == "call_module"}
     while name in called:  # the layer works elsewhere too, on all of its inputs
         name += "_narrow"
@@ -405,7 +475,9 @@ def _stand_in(
     for edge in edges:
         value, node, name = references[edge.index], nodes[edge.consumer], f"reference_{edge.index}"
         if value is None:
-            raise InvalidInput(f"There is no reference value for edge {edge.index}, which is to be removed.")
+            raise InvalidInput(
+                f"There is no reference value for edge {edge.index}, which is to be removed."
+            )
         module.register_buffer(name, value.detach().clone())
         with module.graph.inserting_before(node):
             batch = module.graph.call_method("size", (first, 0))
@@ -420,7 +492,11 @@ def _tidy(module: fx.GraphModule) -> None:
     module.delete_all_unused_submodules()
     called = [str(n.target) for n in module.graph.nodes if n.op == "call_module"]
     read = {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
-    for name in [n for kind in (module.named_parameters, module.named_buffers) for n, _ in kind(remove_duplicate=False)]:
+    for name in [
+        n
+        for kind in (module.named_parameters, module.named_buffers)
+        for n, _ in kind(remove_duplicate=False)
+    ]:
         if name not in read and not any(name.startswith(layer + ".") for layer in called):
             owner, _, attribute = name.rpartition(".")
             delattr(module.get_submodule(owner), attribute)

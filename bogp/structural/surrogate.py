@@ -1,7 +1,10 @@
-"""Models that predict the loss of a mask: fitted to evaluated masks, or from one look at the trained network (zero-shot).
+"""Models that predict the loss of a mask: fitted to evaluated masks, or from one look at the
+trained network (zero-shot).
 
-A surrogate is a frozen set of settings with ``fit(masks, losses)``, which gives a ``Fitted`` with ``predict(masks)``. Predictions are losses: higher is worse.
-``PathSurrogate`` is the published one; the others are the controls it needs, and what can be made of the Taylor model when some masks may be evaluated.
+A surrogate is a frozen set of settings with ``fit(masks, losses)``, which gives a ``Fitted`` with
+``predict(masks)``. Predictions are losses: higher is worse. ``PathSurrogate`` is the published one;
+the others are the controls it needs, and what can be made of the Taylor model when some masks may
+be evaluated.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from bogp.errors import InvalidInput
 from bogp.structural.graph import ComputationGraph
 
 Array = NDArray[np.float64]
-Predictor = Callable[[ArrayLike], Array]  # (M, E) masks -> (M,) predicted losses, or changes of the loss
+# (M, E) masks -> (M,) predicted losses, or changes of the loss
+Predictor = Callable[[ArrayLike], Array]
 Features = Callable[[ArrayLike], Array]  # (M, E) masks -> (M, D) what a surrogate reads of them
 
 
@@ -47,14 +51,21 @@ def checked(masks: ArrayLike, losses: ArrayLike) -> tuple[NDArray[np.bool_], Arr
     """Masks and their losses, as arrays.
 
     Raises:
-        InvalidInput: not one finite loss a mask, of a size whose square can be computed with, or fewer than two masks.
+        InvalidInput: not one finite loss a mask, of a size whose square can be computed with, or
+            fewer than two masks.
     """
     rows, values = bits("Masks", masks), floats("losses", losses)
     if rows.ndim != 2 or values.shape != (len(rows),) or len(rows) < 2:
-        raise InvalidInput(f"A surrogate is fitted to two or more masks, a loss each; got masks {rows.shape} and losses {values.shape}.")
+        raise InvalidInput(
+            f"A surrogate is fitted to two or more masks, a loss each; got masks {rows.shape} "
+            f"and losses {values.shape}."
+        )
     bad = np.flatnonzero(~(np.abs(values) < 1e100))
     if len(bad):
-        raise InvalidInput(f"The loss of mask {bad[0]} is {values[bad[0]]}, which is not finite or beyond 1e100; leave that mask out.")
+        raise InvalidInput(
+            f"The loss of mask {bad[0]} is {values[bad[0]]}, which is not finite or beyond "
+            "1e100; leave that mask out."
+        )
     return rows, values
 
 
@@ -67,7 +78,9 @@ def kept_features(edges: NDArray[np.intp]) -> Features:
 
 
 def live_features(graph: ComputationGraph, edges: NDArray[np.intp]) -> Features:
-    """``ComputationGraph.live``, 0 and 1, at those edges: masks that make the same network read alike."""
+    """``ComputationGraph.live``, 0 and 1, at those edges: masks that make the same network read
+    alike.
+    """
     return lambda masks: graph.live(masks)[:, edges].astype(np.float64)
 
 
@@ -75,20 +88,28 @@ def live_features(graph: ComputationGraph, edges: NDArray[np.intp]) -> Features:
 
 
 def path_weights(graph: ComputationGraph, masks: ArrayLike, logits: Tensor) -> Tensor:
-    """(M,) G(gamma, M): the sum over paths that survive a mask, from an input to an output, of the product of their edges' gammas.
+    """(M,) G(gamma, M): the sum over paths that survive a mask, from an input to an output, of the
+    product of their edges' gammas.
 
-    One sweep over the graph in topological order, so that it costs as much as there are edges, however many paths there are.
+    One sweep over the graph in topological order, so that it costs as much as there are edges,
+    however many paths there are.
 
     Args:
         graph: of the network.
         masks: (M, E), True where an edge stays.
-        logits: (E,) float64; gamma is their softmax over each vertex's outgoing edges, so that G is 1 for the full graph where every vertex leads on.
+        logits: (E,) float64; gamma is their softmax over each vertex's outgoing edges, so that G is
+            1 for the full graph where every vertex leads on.
     """
     rows = torch.as_tensor(graph.masks(masks), dtype=torch.float64)
     source, target = (torch.as_tensor(end) for end in graph.ends)
-    high = torch.full((len(graph.vertices),), -torch.inf, dtype=torch.float64).scatter_reduce(0, source, logits.detach(), "amax")
+    high = torch.full((len(graph.vertices),), -torch.inf, dtype=torch.float64).scatter_reduce(
+        0, source, logits.detach(), "amax"
+    )
     scaled = torch.exp(logits - high[source])
-    gamma = scaled / torch.zeros(len(graph.vertices), dtype=torch.float64).index_add(0, source, scaled)[source]
+    gamma = (
+        scaled
+        / torch.zeros(len(graph.vertices), dtype=torch.float64).index_add(0, source, scaled)[source]
+    )
     kept = rows * gamma
     inputs = [v.index for v in graph.vertices if v.kind == "input"]
     reached: list[Tensor] = []
@@ -97,7 +118,11 @@ def path_weights(graph: ComputationGraph, masks: ArrayLike, logits: Tensor) -> T
         if vertex.index in inputs:
             reached.append(torch.full((len(rows),), 1.0 / len(inputs), dtype=torch.float64))
         elif len(into):
-            reached.append((kept[:, into] * torch.stack([reached[s] for s in source[into].tolist()], dim=1)).sum(dim=1))
+            reached.append(
+                (
+                    kept[:, into] * torch.stack([reached[s] for s in source[into].tolist()], dim=1)
+                ).sum(dim=1)
+            )
         else:
             reached.append(torch.zeros(len(rows), dtype=torch.float64))
     return torch.stack([reached[v.index] for v in graph.vertices if v.kind == "output"]).sum(dim=0)
@@ -105,7 +130,8 @@ def path_weights(graph: ComputationGraph, masks: ArrayLike, logits: Tensor) -> T
 
 @dataclass(frozen=True)
 class PathSurrogate:
-    """The published surrogate: G(gamma, M), fitted by mean squared error to 1 - (min-max scaled loss).
+    """The published surrogate: G(gamma, M), fitted by mean squared error to 1 - (min-max scaled
+    loss).
 
     Attributes:
         graph: of the network.
@@ -124,7 +150,10 @@ class PathSurrogate:
         rows, values = checked(masks, losses)
         low, high = values.min(), values.max()
         if high == low:
-            raise InvalidInput("All losses are equal, so they have no min-max scale; evaluate masks that differ more.")
+            raise InvalidInput(
+                "All losses are equal, so they have no min-max scale; evaluate masks that "
+                "differ more."
+            )
         goal = torch.as_tensor(1 - (values - low) / (high - low))
         logits = torch.zeros(len(self.graph.edges), dtype=torch.float64, requires_grad=True)
         optimiser = torch.optim.LBFGS([logits], max_iter=self.steps, line_search_fn="strong_wolfe")
@@ -201,12 +230,14 @@ class FittedProcess(Fitted):
 
 @dataclass(frozen=True)
 class GaussianProcess:
-    """A Gaussian process over masks with noise; its Matern kernel falls with the number of features in which two masks differ.
+    """A Gaussian process over masks with noise; its Matern kernel falls with the number of features
+    in which two masks differ.
 
     Attributes:
         features: what it reads of a mask.
-        prior: predicts the change of the loss (``TaylorModel.change``); the process then has ``offset + slope * prior`` for its mean, both fitted by least
-            squares, and learns the rest. None: a constant mean.
+        prior: predicts the change of the loss (``TaylorModel.change``); the process then has
+            ``offset + slope * prior`` for its mean, both fitted by least squares, and learns the
+            rest. None: a constant mean.
     """
 
     features: Features
@@ -231,10 +262,13 @@ class GaussianProcess:
         rest = values - offset - slope * prior(rows)
         scale = float(rest.std()) or 1.0
         length = np.sqrt(read.shape[1])
-        kernel = ConstantKernel(1.0, (1e-3, 1e3)) * Matern(length, (0.3, 30 * length), nu=2.5) + WhiteKernel(1e-2, (1e-6, 1.0))
+        kernel = ConstantKernel(1.0, (1e-3, 1e3)) * Matern(
+            length, (0.3, 30 * length), nu=2.5
+        ) + WhiteKernel(1e-2, (1e-6, 1.0))
         process = GaussianProcessRegressor(kernel, random_state=0)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # of a parameter at its bound: few masks leave the kernel undetermined
+            # of a parameter at its bound: few masks leave the kernel undetermined
+            warnings.simplefilter("ignore", ConvergenceWarning)
             process.fit(read, rest / scale)
 
         def predict_with_std(masks: ArrayLike) -> tuple[Array, Array]:
@@ -248,7 +282,9 @@ class GaussianProcess:
 
 
 def _line(x: Array, y: Array) -> tuple[float, float]:
-    """Offset and slope of the least-squares line; the slope is zero where x is constant, and never negative."""
+    """Offset and slope of the least-squares line; the slope is zero where x is constant, and never
+    negative.
+    """
     centred = x - x.mean()
     spread = float(centred @ centred)
     slope = max(float(centred @ (y - y.mean())) / spread, 0.0) if spread > 0 else 0.0
@@ -259,16 +295,24 @@ def _line(x: Array, y: Array) -> tuple[float, float]:
 
 
 def kept_sum(importance: ArrayLike) -> Predictor:
-    """The published zero-shot form: a mask is as good as the sum of its kept edges' importance, (E,) of them; as a prediction of loss, its negative."""
+    """The published zero-shot form: a mask is as good as the sum of its kept edges' importance,
+    (E,) of them; as a prediction of loss, its negative.
+    """
     weights = floats("importance", importance)
     return lambda masks: -(np.asarray(masks, dtype=np.float64) @ weights)
 
 
 def reader_magnitude(graph: ComputationGraph) -> Array:
-    """(E,) mean absolute weight of the vertex that reads each edge (published L1, as we read it); zero where that has no weights."""
+    """(E,) mean absolute weight of the vertex that reads each edge (published L1, as we read it);
+    zero where that has no weights.
+    """
     parameters = dict(graph.module.named_parameters())
     found = []
     for edge in graph.edges:
-        weights = [parameters[p].detach().abs().ravel() for p in graph.vertices[edge.target].parameters if parameters[p].dim() > 1]
+        weights = [
+            parameters[p].detach().abs().ravel()
+            for p in graph.vertices[edge.target].parameters
+            if parameters[p].dim() > 1
+        ]
         found.append(float(torch.cat(weights).double().mean()) if weights else 0.0)
     return np.array(found)

@@ -1,8 +1,12 @@
-"""The change of the loss under any removal, predicted from derivatives at the full network (paper section 2, second approach).
+"""The change of the loss under any removal, predicted from derivatives at the full network (paper
+section 2, second approach).
 
-With a gate on each edge a removal is a step of -1 in the gates that it closes, so that the change of the mean loss is, to second order,
-- sum g + 1/2 sum sum H over the closed gates: the terms of pairs are what scores of single edges lack. One forward and backward pass gives the gradient of each
-example's loss by its own gates (Molchanov et al. 2019); their mean is g, and their mean outer product the Fisher matrix, which stands in for H near a minimum.
+With a gate on each edge a removal is a step of -1 in the gates that it closes, so that the change
+of the mean loss is, to second order,
+- sum g + 1/2 sum sum H over the closed gates: the terms of pairs are what scores of single edges
+lack. One forward and backward pass gives the gradient of each example's loss by its own gates
+(Molchanov et al. 2019); their mean is g, and their mean outer product the Fisher matrix, which
+stands in for H near a minimum.
 """
 
 from __future__ import annotations
@@ -30,7 +34,8 @@ class TaylorModel:
     Attributes:
         graph: of the network.
         gradient: (E,) of the mean loss by the gates.
-        curvature: (E, E) its Hessian or what stands in for it, at the gates that a removal can close; zeros for the first order.
+        curvature: (E, E) its Hessian or what stands in for it, at the gates that a removal can
+            close; zeros for the first order.
     """
 
     graph: ComputationGraph
@@ -40,11 +45,16 @@ class TaylorModel:
     def change(self, masks: ArrayLike) -> NDArray[np.float64]:
         """(M,) the predicted change of the mean loss under each mask."""
         closed = 1.0 - self.graph.gates(masks)
-        return -closed @ self.gradient + 0.5 * np.einsum("me,ef,mf->m", closed, self.curvature, closed, optimize=True)
+        return -closed @ self.gradient + 0.5 * np.einsum(
+            "me,ef,mf->m", closed, self.curvature, closed, optimize=True
+        )
 
 
-def gate_gradients(graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 1024) -> NDArray[np.float64]:
-    """(N, E) the gradient of each example's loss by its own gates, at the full network: one forward and one backward pass.
+def gate_gradients(
+    graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 1024
+) -> NDArray[np.float64]:
+    """(N, E) the gradient of each example's loss by its own gates, at the full network: one forward
+    and one backward pass.
 
     Raises:
         InvalidInput: a layer in training mode, or a loss that is not one number an example.
@@ -62,7 +72,9 @@ def gate_gradients(graph: ComputationGraph, examples: Examples, loss: Loss, batc
 
 
 def fisher(gradients: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(E, E) the empirical Fisher matrix of the gates, from the (N, E) gradients of single examples."""
+    """(E, E) the empirical Fisher matrix of the gates, from the (N, E) gradients of single
+    examples.
+    """
     return gradients.T @ gradients / len(gradients)
 
 
@@ -73,7 +85,8 @@ def hessian(
     batch: int = 1024,
     gates: Sequence[int] | None = None,
 ) -> NDArray[np.float64]:
-    """(E, E) the exact Hessian of the mean loss by the gates, a row for each product with a unit vector.
+    """(E, E) the exact Hessian of the mean loss by the gates, a row for each product with a unit
+    vector.
 
     Args:
         graph: of the network.
@@ -127,7 +140,9 @@ def gauss_newton(
         by = [o for o, _ in pairs]
         slopes = torch.autograd.grad(losses.sum(), by, create_graph=True, allow_unused=True)
         # Outputs that the loss reads in a way that bends; a straight one adds nothing.
-        bent = [(*p, s) for p, s in zip(pairs, slopes, strict=True) if s is not None and s.requires_grad]
+        bent = [
+            (*p, s) for p, s in zip(pairs, slopes, strict=True) if s is not None and s.requires_grad
+        ]
         if not bent:
             return None
         at, of, slope = (list(some) for some in zip(*bent, strict=True))
@@ -168,7 +183,9 @@ def _summed(
     return _finite((total + total.T) / (2 * len(examples)), f"The {what}")
 
 
-def _grads(of: Sequence[Tensor], by: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> list[Tensor]:
+def _grads(
+    of: Sequence[Tensor], by: Sequence[Tensor], weights: Sequence[Tensor] | None = None
+) -> list[Tensor]:
     """Derivatives, zero where there is no dependence; the graph is kept."""
     if not any(o.requires_grad for o in of):
         return [torch.zeros_like(b) for b in by]
@@ -181,8 +198,14 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 
 def closable(graph: ComputationGraph) -> list[int]:
-    """The gates that some removal closes: those into sums, concatenations and outputs, for what else loses an input goes as a whole."""
-    return [e.index for e in graph.edges if e.is_floating and graph.vertices[e.target].kind in ("sum", "cat", "output")]
+    """The gates that some removal closes: those into sums, concatenations and outputs, for what
+    else loses an input goes as a whole.
+    """
+    return [
+        e.index
+        for e in graph.edges
+        if e.is_floating and graph.vertices[e.target].kind in ("sum", "cat", "output")
+    ]
 
 
 def taylor_model(
@@ -205,14 +228,18 @@ def taylor_model(
         InvalidInput: no such curvature; and as ``gate_gradients``.
     """
     if not is_one_of(curvature, CURVATURES):
-        raise InvalidInput(f"There is no curvature {curvature!r}; there are: {', '.join(CURVATURES)}.")
+        raise InvalidInput(
+            f"There is no curvature {curvature!r}; there are: {', '.join(CURVATURES)}."
+        )
     gradients = gate_gradients(graph, examples, loss, batch)
     if curvature == "fisher":
         matrix = fisher(gradients)
     elif curvature == "none":
         matrix = np.zeros((len(graph.edges),) * 2)
     else:
-        matrix = {"hessian": hessian, "gauss_newton": gauss_newton}[curvature](graph, examples, loss, gates=closable(graph))
+        matrix = {"hessian": hessian, "gauss_newton": gauss_newton}[curvature](
+            graph, examples, loss, gates=closable(graph)
+        )
     return TaylorModel(graph, gradients.mean(axis=0), matrix)
 
 

@@ -57,7 +57,8 @@ _DROPOUTS: dict[Any, type[nn.Module]] = {
     functional.feature_alpha_dropout: nn.FeatureAlphaDropout,
 }
 _IN_PLACE = {
-    getattr(operator, f"i{name}"): getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
+    getattr(operator, f"i{name}"): getattr(operator, name)
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
 } | {operator.iand: operator.and_, operator.ior: operator.or_, operator.ixor: operator.xor}
 
 
@@ -90,7 +91,10 @@ def capture(model: nn.Module, example_inputs: Any) -> ComputationGraph:
     ones = torch.ones(len(edges), dtype=float_type(graph))
     if not _reproduces(lambda *given: graph.gated(ones, None, *given), checks):
         operations = dict.fromkeys(n.name for n in module.graph.nodes if n.op.startswith("call"))
-        raise NotCapturable(f"The gated network gives other outputs than the model; its operations: {', '.join(operations)}.")
+        raise NotCapturable(
+            "The gated network gives other outputs than the model; its operations: "
+            f"{', '.join(operations)}."
+        )
     return with_candidates(graph)
 
 
@@ -104,18 +108,27 @@ def _outputs(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
         raise InvalidInput(f"model is a {type(model).__name__}; a torch.nn.Module is needed.")
     for at, value in enumerate(inputs):
         if not isinstance(value, Tensor) and holds_tensor(value):
-            raise InvalidInput(f"Input {at} is a {type(value).__name__} of tensors; give each tensor as an argument of its own.")
+            raise InvalidInput(
+                f"Input {at} is a {type(value).__name__} of tensors; give each tensor as an "
+                "argument of its own."
+            )
     check_evaluation_mode(model)
     try:
         expected, again = run(model, inputs), run(model, inputs)
     except Exception as error:  # the model's own code, which can raise anything
-        raise InvalidInput(f"The model cannot be called with the example inputs: {_first_line(error)}") from error
+        raise InvalidInput(
+            f"The model cannot be called with the example inputs: {_first_line(error)}"
+        ) from error
     leaves = [leaf for leaf in pytree.tree_leaves(expected) if isinstance(leaf, Tensor)]
     if not all(torch.isfinite(leaf).all() for leaf in leaves if leaf.is_floating_point()):
-        raise InvalidInput("The model's outputs on the example inputs are not finite; check its weights and the example.")
+        raise InvalidInput(
+            "The model's outputs on the example inputs are not finite; check its weights and "
+            "the example."
+        )
     if not _equal(again, expected):
         raise InvalidInput(
-            "The model gives other outputs when it is called again; it draws at random or keeps a state, and has no one graph."
+            "The model gives other outputs when it is called again; it draws at random or "
+            "keeps a state, and has no one graph."
         )
     return expected
 
@@ -159,7 +172,9 @@ def _trains_alike(model: nn.Module, module: nn.Module, inputs: tuple[Any, ...]) 
                 outputs = run(trained, inputs)
         except Exception:  # what cannot be copied or run is not known to train
             return False
-        state = {name: value for name, value in trained.named_buffers() if "num_batches" not in name}
+        state = {
+            name: value for name, value in trained.named_buffers() if "num_batches" not in name
+        }
         outcomes.append((outputs, state))
     (ours, state), (theirs, buffers) = outcomes[1], outcomes[0]
     shared = state.keys() & buffers.keys()
@@ -178,7 +193,8 @@ def _equal(found: Any, expected: Any) -> bool:
     """
     (ours, form), (theirs, wanted) = pytree.tree_flatten(found), pytree.tree_flatten(expected)
     return form == wanted and all(
-        _close(o, t) if isinstance(o, Tensor) and isinstance(t, Tensor) else bool(o == t) for o, t in zip(ours, theirs, strict=True)
+        _close(o, t) if isinstance(o, Tensor) and isinstance(t, Tensor) else bool(o == t)
+        for o, t in zip(ours, theirs, strict=True)
     )
 
 
@@ -239,7 +255,9 @@ def _by_fx(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
             others = [n for n in memory.shared(node, changed) if n is not changed]
             later = [n.name for n in others if any(place[u] > place[node] for u in n.users)]
             if later:
-                raise NotCapturable(f"{node.name} writes into memory that {later[0]} shares, which is read later")
+                raise NotCapturable(
+                    f"{node.name} writes into memory that {later[0]} shares, which is read later"
+                )
         elif node in memory.written:
             raise NotCapturable(f"{node.name} writes into {memory.written[node]}")
     _follow_the_mode(module)
@@ -383,7 +401,9 @@ def _exported(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
 
     def free(dims: Callable[[Tensor], Iterable[int]]) -> Any:
         auto = torch.export.Dim.AUTO
-        return pytree.tree_map(lambda x: dict.fromkeys(dims(x), auto) if isinstance(x, Tensor) else None, inputs)
+        return pytree.tree_map(
+            lambda x: dict.fromkeys(dims(x), auto) if isinstance(x, Tensor) else None, inputs
+        )
 
     try:
         shapes = free(lambda x: range(x.dim()))

@@ -1,4 +1,6 @@
-"""What was asked of structural pruning and what was found, from the tables that notebooks 11 to 14 and the benchmark wrote."""
+"""What was asked of structural pruning and what was found, from the tables that notebooks 11 to 14
+and the benchmark wrote.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -73,8 +75,8 @@ def answers(results: Path) -> pd.DataFrame:
             are left out.
 
     Returns:
-        ``question``, ``where`` (the networks), ``answer``, ``found`` (with 95 % intervals, in words)
-        and ``table`` (its path below ``results``).
+        ``question``, ``where`` (the networks), ``answer``, ``found`` (with 95 % intervals, in
+        words) and ``table`` (its path below ``results``).
 
     Raises:
         BogpError: a table is not what was written.
@@ -95,7 +97,9 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def in_short(table: pd.DataFrame) -> str:
-    """The table as Markdown with one row a question: each place with its answer, and what was found where that is one number."""
+    """The table as Markdown with one row a question: each place with its answer, and what was found
+    where that is one number.
+    """
     numbers = np.where(table["found"].str.len() <= SHORT, " (" + table["found"] + ")", "")
     said = (table["where"] + ": " + table["answer"] + numbers).groupby(
         table["question"], sort=False

@@ -1,1 +1,3 @@
-"""Networks with masks: protocols, the engine, pruning baselines, and the store that keeps every evaluation."""
+"""Networks with masks: protocols, the engine, pruning baselines, and the store that keeps every
+evaluation.
+"""

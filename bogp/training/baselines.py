@@ -1,8 +1,11 @@
-"""Pruning methods to compare with: which weights go, by what score, when; as rounds of pruning and training (paper section 6.2, and its peers).
+"""Pruning methods to compare with: which weights go, by what score, when; as rounds of pruning and
+training (paper section 6.2, and its peers).
 
-The paper's baselines repeat "prune by magnitude, then train" one or five times. A ``Method`` says that, and what other methods do: score the weights, decide
-how many each layer keeps, remove the rest, train. Weights only, never biases. What a round leaves is exact to one weight: with n rounds, round i leaves
-the share (1 - s)^(i / n) of the weights, so that each round removes the same share of what is left and the last one reaches s.
+The paper's baselines repeat "prune by magnitude, then train" one or five times. A ``Method`` says
+that, and what other methods do: score the weights, decide how many each layer keeps, remove the
+rest, train. Weights only, never biases. What a round leaves is exact to one weight: with n rounds,
+round i leaves the share (1 - s)^(i / n) of the weights, so that each round removes the same share
+of what is left and the last one reaches s.
 """
 
 import hashlib
@@ -27,13 +30,16 @@ from bogp.training.protocols import Protocol
 SCORES = ("magnitude", "lamp", "snip", "synflow", "random")
 ALLOCATIONS = ("global", "uniform", "erk")
 LAYERS = ("all", "masked")
-# A change of what follows, or of a score, changes numbers without changing any setting: it raises training.ENGINE_VERSION.
+# A change of what follows, or of a score, changes numbers without changing any setting: it raises
+# training.ENGINE_VERSION.
 SYNFLOW_STEPS = 100  # of pruning, as in its publication: one step would collapse a layer
 SNIP_IMAGES = 1_000  # training images, drawn by the seed, on which SNIP takes its gradient
-_ROUND_SEED = 2**20  # training t of a network that is not rewound sees batches of seed + t * this: an order of its own
+# training t of a network that is not rewound sees batches of seed + t * this: an order of its own
+_ROUND_SEED = 2**20
 _RANDOM, _SHUFFLE, _IMAGES = 2, 3, 4  # what a seed's further random numbers are for
 
-Network = list[tuple[NDArray[np.float64], NDArray[np.float64]]]  # weights (d_out, d_in) and biases (d_out,) of each layer
+# weights (d_out, d_in) and biases (d_out,) of each layer
+Network = list[tuple[NDArray[np.float64], NDArray[np.float64]]]
 Masks = list[NDArray[np.bool_]]
 
 
@@ -43,13 +49,16 @@ class Method:
 
     Attributes:
         sparsity: share of the weights in ``layers`` that is removed in the end, in (0, 1).
-        score: the weights that score highest stay. ``magnitude`` (Han et al. 2015); ``lamp``, ``snip`` and ``synflow``, see ``scores``; ``random``.
-        allocation: ``global`` ranks all layers' weights together (Morcos et al. 2019), ``uniform`` keeps the same share of each layer (Zhu & Gupta 2017),
-            ``erk`` keeps a share in proportion to (d_in + d_out) / (d_in d_out) (Mocanu et al. 2018, Evci et al. 2020).
+        score: the weights that score highest stay. ``magnitude`` (Han et al. 2015); ``lamp``,
+            ``snip`` and ``synflow``, see ``scores``; ``random``.
+        allocation: ``global`` ranks all layers' weights together (Morcos et al. 2019), ``uniform``
+            keeps the same share of each layer (Zhu & Gupta 2017), ``erk`` keeps a share in
+            proportion to (d_in + d_out) / (d_in d_out) (Mocanu et al. 2018, Evci et al. 2020).
         rounds: of pruning and training.
         pretrain: train the unpruned network before the first round.
         rewind: after pruning, put the initial weights back before training (Frankle & Carbin 2019).
-        shuffle: permute the mask within each layer: a control that keeps how many weights each layer has, and nothing else (Frankle et al. 2021).
+        shuffle: permute the mask within each layer: a control that keeps how many weights each
+            layer has, and nothing else (Frankle et al. 2021).
         layers: ``all`` layers, or those that the protocol's scope puts a mask on (``masked``).
         allow_empty: whether a layer may lose all its weights.
     """
@@ -68,14 +77,22 @@ class Method:
         object.__setattr__(self, "sparsity", share("A method's sparsity", self.sparsity))
         for field, allowed in (("score", SCORES), ("allocation", ALLOCATIONS), ("layers", LAYERS)):
             if not is_one_of(getattr(self, field), allowed):
-                raise InvalidInput(f"A method's {field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}.")
+                raise InvalidInput(
+                    f"A method's {field} is {getattr(self, field)!r}; allowed: "
+                    f"{', '.join(allowed)}."
+                )
         object.__setattr__(self, "rounds", whole("A method's rounds", self.rounds, 1, 100))
         for field in ("pretrain", "rewind", "shuffle", "allow_empty"):
             object.__setattr__(self, field, flag(f"A method's {field}", getattr(self, field)))
         if self.score == "synflow" and self.rounds > 1:
-            raise InvalidInput("synflow prunes in many small steps before one training; it has one round.")
+            raise InvalidInput(
+                "synflow prunes in many small steps before one training; it has one round."
+            )
         if self.shuffle and self.rounds > 1:
-            raise InvalidInput("Only a mask that is made in one round can be shuffled: what was trained on it would be lost.")
+            raise InvalidInput(
+                "Only a mask that is made in one round can be shuffled: what was trained on "
+                "it would be lost."
+            )
 
     @property
     def id(self) -> str:
@@ -97,8 +114,10 @@ def named(name: str, sparsity: float, layers: str = "all") -> Method:
     """The method that goes by a name.
 
     Args:
-        name: ``glob_N`` and ``unif_N`` (the paper's, N rounds of magnitude pruning and training), ``lamp_N``, ``random``, ``erk``, ``snip``, ``synflow``,
-            ``lottery`` (magnitude after training, rewound), ``lamp`` (after training, then trained on); those of one round also as ``..._shuffled``.
+        name: ``glob_N`` and ``unif_N`` (the paper's, N rounds of magnitude pruning and training),
+            ``lamp_N``, ``random``, ``erk``, ``snip``, ``synflow``, ``lottery`` (magnitude after
+            training, rewound), ``lamp`` (after training, then trained on); those of one round also
+            as ``..._shuffled``.
         sparsity, layers: see ``Method``.
 
     Raises:
@@ -109,7 +128,11 @@ def named(name: str, sparsity: float, layers: str = "all") -> Method:
     method = Method(sparsity, layers=layers, shuffle=shuffle)
     found = re.fullmatch(r"(glob|unif|lamp)_([1-9]\d?)", plain)
     if found:
-        what: dict[str, Any] = {"glob": {}, "unif": {"allocation": "uniform"}, "lamp": {"score": "lamp"}}[found[1]]
+        what: dict[str, Any] = {
+            "glob": {},
+            "unif": {"allocation": "uniform"},
+            "lamp": {"score": "lamp"},
+        }[found[1]]
         return replace(method, rounds=int(found[2]), **what)
     if plain == "lottery":
         return replace(method, pretrain=True, rewind=True)
@@ -120,7 +143,8 @@ def named(name: str, sparsity: float, layers: str = "all") -> Method:
     if plain in ("random", "erk"):
         return replace(method, score="random", allocation="erk" if plain == "erk" else "uniform")
     raise InvalidInput(
-        f"There is no pruning method {name!r}; there are: glob_N, unif_N, lamp_N, random, erk, snip, synflow, lottery, lamp."
+        f"There is no pruning method {name!r}; there are: glob_N, unif_N, lamp_N, random, "
+        "erk, snip, synflow, lottery, lamp."
     )
 
 
@@ -132,7 +156,9 @@ class Fitted:
     masks: list[LayerMasks]
 
 
-def first_masks(method: Method, seed: int, protocol: Protocol, dataset: Dataset) -> LayerMasks | None:
+def first_masks(
+    method: Method, seed: int, protocol: Protocol, dataset: Dataset
+) -> LayerMasks | None:
     """The mask that the first training of a network sees.
 
     Args:
@@ -141,7 +167,8 @@ def first_masks(method: Method, seed: int, protocol: Protocol, dataset: Dataset)
         protocol, dataset: as in ``fit``.
 
     Returns:
-        One mask a layer, (d_out, d_in), None where the layer is not pruned; None for all where the unpruned network is trained first.
+        One mask a layer, (d_out, d_in), None where the layer is not pruned; None for all where the
+        unpruned network is trained first.
 
     Raises:
         UnreachableSparsity: no weight would stay.
@@ -150,7 +177,9 @@ def first_masks(method: Method, seed: int, protocol: Protocol, dataset: Dataset)
     _check_counts(method, protocol, seed)
     if method.pretrain:
         return None
-    return _prune(method, 1, _network(initial_layers(seed, protocol), 0), None, seed, protocol, dataset)
+    return _prune(
+        method, 1, _network(initial_layers(seed, protocol), 0), None, seed, protocol, dataset
+    )
 
 
 def fit(
@@ -170,7 +199,8 @@ def fit(
     Args:
         methods: K methods, which agree in rounds, ``pretrain`` and ``rewind``.
         seeds: K seeds, of initial weights, batch order and whatever a method draws.
-        protocol, dataset, precision, device, prepared, on_step: of each training, see ``training.train``. Adam starts afresh in each.
+        protocol, dataset, precision, device, prepared, on_step: of each training, see
+            ``training.train``. Adam starts afresh in each.
         first: what ``first_masks`` gave, where it is at hand.
 
     Returns:
@@ -181,19 +211,36 @@ def fit(
         BogpError: a network diverged in a round that others were to follow.
     """
     if len({(m.rounds, m.pretrain, m.rewind) for m in methods}) != 1 or len(seeds) != len(methods):
-        raise InvalidInput("Networks that advance together need one seed each, and methods with the same rounds, pretrain and rewind.")
+        raise InvalidInput(
+            "Networks that advance together need one seed each, and methods with the same "
+            "rounds, pretrain and rewind."
+        )
     one, done = methods[0], 0
     starts = [initial_layers(seed, protocol) for seed in seeds]
-    initial = [(torch.cat([s[i][0] for s in starts]), torch.cat([s[i][1] for s in starts])) for i in range(len(protocol.widths) - 1)]
+    initial = [
+        (torch.cat([s[i][0] for s in starts]), torch.cat([s[i][1] for s in starts]))
+        for i in range(len(protocol.widths) - 1)
+    ]
     masks: list[LayerMasks | None] = (
-        [first_masks(m, s, protocol, dataset) for m, s in zip(methods, seeds, strict=True)] if first is None else list(first)
+        [first_masks(m, s, protocol, dataset) for m, s in zip(methods, seeds, strict=True)]
+        if first is None
+        else list(first)
     )
 
     def trained(now: Sequence[LayerMasks], start: Layers) -> Training:
         orders = [seed + (0 if one.rewind else done * _ROUND_SEED) for seed in seeds]
         return train(
-            now, orders, protocol, dataset, start, precision=precision, device=device, prepared=prepared, return_weights=True, on_step=on_step
-        )  # fmt: skip
+            now,
+            orders,
+            protocol,
+            dataset,
+            start,
+            precision=precision,
+            device=device,
+            prepared=prepared,
+            return_weights=True,
+            on_step=on_step,
+        )
 
     weights = initial
     if one.pretrain:
@@ -201,7 +248,8 @@ def fit(
     for number in range(1, one.rounds + 1):
         if done:
             masks = [
-                _prune(method, number, _network(weights, k), masks[k], seeds[k], protocol, dataset) for k, method in enumerate(methods)
+                _prune(method, number, _network(weights, k), masks[k], seeds[k], protocol, dataset)
+                for k, method in enumerate(methods)
             ]
         now = [mask for mask in masks if mask is not None]
         result = trained(now, initial if one.rewind else weights)
@@ -216,7 +264,8 @@ def score_weights(
 
     Args:
         method: of which ``score`` counts.
-        network: weights (d_out, d_in) and biases (d_out,) of each layer; pruned weights count as zero.
+        network: weights (d_out, d_in) and biases (d_out,) of each layer; pruned weights count as
+            zero.
         alive: (d_out, d_in) a layer, True where the weight has not been pruned.
         seed: of random scores, and of SNIP's images.
         protocol: gives SNIP its loss and input scaling.
@@ -236,7 +285,13 @@ def score_weights(
         chosen = _generator(seed, _IMAGES).permutation(len(part))[:SNIP_IMAGES]
         images = part.images[chosen] / (255.0 if protocol.input_scaling == "unit" else 1.0)
         extra_softmax = protocol.loss == "softmax_cross_entropy"
-        return weight_scores.snip(weights, [b for _, b in network], images, part.labels[chosen].astype(np.int64), extra_softmax)
+        return weight_scores.snip(
+            weights,
+            [b for _, b in network],
+            images,
+            part.labels[chosen].astype(np.int64),
+            extra_softmax,
+        )
     if method.score == "synflow":
         return weight_scores.synflow(weights)
     return [np.abs(w) for w in weights]
@@ -261,7 +316,8 @@ def kept_weights(method: Method, rounds: float, shapes: Sequence[tuple[int, int]
     total = round(density * sum(sizes))
     if round((1 - method.sparsity) * sum(sizes)) == 0:
         raise UnreachableSparsity(
-            f"{_title(method)} would leave none of {sum(sizes):,} weights; the highest sparsity is {1 - 1 / sum(sizes):.6f}."
+            f"{_title(method)} would leave none of {sum(sizes):,} weights; the highest "
+            f"sparsity is {1 - 1 / sum(sizes):.6f}."
         )
     if method.allocation == "global":
         return [total]
@@ -271,12 +327,19 @@ def kept_weights(method: Method, rounds: float, shapes: Sequence[tuple[int, int]
 
 
 def _prune(
-    method: Method, number: int, network: Network, before: LayerMasks | None, seed: int, protocol: Protocol, dataset: Dataset
+    method: Method,
+    number: int,
+    network: Network,
+    before: LayerMasks | None,
+    seed: int,
+    protocol: Protocol,
+    dataset: Dataset,
 ) -> LayerMasks:
     """The masks of a network after the pruning of round ``number``; ``before`` it had those."""
     if not all(np.isfinite(w).all() for w, _ in network):
         raise BogpError(
-            f"The network of seed {seed} diverged in training, so {_title(method)} cannot go on pruning it. Lower the learning rate."
+            f"The network of seed {seed} diverged in training, so {_title(method)} cannot go "
+            "on pruning it. Lower the learning rate."
         )
     pruned = _pruned_layers(method, protocol)
     shapes = [weight_shapes(protocol.widths)[i] for i in pruned]
@@ -289,7 +352,13 @@ def _prune(
         kept = kept_weights(method, number - 1 + step / steps, shapes)
         together = [pruned] if method.allocation == "global" else [[i] for i in pruned]
         for group, count in zip(together, kept, strict=True):
-            for i, mask in zip(group, weight_scores.highest([weights[i] for i in group], [alive[i] for i in group], count), strict=True):
+            for i, mask in zip(
+                group,
+                weight_scores.highest(
+                    [weights[i] for i in group], [alive[i] for i in group], count
+                ),
+                strict=True,
+            ):
                 alive[i] = mask
     if method.shuffle:
         rng = _generator(seed, _SHUFFLE)
@@ -304,24 +373,33 @@ def _generator(seed: int, purpose: int) -> np.random.Generator:
 
 
 def _check_counts(method: Method, protocol: Protocol, seed: int) -> None:
-    """Refuse a sparsity that no round can reach, and layers that the allocation alone leaves without a weight in the end."""
+    """Refuse a sparsity that no round can reach, and layers that the allocation alone leaves
+    without a weight in the end.
+    """
     pruned = _pruned_layers(method, protocol)
     kept = kept_weights(method, method.rounds, [weight_shapes(protocol.widths)[i] for i in pruned])
     if method.allocation != "global":
-        _refuse_empty(method, protocol, seed, [i for i, count in zip(pruned, kept, strict=True) if count == 0])
+        _refuse_empty(
+            method, protocol, seed, [i for i, count in zip(pruned, kept, strict=True) if count == 0]
+        )
 
 
 def _refuse_empty(method: Method, protocol: Protocol, seed: int, empty: list[int]) -> None:
     if empty and not method.allow_empty:
         d_out, d_in = weight_shapes(protocol.widths)[empty[0]]
         raise InvalidInput(
-            f"{_title(method)} would remove every weight of layer {empty[0]} ({d_in} x {d_out}) for seed {seed}. "
+            f"{_title(method)} would remove every weight of layer {empty[0]} ({d_in} x "
+            f"{d_out}) for seed {seed}. "
             "Lower the sparsity, choose another allocation, or allow it with allow_empty=True."
         )
 
 
 def _pruned_layers(method: Method, protocol: Protocol) -> list[int]:
-    return list(range(len(protocol.widths) - 1)) if method.layers == "all" else list(protocol.masked_layers)
+    return (
+        list(range(len(protocol.widths) - 1))
+        if method.layers == "all"
+        else list(protocol.masked_layers)
+    )
 
 
 def _network(layers: Layers, k: int) -> Network:
@@ -330,4 +408,6 @@ def _network(layers: Layers, k: int) -> Network:
 
 def _title(method: Method) -> str:
     rounds = f", {method.rounds} rounds" if method.rounds > 1 else ""
-    return f"Pruning by {method.score} ({method.allocation}{rounds}) at sparsity {method.sparsity:g}"
+    return (
+        f"Pruning by {method.score} ({method.allocation}{rounds}) at sparsity {method.sparsity:g}"
+    )

@@ -1,11 +1,15 @@
-"""The engine: trains many masked networks side by side and measures their accuracies (the training step of Algorithms 3 and 4).
+"""The engine: trains many masked networks side by side and measures their accuracies (the training
+step of Algorithms 3 and 4).
 
-Networks advance in small groups, one thread a group; what a step computes is written twice: ``compiled_networks`` (float32 and float64 on a CPU) and
-``tensor_networks`` (bfloat16, CUDA). No operation mixes two networks, and on a CPU none rounds one otherwise beside another, so the numbers of a
-network are there the same, bit for bit, whatever is trained with it, and on however many cores (the tests compare them).
+Networks advance in small groups, one thread a group; what a step computes is written twice:
+``compiled_networks`` (float32 and float64 on a CPU) and ``tensor_networks`` (bfloat16, CUDA). No
+operation mixes two networks, and on a CPU none rounds one otherwise beside another, so the numbers
+of a network are there the same, bit for bit, whatever is trained with it, and on however many cores
+(the tests compare them).
 
-A pruned weight is zero at the start and its gradient is zeroed at every step, which is what ``torch.nn.utils.prune`` computes: Adam then never
-moves it. Needs numpy and torch; in float32 and float64 on a CPU also numba, with scipy's BLAS, and threadpoolctl.
+A pruned weight is zero at the start and its gradient is zeroed at every step, which is what
+``torch.nn.utils.prune`` computes: Adam then never moves it. Needs numpy and torch; in float32 and
+float64 on a CPU also numba, with scipy's BLAS, and threadpoolctl.
 """
 
 import math
@@ -33,9 +37,13 @@ from bogp.graphs.relational import LayerMasks, check_layer_masks, weight_shapes
 from bogp.training.protocols import Protocol
 from bogp.training.tensor_networks import Group, Layers, TensorImages, TensorNetworks
 
-ENGINE_VERSION = 2  # raise it when a change alters numbers: stored evaluations of other versions then no longer count
-THREADS = 1  # of each group's arithmetic, whatever the machine has, so that the same job gives the same bits everywhere
-GROUP_ROWS = {"cpu": 1024, "cuda": 2**19}  # images that a group's networks together read in a step: on a CPU as many as the cache holds
+# raise it when a change alters numbers: stored evaluations of other versions then no longer count
+ENGINE_VERSION = 2
+# of each group's arithmetic, whatever the machine has, so that the same job gives the same bits
+# everywhere
+THREADS = 1
+# images that a group's networks together read in a step: on a CPU as many as the cache holds
+GROUP_ROWS = {"cpu": 1024, "cuda": 2**19}
 GROUP = {"cpu": 8, "cuda": 64}  # networks in a group at most
 FULL_BATCH = 65_536  # images of a full batch, roughly
 CHUNK = 16  # mini-batch steps between two looks at the outside world: progress, interruption
@@ -71,14 +79,15 @@ class Training:
     """What training K networks gave.
 
     Attributes:
-        train_accuracy, validation_accuracy, test_accuracy: (K,) shares of images classified correctly, after training. The first is
-            measured on the first training images, as many as there are validation images (the order is shuffled and stratified).
-            Under the split ``reported`` validation and test are the same images.
+        train_accuracy, validation_accuracy, test_accuracy: (K,) shares of images classified
+            correctly, after training. The first is measured on the first training images, as many
+            as there are validation images (the order is shuffled and stratified). Under the split
+            ``reported`` validation and test are the same images.
         loss: (K, steps) mean training loss before each step, of that step's batch.
         final_loss: (K,) last entry of each loss curve; NaN where training diverged.
         steps: (K,) optimiser steps behind the measured weights.
-        looks: (K, looks) validation accuracy every ``Protocol.check_every`` steps; (K, 0) without. Rows of ``loss`` and ``looks`` that ended
-            early are filled up with NaN.
+        looks: (K, looks) validation accuracy every ``Protocol.check_every`` steps; (K, 0) without.
+            Rows of ``loss`` and ``looks`` that ended early are filled up with NaN.
         weights: on request, the layers after training.
     """
 
@@ -96,9 +105,11 @@ def resolve_precision(precision: str, device: str = "cpu") -> str:
     """The precision that a name stands for on this machine.
 
     Args:
-        precision: ``float32``, ``float64`` (CPU only), ``bfloat16`` (factors of matrix products and what hidden layers pass on are bfloat16; sums
-            inside a product, parameters, gradients, Adam's state and the last layer are float32), ``tf32`` (CUDA only), or ``auto``: ``bfloat16``
-            where hardware multiplies matrices of it (a CPU with AMX, a CUDA device that has it), else ``float32``.
+        precision: ``float32``, ``float64`` (CPU only), ``bfloat16`` (factors of matrix products and
+            what hidden layers pass on are bfloat16; sums inside a product, parameters, gradients,
+            Adam's state and the last layer are float32), ``tf32`` (CUDA only), or ``auto``:
+            ``bfloat16`` where hardware multiplies matrices of it (a CPU with AMX, a CUDA device
+            that has it), else ``float32``.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
@@ -108,16 +119,26 @@ def resolve_precision(precision: str, device: str = "cpu") -> str:
     if not cuda and not is_one_of(device, ("cpu",)):
         raise InvalidInput(f"device is {device!r}; allowed: cpu, cuda, cuda:0, cuda:1, ...")
     if cuda and not torch.cuda.is_available():
-        raise InvalidInput(f"device is {device!r}, but PyTorch finds no CUDA device here; use 'cpu'.")
+        raise InvalidInput(
+            f"device is {device!r}, but PyTorch finds no CUDA device here; use 'cpu'."
+        )
     if cuda and (torch.device(device).index or 0) >= torch.cuda.device_count():
-        raise InvalidInput(f"device is {device!r}, but PyTorch finds {torch.cuda.device_count()} CUDA devices here, counted from 0.")
+        raise InvalidInput(
+            f"device is {device!r}, but PyTorch finds {torch.cuda.device_count()} CUDA "
+            "devices here, counted from 0."
+        )
     if is_one_of(precision, ("auto",)):
-        return "bfloat16" if (torch.cuda.is_bf16_supported(including_emulation=False) if cuda else has_amx()) else "float32"
+        return (
+            "bfloat16"
+            if (torch.cuda.is_bf16_supported(including_emulation=False) if cuda else has_amx())
+            else "float32"
+        )
     if not is_one_of(precision, PRECISIONS):
         raise InvalidInput(f"precision is {precision!r}; allowed: auto, {', '.join(PRECISIONS)}.")
     if (precision == "tf32" and not cuda) or (precision == "float64" and cuda):
         raise InvalidInput(
-            f"precision {precision!r} is not for device {device!r}: tf32 is a mode of CUDA devices, and float64 is for the CPU."
+            f"precision {precision!r} is not for device {device!r}: tf32 is a mode of CUDA "
+            "devices, and float64 is for the CPU."
         )
     return precision
 
@@ -133,7 +154,8 @@ class Prepared:
     """A data set as training multiplies it, for callers that train on it more than once.
 
     Attributes:
-        purpose: what it was prepared for: data set checksum, split, input scaling, full batch or not, precision, device.
+        purpose: what it was prepared for: data set checksum, split, input scaling, full batch or
+            not, precision, device.
         train, validation, test: the parts (see ``Protocol.split``).
         sample: number of training images on which training accuracy is measured.
     """
@@ -145,8 +167,11 @@ class Prepared:
     sample: int
 
 
-def prepare(dataset: Dataset, protocol: Protocol, precision: str = "float32", device: str = "cpu") -> Prepared:
-    """Make a data set ready for all trainings under protocols of this split, input scaling and kind of batch.
+def prepare(
+    dataset: Dataset, protocol: Protocol, precision: str = "float32", device: str = "cpu"
+) -> Prepared:
+    """Make a data set ready for all trainings under protocols of this split, input scaling and kind
+    of batch.
 
     Args:
         dataset: the images.
@@ -194,16 +219,20 @@ def train(
 
     Args:
         layer_masks: K tuples with one mask a layer, (d_out, d_in), or None for dense.
-        seeds: K seeds; seed k fixes the initial weights (``initial_layers``) and the batch order (``batches``).
+        seeds: K seeds; seed k fixes the initial weights (``initial_layers``) and the batch order
+            (``batches``).
         protocol: everything else.
         dataset: the images.
         init: layers of K networks to start from instead of the seeds' own; not changed.
         precision: see ``resolve_precision``.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        prepared: what ``prepare`` made of this data set, protocol, precision and device, where it is at hand.
+        prepared: what ``prepare`` made of this data set, protocol, precision and device, where it
+            is at hand.
         return_weights: also return the trained layers.
-        workers: groups trained at a time; None is one a core, and one on CUDA. It changes the time, never the numbers.
-        on_step: called with a number of optimiser steps that networks have made, from the thread that trains them.
+        workers: groups trained at a time; None is one a core, and one on CUDA. It changes the time,
+            never the numbers.
+        on_step: called with a number of optimiser steps that networks have made, from the thread
+            that trains them.
 
     Returns:
         Accuracies on each split, the loss curves, and the weights on request.
@@ -217,10 +246,15 @@ def train(
     if init is not None and [(w.shape, b.shape) for w, b in init] != [
         ((k, d_out, d_in), (k, d_out)) for d_out, d_in in shapes
     ]:
-        raise InvalidInput(f"init does not hold the layers of {len(seeds)} networks of widths {protocol.widths}.")
+        raise InvalidInput(
+            f"init does not hold the layers of {len(seeds)} networks of widths {protocol.widths}."
+        )
     data = prepared or prepare(dataset, protocol, precision, device)
     if data.purpose != purpose_of(dataset, protocol, precision, device):
-        raise InvalidInput("The prepared data belong to another data set, split, scaling, kind of batch, precision or device.")
+        raise InvalidInput(
+            "The prepared data belong to another data set, split, scaling, kind of batch, "
+            "precision or device."
+        )
     if workers is None:
         workers = cores() if device == "cpu" else 1
     whole("workers", workers, 1)
@@ -229,9 +263,16 @@ def train(
 
     def one(members: list[int]) -> list[_Trained]:
         torch.set_num_threads(THREADS)  # of this thread's matrix products
-        starts = [initial_layers(seeds[k], protocol) if init is None else _network(init, k) for k in members]
+        starts = [
+            initial_layers(seeds[k], protocol) if init is None else _network(init, k)
+            for k in members
+        ]
         networks = _networks(
-            [(layer_masks[k], start, seeds[k]) for k, start in zip(members, starts, strict=True)], protocol, data, precision, device
+            [(layer_masks[k], start, seeds[k]) for k, start in zip(members, starts, strict=True)],
+            protocol,
+            data,
+            precision,
+            device,
         )
         return _train_group(networks, protocol, data, stop, on_step, return_weights)
 
@@ -241,31 +282,39 @@ def train(
             for members in groups:
                 tasks.append(pool.submit(one, members))
             done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
-        finally:  # after an error, or an interruption of the waiting, the other groups end at their next look
+        finally:  # after an error or an interruption, the other groups end at their next look
             stop.set()
             for task in tasks:
                 task.cancel()
         for task in done:
             task.result()  # raises the error, if there was one
     trained = [task.result() for task in tasks]
-    network = {k: result for members, results in zip(groups, trained, strict=True) for k, result in zip(members, results, strict=True)}
+    network = {
+        k: result
+        for members, results in zip(groups, trained, strict=True)
+        for k, result in zip(members, results, strict=True)
+    }
     return _collect([network[k] for k in range(len(seeds))], protocol, return_weights)
 
 
 def group_size(protocol: Protocol, device: str = "cpu") -> int:
     """Networks that one thread trains side by side at most, on ``cpu`` or ``cuda``.
 
-    On a CPU, networks whose matrices do not fill whole vectors of the processor train alone: in a stack they would begin in the middle of one, and
-    libraries may then round them in another way.
+    On a CPU, networks whose matrices do not fill whole vectors of the processor train alone: in a
+    stack they would begin in the middle of one, and libraries may then round them in another way.
     """
     kind = device.split(":")[0]
-    if kind == "cpu" and any(size % 16 for size in (*protocol.widths[:-1], protocol.batch_size or 0)):
+    if kind == "cpu" and any(
+        size % 16 for size in (*protocol.widths[:-1], protocol.batch_size or 0)
+    ):
         return 1
     return max(1, min(GROUP[kind], GROUP_ROWS[kind] // (protocol.batch_size or FULL_BATCH)))
 
 
 def _groups(seeds: Sequence[int], size: int, workers: int) -> list[list[int]]:
-    """Cut the networks into groups of much the same size, a whole number a worker, equal seeds side by side (they share their batches)."""
+    """Cut the networks into groups of much the same size, a whole number a worker, equal seeds side
+    by side (they share their batches).
+    """
     fewest = -(-len(seeds) // size)
     number = min(len(seeds), -(-fewest // workers) * workers)
     return [part.tolist() for part in np.array_split(np.argsort(seeds, kind="stable"), number)]
@@ -275,13 +324,22 @@ def _is_compiled(precision: str, device: str) -> bool:
     return device == "cpu" and precision in ("float32", "float64")
 
 
-def _networks(members: list[tuple[LayerMasks, Layers, int]], protocol: Protocol, data: Prepared, precision: str, device: str) -> Networks:
+def _networks(
+    members: list[tuple[LayerMasks, Layers, int]],
+    protocol: Protocol,
+    data: Prepared,
+    precision: str,
+    device: str,
+) -> Networks:
     """A group's networks, each with its masks, initial layers and seed."""
     masks, starts, seeds = map(list, zip(*members, strict=True))
     if protocol.batch_size is None:
         orders, runs = [], [slice(0, len(seeds))]
     else:
-        runs = [slice(seeds.index(seed), seeds.index(seed) + seeds.count(seed)) for seed in dict.fromkeys(seeds)]
+        runs = [
+            slice(seeds.index(seed), seeds.index(seed) + seeds.count(seed))
+            for seed in dict.fromkeys(seeds)
+        ]
         orders = [batches(seeds[run.start], len(data.train), protocol) for run in runs]
     group = Group(masks, starts, protocol, orders, runs)
     if isinstance(data.train, TensorImages):
@@ -298,7 +356,9 @@ class _Stopped(BaseException):
 
 @dataclass
 class _Trained:
-    """One network after training: its layers (on request), (train, validation, test) accuracy, loss curve, steps behind the layers, and looks."""
+    """One network after training: its layers (on request), (train, validation, test) accuracy, loss
+    curve, steps behind the layers, and looks.
+    """
 
     layers: Layers
     accuracy: tuple[float, float, float]
@@ -315,7 +375,9 @@ def _train_group(
     on_step: Callable[[int], object] | None,
     keep_layers: bool,
 ) -> list[_Trained]:
-    """The training loop of a group: steps, looks at validation accuracy, and accuracy at the end."""
+    """The training loop of a group: steps, looks at validation accuracy, and accuracy at the
+    end.
+    """
     stopping, losses = _EarlyStopping(networks, protocol), []
     for first, last in _chunks(protocol):
         if stop.is_set():
@@ -330,9 +392,19 @@ def _train_group(
     stopping.restore()
     parts = [networks.accuracy(data.train, data.sample), networks.accuracy(data.validation)]
     parts.append(parts[1] if data.test is data.validation else networks.accuracy(data.test))
-    loss, accuracy, layers = np.concatenate(losses, axis=1), np.stack(parts, axis=1), networks.layers() if keep_layers else []
+    loss, accuracy, layers = (
+        np.concatenate(losses, axis=1),
+        np.stack(parts, axis=1),
+        networks.layers() if keep_layers else [],
+    )
     return [
-        _Trained(_network(layers, k), tuple(accuracy[k]), loss[k, : stopping.steps_made[k]], int(stopping.steps[k]), stopping.looks(k))
+        _Trained(
+            _network(layers, k),
+            tuple(accuracy[k]),
+            loss[k, : stopping.steps_made[k]],
+            int(stopping.steps[k]),
+            stopping.looks(k),
+        )
         for k in range(networks.count)
     ]
 
@@ -340,12 +412,18 @@ def _train_group(
 def _chunks(protocol: Protocol) -> Iterator[tuple[int, int]]:
     """Cut the steps where something is to be done between two of them."""
     size = CHUNK if protocol.batch_size else 1
-    cuts = {*range(0, protocol.steps, size), *range(0, protocol.steps, protocol.check_every or protocol.steps), protocol.steps}
+    cuts = {
+        *range(0, protocol.steps, size),
+        *range(0, protocol.steps, protocol.check_every or protocol.steps),
+        protocol.steps,
+    }
     yield from zip(sorted(cuts), sorted(cuts)[1:], strict=False)
 
 
 def _collect(networks: list[_Trained], protocol: Protocol, weights: bool) -> Training:
-    """Stack K networks; a loss curve or looks that ended early (patience) are filled up with NaN."""
+    """Stack K networks; a loss curve or looks that ended early (patience) are filled up with
+    NaN.
+    """
     accuracy = np.array([n.accuracy for n in networks])
     return Training(
         train_accuracy=accuracy[:, 0],
@@ -356,7 +434,10 @@ def _collect(networks: list[_Trained], protocol: Protocol, weights: bool) -> Tra
         steps=np.array([n.steps for n in networks]),
         looks=_filled([n.looks for n in networks]),
         weights=[
-            (torch.cat([n.layers[i][0] for n in networks]), torch.cat([n.layers[i][1] for n in networks]))
+            (
+                torch.cat([n.layers[i][0] for n in networks]),
+                torch.cat([n.layers[i][1] for n in networks]),
+            )
             for i in range(len(protocol.widths) - 1)
         ]
         if weights
@@ -372,18 +453,26 @@ def _filled(curves: list[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 
 def initial_layers(seed: int, protocol: Protocol) -> Layers:
-    """The weights that ``torch.manual_seed(seed)`` and ``torch.nn.Linear``, layer after layer, start from; K = 1."""
+    """The weights that ``torch.manual_seed(seed)`` and ``torch.nn.Linear``, layer after layer,
+    start from; K = 1.
+    """
     generator, layers = torch.Generator().manual_seed(seed), []
     for d_out, d_in in weight_shapes(protocol.widths):
-        weight, bias = torch.empty(d_out, d_in, dtype=torch.float32), torch.empty(d_out, dtype=torch.float32)
-        torch.nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)  # as torch.nn.Linear.reset_parameters
+        weight, bias = (
+            torch.empty(d_out, d_in, dtype=torch.float32),
+            torch.empty(d_out, dtype=torch.float32),
+        )
+        # as torch.nn.Linear.reset_parameters
+        torch.nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
         torch.nn.init.uniform_(bias, -1 / math.sqrt(d_in), 1 / math.sqrt(d_in), generator=generator)
         layers.append((weight[None], bias[None]))
     return layers
 
 
 def batches(seed: int, images: int, protocol: Protocol) -> Iterator[Tensor]:
-    """Indices of each step's mini-batch, (batch_size,): a fresh permutation an epoch, an incomplete last batch left out."""
+    """Indices of each step's mini-batch, (batch_size,): a fresh permutation an epoch, an incomplete
+    last batch left out.
+    """
     generator = torch.Generator().manual_seed(seed)
     size = protocol.batch_size or images
     while True:
@@ -392,7 +481,8 @@ def batches(seed: int, images: int, protocol: Protocol) -> Iterator[Tensor]:
 
 
 class _EarlyStopping:
-    """Keeps each network's layers of its best look at validation accuracy until its patience has run out; without looks, nothing.
+    """Keeps each network's layers of its best look at validation accuracy until its patience has
+    run out; without looks, nothing.
 
     Attributes:
         steps: (K,) steps behind the layers that ``restore`` leaves.
@@ -402,9 +492,15 @@ class _EarlyStopping:
     def __init__(self, networks: Networks, protocol: Protocol) -> None:
         self._networks, self._patience = networks, protocol.patience
         self._best = networks.layers() if self._patience else []
-        self._best_accuracy, self._waited = np.full(networks.count, -1.0), np.zeros(networks.count, int)
+        self._best_accuracy, self._waited = (
+            np.full(networks.count, -1.0),
+            np.zeros(networks.count, int),
+        )
         self._looks: list[NDArray[np.float64]] = []
-        self.steps, self.steps_made = np.full(networks.count, protocol.steps), np.full(networks.count, protocol.steps)
+        self.steps, self.steps_made = (
+            np.full(networks.count, protocol.steps),
+            np.full(networks.count, protocol.steps),
+        )
 
     @property
     def active(self) -> int:
@@ -447,13 +543,26 @@ def _splits(dataset: Dataset, protocol: Protocol) -> tuple[Split, Split, Split]:
     if protocol.split == "held_out":
         return dataset.train, dataset.validation, dataset.test
     parts = dataset.train, dataset.validation
-    whole = Split(np.concatenate([p.images for p in parts]), np.concatenate([p.labels for p in parts]))
+    whole = Split(
+        np.concatenate([p.images for p in parts]), np.concatenate([p.labels for p in parts])
+    )
     return whole, dataset.test, dataset.test
 
 
-def purpose_of(dataset: Dataset, protocol: Protocol, precision: str, device: str) -> tuple[str, str, str, bool, str, str]:
-    """What decides whether prepared data serve a training, as ``Prepared.purpose`` says it; precision as ``resolve_precision`` gives it."""
-    return dataset.checksum, protocol.split, protocol.input_scaling, protocol.batch_size is None, precision, device
+def purpose_of(
+    dataset: Dataset, protocol: Protocol, precision: str, device: str
+) -> tuple[str, str, str, bool, str, str]:
+    """What decides whether prepared data serve a training, as ``Prepared.purpose`` says it;
+    precision as ``resolve_precision`` gives it.
+    """
+    return (
+        dataset.checksum,
+        protocol.split,
+        protocol.input_scaling,
+        protocol.batch_size is None,
+        precision,
+        device,
+    )
 
 
 def _network(layers: Layers, k: int) -> Layers:
@@ -464,8 +573,8 @@ def _network(layers: Layers, k: int) -> Layers:
 def _fixed_arithmetic(precision: str, device: str) -> Iterator[None]:
     """Settings of the whole process that trainings depend on; they are left as they were.
 
-    Compiled networks call scipy's BLAS, on one thread (Apple's Accelerate cannot be told). On CUDA the factors of float32 products are rounded to TF32
-    where that was asked for, and only there.
+    Compiled networks call scipy's BLAS, on one thread (Apple's Accelerate cannot be told). On CUDA
+    the factors of float32 products are rounded to TF32 where that was asked for, and only there.
     """
     threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
@@ -486,7 +595,9 @@ def _one_blas_thread() -> AbstractContextManager[object]:
 
 @cache
 def libraries(precision: str = "float32", device: str = "cpu") -> str:
-    """The libraries whose versions can change the last bits of such trainings: of the compiler, of BLAS, and of the tensors."""
+    """The libraries whose versions can change the last bits of such trainings: of the compiler, of
+    BLAS, and of the tensors.
+    """
     names = ("numba", "scipy", "torch") if _is_compiled(precision, device) else ("torch",)
     return ", ".join(f"{name} {version(name).split('+')[0]}" for name in names)
 
@@ -496,18 +607,31 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check(layer_masks: Sequence[LayerMasks], seeds: Sequence[int], protocol: Protocol, dataset: Dataset) -> None:
+def _check(
+    layer_masks: Sequence[LayerMasks], seeds: Sequence[int], protocol: Protocol, dataset: Dataset
+) -> None:
     if not seeds or len(layer_masks) != len(seeds):
         raise InvalidInput(
-            f"{len(layer_masks)} networks' masks and {len(seeds)} seeds were given; there must be as many, and at least one."
+            f"{len(layer_masks)} networks' masks and {len(seeds)} seeds were given; there "
+            "must be as many, and at least one."
         )
     for masks in layer_masks:
         check_layer_masks(masks, protocol.widths)
     if dataset.train.images.shape[1] != protocol.widths[0]:
-        raise InvalidInput(f"Images have {dataset.train.images.shape[1]} pixels; the protocol's input width is {protocol.widths[0]}.")
-    classes = 1 + max(int(part.labels.max()) for part in (dataset.train, dataset.validation, dataset.test))
+        raise InvalidInput(
+            f"Images have {dataset.train.images.shape[1]} pixels; the protocol's input width "
+            f"is {protocol.widths[0]}."
+        )
+    classes = 1 + max(
+        int(part.labels.max()) for part in (dataset.train, dataset.validation, dataset.test)
+    )
     if classes > protocol.widths[-1]:
-        raise InvalidInput(f"The labels are of {classes} classes; the protocol's output width is {protocol.widths[-1]}.")
+        raise InvalidInput(
+            f"The labels are of {classes} classes; the protocol's output width is "
+            f"{protocol.widths[-1]}."
+        )
     images = len(dataset.train) + (len(dataset.validation) if protocol.split == "reported" else 0)
     if (protocol.batch_size or 1) > images:
-        raise InvalidInput(f"batch_size {protocol.batch_size} is more than the {images} training images.")
+        raise InvalidInput(
+            f"batch_size {protocol.batch_size} is more than the {images} training images."
+        )

@@ -1,8 +1,10 @@
-"""The one way from a question to a number: an ``Evaluator`` looks a job up in the store and trains only what is missing.
+"""The one way from a question to a number: an ``Evaluator`` looks a job up in the store and trains
+only what is missing.
 
-A *job* is (recipe, seed, protocol, data set); a recipe is layer masks, or a pruning method that makes them. Its row in the store is addressed by a hash
-of those and of the precision, the engine version, the versions of the libraries that compute, and the device class, so that numbers which could differ
-never stand in for each other.
+A *job* is (recipe, seed, protocol, data set); a recipe is layer masks, or a pruning method that
+makes them. Its row in the store is addressed by a hash of those and of the precision, the engine
+version, the versions of the libraries that compute, and the device class, so that numbers which
+could differ never stand in for each other.
 """
 
 from __future__ import annotations
@@ -33,27 +35,41 @@ if TYPE_CHECKING:  # imported where they are used
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """What is done to a network before it is trained: one mask a layer, (d_out, d_in), or None where the layer stays dense."""
+    """What is done to a network before it is trained: one mask a layer, (d_out, d_in), or None
+    where the layer stays dense.
+    """
 
     layer_masks: LayerMasks
 
     def __post_init__(self) -> None:
         masks = listed("layer_masks", self.layer_masks)
-        if any(mask is not None and not (isinstance(mask, np.ndarray) and mask.dtype == bool) for mask in masks):
-            raise InvalidInput("The layer masks of a recipe are boolean arrays (True where the weight stays) or None.")
+        if any(
+            mask is not None and not (isinstance(mask, np.ndarray) and mask.dtype == bool)
+            for mask in masks
+        ):
+            raise InvalidInput(
+                "The layer masks of a recipe are boolean arrays (True where the weight stays) "
+                "or None."
+            )
 
     @property
     def id(self) -> str:
         """A hash of the masks' shapes and bits."""
         digest = hashlib.sha256()
         for mask in self.layer_masks:
-            digest.update(b"dense" if mask is None else repr(mask.shape).encode() + np.packbits(mask).tobytes())
+            digest.update(
+                b"dense"
+                if mask is None
+                else repr(mask.shape).encode() + np.packbits(mask).tobytes()
+            )
         return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One network: a recipe (layer masks, or a method that makes them) and a seed, under a protocol, on a data set."""
+    """One network: a recipe (layer masks, or a method that makes them) and a seed, under a
+    protocol, on a data set.
+    """
 
     recipe: Recipe | Method
     seed: int
@@ -71,11 +87,12 @@ class Evaluator:
 
     Args:
         store: where rows are kept; None is the project's own (``paths.store_path``).
-        precision: of the training arithmetic (``training.resolve_precision``); what ``auto`` stands for on this machine is chosen now and
-            is part of each row's identity.
+        precision: of the training arithmetic (``training.resolve_precision``); what ``auto`` stands
+            for on this machine is chosen now and is part of each row's identity.
         device: ``cpu`` or ``cuda``; part of each row's identity.
         progress: show a progress bar while training.
-        known: exported Parquet files whose rows are taken over first; one that does not exist yet is passed over.
+        known: exported Parquet files whose rows are taken over first; one that does not exist yet
+            is passed over.
 
     Attributes:
         precision: never ``auto``.
@@ -113,21 +130,26 @@ class Evaluator:
 
     def key(self, job: Job) -> str:
         """The address of a job's row: a hash of everything that its numbers depend on."""
-        return hashlib.sha256(json.dumps(self._identity(job), sort_keys=True).encode()).hexdigest()[:32]
+        return hashlib.sha256(json.dumps(self._identity(job), sort_keys=True).encode()).hexdigest()[
+            :32
+        ]
 
     def evaluate(self, jobs: Sequence[Job]) -> pd.DataFrame:
         """Evaluate jobs.
 
         Args:
-            jobs: any number, of any protocols and data sets; a job that stands twice is trained once.
+            jobs: any number, of any protocols and data sets; a job that stands twice is trained
+                once.
 
         Returns:
             One row a job, in their order, with the columns ``COLUMNS``.
 
         Raises:
-            InvalidInput: a job's masks do not fit its protocol, or its method cannot reach its sparsity or would empty a layer (before any training, but
-                for what later rounds of a method come to).
-            StoreError, DatasetError: the store or the data cannot be used. What was trained before is kept.
+            InvalidInput: a job's masks do not fit its protocol, or its method cannot reach its
+                sparsity or would empty a layer (before any training, but for what later rounds of a
+                method come to).
+            StoreError, DatasetError: the store or the data cannot be used. What was trained before
+                is kept.
         """
         if not jobs:
             return pd.DataFrame(columns=list(COLUMNS))
@@ -136,15 +158,22 @@ class Evaluator:
         self.asked.update(keys)
         for job in wanted.values():
             if isinstance(job.recipe, Recipe):
-                model_sparsity(job.recipe.layer_masks, job.protocol.widths)  # refuses masks that do not fit, before work starts
+                # refuses masks that do not fit, before work starts
+                model_sparsity(job.recipe.layer_masks, job.protocol.widths)
         rows = self.store.get(list(wanted))
         unknown = {k: j for k, j in wanted.items() if k not in rows}
-        first = self._all_first_masks(unknown)  # refuses methods that cannot do what is asked, before anything is trained
+        # refuses methods that cannot do what is asked, before anything is trained
+        first = self._all_first_masks(unknown)
         groups = list(self._groups(unknown))
-        with parallel.progress_bar(sum(j.trainings for j in unknown.values()), "training", show=bool(groups) and self._progress) as bar:
+        with parallel.progress_bar(
+            sum(j.trainings for j in unknown.values()),
+            "training",
+            show=bool(groups) and self._progress,
+        ) as bar:
             for group in groups:
                 with self.store.locked(list(group)):
-                    there = self.store.get(list(group))  # another process may have trained some of them meanwhile
+                    # another process may have trained some of them meanwhile
+                    there = self.store.get(list(group))
                     rows |= there
                     missing = {k: j for k, j in group.items() if k not in there}
                     bar.update(sum(group[k].trainings for k in there))
@@ -158,8 +187,9 @@ class Evaluator:
     def _groups(self, missing: dict[str, Job]) -> Iterator[dict[str, Job]]:
         """Jobs of one protocol, data set and number of rounds that keep every core busy once.
 
-        A group is committed as a whole, so it is what a killed run can lose. A network's numbers do not depend on its company, so any grouping will do;
-        equal seeds stand together because they share their batches.
+        A group is committed as a whole, so it is what a killed run can lose. A network's numbers do
+        not depend on its company, so any grouping will do; equal seeds stand together because they
+        share their batches.
         """
         from bogp.training import engine
 
@@ -168,12 +198,16 @@ class Evaluator:
             alike.setdefault((job.protocol.id, job.dataset, _rounds(job)), {})[key] = job
         for jobs in alike.values():
             keys = sorted(jobs, key=lambda key: jobs[key].seed)
-            size = engine.group_size(jobs[keys[0]].protocol, self.device) * (engine.cores() if self.device == "cpu" else 1)
+            size = engine.group_size(jobs[keys[0]].protocol, self.device) * (
+                engine.cores() if self.device == "cpu" else 1
+            )
             for i in range(0, len(keys), size):
                 yield {k: jobs[k] for k in keys[i : i + size]}
 
     def _all_first_masks(self, jobs: dict[str, Job]) -> dict[str, LayerMasks | None]:
-        """The masks that each job's first training sees; None where it is of the unpruned network, to be pruned after it."""
+        """The masks that each job's first training sees; None where it is of the unpruned network,
+        to be pruned after it.
+        """
         from bogp.training import baselines
 
         masks: dict[str, LayerMasks | None] = {}
@@ -183,15 +217,23 @@ class Evaluator:
                 if isinstance(job.recipe, Recipe):
                     masks[key] = job.recipe.layer_masks
                 else:
-                    masks[key] = baselines.first_masks(job.recipe, job.seed, job.protocol, self.dataset(job.dataset))
+                    masks[key] = baselines.first_masks(
+                        job.recipe, job.seed, job.protocol, self.dataset(job.dataset)
+                    )
                     bar.update()
         return masks
 
-    def _train(self, group: dict[str, Job], first: list[LayerMasks | None], bar: Any) -> list[dict[str, Any]]:
+    def _train(
+        self, group: dict[str, Job], first: list[LayerMasks | None], bar: Any
+    ) -> list[dict[str, Any]]:
         from bogp.training import baselines, engine
 
         jobs, shown, started = list(group.values()), bar.n, time.perf_counter()
-        protocol, data, seeds = jobs[0].protocol, self.dataset(jobs[0].dataset), [job.seed for job in jobs]
+        protocol, data, seeds = (
+            jobs[0].protocol,
+            self.dataset(jobs[0].dataset),
+            [job.seed for job in jobs],
+        )
         settings: dict[str, Any] = {
             "precision": self.precision,
             "device": self.device,
@@ -204,8 +246,12 @@ class Evaluator:
         else:
             masks = [mask for mask in first if mask is not None]
             fitted = baselines.Fitted(engine.train(masks, seeds, protocol, data, **settings), masks)
-        bar.update(max(0.0, shown + sum(job.trainings for job in jobs) - bar.n))  # of those that stopped early
-        seconds, finished = (time.perf_counter() - started) / len(jobs), datetime.now(UTC).isoformat(timespec="seconds")
+        # of those that stopped early
+        bar.update(max(0.0, shown + sum(job.trainings for job in jobs) - bar.n))
+        seconds, finished = (
+            (time.perf_counter() - started) / len(jobs),
+            datetime.now(UTC).isoformat(timespec="seconds"),
+        )
         result = fitted.training
         return [
             self._identity(job)
@@ -217,11 +263,18 @@ class Evaluator:
                 "trainings": job.trainings,
                 "model_sparsity": model_sparsity(fitted.masks[i], protocol.widths),
                 "effective_sparsity": effective_sparsity(fitted.masks[i], protocol.widths),
-                "layer_sparsity": json.dumps([0.0 if mask is None else round(1 - float(mask.mean()), 9) for mask in fitted.masks[i]]),
+                "layer_sparsity": json.dumps(
+                    [
+                        0.0 if mask is None else round(1 - float(mask.mean()), 9)
+                        for mask in fitted.masks[i]
+                    ]
+                ),
                 "train_accuracy": float(result.train_accuracy[i]),
                 "validation_accuracy": float(result.validation_accuracy[i]),
                 "test_accuracy": float(result.test_accuracy[i]),
-                "final_loss": float(result.final_loss[i]) if np.isfinite(result.final_loss[i]) else None,
+                "final_loss": float(result.final_loss[i])
+                if np.isfinite(result.final_loss[i])
+                else None,
                 "steps": int(result.steps[i]),
                 "seconds": seconds,
                 "finished": finished,
@@ -239,13 +292,21 @@ class Evaluator:
         return self._prepared
 
     def _identity(self, job: Job) -> dict[str, Any]:
-        if isinstance(job.seed, bool) or not isinstance(job.seed, (int, np.integer)) or not 0 <= job.seed < 2**31:
-            raise InvalidInput(f"A job's seed is {job.seed!r}; a whole number from 0 to 2^31 - 1 is needed.")
+        if (
+            isinstance(job.seed, bool)
+            or not isinstance(job.seed, (int, np.integer))
+            or not 0 <= job.seed < 2**31
+        ):
+            raise InvalidInput(
+                f"A job's seed is {job.seed!r}; a whole number from 0 to 2^31 - 1 is needed."
+            )
         identity = {"recipe": job.recipe.id, "seed": int(job.seed), "protocol": job.protocol.id}
         return identity | self.settings(job.dataset)
 
     def settings(self, dataset: str) -> dict[str, Any]:
-        """What every number of this evaluator on a data set depends on, beside recipe, seed and protocol."""
+        """What every number of this evaluator on a data set depends on, beside recipe, seed and
+        protocol.
+        """
         from bogp.training import engine
 
         return {
@@ -259,7 +320,11 @@ class Evaluator:
 
 def _rounds(job: Job) -> tuple[int, bool, bool] | None:
     """What networks that advance together have to agree in."""
-    return None if isinstance(job.recipe, Recipe) else (job.recipe.rounds, job.recipe.pretrain, job.recipe.rewind)
+    return (
+        None
+        if isinstance(job.recipe, Recipe)
+        else (job.recipe.rounds, job.recipe.pretrain, job.recipe.rewind)
+    )
 
 
 def protocol_settings(protocol: Protocol) -> dict[str, Any]:

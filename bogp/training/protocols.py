@@ -1,7 +1,9 @@
-"""What "train and measure" means: frozen, named and hashable settings (paper section 6.3, and the readings of it).
+"""What "train and measure" means: frozen, named and hashable settings (paper section 6.3, and the
+readings of it).
 
-A ``Protocol`` fixes everything about a training but the data set, the masks and the seed. Its ``id`` is a short hash of those
-settings, and every stored number carries it: two numbers are comparable only if their ids agree.
+A ``Protocol`` fixes everything about a training but the data set, the masks and the seed. Its
+``id`` is a short hash of those settings, and every stored number carries it: two numbers are
+comparable only if their ids agree.
 """
 
 import hashlib
@@ -26,23 +28,30 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """Architecture, input, loss, optimiser, schedule, mask scope and the split that selection reads.
+    """Architecture, input, loss, optimiser, schedule, mask scope and the split that selection
+    reads.
 
     Attributes:
         name: for people; not part of the id.
         widths: layer widths from input to output; linear layers with ReLU between them.
         input_scaling: ``unit`` divides pixels by 255, ``raw`` leaves them at 0..255.
-        loss: ``cross_entropy`` on logits; ``softmax_cross_entropy`` applies a softmax first, as the authors' code does.
+        loss: ``cross_entropy`` on logits; ``softmax_cross_entropy`` applies a softmax first, as the
+            authors' code does.
         optimiser: ``adam`` (betas .9 and .999, eps 1e-8, as in PyTorch).
         learning_rate: of the first step.
-        schedule: ``constant``, or ``linear``: step t of T (from 0) has the learning rate times 1 - t / T.
-        batch_size: images a step; None is full batch. Each epoch is reshuffled and an incomplete last batch is left out.
+        schedule: ``constant``, or ``linear``: step t of T (from 0) has the learning rate times 1 -
+            t / T.
+        batch_size: images a step; None is full batch. Each epoch is reshuffled and an incomplete
+            last batch is left out.
         steps: optimiser steps; with ``check_every`` an upper bound.
-        scope: where one mask goes: ``hidden`` the layers between hidden layers, ``all`` every layer but the last, ``input`` the first.
-        split: ``held_out`` trains on the training part and selects on the validation part; ``reported`` trains on both and
-            selects on the test part, which it also reports (as the paper and its code do).
+        scope: where one mask goes: ``hidden`` the layers between hidden layers, ``all`` every layer
+            but the last, ``input`` the first.
+        split: ``held_out`` trains on the training part and selects on the validation part;
+            ``reported`` trains on both and selects on the test part, which it also reports (as the
+            paper and its code do).
         check_every: None, or the number of steps between looks at validation accuracy.
-        patience: looks without improvement after which training stops; the best look's weights count.
+        patience: looks without improvement after which training stops; the best look's weights
+            count.
     """
 
     name: str
@@ -66,21 +75,35 @@ class Protocol:
                 object.__setattr__(self, field, value)
         for field, allowed in _CHOICES.items():
             if not is_one_of(getattr(self, field), allowed):
-                raise InvalidInput(f"Protocol {field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}.")
+                raise InvalidInput(
+                    f"Protocol {field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}."
+                )
         texts("Protocol name", [self.name])
-        object.__setattr__(self, "learning_rate", number("Protocol learning_rate", self.learning_rate))
+        object.__setattr__(
+            self, "learning_rate", number("Protocol learning_rate", self.learning_rate)
+        )
         widths = listed("Protocol widths", self.widths)
-        object.__setattr__(self, "widths", tuple(whole("A width", w, 1, MOST_UNITS) for w in widths))
+        object.__setattr__(
+            self, "widths", tuple(whole("A width", w, 1, MOST_UNITS) for w in widths)
+        )
         if len(self.widths) < 3:
             raise InvalidInput(
-                f"Protocol widths are {self.widths}; at least an input, a hidden and an output width."
+                f"Protocol widths are {self.widths}; at least an input, a hidden and an "
+                "output width."
             )
         if self.scope == "hidden" and len(self.widths) < 4:
-            raise InvalidInput("Scope 'hidden' needs two hidden layers with a matrix between them; use scope 'input' or 'all'.")
+            raise InvalidInput(
+                "Scope 'hidden' needs two hidden layers with a matrix between them; use scope "
+                "'input' or 'all'."
+            )
         if not 0 < self.learning_rate < math.inf:
-            raise InvalidInput(f"Protocol learning_rate is {self.learning_rate}; it must be positive and finite.")
+            raise InvalidInput(
+                f"Protocol learning_rate is {self.learning_rate}; it must be positive and finite."
+            )
         if (self.check_every or 0) > self.steps:
-            raise InvalidInput("Protocol check_every is more than steps: validation would never be looked at.")
+            raise InvalidInput(
+                "Protocol check_every is more than steps: validation would never be looked at."
+            )
         if (self.check_every is None) != (self.patience is None):
             raise InvalidInput("Protocol check_every and patience go together.")
 
@@ -98,13 +121,15 @@ class Protocol:
     def masked_layers(self) -> tuple[int, ...]:
         """Indices of the layers that the scope puts the mask on (layer 0 reads the input)."""
         last = len(self.widths) - 2
-        return {"hidden": tuple(range(1, last)), "all": tuple(range(last)), "input": (0,)}[self.scope]
+        return {"hidden": tuple(range(1, last)), "all": tuple(range(last)), "input": (0,)}[
+            self.scope
+        ]
 
     def training_flops(self, images: int) -> float:
         """Floating-point operations of the matrix products of one training.
 
-        Forward, weight gradient and input gradient cost two operations a weight and image each; the first layer
-        needs no input gradient.
+        Forward, weight gradient and input gradient cost two operations a weight and image each; the
+        first layer needs no input gradient.
 
         Args:
             images: size of the training part.
@@ -116,9 +141,14 @@ class Protocol:
 PAPER = Protocol("paper", split="reported")
 LITERAL = replace(PAPER, name="literal", widths=(784, 128, 10), scope="input")
 RELEASED = replace(PAPER, name="released", input_scaling="raw", loss="softmax_cross_entropy")
-# Chosen by benchmarks/calibrate.py (sweep: data/results/paper/calibration.csv) before any mask was trained.
-CALIBRATED = Protocol("calibrated", learning_rate=0.01, schedule="linear", batch_size=128, steps=780)
-CONVERGED = Protocol("converged", learning_rate=1e-3, batch_size=128, steps=40_000, check_every=390, patience=10)
+# Chosen by benchmarks/calibrate.py (sweep: data/results/paper/calibration.csv) before any mask was
+# trained.
+CALIBRATED = Protocol(
+    "calibrated", learning_rate=0.01, schedule="linear", batch_size=128, steps=780
+)
+CONVERGED = Protocol(
+    "converged", learning_rate=1e-3, batch_size=128, steps=40_000, check_every=390, patience=10
+)
 
 NAMED = {p.name: p for p in (PAPER, LITERAL, RELEASED, CALIBRATED, CONVERGED)}
 
@@ -133,12 +163,14 @@ def named(name: str) -> Protocol:
 
 
 def smaller_dense(protocol: Protocol, weights: int, narrow: str) -> Protocol:
-    """The protocol of an unpruned network with about so many weights: what a sparse network has to beat.
+    """The protocol of an unpruned network with about so many weights: what a sparse network has to
+    beat.
 
     Args:
         protocol: of the network to make smaller.
         weights: to come as near to as whole units allow.
-        narrow: ``all`` gives all hidden layers one width, ``last`` narrows the last hidden layer alone.
+        narrow: ``all`` gives all hidden layers one width, ``last`` narrows the last hidden layer
+            alone.
 
     Raises:
         InvalidInput: an unknown ``narrow``.
@@ -156,10 +188,20 @@ def smaller_dense(protocol: Protocol, weights: int, narrow: str) -> Protocol:
 
     best = min(range(1, max(hidden) + 1), key=lambda width: abs(count(width) - weights))
     if count(1) - weights > (count(2) - count(1)) / 2:
-        raise UnreachableSparsity(f"A dense network with {weights} weights is asked for; the smallest one of this depth has {count(1)}.")
+        raise UnreachableSparsity(
+            f"A dense network with {weights} weights is asked for; the smallest one of this "
+            f"depth has {count(1)}."
+        )
     return resized(protocol, with_width(best))
 
 
 def resized(protocol: Protocol, widths: Sequence[int]) -> Protocol:
-    """The protocol with other layer widths, which its name then carries; for networks without a mask."""
-    return replace(protocol, name=f"{protocol.name} {'-'.join(map(str, widths))}", widths=tuple(widths), scope="input")
+    """The protocol with other layer widths, which its name then carries; for networks without a
+    mask.
+    """
+    return replace(
+        protocol,
+        name=f"{protocol.name} {'-'.join(map(str, widths))}",
+        widths=tuple(widths),
+        scope="input",
+    )

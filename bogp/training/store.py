@@ -1,8 +1,11 @@
-"""The store of evaluations: one row for every network ever trained, addressed by what its numbers depend on.
+"""The store of evaluations: one row for every network ever trained, addressed by what its numbers
+depend on.
 
-It is an SQLite file in write-ahead mode, safe to share between the processes of one machine. Each row carries a digest of its values, and an export one of
-all its rows, so that damage to a file is noticed and never read as a result. Rows are exported as Parquet and merge by union:
-``python -m bogp.training.store merge FILE...`` takes over what other machines trained, ``python -m bogp.training.store export FILE`` writes all rows.
+It is an SQLite file in write-ahead mode, safe to share between the processes of one machine. Each
+row carries a digest of its values, and an export one of all its rows, so that damage to a file is
+noticed and never read as a result. Rows are exported as Parquet and merge by union: ``python -m
+bogp.training.store merge FILE...`` takes over what other machines trained, ``python -m
+bogp.training.store export FILE`` writes all rows.
 """
 
 from __future__ import annotations
@@ -26,18 +29,38 @@ from bogp import paths
 from bogp.checks import texts
 from bogp.errors import BogpError, StoreError
 
-# ``method``: settings of a pruning method as JSON, empty for layer masks; ``trainings``: how many the row took; ``layer_sparsity``: a JSON list.
+# ``method``: settings of a pruning method as JSON, empty for layer masks; ``trainings``: how many
+# the row took; ``layer_sparsity``: a JSON list.
 COLUMNS = {
-    "key": "TEXT PRIMARY KEY", "recipe": "TEXT", "seed": "INTEGER", "protocol": "TEXT", "protocol_name": "TEXT", "dataset": "TEXT",
-    "dataset_checksum": "TEXT", "precision": "TEXT", "engine_version": "INTEGER", "libraries": "TEXT", "device": "TEXT",
-    "method": "TEXT", "trainings": "INTEGER", "model_sparsity": "REAL", "effective_sparsity": "REAL", "layer_sparsity": "TEXT",
-    "train_accuracy": "REAL", "validation_accuracy": "REAL", "test_accuracy": "REAL",
-    "final_loss": "REAL", "steps": "INTEGER", "seconds": "REAL", "finished": "TEXT",
-}  # fmt: skip
+    "key": "TEXT PRIMARY KEY",
+    "recipe": "TEXT",
+    "seed": "INTEGER",
+    "protocol": "TEXT",
+    "protocol_name": "TEXT",
+    "dataset": "TEXT",
+    "dataset_checksum": "TEXT",
+    "precision": "TEXT",
+    "engine_version": "INTEGER",
+    "libraries": "TEXT",
+    "device": "TEXT",
+    "method": "TEXT",
+    "trainings": "INTEGER",
+    "model_sparsity": "REAL",
+    "effective_sparsity": "REAL",
+    "layer_sparsity": "TEXT",
+    "train_accuracy": "REAL",
+    "validation_accuracy": "REAL",
+    "test_accuracy": "REAL",
+    "final_loss": "REAL",
+    "steps": "INTEGER",
+    "seconds": "REAL",
+    "finished": "TEXT",
+}
 _PYTHON = {"TEXT": str, "INTEGER": int, "REAL": float}
 _KINDS = [_PYTHON[kind.split()[0]] for kind in COLUMNS.values()]
 _DIGEST = "bogp_digest"  # of an export's rows, in the metadata of its schema
-# The file's whole schema, as SQLite keeps its text: of a file before rows had digests, and of one since.
+# The file's whole schema, as SQLite keeps its text: of a file before rows had digests, and of one
+# since.
 _BEFORE, _SCHEMA = (
     f"CREATE TABLE evaluations ({', '.join(f'{k} {v}' for k, v in columns.items())}) WITHOUT ROWID"
     for columns in (COLUMNS, {**COLUMNS, "digest": "TEXT"})
@@ -59,9 +82,13 @@ class Store:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists() and path.stat().st_size == 0 and Path(f"{path}.lock").exists():  # SQLite would take it for a new one
-                raise StoreError(f"The store {path} is empty, though evaluations were kept in it. It was cut off: delete it with its -wal, -shm "
-                                 "and .lock files and import the exported Parquet files.")  # fmt: skip
+            # SQLite would take it for a new one
+            if path.exists() and path.stat().st_size == 0 and Path(f"{path}.lock").exists():
+                raise StoreError(
+                    f"The store {path} is empty, though evaluations were kept in it. It was "
+                    "cut off: delete it with its -wal, -shm "
+                    "and .lock files and import the exported Parquet files."
+                )
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
             try:
                 self._open()
@@ -70,19 +97,25 @@ class Store:
                 raise
         except (OSError, sqlite3.Error) as error:
             raise StoreError(
-                f"The store {path} cannot be opened ({error}). Check the folder's permissions and space; if the file is damaged, {_RECOVER}"
+                f"The store {path} cannot be opened ({error}). Check the folder's permissions "
+                f"and space; if the file is damaged, {_RECOVER}"
             ) from None
 
     def _open(self) -> None:
-        """Refuse a file with anything but the one table in it (a view or a trigger would run what its maker wrote), or one that is damaged."""
+        """Refuse a file with anything but the one table in it (a view or a trigger would run what
+        its maker wrote), or one that is damaged.
+        """
         self._db.execute("PRAGMA trusted_schema = OFF")
         if self._schema() not in ("", _BEFORE, _SCHEMA):
             raise StoreError(
-                f"The store {self.path} has other columns, or more in it, than the table of evaluations of this version of bogp; "
+                f"The store {self.path} has other columns, or more in it, than the table of "
+                "evaluations of this version of bogp; "
                 "move it away, or export it with the bogp that wrote it."
             )
         if (problem := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise StoreError(f"The store {self.path} is damaged ({' '.join(problem.split())}); {_RECOVER}")
+            raise StoreError(
+                f"The store {self.path} is damaged ({' '.join(problem.split())}); {_RECOVER}"
+            )
         self._db.execute("PRAGMA journal_mode = WAL")
         if self._schema() != _SCHEMA:
             self._db.execute("BEGIN IMMEDIATE")  # another process may be doing the same
@@ -93,18 +126,28 @@ class Store:
             self._db.execute("COMMIT")
 
     def _schema(self) -> str:
-        return "; ".join(sql or name for name, sql in self._db.execute("SELECT name, sql FROM sqlite_master"))
+        return "; ".join(
+            sql or name for name, sql in self._db.execute("SELECT name, sql FROM sqlite_master")
+        )
 
     def _add_digests(self) -> None:
         """Bring a file from before rows had digests up to date; its rows are taken as they are."""
         rows = self._db.execute("SELECT * FROM evaluations").fetchall()
         self._db.execute("ALTER TABLE evaluations ADD COLUMN digest TEXT")
-        self._db.executemany("UPDATE evaluations SET digest = ? WHERE key = ?", [(_digest(row), row[0]) for row in rows])
+        self._db.executemany(
+            "UPDATE evaluations SET digest = ? WHERE key = ?",
+            [(_digest(row), row[0]) for row in rows],
+        )
 
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -142,14 +185,19 @@ class Store:
             StoreError: the file cannot be read, or one of the rows is damaged.
         """
         with _explained(self.path):
-            return pd.DataFrame(self._sound("SELECT * FROM evaluations ORDER BY key"), columns=list(COLUMNS))
+            return pd.DataFrame(
+                self._sound("SELECT * FROM evaluations ORDER BY key"), columns=list(COLUMNS)
+            )
 
     def _sound(self, query: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
         """Rows without their digest, each checked against it."""
         rows = []
         for *row, digest in self._db.execute(query, values):
             if digest != _digest(row):
-                raise StoreError(f"The store {self.path} is damaged: evaluation {row[0]!r} is not what was stored. To go on, {_RECOVER}")
+                raise StoreError(
+                    f"The store {self.path} is damaged: evaluation {row[0]!r} is not what was "
+                    f"stored. To go on, {_RECOVER}"
+                )
             rows.append(tuple(row))
         return rows
 
@@ -174,12 +222,15 @@ class Store:
             missing = set(keys) - set(table["key"])
             if missing:
                 raise StoreError(
-                    f"{len(missing)} of the {len(set(keys))} evaluations to export are not in the store {self.path}; run them first."
+                    f"{len(missing)} of the {len(set(keys))} evaluations to export are not in "
+                    f"the store {self.path}; run them first."
                 )
             table = table[table["key"].isin(set(keys))]
         content, buffer = pa.Table.from_pandas(table, preserve_index=False), io.BytesIO()
         digest = _digest_of_all(_rows(content))
-        content = content.replace_schema_metadata({**(content.schema.metadata or {}), _DIGEST: digest})
+        content = content.replace_schema_metadata(
+            {**(content.schema.metadata or {}), _DIGEST: digest}
+        )
         pq.write_table(content, buffer, compression="zstd", write_page_checksum=True)
         write_atomically({path: buffer.getvalue()})
         return path
@@ -188,7 +239,8 @@ class Store:
         """Add the rows of an exported Parquet file; returns how many were new.
 
         Raises:
-            StoreError: the file is no export of this version, is damaged, or contradicts the store: two rows of one key with other accuracies.
+            StoreError: the file is no export of this version, is damaged, or contradicts the store:
+                two rows of one key with other accuracies.
         """
         rows = [dict(zip(COLUMNS, row, strict=True)) for row in _exported(path)]
         present = self.get([row["key"] for row in rows])
@@ -197,8 +249,10 @@ class Store:
             there = known.setdefault(row["key"], row)
             if any(there[c] != row[c] for c in ("validation_accuracy", "test_accuracy")):
                 raise StoreError(
-                    f"{path} contradicts the store on evaluation {row['key']} (seed {row['seed']}): same identity, other accuracy. "
-                    "If it comes from another kind of processor, keep it in a store of its own (another BOGP_HOME)."
+                    f"{path} contradicts the store on evaluation {row['key']} (seed "
+                    f"{row['seed']}): same identity, other accuracy. "
+                    "If it comes from another kind of processor, keep it in a store of its "
+                    "own (another BOGP_HOME)."
                 )
         self.add(rows)
         return len(known) - len(present)
@@ -207,8 +261,8 @@ class Store:
     def locked(self, keys: Sequence[str]) -> Iterator[None]:
         """Hold the right to train these keys; another process that wants one of them waits.
 
-        The locks are bytes of one file, taken in ascending order (so that no two processes wait for each other), and the system releases
-        them when the process ends, however it ends.
+        The locks are bytes of one file, taken in ascending order (so that no two processes wait for
+        each other), and the system releases them when the process ends, however it ends.
         """
         try:
             file = open(f"{self.path}.lock", "ab")  # noqa: PTH123, SIM115
@@ -216,14 +270,17 @@ class Store:
                 fcntl.lockf(file, fcntl.LOCK_EX, 1, offset, os.SEEK_SET)
         except OSError as error:
             raise StoreError(
-                f"The store {self.path} cannot be locked ({error.strerror}). Check space and permissions, or keep it on a local disk."
+                f"The store {self.path} cannot be locked ({error.strerror}). Check space and "
+                "permissions, or keep it on a local disk."
             ) from None
         with file:
             yield
 
 
 def _plain(row: Sequence[Any]) -> tuple[Any, ...]:
-    """The values as SQLite gives them back: of the column's type, or None, which also stands for NaN."""
+    """The values as SQLite gives them back: of the column's type, or None, which also stands for
+    NaN.
+    """
     return tuple(_of_kind(kind, value) for kind, value in zip(_KINDS, row, strict=True))
 
 
@@ -244,22 +301,36 @@ def _digest_of_all(rows: Sequence[tuple[Any, ...]]) -> str:
 
 
 def _exported(path: Path) -> list[tuple[Any, ...]]:
-    """The rows of an exported file, checked against its digest (which files of earlier versions do not have)."""
+    """The rows of an exported file, checked against its digest (which files of earlier versions do
+    not have).
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = _decoded(pq.read_table(io.BytesIO(path.read_bytes()), page_checksum_verification=True))
-        strange = [f.name for f in table.schema if not any(is_kind(f.type) for is_kind in _arrow_kinds(pa.types))]
+        table = _decoded(
+            pq.read_table(io.BytesIO(path.read_bytes()), page_checksum_verification=True)
+        )
+        strange = [
+            f.name
+            for f in table.schema
+            if not any(is_kind(f.type) for is_kind in _arrow_kinds(pa.types))
+        ]
         rows = [] if strange else _rows(table)
     except Exception as error:  # pyarrow raises many kinds
-        raise StoreError(f"{path} cannot be read as an export of evaluations ({str(error)[:200]}).") from None
+        raise StoreError(
+            f"{path} cannot be read as an export of evaluations ({str(error)[:200]})."
+        ) from None
     if table.schema.names != list(COLUMNS) or strange:
-        raise StoreError(f"{path} has other columns than exports of this version of bogp. Move it away: its networks are trained again.")
+        raise StoreError(
+            f"{path} has other columns than exports of this version of bogp. Move it away: "
+            "its networks are trained again."
+        )
     expected = (table.schema.metadata or {}).get(_DIGEST.encode())
     if expected is not None and expected.decode(errors="replace") != _digest_of_all(rows):
         raise StoreError(
-            f"{path} is damaged: its rows are not those that were exported. Fetch it anew, or delete it: its networks are trained again."
+            f"{path} is damaged: its rows are not those that were exported. Fetch it anew, or "
+            "delete it: its networks are trained again."
         )
     return rows
 
@@ -276,12 +347,20 @@ def _decoded(table: Any) -> Any:
 
 
 def _arrow_kinds(types: Any) -> tuple[Any, ...]:
-    return types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_null
+    return (
+        types.is_string,
+        types.is_large_string,
+        types.is_integer,
+        types.is_floating,
+        types.is_null,
+    )
 
 
 def _rows(table: Any) -> list[tuple[Any, ...]]:
     """The rows of an Arrow table as plain values."""
-    return [_plain(row) for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
+    return [
+        _plain(row) for row in zip(*(column.to_pylist() for column in table.columns), strict=True)
+    ]
 
 
 @contextmanager
@@ -290,17 +369,21 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise StoreError(
-            f"The store {path} failed ({error}). Free some space or check permissions, all that was committed before is kept; or, if it is damaged, {_RECOVER}"
+            f"The store {path} failed ({error}). Free some space or check permissions, all "
+            f"that was committed before is kept; or, if it is damaged, {_RECOVER}"
         ) from None
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m bogp.training.store", description="Merge evaluations of other machines into the store, or export all."
+        prog="python -m bogp.training.store",
+        description="Merge evaluations of other machines into the store, or export all.",
     )
     parser.add_argument("what", choices=["merge", "export"])
-    parser.add_argument("files", nargs="+", type=Path, help="Parquet files to read; for export, the one to write")
+    parser.add_argument(
+        "files", nargs="+", type=Path, help="Parquet files to read; for export, the one to write"
+    )
     arguments = parser.parse_args(argv)
     if arguments.what == "export" and len(arguments.files) != 1:
         parser.error("export writes one file")

@@ -1,4 +1,5 @@
-"""Networks as PyTorch tensors: any device, and products of rounded numbers (bfloat16, TF32) where hardware multiplies matrices of them.
+"""Networks as PyTorch tensors: any device, and products of rounded numbers (bfloat16, TF32) where
+hardware multiplies matrices of them.
 
 All K networks of a group advance in each call. A step is written out by hand, without autograd.
 """
@@ -17,8 +18,10 @@ from bogp.datasets import Split
 from bogp.graphs.relational import LayerMasks
 from bogp.training.protocols import Protocol
 
-TILE_ROWS = {"cpu": 1024, "cuda": 65_536}  # images in flight; on a CPU their activations stay in the cache
-FACTORS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}  # of matrix products; all else is float32
+# images in flight; on a CPU their activations stay in the cache
+TILE_ROWS = {"cpu": 1024, "cuda": 65_536}
+# of matrix products; all else is float32
+FACTORS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
 
 Layers = list[tuple[Tensor, Tensor]]  # one a layer: weights (K, d_out, d_in) and biases (K, d_out)
 
@@ -31,7 +34,8 @@ class Group:
         masks: K tuples, one mask a layer, (d_out, d_in) or None.
         starts: for each network its initial layers: weights (1, d_out, d_in) and biases (1, d_out).
         protocol: see ``Protocol``.
-        orders: batches of image indices, an iterator for each run of networks that share them; empty for full batch.
+        orders: batches of image indices, an iterator for each run of networks that share them;
+            empty for full batch.
         runs: the networks of each run.
     """
 
@@ -76,7 +80,10 @@ class TensorImages:
 
     def batch(self, index: Tensor) -> list[Tile]:
         """The images of these indices, cut into tiles."""
-        return [Tile(self._x[part], self._labels[part]) for part in index.to(self._x.device).split(self.rows)]
+        return [
+            Tile(self._x[part], self._labels[part])
+            for part in index.to(self._x.device).split(self.rows)
+        ]
 
     @cached_property
     def tiles(self) -> list[Tile]:
@@ -85,14 +92,20 @@ class TensorImages:
 
     def first(self, limit: int | None) -> list[Tile]:
         """The first images in order; None is all."""
-        return [Tile(x, labels) for x, labels in zip(self._x[:limit].split(self.rows), self._labels[:limit].split(self.rows), strict=True)]
+        return [
+            Tile(x, labels)
+            for x, labels in zip(
+                self._x[:limit].split(self.rows), self._labels[:limit].split(self.rows), strict=True
+            )
+        ]
 
 
 class TensorNetworks:
     """K networks that advance together: parameters, gradients, masks and optimiser.
 
-    Weights are (K, d_in, d_out) and outputs (K, rows, d_out), but for the last layer: (K, classes, d_in) and (K, classes, rows), since products
-    with a side of ten are quicker that way round. The last layer, 1 % of the work, is not rounded.
+    Weights are (K, d_in, d_out) and outputs (K, rows, d_out), but for the last layer: (K, classes,
+    d_in) and (K, classes, rows), since products with a side of ten are quicker that way round. The
+    last layer, 1 % of the work, is not rounded.
 
     Args:
         group: their masks, initial layers and batches.
@@ -103,7 +116,13 @@ class TensorNetworks:
 
     def __init__(self, group: Group, images: TensorImages, precision: str, device: str) -> None:
         masks, starts, protocol = group.masks, group.starts, group.protocol
-        self.count, self._protocol, self._images, self._orders, self._runs = len(masks), protocol, images, group.orders, group.runs
+        self.count, self._protocol, self._images, self._orders, self._runs = (
+            len(masks),
+            protocol,
+            images,
+            group.orders,
+            group.runs,
+        )
         shapes = list(zip(protocol.widths, protocol.widths[1:], strict=False))
         parameters, self._layers = _flat(self.count, shapes, torch.float32, device)
         self._all_gradients, self._gradients = _flat(self.count, shapes, torch.float32, device)
@@ -112,7 +131,10 @@ class TensorNetworks:
         for k, start in enumerate(starts):
             for (weight, bias), (w, b) in zip(_as_pytorch(self._layers), start, strict=True):
                 weight[k], bias[k] = w[0], b[0]
-        self._masks = [_stacked(own, w) for own, (w, _) in zip(zip(*masks, strict=True), _as_pytorch(self._layers), strict=True)]
+        self._masks = [
+            _stacked(own, w)
+            for own, (w, _) in zip(zip(*masks, strict=True), _as_pytorch(self._layers), strict=True)
+        ]
         _prune(self._layers, self._masks)
         self._parameters, self._factors = parameters, parameters
         self._weights = [w for w, _ in self._layers]
@@ -125,7 +147,9 @@ class TensorNetworks:
     @torch.no_grad()
     def run(self, first: int, last: int) -> NDArray[np.float64]:
         """Make optimiser steps first to last - 1; (K, steps) loss before each."""
-        loss = torch.zeros(self.count, last - first, dtype=torch.float64, device=self._parameters.device)
+        loss = torch.zeros(
+            self.count, last - first, dtype=torch.float64, device=self._parameters.device
+        )
         for step in range(first, last):
             self._all_gradients.zero_()
             for tiles in self._batch():
@@ -140,12 +164,17 @@ class TensorNetworks:
     def accuracy(self, images: TensorImages, limit: int | None = None) -> NDArray[np.float64]:
         """(K,) shares of the images (of the first ``limit``) that are classified correctly."""
         tiles = images.first(limit)
-        correct = [(self._forward([(slice(None), tile)])[-1].argmax(1) == tile.labels).sum(1) for tile in tiles]
+        correct = [
+            (self._forward([(slice(None), tile)])[-1].argmax(1) == tile.labels).sum(1)
+            for tile in tiles
+        ]
         return torch.stack(correct).sum(0).cpu().numpy() / sum(len(tile.labels) for tile in tiles)
 
     def layers(self) -> Layers:
         """A copy of the layers: weights (K, d_out, d_in) and biases (K, d_out)."""
-        return [(w.to("cpu", copy=True), b.to("cpu", copy=True)) for w, b in _as_pytorch(self._layers)]
+        return [
+            (w.to("cpu", copy=True), b.to("cpu", copy=True)) for w, b in _as_pytorch(self._layers)
+        ]
 
     def set_layers(self, layers: Layers) -> None:
         """Put such layers in place."""
@@ -168,7 +197,9 @@ class TensorNetworks:
     def _forward(self, inputs: list[tuple[slice, Tile]]) -> list[Tensor]:
         """The output of each layer: after the ReLU, and the last one's logits."""
         outputs, _ = self._buffers_for(len(inputs[0][1].labels))
-        for i, ((_, bias), weight, out) in enumerate(zip(self._layers, self._weights, outputs, strict=True)):
+        for i, ((_, bias), weight, out) in enumerate(
+            zip(self._layers, self._weights, outputs, strict=True)
+        ):
             if i == len(outputs) - 1:
                 torch.bmm(weight, outputs[i - 1].mT, out=out).add_(bias[:, :, None])
             elif i:
@@ -182,15 +213,33 @@ class TensorNetworks:
         return outputs
 
     def _add_gradients(self, inputs: list[tuple[slice, Tile]]) -> Tensor:
-        """Forward and backward pass over a tile; gradients are added up. Returns (K,) its part of the mean loss, float64."""
-        outputs, (*deltas, _) = self._forward(inputs), self._buffers_for(len(inputs[0][1].labels))[1]
-        labels = torch.cat([tile.labels.expand(run.stop - run.start if self._orders else self.count, 1, -1) for run, tile in inputs])
-        value, delta = _loss_and_delta(outputs[-1], labels, self._protocol.loss, 1.0 / (self._protocol.batch_size or len(self._images)))
+        """Forward and backward pass over a tile; gradients are added up. Returns (K,) its part of
+        the mean loss, float64.
+        """
+        outputs, (*deltas, _) = (
+            self._forward(inputs),
+            self._buffers_for(len(inputs[0][1].labels))[1],
+        )
+        labels = torch.cat(
+            [
+                tile.labels.expand(run.stop - run.start if self._orders else self.count, 1, -1)
+                for run, tile in inputs
+            ]
+        )
+        value, delta = _loss_and_delta(
+            outputs[-1],
+            labels,
+            self._protocol.loss,
+            1.0 / (self._protocol.batch_size or len(self._images)),
+        )
         self._gradients[-1][1].add_(delta.sum(2))
         _add_products(delta, outputs[-2], self._gradients[-1][0])
         torch.bmm(delta.mT, self._weights[-1], out=deltas[-1])
         for i in reversed(range(len(deltas))):
-            torch.ops.aten.threshold_backward.grad_input(deltas[i], outputs[i], 0, grad_input=deltas[i])  # through the ReLU
+            # through the ReLU
+            torch.ops.aten.threshold_backward.grad_input(
+                deltas[i], outputs[i], 0, grad_input=deltas[i]
+            )
             self._gradients[i][1].add_(deltas[i].sum(1))
             delta = deltas[i].to(self._factors.dtype)
             if i:
@@ -203,21 +252,30 @@ class TensorNetworks:
         return value
 
     def _buffers_for(self, rows: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Outputs and their derivatives for tiles of so many rows; the last hidden layer feeds the last layer, which is not rounded."""
+        """Outputs and their derivatives for tiles of so many rows; the last hidden layer feeds the
+        last layer, which is not rounded.
+        """
         if rows not in self._buffers:
             *hidden, classes = self._protocol.widths[1:]
             types = [self._factors.dtype] * (len(hidden) - 1) + [torch.float32]
             outputs, deltas = (
-                [torch.empty(self.count, rows, d, dtype=t, device=self._parameters.device) for d, t in zip(hidden, types, strict=True)]
+                [
+                    torch.empty(self.count, rows, d, dtype=t, device=self._parameters.device)
+                    for d, t in zip(hidden, types, strict=True)
+                ]
                 for _ in range(2)
             )
-            logits = torch.empty(self.count, classes, rows, dtype=torch.float32, device=self._parameters.device)
+            logits = torch.empty(
+                self.count, classes, rows, dtype=torch.float32, device=self._parameters.device
+            )
             self._buffers[rows] = [*outputs, logits], [*deltas, logits]
         return self._buffers[rows]
 
 
 def _add_products(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """Add ``a[k] @ b[k]`` to each ``out[k]``. Products of bfloat16 numbers are summed in float32; a product is rounded once before it is added."""
+    """Add ``a[k] @ b[k]`` to each ``out[k]``. Products of bfloat16 numbers are summed in float32; a
+    product is rounded once before it is added.
+    """
     if out.dtype == a.dtype == torch.float32 and len(out) > 1:
         out.baddbmm_(a, b)
     elif out.dtype == a.dtype == torch.float32:
@@ -226,8 +284,12 @@ def _add_products(a: Tensor, b: Tensor, out: Tensor) -> None:
         out.add_(torch.bmm(a, b))
 
 
-def _loss_and_delta(logits: Tensor, labels: Tensor, loss: str, share: float) -> tuple[Tensor, Tensor]:
-    """Each network's part of the mean loss, (K,) float64, and its derivative by the logits, (K, classes, rows); labels (K, 1, rows)."""
+def _loss_and_delta(
+    logits: Tensor, labels: Tensor, loss: str, share: float
+) -> tuple[Tensor, Tensor]:
+    """Each network's part of the mean loss, (K,) float64, and its derivative by the logits, (K,
+    classes, rows); labels (K, 1, rows).
+    """
     inputs = logits.softmax(1) if loss == "softmax_cross_entropy" else logits
     log_p = inputs.log_softmax(1)
     value = -log_p.gather(1, labels).double().sum((1, 2)) * share
@@ -244,17 +306,29 @@ def _prune(layers: Layers, masks: list[Tensor | None]) -> None:
             weight.mul_(mask)
 
 
-def _flat(networks: int, shapes: list[tuple[int, int]], dtype: torch.dtype, device: str) -> tuple[Tensor, Layers]:
-    """A vector of zeros, and views of it as the layers of K networks, ordered as ``TensorNetworks`` says.
+def _flat(
+    networks: int, shapes: list[tuple[int, int]], dtype: torch.dtype, device: str
+) -> tuple[Tensor, Layers]:
+    """A vector of zeros, and views of it as the layers of K networks, ordered as ``TensorNetworks``
+    says.
 
-    Each part begins at a multiple of 16 numbers, a whole vector of the processor. What does not fill one at the end the optimiser rounds in
-    another way; here nothing but padding stands there.
+    Each part begins at a multiple of 16 numbers, a whole vector of the processor. What does not
+    fill one at the end the optimiser rounds in another way; here nothing but padding stands there.
     """
-    weights = [(networks, i, o) for i, o in shapes[:-1]] + [(networks, o, i) for i, o in shapes[-1:]]
-    parts = [part for weight, (_, o) in zip(weights, shapes, strict=True) for part in (weight, (networks, o))]
+    weights = [(networks, i, o) for i, o in shapes[:-1]] + [
+        (networks, o, i) for i, o in shapes[-1:]
+    ]
+    parts = [
+        part
+        for weight, (_, o) in zip(weights, shapes, strict=True)
+        for part in (weight, (networks, o))
+    ]
     ends = np.cumsum([-(-math.prod(part) // 16) * 16 for part in parts]).tolist()
     flat = torch.zeros(ends[-1], dtype=dtype, device=device)
-    views = [flat[start : start + math.prod(part)].view(part) for part, start in zip(parts, [0, *ends], strict=False)]
+    views = [
+        flat[start : start + math.prod(part)].view(part)
+        for part, start in zip(parts, [0, *ends], strict=False)
+    ]
     return flat, list(zip(views[::2], views[1::2], strict=True))
 
 
@@ -264,7 +338,9 @@ def _as_pytorch(layers: Layers) -> Layers:
 
 
 def _stacked(masks: tuple[NDArray[np.bool_] | None, ...], like: Tensor) -> Tensor | None:
-    """One layer's masks as numbers, (K, d_out, d_in) in the memory order of the weights; None where it is dense in every network."""
+    """One layer's masks as numbers, (K, d_out, d_in) in the memory order of the weights; None where
+    it is dense in every network.
+    """
     if all(mask is None for mask in masks):
         return None
     stacked = torch.ones_like(like)

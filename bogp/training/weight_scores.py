@@ -1,4 +1,5 @@
-"""What each weight of a network is worth, how many weights each layer keeps, and which: the arithmetic of pruning, over plain arrays.
+"""What each weight of a network is worth, how many weights each layer keeps, and which: the
+arithmetic of pruning, over plain arrays.
 
 A network is its layers' weights, (d_out, d_in) each, in float64, zero where pruned.
 """
@@ -16,17 +17,20 @@ Weights = Sequence[NDArray[np.float64]]
 
 
 def lamp(weights: ArrayLike) -> NDArray[np.float64]:
-    """Each squared weight over the sum of those of its layer that are at least as large (Lee et al. 2021, equation 1).
+    """Each squared weight over the sum of those of its layer that are at least as large (Lee et al.
+    2021, equation 1).
 
     Args:
         weights: (d_out, d_in) of one layer.
 
     Returns:
-        (d_out, d_in); the largest weight of a layer has 1, so no layer is emptied before all layers are down to one weight.
+        (d_out, d_in); the largest weight of a layer has 1, so no layer is emptied before all layers
+        are down to one weight.
     """
     array = np.asarray(weights, dtype=np.float64)
     square = array.reshape(-1) ** 2
-    order = np.argsort(-square, kind="stable")  # of equal weights the first is worth most, as in ``highest``
+    # of equal weights the first is worth most, as in ``highest``
+    order = np.argsort(-square, kind="stable")
     at_least = np.cumsum(square[order])
     result = np.zeros_like(square)
     result[order] = square[order] / np.maximum(at_least, np.finfo(np.float64).tiny)
@@ -34,9 +38,14 @@ def lamp(weights: ArrayLike) -> NDArray[np.float64]:
 
 
 def snip(
-    weights: Weights, biases: Weights, images: NDArray[np.float64], labels: NDArray[np.int64], extra_softmax: bool = False
+    weights: Weights,
+    biases: Weights,
+    images: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    extra_softmax: bool = False,
 ) -> list[NDArray[np.float64]]:
-    """``|gradient x weight|``: how much the loss would feel the weight's removal (Lee et al. 2019, equation 6, without its norm, which changes no rank).
+    """``|gradient x weight|``: how much the loss would feel the weight's removal (Lee et al. 2019,
+    equation 6, without its norm, which changes no rank).
 
     Args:
         weights, biases: (d_out, d_in) and (d_out,) of each layer; ReLU between layers.
@@ -48,33 +57,50 @@ def snip(
         (d_out, d_in) a layer.
     """
     with _one_thread():
-        x, parameters = torch.from_numpy(images), [torch.from_numpy(w).requires_grad_() for w in weights]
+        x, parameters = (
+            torch.from_numpy(images),
+            [torch.from_numpy(w).requires_grad_() for w in weights],
+        )
         for i, (weight, bias) in enumerate(zip(parameters, biases, strict=True)):
-            x = torch.nn.functional.linear(x if i == 0 else x.relu(), weight, torch.from_numpy(bias))
-        torch.nn.functional.cross_entropy(x.softmax(dim=1) if extra_softmax else x, torch.from_numpy(labels)).backward()
+            x = torch.nn.functional.linear(
+                x if i == 0 else x.relu(), weight, torch.from_numpy(bias)
+            )
+        torch.nn.functional.cross_entropy(
+            x.softmax(dim=1) if extra_softmax else x, torch.from_numpy(labels)
+        ).backward()
         return [(p.grad * p).abs().detach().numpy() for p in parameters if p.grad is not None]
 
 
 def synflow(weights: Weights) -> list[NDArray[np.float64]]:
-    """Each weight's share in the sum, over all paths, of the product of absolute weights (Tanaka et al. 2020, equation 3).
+    """Each weight's share in the sum, over all paths, of the product of absolute weights (Tanaka et
+    al. 2020, equation 3).
 
     Args:
         weights: (d_out, d_in) of each layer.
 
     Returns:
-        (d_out, d_in) a layer; each layer has the same sum, and so has what enters and leaves a hidden unit.
+        (d_out, d_in) a layer; each layer has the same sum, and so has what enters and leaves a
+        hidden unit.
     """
     with _one_thread():
         layers = [torch.from_numpy(np.abs(w)) for w in weights]
-        into, out = [torch.ones(layers[0].shape[1], dtype=torch.float64)], [torch.ones(layers[-1].shape[0], dtype=torch.float64)]
+        into, out = (
+            [torch.ones(layers[0].shape[1], dtype=torch.float64)],
+            [torch.ones(layers[-1].shape[0], dtype=torch.float64)],
+        )
         for layer in layers[:-1]:
             into.append(layer @ into[-1])
         for layer in layers[:0:-1]:
             out.append(layer.T @ out[-1])
-        return [(layer * a * b[:, None]).numpy() for layer, a, b in zip(layers, into, reversed(out), strict=True)]
+        return [
+            (layer * a * b[:, None]).numpy()
+            for layer, a, b in zip(layers, into, reversed(out), strict=True)
+        ]
 
 
-def highest(worth: Weights, alive: Sequence[NDArray[np.bool_]], count: int) -> list[NDArray[np.bool_]]:
+def highest(
+    worth: Weights, alive: Sequence[NDArray[np.bool_]], count: int
+) -> list[NDArray[np.bool_]]:
     """The living weights of highest worth, over several layers together.
 
     Args:
@@ -83,14 +109,19 @@ def highest(worth: Weights, alive: Sequence[NDArray[np.bool_]], count: int) -> l
         count: how many stay, at most as many as are alive.
 
     Returns:
-        Masks, (d_out, d_in) a layer, with ``count`` ones in all; of equally worthy weights those that stand first stay.
+        Masks, (d_out, d_in) a layer, with ``count`` ones in all; of equally worthy weights those
+        that stand first stay.
 
     Raises:
         InvalidInput: fewer weights are alive.
     """
     if not 0 <= count <= sum(int(a.sum()) for a in alive):
-        raise InvalidInput(f"{count} weights are to stay; {sum(int(a.sum()) for a in alive)} are there.")
-    flat = np.concatenate([np.where(a, w, -np.inf).reshape(-1) for w, a in zip(worth, alive, strict=True)])
+        raise InvalidInput(
+            f"{count} weights are to stay; {sum(int(a.sum()) for a in alive)} are there."
+        )
+    flat = np.concatenate(
+        [np.where(a, w, -np.inf).reshape(-1) for w, a in zip(worth, alive, strict=True)]
+    )
     keep = np.zeros(len(flat), bool)
     if count:
         threshold = np.partition(flat, len(flat) - count)[len(flat) - count]
@@ -101,7 +132,8 @@ def highest(worth: Weights, alive: Sequence[NDArray[np.bool_]], count: int) -> l
 
 
 def erk(total: int, shapes: Sequence[tuple[int, int]]) -> list[int]:
-    """Weights of each layer in proportion to d_in + d_out, at most all of them (Mocanu et al. 2018, Evci et al. 2020).
+    """Weights of each layer in proportion to d_in + d_out, at most all of them (Mocanu et al. 2018,
+    Evci et al. 2020).
 
     Args:
         total: weights of all layers together.
@@ -113,8 +145,12 @@ def erk(total: int, shapes: Sequence[tuple[int, int]]) -> list[int]:
     sizes = np.array([d_out * d_in for d_out, d_in in shapes], dtype=np.float64)
     wish = np.array([d_out + d_in for d_out, d_in in shapes], dtype=np.float64)
     full = np.zeros(len(sizes), bool)
-    while True:  # layers that would need more than all their weights stay dense, and the others share what is left
-        share = np.where(full, sizes, wish * (total - sizes[full].sum()) / max(wish[~full].sum(), 1.0))
+    # layers that would need more than all their weights stay dense, and the others share what is
+    # left
+    while True:
+        share = np.where(
+            full, sizes, wish * (total - sizes[full].sum()) / max(wish[~full].sum(), 1.0)
+        )
         if not (more := share > sizes).any():
             break
         full |= more

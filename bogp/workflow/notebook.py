@@ -167,7 +167,8 @@ def output_names(notebook: Path, kind: str) -> list[str]:
             if not isinstance(name, ast.Constant) or name.value in names:
                 raise InvalidInput(
                     f"{notebook.name}: {ast.unparse(call)[:120]} has to have a name of its own, "
-                    "written as a text in quotes: the workflow reads the names of all outputs from the code."
+                    "written as a text in quotes: the workflow reads the names of all outputs "
+                    "from the code."
                 )
             names.append(str(name.value))
     return sorted(names)

@@ -1,4 +1,6 @@
-"""Small networks, one for each way in which branches come about, to show what ``capture`` takes and what it refuses."""
+"""Small networks, one for each way in which branches come about, to show what ``capture`` takes and
+what it refuses.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,16 @@ class Example(nn.Module):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.a, self.b, self.c, self.wide = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(12, 6)
-            self.lstm, self.attention = nn.LSTM(6, 6, batch_first=True), nn.MultiheadAttention(6, 2, batch_first=True)
+            self.a, self.b, self.c, self.wide = (
+                nn.Linear(6, 6),
+                nn.Linear(6, 6),
+                nn.Linear(6, 6),
+                nn.Linear(12, 6),
+            )
+            self.lstm, self.attention = (
+                nn.LSTM(6, 6, batch_first=True),
+                nn.MultiheadAttention(6, 2, batch_first=True),
+            )
         self.how = forward
 
     def forward(self, x: Tensor) -> Any:
@@ -87,7 +97,9 @@ FORWARDS: dict[str, Forward] = {
     "a split": _split,
     "several outputs, in a dictionary": lambda m, x: {"one": m.a(x) + m.b(x), "two": m.c(x) + x},
     "a layer used twice": lambda m, x: x + m.a(torch.relu(m.a(x))),
-    "functions and keyword arguments": lambda m, x: torch.add(input=F.linear(x, m.a.weight), other=m.b(x), alpha=0.5),
+    "functions and keyword arguments": lambda m, x: torch.add(
+        input=F.linear(x, m.a.weight), other=m.b(x), alpha=0.5
+    ),
     "operations in place": _in_place,
     "an item assigned": _item_assigned,
     "attention": _attends,
@@ -107,8 +119,9 @@ def captured() -> pd.DataFrame:
     """What capture makes of each example.
 
     Returns:
-        Columns ``network``, ``traced_by`` (empty where it is refused), ``vertices``, ``edges``, ``candidates``, ``difference`` (the largest from the
-        model's outputs, gates all one) and ``refused_because``.
+        Columns ``network``, ``traced_by`` (empty where it is refused), ``vertices``, ``edges``,
+        ``candidates``, ``difference`` (the largest from the model's outputs, gates all one) and
+        ``refused_because``.
     """
     x = torch.randn(4, 3, 6, generator=torch.Generator().manual_seed(0))
     return pd.DataFrame([_tried(name, Example(how).eval(), x) for name, how in FORWARDS.items()])
@@ -123,8 +136,18 @@ def _tried(name: str, model: nn.Module, x: Tensor) -> dict[str, Any]:
     with torch.no_grad():
         ones = torch.ones(len(graph.edges))
         off = difference(graph.gated(ones, None, x), model(x))
-    sizes = {"vertices": len(graph.vertices), "edges": len(graph.edges), "candidates": len(graph.candidates)}
-    return {"network": name, "traced_by": graph.traced_by, **sizes, "difference": off, "refused_because": ""}
+    sizes = {
+        "vertices": len(graph.vertices),
+        "edges": len(graph.edges),
+        "candidates": len(graph.candidates),
+    }
+    return {
+        "network": name,
+        "traced_by": graph.traced_by,
+        **sizes,
+        "difference": off,
+        "refused_because": "",
+    }
 
 
 def difference(found: Any, expected: Any) -> float:

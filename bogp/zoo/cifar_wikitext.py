@@ -1,13 +1,13 @@
-"""CIFAR-10 and WikiText-2 as checked arrays and texts, read from ``BOGP_DATA_DIR``, else the cache, else downloaded where there is an official file.
+"""CIFAR-10 and WikiText-2 as checked arrays and texts, read from ``BOGP_DATA_DIR``, else the cache,
+else downloaded where there is an official file.
 
-===============  =================================================================  ======================================================
-name             what it is                                                         file
-===============  =================================================================  ======================================================
-``cifar10-12k``  10,000 training and 2,000 test images of CIFAR-10, balanced        ``cifar10-12k.npz``; it has no download
-``cifar10``      all 50,000 and 10,000 (Krizhevsky 2009)                            ``cifar-10-binary.tar.gz``, of which nothing is unpickled
-``wikitext-2``   validation and test articles (Merity et al. 2016), the latter for  ``wikitext-2/valid.txt`` and ``test.txt``, or the official
-                 testing: the training articles are not needed                      ``wikitext-2-v1.zip``
-===============  =================================================================  ======================================================
+- ``cifar10-12k``: 10,000 training and 2,000 test images of CIFAR-10, balanced; file:
+  ``cifar10-12k.npz``; it has no download
+- ``cifar10``: all 50,000 and 10,000 (Krizhevsky 2009); file: ``cifar-10-binary.tar.gz``, of which
+  nothing is unpickled
+- ``wikitext-2``: validation and test articles (Merity et al. 2016), the latter for testing; the
+  training articles are not needed; files: ``wikitext-2/valid.txt`` and ``test.txt``, or the
+  official ``wikitext-2-v1.zip``
 
 What fails its check is an error, never a reason to use something else.
 """
@@ -26,9 +26,15 @@ from bogp.checks import is_one_of
 from bogp.errors import DatasetError
 
 _CIFAR_ARRAYS = {  # of the subset: shape and sha256 of the array's bytes
-    "train_images": ((10_000, 32, 32, 3), "08c696905b7673513ca9b274635c2bb270cab11761ee25ecb19ada3fecb70662"),
+    "train_images": (
+        (10_000, 32, 32, 3),
+        "08c696905b7673513ca9b274635c2bb270cab11761ee25ecb19ada3fecb70662",
+    ),
     "train_labels": ((10_000,), "55fbc1ada581df95b032efe57c6061f00e3d5d8f5079219e44328a9f1097e60e"),
-    "test_images": ((2_000, 32, 32, 3), "1db776dcb7c8aab0cb46d1d13c9f2c9b0d339e073394901bd0cedd0c4cc19323"),
+    "test_images": (
+        (2_000, 32, 32, 3),
+        "1db776dcb7c8aab0cb46d1d13c9f2c9b0d339e073394901bd0cedd0c4cc19323",
+    ),
     "test_labels": ((2_000,), "3e1c0506c809d0ace5e9f0a95545bbcbdd52fac4a0290021a106ea43e7216b55"),
 }
 _CIFAR = (
@@ -81,11 +87,19 @@ def wikitext2() -> dict[str, str]:
         contents = {name: path.read_bytes() for name, path in found.items() if path}
     else:
         with zipfile.ZipFile(_archive(*_WIKITEXT)) as unpacked:
-            contents = {name: unpacked.read(f"wikitext-2/wiki.{name.replace('.txt', '.tokens')}") for name in _TEXTS}
+            contents = {
+                name: unpacked.read(f"wikitext-2/wiki.{name.replace('.txt', '.tokens')}")
+                for name in _TEXTS
+            }
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != _TEXTS[name]:
-            raise DatasetError(f"{name} of wikitext-2 ({found[name] or _WIKITEXT[1]}) is not the official text; replace it.")
-    return {name.removesuffix(".txt"): content.decode("utf-8") for name, content in contents.items()}
+            raise DatasetError(
+                f"{name} of wikitext-2 ({found[name] or _WIKITEXT[1]}) is not the official "
+                "text; replace it."
+            )
+    return {
+        name.removesuffix(".txt"): content.decode("utf-8") for name, content in contents.items()
+    }
 
 
 def check(name: str) -> dict[str, Path | None]:
@@ -100,9 +114,14 @@ def check(name: str) -> dict[str, Path | None]:
     Raises:
         DatasetError: an unknown name, or a file that is damaged.
     """
-    files: dict[str, tuple[str, ...]] = {"cifar10-12k": ("cifar10-12k.npz",), "wikitext-2": tuple(f"wikitext-2/{text}" for text in _TEXTS)}
+    files: dict[str, tuple[str, ...]] = {
+        "cifar10-12k": ("cifar10-12k.npz",),
+        "wikitext-2": tuple(f"wikitext-2/{text}" for text in _TEXTS),
+    }
     if not is_one_of(name, files):
-        raise DatasetError(f"There is no data set {name!r} to check; there are: cifar10-12k, wikitext-2.")
+        raise DatasetError(
+            f"There is no data set {name!r} to check; there are: cifar10-12k, wikitext-2."
+        )
     found = {file: _found(file) for file in files[name]}
     if all(found.values()):
         cifar10(name) if name == "cifar10-12k" else wikitext2()
@@ -114,9 +133,14 @@ def _subset(path: Path) -> Images:
         with np.load(path, allow_pickle=False) as arrays:
             held = {name: arrays[name] for name in _CIFAR_ARRAYS}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{path} cannot be read as the subset of CIFAR-10 ({error}); replace it.") from None
+        raise DatasetError(
+            f"{path} cannot be read as the subset of CIFAR-10 ({error}); replace it."
+        ) from None
     for name, (shape, sha256) in _CIFAR_ARRAYS.items():
-        if held[name].shape != shape or hashlib.sha256(np.ascontiguousarray(held[name]).tobytes()).hexdigest() != sha256:
+        if (
+            held[name].shape != shape
+            or hashlib.sha256(np.ascontiguousarray(held[name]).tobytes()).hexdigest() != sha256
+        ):
             raise DatasetError(f"{name} in {path} is not what cifar10-12k holds; replace the file.")
     return Images(**held)
 
@@ -127,9 +151,16 @@ def _official(path: Path) -> Images:
         held = {}
         for part, names in rows.items():
             members = [archive.extractfile(f"cifar-10-batches-bin/{name}") for name in names]
-            held[part] = np.concatenate([np.frombuffer(m.read(), dtype=np.uint8).reshape(-1, 3073) for m in members if m])
-    images = {part: table[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).copy() for part, table in held.items()}
-    return Images(images["train"], held["train"][:, 0].copy(), images["test"], held["test"][:, 0].copy())
+            held[part] = np.concatenate(
+                [np.frombuffer(m.read(), dtype=np.uint8).reshape(-1, 3073) for m in members if m]
+            )
+    images = {
+        part: table[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).copy()
+        for part, table in held.items()
+    }
+    return Images(
+        images["train"], held["train"][:, 0].copy(), images["test"], held["test"][:, 0].copy()
+    )
 
 
 def _found(name: str) -> Path | None:
@@ -140,24 +171,33 @@ def _found(name: str) -> Path | None:
 
 def _missing(name: str) -> Path:
     raise DatasetError(
-        f"{name} is not in BOGP_DATA_DIR ({paths.data_dir() or 'not set'}). Put it into a folder and set BOGP_DATA_DIR to that; or use cifar10."
+        f"{name} is not in BOGP_DATA_DIR ({paths.data_dir() or 'not set'}). Put it into a "
+        "folder and set BOGP_DATA_DIR to that; or use cifar10."
     )
 
 
 def _archive(address: str, name: str, md5: str) -> Path:
-    """Where the official file lies, downloaded into the cache if need be; one that fails its check is never kept there."""
+    """Where the official file lies, downloaded into the cache if need be; one that fails its check
+    is never kept there.
+    """
     import pooch
 
     own, cache = paths.data_dir(), paths.cache_dir() / "structural"
     if own and (own / name).exists():
         if (found := pooch.file_hash(str(own / name), alg="md5")) != md5:
-            raise DatasetError(f"{own / name} has md5 {found[:12]}..., expected {md5[:12]}...; replace it by the official file.")
+            raise DatasetError(
+                f"{own / name} has md5 {found[:12]}..., expected {md5[:12]}...; replace it by "
+                "the official file."
+            )
         return own / name
     try:
         downloader = pooch.HTTPDownloader(progressbar=True, timeout=30)
-        return Path(pooch.retrieve(f"{address}{name}", f"md5:{md5}", name, cache, downloader=downloader))
-    except Exception as error:  # whatever stopped the download, or what came is another file: the way out is the same
+        return Path(
+            pooch.retrieve(f"{address}{name}", f"md5:{md5}", name, cache, downloader=downloader)
+        )
+    except Exception as error:  # no download, or another file: the way out is the same
         raise DatasetError(
-            f"{name} is neither in BOGP_DATA_DIR ({own or 'not set'}) nor in the cache ({cache}), and could not be downloaded from {address} "
+            f"{name} is neither in BOGP_DATA_DIR ({own or 'not set'}) nor in the cache "
+            f"({cache}), and could not be downloaded from {address} "
             f"({str(error)[:160]}). Put it into a folder and set BOGP_DATA_DIR to that."
         ) from None

@@ -1,4 +1,6 @@
-"""Small networks with branches, which two cores train in seconds to a minute: random graphs, residual, inception-like, transformer."""
+"""Small networks with branches, which two cores train in seconds to a minute: random graphs,
+residual, inception-like, transformer.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,13 @@ from torch import Tensor, nn
 from bogp.checks import is_one_of, whole
 from bogp.errors import InvalidInput
 
-SIZES = {"10-15": (10, 15), "20-40": (20, 40), "50-100": (50, 100), "> 100": (101, 150)}  # edges, the classes of the paper's surrogate
+# edges, the classes of the paper's surrogate
+SIZES = {"10-15": (10, 15), "20-40": (20, 40), "50-100": (50, 100), "> 100": (101, 150)}
 
 
 def random_parents(size: str, seed: int) -> tuple[tuple[int, ...], ...]:
-    """A random directed acyclic graph with one source (vertex 0) and one sink (the last), each vertex on a path between them.
+    """A random directed acyclic graph with one source (vertex 0) and one sink (the last), each
+    vertex on a path between them.
 
     Args:
         size: a class of ``SIZES``, which gives the range of the number of edges.
@@ -30,10 +34,13 @@ def random_parents(size: str, seed: int) -> tuple[tuple[int, ...], ...]:
     """
     if not is_one_of(size, SIZES):
         raise InvalidInput(f"There is no class of graphs {size!r}; there are: {', '.join(SIZES)}.")
-    rng = np.random.default_rng(np.random.SeedSequence(whole("seed", seed, 0), spawn_key=(list(SIZES).index(size),)))
+    rng = np.random.default_rng(
+        np.random.SeedSequence(whole("seed", seed, 0), spawn_key=(list(SIZES).index(size),))
+    )
     low, high = SIZES[size]
     edges = int(rng.integers(low, high + 1))
-    vertices = int(np.ceil((1 + np.sqrt(1 + 8 * edges / 0.55)) / 2))  # a little more than half of all pairs are linked
+    # a little more than half of all pairs are linked
+    vertices = int(np.ceil((1 + np.sqrt(1 + 8 * edges / 0.55)) / 2))
     pairs = [(i, j) for j in range(vertices) for i in range(j)]
     chosen: set[tuple[int, int]] = set()
     for j in range(1, vertices):
@@ -48,17 +55,22 @@ def random_parents(size: str, seed: int) -> tuple[tuple[int, ...], ...]:
 
 
 class RandomDag(nn.Module):
-    """A graph of ReLU(Linear) vertices, each of which reads the sum of its parents; the first reads the input, a linear head the last.
+    """A graph of ReLU(Linear) vertices, each of which reads the sum of its parents; the first reads
+    the input, a linear head the last.
 
     Args:
         parents: of each vertex, earlier ones (``random_parents``).
         inputs, width, outputs: numbers of features.
     """
 
-    def __init__(self, parents: Sequence[Sequence[int]], inputs: int, width: int, outputs: int) -> None:
+    def __init__(
+        self, parents: Sequence[Sequence[int]], inputs: int, width: int, outputs: int
+    ) -> None:
         super().__init__()
         self.parents = [list(p) for p in parents]
-        self.vertices = nn.ModuleList(nn.Linear(width if p else inputs, width) for p in self.parents)
+        self.vertices = nn.ModuleList(
+            nn.Linear(width if p else inputs, width) for p in self.parents
+        )
         self.head = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,7 +82,9 @@ class RandomDag(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """relu(x + norm(conv(relu(norm(conv(x)))))), with a 1 x 1 convolution on the way round where the shape changes."""
+    """relu(x + norm(conv(relu(norm(conv(x)))))), with a 1 x 1 convolution on the way round where
+    the shape changes.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -79,7 +93,13 @@ class ResidualBlock(nn.Module):
         self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.second_norm = nn.BatchNorm2d(outputs)
         same = inputs == outputs and stride == 1
-        self.around = nn.Identity() if same else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        self.around = (
+            nn.Identity()
+            if same
+            else nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.second_norm(self.second(torch.relu(self.first_norm(self.first(x)))))
@@ -87,11 +107,23 @@ class ResidualBlock(nn.Module):
 
 
 class Residual(nn.Module):
-    """A residual network for small images (He et al. 2016) in three stages, about 0.1 M parameters."""
+    """A residual network for small images (He et al. 2016) in three stages, about 0.1 M
+    parameters.
+    """
 
-    def __init__(self, classes: int = 10, widths: Sequence[int] = (12, 24, 40), blocks: int = 2, channels: int = 3) -> None:
+    def __init__(
+        self,
+        classes: int = 10,
+        widths: Sequence[int] = (12, 24, 40),
+        blocks: int = 2,
+        channels: int = 3,
+    ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(channels, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, widths[0], 3, 2, 1, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(),
+        )
         layers, width = [], widths[0]
         for stage, wide in enumerate(widths):
             for block in range(blocks):
@@ -105,17 +137,23 @@ class Residual(nn.Module):
 
 
 class InceptionBlock(nn.Module):
-    """Four branches side by side: 1 x 1, 3 x 3, two 3 x 3, and pooling (after Szegedy et al. 2015)."""
+    """Four branches side by side: 1 x 1, 3 x 3, two 3 x 3, and pooling (after Szegedy et al.
+    2015).
+    """
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
 
         def unit(i: int, o: int, size: int) -> nn.Sequential:
-            return nn.Sequential(nn.Conv2d(i, o, size, padding=size // 2, bias=False), nn.BatchNorm2d(o), nn.ReLU())
+            return nn.Sequential(
+                nn.Conv2d(i, o, size, padding=size // 2, bias=False), nn.BatchNorm2d(o), nn.ReLU()
+            )
 
         self.one = unit(inputs, width, 1)
         self.three = nn.Sequential(unit(inputs, width, 1), unit(width, width, 3))
-        self.five = nn.Sequential(unit(inputs, width, 1), unit(width, width, 3), unit(width, width, 3))
+        self.five = nn.Sequential(
+            unit(inputs, width, 1), unit(width, width, 3), unit(width, width, 3)
+        )
         self.pool = nn.Sequential(nn.MaxPool2d(3, 1, 1), unit(inputs, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,13 +163,20 @@ class InceptionBlock(nn.Module):
 class Inception(nn.Module):
     """Inception blocks for small images with a pooling step in between, about 0.1 M parameters."""
 
-    def __init__(self, classes: int = 10, widths: Sequence[int] = (16, 28, 40), channels: int = 3) -> None:
+    def __init__(
+        self, classes: int = 10, widths: Sequence[int] = (16, 28, 40), channels: int = 3
+    ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(channels, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+        )
         layers: list[nn.Module] = []
         width = 16
         for i, wide in enumerate(widths):
-            layers += [InceptionBlock(width, wide), *([nn.MaxPool2d(2)] if i < len(widths) - 1 else [])]
+            layers += [
+                InceptionBlock(width, wide),
+                *([nn.MaxPool2d(2)] if i < len(widths) - 1 else []),
+            ]
             width = 4 * wide
         self.blocks = nn.Sequential(*layers)
         self.head = nn.Linear(width, classes)
@@ -141,25 +186,38 @@ class Inception(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)), each head of attention a branch of its own; causal."""
+    """x + attention(norm(x)), then x + mlp(norm(x)), each head of attention a branch of its own;
+    causal.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         size = width // heads
         self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.queries, self.keys, self.values = (nn.ModuleList(nn.Linear(width, size) for _ in range(heads)) for _ in range(3))
+        self.queries, self.keys, self.values = (
+            nn.ModuleList(nn.Linear(width, size) for _ in range(heads)) for _ in range(3)
+        )
         self.joins = nn.ModuleList(nn.Linear(size, width, bias=False) for _ in range(heads))
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         read = self.attention_norm(x)
-        for query, key, value, join in zip(self.queries, self.keys, self.values, self.joins, strict=True):
-            x = x + join(nn.functional.scaled_dot_product_attention(query(read), key(read), value(read), is_causal=True))
+        for query, key, value, join in zip(
+            self.queries, self.keys, self.values, self.joins, strict=True
+        ):
+            x = x + join(
+                nn.functional.scaled_dot_product_attention(
+                    query(read), key(read), value(read), is_causal=True
+                )
+            )
         return x + self.mlp(self.mlp_norm(x))
 
 
 class Transformer(nn.Module):
-    """A causal language model over a small vocabulary, embedding and head tied (Vaswani et al. 2017), about 0.1 M parameters.
+    """A causal language model over a small vocabulary, embedding and head tied (Vaswani et al.
+    2017), about 0.1 M parameters.
 
     Args:
         vocabulary: number of tokens.
@@ -167,7 +225,9 @@ class Transformer(nn.Module):
         width, heads, blocks: its size.
     """
 
-    def __init__(self, vocabulary: int, length: int = 64, width: int = 48, heads: int = 4, blocks: int = 3) -> None:
+    def __init__(
+        self, vocabulary: int, length: int = 64, width: int = 48, heads: int = 4, blocks: int = 3
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
         self.position = nn.Parameter(torch.zeros(length, width))
@@ -185,7 +245,14 @@ KINDS = ("dag", "residual", "inception", "transformer")
 
 
 def untrained(
-    kind: str, inputs: Tensor, outputs: int, seed: int, *, size: str = "20-40", graph: int | None = None, width: int = 16
+    kind: str,
+    inputs: Tensor,
+    outputs: int,
+    seed: int,
+    *,
+    size: str = "20-40",
+    graph: int | None = None,
+    width: int = 16,
 ) -> nn.Module:
     """A network of about 0.1 million parameters or less for some inputs, in evaluation mode.
 
@@ -205,7 +272,10 @@ def untrained(
     images, tokens = inputs.dim() == 4, not inputs.is_floating_point()
     reads = {"dag": not tokens, "residual": images, "inception": images, "transformer": tokens}
     if not is_one_of(kind, KINDS) or not reads[kind]:
-        raise InvalidInput(f"A network {kind!r} cannot read inputs of shape {tuple(inputs.shape)}; there are: {', '.join(KINDS)}.")
+        raise InvalidInput(
+            f"A network {kind!r} cannot read inputs of shape {tuple(inputs.shape)}; there "
+            f"are: {', '.join(KINDS)}."
+        )
     shape = inputs.shape[1:]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,18 +1,20 @@
 """What the small networks learn: data in four disjoint parts, a loss, and the training.
 
-============================  ============================================================  ===============
-name                          examples                                                      network's input
-============================  ============================================================  ===============
-``mixture``                   4,000 of a mixture of Gaussians with 5 classes, synthetic     (N, 20)
-``patterns``                  4,000 synthetic images of 10 classes: shifted waves in noise  (N, 3, 32, 32)
-``sentences``                 2,400 pieces of 32 characters of synthetic sentences          (N, 32) tokens
-``mnist-5k``, ``mnist``       digits (``bogp.datasets``)                                    (N, 1, 28, 28)
-``cifar10-12k``, ``cifar10``  photographs (``bogp.zoo.cifar_wikitext``)                        (N, 3, 32, 32)
-``wikitext-2``                pieces of 64 characters; trained on the validation articles   (N, 64) tokens
-============================  ============================================================  ===============
+- ``mixture``: 4,000 of a mixture of Gaussians with 5 classes, synthetic; network's input: (N, 20)
+- ``patterns``: 4,000 synthetic images of 10 classes: shifted waves in noise; network's input: (N,
+  3, 32, 32)
+- ``sentences``: 2,400 pieces of 32 characters of synthetic sentences; network's input: (N, 32)
+  tokens
+- ``mnist-5k``, ``mnist``: digits (``bogp.datasets``); network's input: (N, 1, 28, 28)
+- ``cifar10-12k``, ``cifar10``: photographs (``bogp.zoo.cifar_wikitext``); network's input: (N, 3,
+  32, 32)
+- ``wikitext-2``: pieces of 64 characters; trained on the validation articles; network's input: (N,
+  64) tokens
 
-*Training* fits weights, *calibration* gives derivatives and mean activations, *validation* chooses, *test* reports; no example is in two of them. Texts are
-read character by character, so that a network of 0.1 M parameters can learn them; perplexities are by character and not comparable with the literature's.
+*Training* fits weights, *calibration* gives derivatives and mean activations, *validation* chooses,
+*test* reports; no example is in two of them. Texts are read character by character, so that a
+network of 0.1 M parameters can learn them; perplexities are by character and not comparable with
+the literature's.
 """
 
 import math
@@ -33,7 +35,16 @@ from bogp.errors import DatasetError, InvalidInput, NotFinite
 from bogp.structural.gates import Examples, Loss, accuracy, cross_entropy
 from bogp.zoo import cifar_wikitext
 
-NAMES = ("mixture", "patterns", "sentences", "mnist-5k", "mnist", "cifar10-12k", "cifar10", "wikitext-2")
+NAMES = (
+    "mixture",
+    "patterns",
+    "sentences",
+    "mnist-5k",
+    "mnist",
+    "cifar10-12k",
+    "cifar10",
+    "wikitext-2",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +85,24 @@ def load(name: str, seed: int = 0) -> Task:
     if name == "mixture":
         from sklearn.datasets import make_classification
 
-        x, y = make_classification(4_000, 20, n_informative=8, n_redundant=4, n_classes=5, class_sep=1.5, random_state=seed)
-        return _split(name, ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32), y, (2_400, 400, 400, 800), seed)
+        x, y = make_classification(
+            4_000, 20, n_informative=8, n_redundant=4, n_classes=5, class_sep=1.5, random_state=seed
+        )
+        return _split(
+            name,
+            ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32),
+            y,
+            (2_400, 400, 400, 800),
+            seed,
+        )
     if name == "patterns":
         return _split(name, *_patterns(4_000, seed), (2_400, 400, 400, 800), seed)
     if name == "sentences":
         text = _sentences(76_800, seed)
         pieces, alphabet = _pieces([text], 32)
-        return _of_pieces(name, list(pieces.split((1_500, 200, 200, len(pieces) - 1_900))), len(alphabet) + 1)
+        return _of_pieces(
+            name, list(pieces.split((1_500, 200, 200, len(pieces) - 1_900))), len(alphabet) + 1
+        )
     if name in ("mnist-5k", "mnist"):
         digits = datasets.load(name)
         held = 400 if name == "mnist-5k" else 2_000
@@ -102,16 +123,26 @@ def load(name: str, seed: int = 0) -> Task:
 
 
 def classes(task: Task, kept: Sequence[int]) -> Task:
-    """The task of telling those classes apart, labelled from 0 in the order given; for transfer from some classes to others.
+    """The task of telling those classes apart, labelled from 0 in the order given; for transfer
+    from some classes to others.
 
     Raises:
-        InvalidInput: fewer than two classes, one twice, or one that the task does not have; a task whose targets are not classes.
+        InvalidInput: fewer than two classes, one twice, or one that the task does not have; a task
+            whose targets are not classes.
     """
     wanted = [whole("A class", c) for c in kept]
     if task.train.targets.dim() != 1:
-        raise InvalidInput(f"{task.name} has no classes to choose from; transfer needs a task of classification.")
-    if len(wanted) < 2 or len(set(wanted)) != len(wanted) or not set(wanted) <= set(range(task.outputs)):
-        raise InvalidInput(f"classes are {wanted}; name two or more different ones from 0 to {task.outputs - 1}.")
+        raise InvalidInput(
+            f"{task.name} has no classes to choose from; transfer needs a task of classification."
+        )
+    if (
+        len(wanted) < 2
+        or len(set(wanted)) != len(wanted)
+        or not set(wanted) <= set(range(task.outputs))
+    ):
+        raise InvalidInput(
+            f"classes are {wanted}; name two or more different ones from 0 to {task.outputs - 1}."
+        )
     new = torch.full((task.outputs,), -1)
     new[torch.tensor(wanted)] = torch.arange(len(wanted))
 
@@ -119,15 +150,29 @@ def classes(task: Task, kept: Sequence[int]) -> Task:
         rows = torch.nonzero(new[part.targets] >= 0).ravel()
         return Examples(tuple(i[rows] for i in part.inputs), new[part.targets[rows]])
 
-    return _task(task.name, [restricted(part) for part in (task.train, task.calibration, task.validation, task.test)], len(wanted))
+    return _task(
+        task.name,
+        [restricted(part) for part in (task.train, task.calibration, task.validation, task.test)],
+        len(wanted),
+    )
 
 
-MOST_RATE = 1e3  # of a learning rate and of weight decay: beyond is a slip of the hand, and far beyond torch cannot compute with it
+# of a learning rate and of weight decay: beyond is a slip of the hand, and far beyond torch cannot
+# compute with it
+MOST_RATE = 1e3
 
 
 def train(
-    model: nn.Module, examples: Examples, loss: Loss, *, epochs: int, seed: int, rate: float = 3e-3, decay: float = 1e-2, batch: int = 64
-) -> nn.Module:  # fmt: skip
+    model: nn.Module,
+    examples: Examples,
+    loss: Loss,
+    *,
+    epochs: int,
+    seed: int,
+    rate: float = 3e-3,
+    decay: float = 1e-2,
+    batch: int = 64,
+) -> nn.Module:
     """Train a network in place with AdamW and a one-cycle schedule.
 
     Args:
@@ -151,7 +196,8 @@ def train(
     batch = min(whole("batch", batch, 2), len(examples))
     if not (0 < number("rate", rate) <= MOST_RATE and 0 <= number("decay", decay) <= MOST_RATE):
         raise InvalidInput(
-            f"rate is {rate} and decay {decay}; the rate is positive, the decay not negative, and both are at most {MOST_RATE:g}."
+            f"rate is {rate} and decay {decay}; the rate is positive, the decay not negative, "
+            f"and both are at most {MOST_RATE:g}."
         )
     weights = [p for p in model.parameters() if p.requires_grad]
     if not weights:
@@ -162,8 +208,11 @@ def train(
         model.train()
         if steps:
             optimiser = torch.optim.AdamW(weights, lr=rate, weight_decay=decay)
-            warm = 0.2 if steps != 5 else 0.3  # torch divides by zero where the rise is one step long
-            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=warm)
+            # torch divides by zero where the rise is one step long
+            warm = 0.2 if steps != 5 else 0.3
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimiser, rate, total_steps=steps, pct_start=warm
+            )
             with parallel.progress_bar(steps, "step", label="training") as bar:
                 for epoch in range(epochs):
                     value = math.nan
@@ -180,11 +229,16 @@ def train(
                         bar.update()
                         value = float(mean.detach())
                     if not math.isfinite(value):
-                        raise NotFinite(f"The loss became {value} in epoch {epoch + 1} of training; lower the learning rate (now {rate}).")
+                        raise NotFinite(
+                            f"The loss became {value} in epoch {epoch + 1} of training; lower "
+                            f"the learning rate (now {rate})."
+                        )
     return model.eval()
 
 
-def measure(model: nn.Module, examples: Examples, measures: Sequence[Loss], batch: int = 1024) -> NDArray[np.float64]:
+def measure(
+    model: nn.Module, examples: Examples, measures: Sequence[Loss], batch: int = 1024
+) -> NDArray[np.float64]:
     """(K,) the mean of each measure over the examples, the model in evaluation mode."""
     sums = np.zeros(len(measures))
     model.eval()
@@ -195,12 +249,19 @@ def measure(model: nn.Module, examples: Examples, measures: Sequence[Loss], batc
     return sums / len(examples)
 
 
-def _images(images: NDArray[np.uint8], labels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> Examples:
+def _images(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Examples:
     x = (torch.as_tensor(images).float() / 255 - torch.tensor(mean)) / torch.tensor(std)
     return Examples((x.permute(0, 3, 1, 2).contiguous(),), torch.as_tensor(labels).long())
 
 
-def _split(name: str, x: NDArray[np.float32], y: NDArray[np.integer], sizes: Sequence[int], seed: int) -> Task:
+def _split(
+    name: str, x: NDArray[np.float32], y: NDArray[np.integer], sizes: Sequence[int], seed: int
+) -> Task:
     parts = _stratified(x, y.astype(np.uint8), sizes, seed)
     examples = [Examples((torch.as_tensor(i),), torch.as_tensor(c).long()) for i, c in parts]
     return _task(name, examples, int(y.max()) + 1)
@@ -220,7 +281,10 @@ def _patterns(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.in
     y = np.arange(count) % 10
     grid = np.stack(np.meshgrid(np.arange(32), np.arange(32), indexing="ij"))
     phase = np.einsum("nkd,dhw->nkhw", waves[y], grid) + rng.uniform(0, 2 * np.pi, (count, 2, 1, 1))
-    x = np.einsum("nkhw,nkc->nchw", np.sin(phase), colours[y]) + rng.normal(size=(count, 3, 32, 32)) * 4
+    x = (
+        np.einsum("nkhw,nkc->nchw", np.sin(phase), colours[y])
+        + rng.normal(size=(count, 3, 32, 32)) * 4
+    )
     return (x / x.std()).astype(np.float32), y
 
 
@@ -240,19 +304,30 @@ def _sentences(length: int, seed: int) -> str:
 
 
 def _wikitext(seed: int, length: int = 64) -> Task:
-    """Three of four validation articles to train on, the rest to calibrate and validate with; the test articles to test."""
-    texts = {part: text.replace("<unk>", "\x00") for part, text in cifar_wikitext.wikitext2().items()}
+    """Three of four validation articles to train on, the rest to calibrate and validate with; the
+    test articles to test.
+    """
+    texts = {
+        part: text.replace("<unk>", "\x00") for part, text in cifar_wikitext.wikitext2().items()
+    }
     articles = re.split(r"(?m)^(?= = [^=].*[^=] = $)", texts["valid"])[1:]
     order = np.random.default_rng(whole("seed", seed, 0)).permutation(len(articles))
     bounds = [0, round(0.75 * len(order)), round(0.85 * len(order)), len(order)]
-    groups = [[articles[i] for i in sorted(order[a:b])] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    groups = [
+        [articles[i] for i in sorted(order[a:b])]
+        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
     alphabet = [c for c, _ in Counter("".join(groups[0])).most_common(95)]
     parts = [_pieces(group, length, alphabet)[0] for group in (*groups, [texts["test"]])]
     return _of_pieces("wikitext-2", parts, len(alphabet) + 1)
 
 
-def _pieces(texts: Sequence[str], length: int, alphabet: Sequence[str] | None = None) -> tuple[Tensor, list[str]]:
-    """(N, length + 1) token numbers: the first ``length`` are read, the last ``length`` predicted. 0 stands for a character outside of the alphabet."""
+def _pieces(
+    texts: Sequence[str], length: int, alphabet: Sequence[str] | None = None
+) -> tuple[Tensor, list[str]]:
+    """(N, length + 1) token numbers: the first ``length`` are read, the last ``length`` predicted.
+    0 stands for a character outside of the alphabet.
+    """
     known = list(alphabet or sorted(set("".join(texts))))
     numbers = {c: i + 1 for i, c in enumerate(known)}
     tokens = torch.tensor([numbers.get(c, 0) for c in "".join(texts)])
@@ -261,7 +336,9 @@ def _pieces(texts: Sequence[str], length: int, alphabet: Sequence[str] | None = 
 
 
 def _of_pieces(name: str, pieces: Sequence[Tensor], outputs: int) -> Task:
-    return _task(name, [Examples((p[:, :-1].contiguous(),), p[:, 1:].contiguous()) for p in pieces], outputs)
+    return _task(
+        name, [Examples((p[:, :-1].contiguous(),), p[:, 1:].contiguous()) for p in pieces], outputs
+    )
 
 
 def _task(name: str, parts: Sequence[Examples], outputs: int) -> Task:

@@ -19,7 +19,11 @@ def test_packed_rows_hold_the_neighbours_and_no_self_loops(n):
 
 def test_ones_are_counted_and_the_lowest_is_found_in_any_word():
     rng = np.random.default_rng(0)
-    words = [1 << k for k in range(64)] + [2**64 - 1, 0, *(int(w) for w in rng.integers(0, 2**64, 200, dtype=np.uint64))]
+    words = [1 << k for k in range(64)] + [
+        2**64 - 1,
+        0,
+        *(int(w) for w in rng.integers(0, 2**64, 200, dtype=np.uint64)),
+    ]
     for word in words:
         assert bitsets.popcount(np.uint64(word)) == word.bit_count()
         assert bitsets.lowest(np.uint64(word)) == ((word & -word).bit_length() - 1 if word else 64)

@@ -26,12 +26,22 @@ def settled_by_lanczos(batch):
 
 @pytest.mark.parametrize("n", [2, 3, 10, 63, 100, 101])
 def test_a_path_has_its_closed_form(n):
-    # Entries sin(k pi / (n + 1)); the two largest eigenvalues are close, so that Lanczos needs all its steps or the fallback.
-    assert found(nx.path_graph(n)) == pytest.approx(np.sqrt(2 / (n + 1)) / np.tan(np.pi / 2 / (n + 1)) / n, rel=1e-12)
+    # Entries sin(k pi / (n + 1)); the two largest eigenvalues are close, so that Lanczos needs all
+    # its steps or the fallback.
+    assert found(nx.path_graph(n)) == pytest.approx(
+        np.sqrt(2 / (n + 1)) / np.tan(np.pi / 2 / (n + 1)) / n, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize(
-    "graph", [nx.empty_graph(1), nx.empty_graph(70), nx.complete_graph(128), nx.cycle_graph(100), nx.hypercube_graph(6)]
+    "graph",
+    [
+        nx.empty_graph(1),
+        nx.empty_graph(70),
+        nx.complete_graph(128),
+        nx.cycle_graph(100),
+        nx.hypercube_graph(6),
+    ],
 )
 def test_a_regular_graph_has_one_over_root_n(graph):
     assert found(graph) == pytest.approx(1 / np.sqrt(len(graph)), rel=1e-12)
@@ -40,13 +50,17 @@ def test_a_regular_graph_has_one_over_root_n(graph):
 @pytest.mark.parametrize(("a", "b"), [(1, 1), (1, 200), (3, 5), (64, 64)])
 def test_a_complete_bipartite_graph_has_its_closed_form(a, b):
     # 1/sqrt(2a) on one side, 1/sqrt(2b) on the other; minus the largest eigenvalue is one too.
-    assert found(nx.complete_bipartite_graph(a, b)) == pytest.approx((np.sqrt(a / 2) + np.sqrt(b / 2)) / (a + b), rel=1e-12)
+    assert found(nx.complete_bipartite_graph(a, b)) == pytest.approx(
+        (np.sqrt(a / 2) + np.sqrt(b / 2)) / (a + b), rel=1e-12
+    )
 
 
 def test_two_equal_blocks_share_the_limit():
     block = nx.gnp_random_graph(40, 0.3, seed=1)
     alone = found(block)
-    assert found(nx.disjoint_union(block, block)) == pytest.approx(alone * np.sqrt(2) / 2, rel=1e-11)
+    assert found(nx.disjoint_union(block, block)) == pytest.approx(
+        alone * np.sqrt(2) / 2, rel=1e-11
+    )
 
 
 @pytest.mark.parametrize(("size", "tail"), [(6, 1), (6, 2), (6, 3), (6, 4), (20, 1), (20, 2)])
@@ -54,7 +68,9 @@ def test_of_two_nearly_equal_blocks_the_one_with_the_larger_eigenvalue_has_all(s
     # Cliques with tails of different lengths: the eigenvalues differ by as little as 1e-7.
     shorter, longer = nx.lollipop_graph(size, tail), nx.lollipop_graph(size, tail + 1)
     both = nx.disjoint_union(shorter, longer)
-    assert found(both) == pytest.approx(by_eigenvectors(adjacency(longer)[0]) * len(longer) / len(both), abs=1e-9)
+    assert found(both) == pytest.approx(
+        by_eigenvectors(adjacency(longer)[0]) * len(longer) / len(both), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("length", range(0, 12))
@@ -71,7 +87,9 @@ def test_random_masks_agree_with_all_eigenvectors(n, sparsity):
     rng = np.random.default_rng(n)
     masks = 40 if n < 60 else 10
     batch = np.stack([families.bernoulli(n, sparsity, rng) for _ in range(masks)]).view(np.uint8)
-    np.testing.assert_allclose(centrality.eigenvector_centrality(batch), [by_eigenvectors(m) for m in batch], atol=1e-10)
+    np.testing.assert_allclose(
+        centrality.eigenvector_centrality(batch), [by_eigenvectors(m) for m in batch], atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -83,5 +101,9 @@ def test_trees_agree_with_all_eigenvectors(seed):
 def test_lanczos_settles_random_masks_and_leaves_close_eigenvalues_to_the_fallback():
     rng = np.random.default_rng(0)
     for sparsity in (0.15, 0.6, 0.9):
-        assert settled_by_lanczos(np.stack([families.bernoulli(128, sparsity, rng) for _ in range(20)]).view(np.uint8)).all()
-    assert not settled_by_lanczos(adjacency(nx.disjoint_union(nx.lollipop_graph(20, 2), nx.lollipop_graph(20, 3)))).any()
+        assert settled_by_lanczos(
+            np.stack([families.bernoulli(128, sparsity, rng) for _ in range(20)]).view(np.uint8)
+        ).all()
+    assert not settled_by_lanczos(
+        adjacency(nx.disjoint_union(nx.lollipop_graph(20, 2), nx.lollipop_graph(20, 3)))
+    ).any()

@@ -1,4 +1,6 @@
-"""Edge connectivity, against networkx (all graphs with up to 7 nodes: test_properties), igraph, all bipartitions, and its three lemmas."""
+"""Edge connectivity, against networkx (all graphs with up to 7 nodes: test_properties), igraph, all
+bipartitions, and its three lemmas.
+"""
 
 import itertools
 
@@ -23,7 +25,9 @@ def found(batch):
 
 
 def by_igraph(mask):
-    return igraph.Graph(n=len(mask), edges=np.argwhere(np.triu(mask, 1)).tolist()).edge_connectivity()
+    return igraph.Graph(
+        n=len(mask), edges=np.argwhere(np.triu(mask, 1)).tolist()
+    ).edge_connectivity()
 
 
 def without_loops(mask):
@@ -72,7 +76,9 @@ def test_every_family_agrees_with_igraph(name, sparsity):
     np.testing.assert_array_equal(found(batch), [by_igraph(m) for m in batch])
 
 
-@pytest.mark.parametrize("sizes", [(8, 8), (10, 25), (40, 40), (64, 64), (100, 28), (63, 65, 30), (20, 20, 20, 20)])
+@pytest.mark.parametrize(
+    "sizes", [(8, 8), (10, 25), (40, 40), (64, 64), (100, 28), (63, 65, 30), (20, 20, 20, 20)]
+)
 @pytest.mark.parametrize("joins", [0, 1, 2, 3, 5])
 def test_dense_blocks_joined_by_few_edges_are_cut_between_the_blocks(sizes, joins):
     rng = np.random.default_rng(joins)
@@ -140,7 +146,9 @@ def cuts(n):
 
 
 def sizes_of(sides, mask):
-    return np.einsum("ki,ij,kj->k", sides.astype(int), without_loops(mask).astype(int), (~sides).astype(int))
+    return np.einsum(
+        "ki,ij,kj->k", sides.astype(int), without_loops(mask).astype(int), (~sides).astype(int)
+    )
 
 
 def small_cuts(mask):
@@ -153,7 +161,10 @@ def small_graphs():
     yield from (adjacency(g) for g in nx.graph_atlas_g() if len(g) > 1)
     rng = np.random.default_rng(0)  # the atlas has few graphs with a cut below the minimum degree
     yield from (
-        random_order(planted(s, p, 1, rng), rng) for s in ((4, 4), (4, 5), (5, 5), (3, 3, 3)) for p in (0.8, 0.9, 1.0) for _ in range(20)
+        random_order(planted(s, p, 1, rng), rng)
+        for s in ((4, 4), (4, 5), (5, 5), (3, 3, 3))
+        for p in (0.8, 0.9, 1.0)
+        for _ in range(20)
     )
 
 
@@ -176,14 +187,20 @@ def test_on_small_graphs_no_cut_below_the_minimum_degree_splits_the_set_that_the
             found_cuts = small_cuts(mask)
             assert (found_cuts[:, inside].all(1) | ~found_cuts[:, inside].any(1)).all()
             dominating = (inside | mask[:, inside].any(1)).all()
-            assert not (dominating and len(found_cuts))  # it would certify the minimum degree, which is not the answer
+            # it would certify the minimum degree, which is not the answer
+            assert not (dominating and len(found_cuts))
             split += len(found_cuts) > 0
             certified += dominating
     assert split > 100
     assert certified > 500
 
 
-@given(n=st.integers(2, 30), density=st.sampled_from([0.1, 0.3, 0.6]), members=st.integers(1, 29), seed=st.integers(0, 9999))
+@given(
+    n=st.integers(2, 30),
+    density=st.sampled_from([0.1, 0.3, 0.6]),
+    members=st.integers(1, 29),
+    seed=st.integers(0, 9999),
+)
 def test_a_flow_to_a_set_is_the_maximum_flow(n, density, members, seed):
     rng = np.random.default_rng(seed)
     mask = families.bernoulli(n, 1 - density, rng)
@@ -191,14 +208,16 @@ def test_a_flow_to_a_set_is_the_maximum_flow(n, density, members, seed):
     inside[1 : 1 + min(members, n - 1)] = True
     graph = nx.from_numpy_array(without_loops(mask).astype(int))
     nx.set_edge_attributes(graph, 1, "capacity")
-    graph.add_edges_from((int(i), "set") for i in np.flatnonzero(inside))  # without a capacity: unbounded
+    # without a capacity: unbounded
+    graph.add_edges_from((int(i), "set") for i in np.flatnonzero(inside))
     expected = nx.maximum_flow_value(graph, 0, "set")
     rows = bitsets.pack(mask[None].view(np.uint8))[0]
     assert connectivity._flow(rows, inside, 0, n) == expected
     assert connectivity._flow(rows, inside, 0, expected // 2) == expected // 2  # stops at the limit
 
 
-# A path found later takes an edge of an earlier one backwards, which frees it; in the second, a third path needs it again.
+# A path found later takes an edge of an earlier one backwards, which frees it; in the second, a
+# third path needs it again.
 TAKEN_BACK = (
     "0-2 0-3 0-6 1-2 1-3 1-6 1-8 2-5 2-7 4-7 4-8 5-8",
     "0-1 0-6 0-11 1-2 1-4 1-8 2-5 2-6 2-7 3-12 3-13 4-10 5-13 7-9 8-11 9-12 10-13",

@@ -12,9 +12,17 @@ from scipy.spatial.distance import cdist
 from bogp import paths
 from bogp.errors import DatabaseError, InvalidInput, UnreachableSparsity
 from bogp.graphs import database, families, properties
-from bogp.graphs.database import DatabaseSpec, MaskDatabase, build, fit_scaling, nearest, open_database
+from bogp.graphs.database import (
+    DatabaseSpec,
+    MaskDatabase,
+    build,
+    fit_scaling,
+    nearest,
+    open_database,
+)
 
-SPEC = DatabaseSpec((0.3, 0.6, 0.85), masks_per_sparsity=10, n=16, seed=7, shard_size=4)  # nine shards; at .85 many graphs are disconnected
+# nine shards; at .85 many graphs are disconnected
+SPEC = DatabaseSpec((0.3, 0.6, 0.85), masks_per_sparsity=10, n=16, seed=7, shard_size=4)
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +74,14 @@ def test_the_properties_in_the_table_are_those_of_the_stored_masks(opened):
     assert found["path_length"].isna().any()  # disconnected masks are kept
 
 
-@pytest.mark.parametrize("lost", [["part-00000.parquet"], ["part-00004.parquet", "part-00008.parquet", "manifest.json"], ["manifest.json"]])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        ["part-00000.parquet"],
+        ["part-00004.parquet", "part-00008.parquet", "manifest.json"],
+        ["manifest.json"],
+    ],
+)
 def test_a_build_with_parts_lost_ends_in_the_same_bytes(built, folder, lost):
     for name in lost:
         (folder / name).unlink()
@@ -106,15 +121,24 @@ def test_building_again_touches_nothing(folder):
 
 
 def test_a_mask_depends_neither_on_the_other_sparsities_nor_on_the_shards(opened, tmp_path):
-    alone = build(DatabaseSpec((0.6,), masks_per_sparsity=7, n=16, seed=7, shard_size=3), tmp_path / "x", workers=1)
+    alone = build(
+        DatabaseSpec((0.6,), masks_per_sparsity=7, n=16, seed=7, shard_size=3),
+        tmp_path / "x",
+        workers=1,
+    )
     np.testing.assert_array_equal(alone.masks(), opened.at(0.6).masks()[:7])
-    other_seed = build(DatabaseSpec((0.6,), masks_per_sparsity=2, n=16, seed=8), tmp_path / "y", workers=1)
+    other_seed = build(
+        DatabaseSpec((0.6,), masks_per_sparsity=2, n=16, seed=8), tmp_path / "y", workers=1
+    )
     assert (other_seed.masks() != alone.masks()[:2]).any(axis=(1, 2)).all()
 
 
 def test_another_spec_in_the_same_folder_is_refused_and_named(folder):
     before = files(folder)
-    for other, text in ((replace(SPEC, seed=8), "other seed"), (replace(SPEC, sparsities=(0.3,), n=17), "other sparsities, n")):
+    for other, text in (
+        (replace(SPEC, seed=8), "other seed"),
+        (replace(SPEC, sparsities=(0.3,), n=17), "other sparsities, n"),
+    ):
         with pytest.raises(DatabaseError, match=text):
             build(other, folder, workers=1)
     assert files(folder) == before
@@ -122,7 +146,9 @@ def test_another_spec_in_the_same_folder_is_refused_and_named(folder):
 
 def test_an_unreachable_sparsity_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UnreachableSparsity, match="barabasi_albert"):
-        build(DatabaseSpec((0.8, 0.2), 2, n=16, family="barabasi_albert"), tmp_path / "x", workers=1)
+        build(
+            DatabaseSpec((0.8, 0.2), 2, n=16, family="barabasi_albert"), tmp_path / "x", workers=1
+        )
     assert not (tmp_path / "x").exists()
 
 
@@ -132,12 +158,15 @@ def test_parameters_reach_the_family_and_the_table(tmp_path):
     assert [json.loads(p) for p in ring.table["parameters"]] == [{"rewire": 0.0}] * 3
     expected = families.ws_flex(16, 0.7, np.random.default_rng(0), rewire=0.0)
     np.testing.assert_array_equal(ring.masks().sum((1, 2)), [expected.sum()] * 3)
-    assert build(spec, tmp_path / "x", workers=1).spec == spec  # parameters survive the way through JSON
+    # parameters survive the way through JSON
+    assert build(spec, tmp_path / "x", workers=1).spec == spec
 
 
 def test_a_parameter_that_is_a_tuple_can_be_built_again(tmp_path):
     def pattern(n, sparsity, rng, offsets):
-        return np.isin((np.arange(n)[:, None] - np.arange(n)) % n, [*offsets, *(n - o for o in offsets)])
+        return np.isin(
+            (np.arange(n)[:, None] - np.arange(n)) % n, [*offsets, *(n - o for o in offsets)]
+        )
 
     spec = DatabaseSpec((0.5,), 1, n=8, family="pattern", parameters=(("offsets", (1, 2)),))
     build(spec, tmp_path / "x", workers=1, sampler=pattern)
@@ -157,7 +186,12 @@ def test_a_sampler_of_your_own_is_used(tmp_path):
         mask[half[0], half[1]] = mask[half[1], half[0]] = True
         return mask
 
-    found = build(DatabaseSpec((0.9,), 3, n=10, family="matching"), tmp_path / "x", workers=1, sampler=matching)
+    found = build(
+        DatabaseSpec((0.9,), 3, n=10, family="matching"),
+        tmp_path / "x",
+        workers=1,
+        sampler=matching,
+    )
     assert (found.masks().sum(1) == 1).all()
     assert set(found.table["family"]) == {"matching"}
     assert len({m.tobytes() for m in found.masks()}) == 3
@@ -218,8 +252,12 @@ def test_targets_drawn_from_a_range_fill_it_and_are_met(tmp_path):
     assert table["mask_id"].is_unique
     assert 0.2 <= target.min() < 0.3
     assert 0.8 < target.max() <= 0.9
-    assert np.abs(table["sparsity"] - target).max() < 4 * np.sqrt(2 * 0.25) / 32  # of half as many free entries as the mask has
-    uniform = [DatabaseSpec((), 1, n=4, seed=seed, sparsity_range=(0.2, 0.9)).drawn_target(0) for seed in range(2000)]
+    # of half as many free entries as the mask has
+    assert np.abs(table["sparsity"] - target).max() < 4 * np.sqrt(2 * 0.25) / 32
+    uniform = [
+        DatabaseSpec((), 1, n=4, seed=seed, sparsity_range=(0.2, 0.9)).drawn_target(0)
+        for seed in range(2000)
+    ]
     assert np.histogram(uniform, 7, (0.2, 0.9))[0].min() > 2000 / 7 - 4 * np.sqrt(2000 / 7)
 
 
@@ -240,7 +278,10 @@ def test_a_mask_of_a_range_depends_neither_on_the_shards_nor_on_the_number_of_ma
 def test_a_database_of_a_range_has_no_single_sparsity(tmp_path):
     whole = build(SPREAD, tmp_path / "x", workers=1)
     for sparsity in (0.6, whole.table["target_sparsity"][0]):
-        with pytest.raises(DatabaseError, match=r"no masks of sparsity 0\.\d+; it holds any sparsity between 0\.2 and 0\.9"):
+        with pytest.raises(
+            DatabaseError,
+            match=r"no masks of sparsity 0\.\d+; it holds any sparsity between 0\.2 and 0\.9",
+        ):
             whole.at(sparsity)
     with pytest.raises(DatabaseError, match="other sparsity_range"):
         build(replace(SPREAD, sparsity_range=(0.2, 0.95)), tmp_path / "x", workers=1)
@@ -261,9 +302,15 @@ def test_a_database_without_a_range_has_the_files_that_it_had_before_there_were_
 
 
 @pytest.mark.parametrize("extreme", [(0.3, 0.9), (0.6, 0.999)], ids=str)
-def test_a_range_that_the_family_cannot_reach_is_refused_before_anything_is_written(extreme, tmp_path):
+def test_a_range_that_the_family_cannot_reach_is_refused_before_anything_is_written(
+    extreme, tmp_path
+):
     with pytest.raises(UnreachableSparsity, match="barabasi_albert"):
-        build(DatabaseSpec((), 2, n=16, family="barabasi_albert", sparsity_range=extreme), tmp_path / "x", workers=1)
+        build(
+            DatabaseSpec((), 2, n=16, family="barabasi_albert", sparsity_range=extreme),
+            tmp_path / "x",
+            workers=1,
+        )
     assert not (tmp_path / "x").exists()
 
 
@@ -292,7 +339,16 @@ def test_sparsities_or_a_range_of_them_are_needed(fields):
 def test_plain_pyarrow_reads_the_shards_and_the_bits(built, opened):
     parts = [pq.read_table(p) for p in sorted(built.glob("part-*.parquet"))]
     assert [len(p) for p in parts] == [4, 4, 2] * 3
-    names = {"mask_id", "family", "parameters", "seed", "target_sparsity", "sparsity", "bits", *properties.ALL}
+    names = {
+        "mask_id",
+        "family",
+        "parameters",
+        "seed",
+        "target_sparsity",
+        "sparsity",
+        "bits",
+        *properties.ALL,
+    }
     assert set(parts[0].schema.names) == names
     packed = np.frombuffer(parts[1].column("bits")[0].as_py(), np.uint8)
     np.testing.assert_array_equal(np.unpackbits(packed)[:256].reshape(16, 16), opened.mask(4))
@@ -317,7 +373,9 @@ def test_a_damaged_shard_is_named_and_rebuilt_alone(built, folder, damage):
     else:
         path.write_bytes(path.read_bytes()[: -50 if damage == "truncate" else 0])
     others = {p: p.stat().st_mtime_ns for p in folder.glob("part-*") if p != path}
-    with pytest.raises(DatabaseError, match=r"part-00003\.parquet is (damaged|missing).*rebuilds this shard"):
+    with pytest.raises(
+        DatabaseError, match=r"part-00003\.parquet is (damaged|missing).*rebuilds this shard"
+    ):
         open_database(folder)
     build(SPEC, folder, workers=1)
     assert {p: p.stat().st_mtime_ns for p in others} == others
@@ -358,9 +416,16 @@ def test_a_damaged_manifest_is_told_and_building_again_mends_it(built, folder, c
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [('"seed": 7', '"seed": 3'), ('"family": "bernoulli"', '"family": "bernouwli"'), ('"min": 0.', '"min": 1.')]
+    ("before", "after"),
+    [
+        ('"seed": 7', '"seed": 3'),
+        ('"family": "bernoulli"', '"family": "bernouwli"'),
+        ('"min": 0.', '"min": 1.'),
+    ],
 )
-def test_a_manifest_that_was_changed_is_noticed_and_building_again_mends_it(before, after, built, folder):
+def test_a_manifest_that_was_changed_is_noticed_and_building_again_mends_it(
+    before, after, built, folder
+):
     path = folder / "manifest.json"
     path.write_text(path.read_text().replace(before, after, 1))
     assert path.read_bytes() != (built / "manifest.json").read_bytes()
@@ -380,7 +445,9 @@ def test_a_manifest_from_before_it_had_a_checksum_is_read(folder, opened):
 def test_another_schema_version_is_refused(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 99}))
-    with pytest.raises(DatabaseError, match=f"schema version 99; this bogp reads {database.SCHEMA_VERSION}"):
+    with pytest.raises(
+        DatabaseError, match=f"schema version 99; this bogp reads {database.SCHEMA_VERSION}"
+    ):
         open_database(folder)
 
 
@@ -406,7 +473,9 @@ def test_the_masks_of_one_sparsity_are_its_rows(opened):
 
 def test_a_sparsity_that_is_not_held_is_refused(opened):
     for absent in (0.5, 0.600004):
-        with pytest.raises(DatabaseError, match=r"no masks of sparsity 0\.\d+; it holds 0\.3, 0\.6, 0\.85"):
+        with pytest.raises(
+            DatabaseError, match=r"no masks of sparsity 0\.\d+; it holds 0\.3, 0\.6, 0\.85"
+        ):
             opened.at(absent)
     with pytest.raises(InvalidInput):
         opened.at(1.2)
@@ -439,7 +508,9 @@ def test_a_name_builds_once_and_then_opens(monkeypatch, tmp_path):
 
 def test_a_database_of_ones_own_is_loaded_by_its_name_too(monkeypatch, tmp_path):
     monkeypatch.setenv("BOGP_HOME", str(tmp_path))
-    with pytest.raises(InvalidInput, match="no database 'mine'; there are: smoke, paper, smoke-spread"):
+    with pytest.raises(
+        InvalidInput, match="no database 'mine'; there are: smoke, paper, smoke-spread"
+    ):
         database.load("mine")
     with pytest.raises(InvalidInput, match="no usable name"):
         database.load("../mine")
@@ -457,21 +528,36 @@ def synthetic(**columns):
 
 
 def scaled_by_hand(values, queries, scaling):
-    low, high, mean, std = np.nanmin(values, 0), np.nanmax(values, 0), np.nanmean(values, 0), np.nanstd(values, 0)
-    offset, scale = {"minmax": (low, high - low), "zscore": (mean, std), "none": (0.0, 1.0)}[scaling]
+    low, high, mean, std = (
+        np.nanmin(values, 0),
+        np.nanmax(values, 0),
+        np.nanmean(values, 0),
+        np.nanstd(values, 0),
+    )
+    offset, scale = {"minmax": (low, high - low), "zscore": (mean, std), "none": (0.0, 1.0)}[
+        scaling
+    ]
     return (values - offset) / scale, (queries - offset) / scale
 
 
 @pytest.mark.parametrize("scaling", database.SCALINGS)
 @pytest.mark.parametrize("metric", database.METRICS)
 def test_nearest_equals_brute_force(opened, metric, scaling):
-    columns = ["degree_centrality", "clustering", "path_length", "eigenvector_centrality", "cycle_rank"]
+    columns = [
+        "degree_centrality",
+        "clustering",
+        "path_length",
+        "eigenvector_centrality",
+        "cycle_rank",
+    ]
     values = opened.values(columns)
     complete = np.isfinite(values).all(1)
     assert 0 < complete.sum() < len(opened)
     queries = np.random.default_rng(0).uniform(np.nanmin(values, 0), np.nanmax(values, 0), (40, 5))
     rows, points = scaled_by_hand(values, queries, scaling)
-    distance = cdist(points, rows, {"cosine": "cosine", "l1": "cityblock", "l2": "euclidean"}[metric])
+    distance = cdist(
+        points, rows, {"cosine": "cosine", "l1": "cityblock", "l2": "euclidean"}[metric]
+    )
     distance[:, ~complete] = np.inf
     found = nearest(queries, opened, fit_scaling(opened, columns, scaling), metric)
     np.testing.assert_allclose(distance[np.arange(40), found.row], distance.min(1), atol=1e-11)
@@ -486,12 +572,16 @@ def test_many_queries_at_once_give_the_same_as_one_by_one(opened, metric):
     together = nearest(queries, opened, scaling, metric)
     single = [nearest(query, opened, scaling, metric) for query in queries]
     np.testing.assert_array_equal(together.row, [one.row[0] for one in single])
-    np.testing.assert_allclose(together.similarity, [one.similarity[0] for one in single], rtol=1e-12)
+    np.testing.assert_allclose(
+        together.similarity, [one.similarity[0] for one in single], rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("metric", database.METRICS)
 @pytest.mark.parametrize("scaling", database.SCALINGS)
-def test_a_mask_queried_by_its_own_properties_is_found_and_equals_go_to_the_lowest_row(metric, scaling):
+def test_a_mask_queried_by_its_own_properties_is_found_and_equals_go_to_the_lowest_row(
+    metric, scaling
+):
     rng = np.random.default_rng(3)
     distinct = rng.random((12, 4))
     values = np.concatenate([distinct, distinct[::-1], distinct])  # each row three times
@@ -502,10 +592,13 @@ def test_a_mask_queried_by_its_own_properties_is_found_and_equals_go_to_the_lowe
 
 
 def test_rows_a_millionth_of_a_radian_apart_are_no_tie():
-    # Unscaled, one large column puts all rows at nearly the same angle; their cosines still differ by a thousand rounding errors.
+    # Unscaled, one large column puts all rows at nearly the same angle; their cosines still differ
+    # by a thousand rounding errors.
     found = synthetic(clustering=[0.3, 0.3005, 0.301], s_metric=[1000.0, 1000.0, 1000.0 + 1e-5])
     scaling = fit_scaling(found, ["clustering", "s_metric"], "none")
-    np.testing.assert_array_equal(nearest(found.values(scaling.columns), found, scaling).row, [0, 1, 2])
+    np.testing.assert_array_equal(
+        nearest(found.values(scaling.columns), found, scaling).row, [0, 1, 2]
+    )
 
 
 def test_rounding_does_not_decide_between_rows_in_the_same_direction():
@@ -520,7 +613,8 @@ def test_a_zero_vector_has_similarity_zero_to_all():
     scaling = fit_scaling(found, ["clustering", "s_metric"])
     zero = nearest([0.0, 0.0], found, scaling)
     assert (zero.row[0], zero.similarity[0]) == (0, 0.0)
-    # The first row is the zero vector after scaling: any row at a sharp angle is nearer, none at a blunt one.
+    # The first row is the zero vector after scaling: any row at a sharp angle is nearer, none at a
+    # blunt one.
     assert nearest([1.0, 1.0], found, scaling).row[0] == 1
     blunt = nearest([-1.0, -1.0], found, scaling)
     assert (blunt.row[0], blunt.similarity[0]) == (0, 0.0)
@@ -529,12 +623,18 @@ def test_a_zero_vector_has_similarity_zero_to_all():
 def test_rows_with_a_missing_property_are_left_out_counted_and_never_found():
     found = synthetic(path_length=[np.nan, 2.0, np.nan, 3.0], clustering=[0.9, 0.1, 0.8, 0.7])
     for metric in database.METRICS:
-        result = nearest([[2.9, 0.9], [2.0, 0.1]], found, fit_scaling(found, ["path_length", "clustering"]), metric)
+        result = nearest(
+            [[2.9, 0.9], [2.0, 0.1]],
+            found,
+            fit_scaling(found, ["path_length", "clustering"]),
+            metric,
+        )
         assert result.left_out == 2
         assert result.row.tolist() == [3, 1] or metric == "cosine"
         assert set(result.row) <= {1, 3}
     without = nearest([0.9], found, fit_scaling(found, ["clustering"]), "l1")
-    assert (without.row[0], without.left_out) == (0, 0)  # only a property that is used can be missing
+    # only a property that is used can be missing
+    assert (without.row[0], without.left_out) == (0, 0)
 
 
 def test_if_every_row_misses_a_property_that_is_told():
@@ -543,7 +643,9 @@ def test_if_every_row_misses_a_property_that_is_told():
         nearest([2.0, 0.8], found, fit_scaling(found, ["path_length", "clustering"]))
 
 
-@pytest.mark.parametrize("query", [[np.nan, 1.0], [np.inf, 1.0], [1.0], [1.0, 2.0, 3.0], [[[1.0, 2.0]]], 1.0, []])
+@pytest.mark.parametrize(
+    "query", [[np.nan, 1.0], [np.inf, 1.0], [1.0], [1.0, 2.0, 3.0], [[[1.0, 2.0]]], 1.0, []]
+)
 def test_a_query_of_the_wrong_length_or_not_finite_is_refused(query):
     found = synthetic(clustering=[0.0, 1.0], s_metric=[3.0, 4.0])
     with pytest.raises(InvalidInput, match="query"):
@@ -553,15 +655,30 @@ def test_a_query_of_the_wrong_length_or_not_finite_is_refused(query):
 @pytest.mark.parametrize("metric", database.METRICS)
 def test_no_queries_give_no_answers(metric):
     found = synthetic(clustering=[0.0, 1.0], s_metric=[3.0, 4.0])
-    assert len(nearest(np.zeros((0, 2)), found, fit_scaling(found, ["clustering", "s_metric"]), metric).row) == 0
+    assert (
+        len(
+            nearest(
+                np.zeros((0, 2)), found, fit_scaling(found, ["clustering", "s_metric"]), metric
+            ).row
+        )
+        == 0
+    )
 
 
 def test_constant_and_never_finite_columns_are_left_out_of_the_scaling():
-    found = synthetic(clustering=[0.0, 1.0], s_metric=[3.0, 3.0 + 1e-15], path_length=[np.nan, np.nan], cycle_rank=[1.0, 2.0])
+    found = synthetic(
+        clustering=[0.0, 1.0],
+        s_metric=[3.0, 3.0 + 1e-15],
+        path_length=[np.nan, np.nan],
+        cycle_rank=[1.0, 2.0],
+    )
     for name in database.SCALINGS:
         scaling = fit_scaling(found, ["s_metric", "cycle_rank", "path_length", "clustering"], name)
         assert scaling.columns == ("cycle_rank", "clustering")
-        np.testing.assert_allclose(scaling.inverse(scaling.transform(found.values(scaling.columns))), found.values(scaling.columns))
+        np.testing.assert_allclose(
+            scaling.inverse(scaling.transform(found.values(scaling.columns))),
+            found.values(scaling.columns),
+        )
     with pytest.raises(InvalidInput, match="constant over the 2 masks"):
         fit_scaling(found, ["s_metric", "path_length"])
 
@@ -572,9 +689,17 @@ def test_minmax_spans_zero_to_one_and_zscore_has_mean_zero_and_deviation_one(ope
         scaling = fit_scaling(part, properties.CORRECTED_FIVE, name)
         scaled = scaling.transform(part.values(scaling.columns))
         if name == "minmax":
-            np.testing.assert_allclose([scaled.min(0), scaled.max(0)], [np.zeros(scaled.shape[1]), np.ones(scaled.shape[1])], atol=1e-12)
+            np.testing.assert_allclose(
+                [scaled.min(0), scaled.max(0)],
+                [np.zeros(scaled.shape[1]), np.ones(scaled.shape[1])],
+                atol=1e-12,
+            )
         else:
-            np.testing.assert_allclose([scaled.mean(0), scaled.std(0)], [np.zeros(scaled.shape[1]), np.ones(scaled.shape[1])], atol=1e-9)
+            np.testing.assert_allclose(
+                [scaled.mean(0), scaled.std(0)],
+                [np.zeros(scaled.shape[1]), np.ones(scaled.shape[1])],
+                atol=1e-9,
+            )
 
 
 def test_any_numeric_column_of_the_table_can_be_scaled(opened):
@@ -595,7 +720,8 @@ def test_unknown_names_are_refused(opened):
         fit_scaling(opened, ["clustering"], "rank")
     with pytest.raises(InvalidInput, match="no metric 'angular'"):
         nearest([0.5], opened, fit_scaling(opened, ["clustering"]), "angular")
-    for columns in (["clusterin"], [], "clustering", ["family"]):  # "family" is a column of the table, but no property
+    # "family" is a column of the table, but no property
+    for columns in (["clusterin"], [], "clustering", ["family"]):
         with pytest.raises(InvalidInput, match="name one or more"):
             fit_scaling(opened, columns)
     with pytest.raises(DatabaseError, match="empty"):
@@ -608,12 +734,21 @@ def test_a_property_of_ones_own_is_a_column_like_any_other(tmp_path):
     assert corner.table.corner.tolist() == [3.5 if m[0, 1] else 2.5 for m in masks_built.masks()]
     assert "corner" not in masks_built.table, "the database that was opened stays as it was"
     row = int(corner.table.corner.argmax())
-    assert nearest([3.5], corner.take([row]), fit_scaling(corner, ["corner"]), "l1").similarity.tolist() == [0.0]
+    assert nearest(
+        [3.5], corner.take([row]), fit_scaling(corner, ["corner"]), "l1"
+    ).similarity.tolist() == [0.0]
     partly = corner.with_property("partly", lambda mask: float("nan") if mask[0, 1] else mask.sum())
     found = nearest([0.0], partly, fit_scaling(partly, ["partly"], "none"), "l1")
     assert found.left_out == corner.table.corner.eq(3.5).sum()
     with pytest.raises(InvalidInput, match="cannot be named 'corner'"):
         corner.with_property("corner", np.sum)
-    for wrong in (lambda mask: "high", lambda mask: mask, lambda mask: None, lambda mask: float("inf")):
-        with pytest.raises(InvalidInput, match=r"(?s)'wrong' gives .* for mask s0.5-00000; return a number"):
+    for wrong in (
+        lambda mask: "high",
+        lambda mask: mask,
+        lambda mask: None,
+        lambda mask: float("inf"),
+    ):
+        with pytest.raises(
+            InvalidInput, match=r"(?s)'wrong' gives .* for mask s0.5-00000; return a number"
+        ):
             corner.with_property("wrong", wrong)

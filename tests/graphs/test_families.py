@@ -12,7 +12,8 @@ from bogp.graphs.properties import measure
 from bogp.graphs.relational import mask_sparsity
 
 STRUCTURED = [f for name, f in families.FAMILIES.items() if name not in ("bernoulli", "exact")]
-HITTING = [f for name, f in families.FAMILIES.items() if name != "bernoulli"]  # bernoulli hits its sparsity on average only
+# bernoulli hits its sparsity on average only
+HITTING = [f for name, f in families.FAMILIES.items() if name != "bernoulli"]
 
 
 def rng(seed=0):
@@ -20,7 +21,9 @@ def rng(seed=0):
 
 
 def half_step(family, n):
-    """Half the distance between two sparsities that the family can reach: one entry, one edge, or one more degree for all."""
+    """Half the distance between two sparsities that the family can reach: one entry, one edge, or
+    one more degree for all.
+    """
     if family is families.random_regular:
         return (1 + n % 2) / (2 * n)
     return 0.5 / n**2 if family is families.exact else 1 / n**2
@@ -90,7 +93,8 @@ def test_bernoulli_draws_diagonal_and_edges_with_the_same_probability():
     loops, upper = drawn.diagonal(axis1=1, axis2=2), drawn[:, *np.triu_indices(20, 1)]
     assert within_five_sigma(loops.sum(), loops.size, 0.3)
     assert within_five_sigma(upper.sum(), upper.size, 0.3)
-    # Independent entries: the number of edges of a mask spreads as a binomial does (the standard error of a variance is sqrt(2/N) of it).
+    # Independent entries: the number of edges of a mask spreads as a binomial does (the standard
+    # error of a variance is sqrt(2/N) of it).
     assert upper.sum(1).var() == pytest.approx(190 * 0.3 * 0.7, rel=5 * np.sqrt(2 / 2_000))
 
 
@@ -124,7 +128,9 @@ def test_random_regular_gives_each_node_the_same_degree(n, sparsity):
 
 @pytest.mark.parametrize(("n", "degree"), [(16, 2), (16, 6), (17, 4), (17, 16), (12, 11)])
 def test_unrewired_ws_flex_of_even_degree_is_the_ring_lattice(n, degree):
-    mask = families.ws_flex(n, sparsity_of(n, n * degree // 2, diagonal=False), rng(), rewire=0.0, diagonal=False)
+    mask = families.ws_flex(
+        n, sparsity_of(n, n * degree // 2, diagonal=False), rng(), rewire=0.0, diagonal=False
+    )
     ring = nx.circulant_graph(n, range(1, (degree + 1) // 2 + 1))
     np.testing.assert_array_equal(mask, nx.to_numpy_array(ring) > 0)
 
@@ -135,7 +141,9 @@ def test_ws_flex_of_real_valued_degree_gives_the_edges_left_over_to_some_nodes()
     degrees = mask.sum(0) - 1
     assert degrees.mean() == 5.5
     assert set(degrees) == {4, 5, 6}
-    inner, outer = (nx.to_numpy_array(nx.circulant_graph(n, range(1, k + 1))) + np.eye(n) > 0 for k in (2, 3))
+    inner, outer = (
+        nx.to_numpy_array(nx.circulant_graph(n, range(1, k + 1))) + np.eye(n) > 0 for k in (2, 3)
+    )
     assert (inner <= mask).all()
     assert (mask <= outer).all()
 
@@ -143,7 +151,9 @@ def test_ws_flex_of_real_valued_degree_gives_the_edges_left_over_to_some_nodes()
 @given(n=st.integers(5, 30), share=st.floats(0, 1), rewire=st.floats(0, 1), seed=st.integers(0, 99))
 def test_rewiring_keeps_the_number_of_edges(n, share, rewire, seed):
     wanted = n + round(share * (n * (n - 1) // 2 - n) * 0.99)
-    mask = families.ws_flex(n, sparsity_of(n, wanted, diagonal=False), rng(seed), rewire=rewire, diagonal=False)
+    mask = families.ws_flex(
+        n, sparsity_of(n, wanted, diagonal=False), rng(seed), rewire=rewire, diagonal=False
+    )
     check(mask, n)
     assert edges(mask) == wanted
     assert not mask.diagonal().any()
@@ -192,7 +202,15 @@ def test_stochastic_block_joins_within_blocks_more_often_by_the_ratio():
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"blocks": 0}, {"blocks": 17}, {"ratio": 0.0}, {"ratio": -1.0}, {"ratio": np.inf}, {"ratio": np.nan}]
+    "parameters",
+    [
+        {"blocks": 0},
+        {"blocks": 17},
+        {"ratio": 0.0},
+        {"ratio": -1.0},
+        {"ratio": np.inf},
+        {"ratio": np.nan},
+    ],
 )
 def test_stochastic_block_refuses_parameters_without_a_meaning(parameters):
     with pytest.raises(InvalidInput, match="blocks"):
@@ -213,8 +231,12 @@ def test_stochastic_block_refuses_parameters_without_a_meaning(parameters):
         (families.stochastic_block, 16, 0.5, sparsity_of(16, 48), 1 - 1 / 16),
     ],
 )
-def test_an_unreachable_sparsity_is_refused_with_the_family_and_its_range(family, n, sparsity, low, high):
-    with pytest.raises(UnreachableSparsity, match=f"{family.__name__} .* reaches {low:.4f} to {high:.4f}"):
+def test_an_unreachable_sparsity_is_refused_with_the_family_and_its_range(
+    family, n, sparsity, low, high
+):
+    with pytest.raises(
+        UnreachableSparsity, match=f"{family.__name__} .* reaches {low:.4f} to {high:.4f}"
+    ):
         family(n, sparsity, rng())
     for end in (low, high):
         if 0 < end < 1:
@@ -222,7 +244,9 @@ def test_an_unreachable_sparsity_is_refused_with_the_family_and_its_range(family
 
 
 @pytest.mark.parametrize("family", families.FAMILIES.values())
-@pytest.mark.parametrize("sparsity", [0, 1, 0.0, 1.0, -0.1, 1.5, float("nan"), float("inf"), True, False, "0.5", None])
+@pytest.mark.parametrize(
+    "sparsity", [0, 1, 0.0, 1.0, -0.1, 1.5, float("nan"), float("inf"), True, False, "0.5", None]
+)
 def test_a_sparsity_that_is_no_share_between_zero_and_one_is_refused(family, sparsity):
     with pytest.raises(InvalidInput, match="Sparsity is"):
         family(16, sparsity, rng())

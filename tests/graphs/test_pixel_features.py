@@ -23,7 +23,9 @@ SIDE = 4  # of the small images: 16 pixels
 def masks(draw, largest=8):
     n = draw(st.integers(1, largest))
     upper = np.zeros((n, n), bool)
-    upper[np.triu_indices(n)] = draw(st.lists(st.booleans(), min_size=n * (n + 1) // 2, max_size=n * (n + 1) // 2))
+    upper[np.triu_indices(n)] = draw(
+        st.lists(st.booleans(), min_size=n * (n + 1) // 2, max_size=n * (n + 1) // 2)
+    )
     return upper | upper.T
 
 
@@ -38,11 +40,22 @@ def brute_force(mask, pictures, side):
     """The definitions of the module's docstring, in loops."""
     groups = np.array_split(np.arange(side * side), len(mask))  # the first ones hold one more
     variance = [float(np.var(pictures[:, p].astype(float))) for p in range(side * side)]
-    at_ends = [variance[p] for i in range(len(mask)) for j in range(len(mask)) if mask[i, j] for p in groups[j]]
+    at_ends = [
+        variance[p]
+        for i in range(len(mask))
+        for j in range(len(mask))
+        if mask[i, j]
+        for p in groups[j]
+    ]
     lit = np.mean(at_ends) / np.mean(variance) if at_ends else math.nan
-    centres = [(np.mean([p // side for p in group]), np.mean([p % side for p in group])) for group in groups]
+    centres = [
+        (np.mean([p // side for p in group]), np.mean([p % side for p in group]))
+        for group in groups
+    ]
     joined = [(i, j) for i in range(len(mask)) for j in range(i) if mask[i, j]]
-    distance = np.mean([math.dist(centres[i], centres[j]) for i, j in joined]) if joined else math.nan
+    distance = (
+        np.mean([math.dist(centres[i], centres[j]) for i, j in joined]) if joined else math.nan
+    )
     spreads = []
     for row in mask:
         read = [centre for centre, there in zip(centres, row, strict=True) if there]
@@ -56,7 +69,9 @@ def brute_force(mask, pictures, side):
 def test_each_feature_is_what_loops_over_pixels_give(mask):
     found = measure(mask, images(), SIDE)
     assert list(found.columns) == list(FEATURES)
-    np.testing.assert_allclose(found.iloc[0], brute_force(mask, images(), SIDE), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        found.iloc[0], brute_force(mask, images(), SIDE), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_a_batch_has_the_rows_of_its_masks_one_by_one():
@@ -65,7 +80,11 @@ def test_a_batch_has_the_rows_of_its_masks_one_by_one():
     pictures = images(side=28)
     together = measure(batch, pictures)
     assert (together.dtypes == np.float64).all()
-    pd.testing.assert_frame_equal(together, pd.concat([measure(m, pictures) for m in batch], ignore_index=True), check_exact=True)
+    pd.testing.assert_frame_equal(
+        together,
+        pd.concat([measure(m, pictures) for m in batch], ignore_index=True),
+        check_exact=True,
+    )
     np.testing.assert_allclose(together.iloc[2], brute_force(batch[2], pictures, 28), rtol=1e-12)
 
 
@@ -83,7 +102,8 @@ def test_a_complete_mask_reads_all_pixels_alike():
     assert found["lit_share"] == pytest.approx(1)
     pairs = [math.dist(divmod(p, SIDE), divmod(q, SIDE)) for p in range(SIDE**2) for q in range(p)]
     assert found["image_distance"] == pytest.approx(np.mean(pairs))
-    assert found["field_spread"] == pytest.approx(math.sqrt((SIDE**2 - 1) / 6))  # twice the variance of 0, ..., SIDE - 1
+    # twice the variance of 0, ..., SIDE - 1
+    assert found["field_spread"] == pytest.approx(math.sqrt((SIDE**2 - 1) / 6))
 
 
 @pytest.mark.parametrize("n", [1, 5, 16])
@@ -107,7 +127,9 @@ def test_connections_that_go_to_the_one_lit_pixel_are_told_from_those_that_avoid
     star[5] = star[:, 5] = True  # 16 of its 31 connections read node 5
     elsewhere = np.eye(SIDE**2, dtype=bool)
     elsewhere[5, 5] = False
-    assert measure(np.stack([star, elsewhere]), pictures, SIDE)["lit_share"].tolist() == pytest.approx([16 * 16 / 31, 0])
+    assert measure(np.stack([star, elsewhere]), pictures, SIDE)[
+        "lit_share"
+    ].tolist() == pytest.approx([16 * 16 / 31, 0])
 
 
 @given(masks(), st.integers(0, 5))
@@ -120,7 +142,8 @@ def test_features_lie_in_their_bounds(mask, seed):
     assert math.isnan(distance) == (not np.triu(mask, 1).any())
     assert math.isnan(lit) or 0 <= lit <= variance.max() / variance.mean() + 1e-12
     assert math.isnan(distance) or 0 <= distance <= diagonal
-    assert math.isnan(spread) or 0 <= spread <= diagonal / 2 + 1e-12  # no further than from the middle of the image
+    # no further than from the middle of the image
+    assert math.isnan(spread) or 0 <= spread <= diagonal / 2 + 1e-12
 
 
 def test_renumbered_nodes_have_other_features_and_the_same_properties():
@@ -143,16 +166,29 @@ def moved(order, mask, pictures):
 
 
 def test_an_image_that_is_turned_with_its_nodes_has_the_same_features():
-    mask, place = erdos_renyi(SIDE**2, 0.7, np.random.default_rng(4)), np.arange(SIDE**2).reshape(SIDE, SIDE)
+    mask, place = (
+        erdos_renyi(SIDE**2, 0.7, np.random.default_rng(4)),
+        np.arange(SIDE**2).reshape(SIDE, SIDE),
+    )
     still = measure(mask, images(), SIDE).iloc[0]
     for turned in (place.T, place[::-1], np.rot90(place)):
         np.testing.assert_allclose(moved(turned.ravel(), mask, images()), still, rtol=1e-12)
-        assert abs(measure(mask, images()[:, turned.ravel()], SIDE)["lit_share"].item() - still["lit_share"]) > 1e-3  # the image alone
+        # the image alone
+        assert (
+            abs(
+                measure(mask, images()[:, turned.ravel()], SIDE)["lit_share"].item()
+                - still["lit_share"]
+            )
+            > 1e-3
+        )
 
 
 def test_pixels_moved_with_their_nodes_are_as_lit_but_elsewhere():
     mask = erdos_renyi(SIDE**2, 0.7, np.random.default_rng(5))
-    still, now = measure(mask, images(), SIDE).iloc[0], moved(np.random.default_rng(6).permutation(SIDE**2), mask, images())
+    still, now = (
+        measure(mask, images(), SIDE).iloc[0],
+        moved(np.random.default_rng(6).permutation(SIDE**2), mask, images()),
+    )
     assert now["lit_share"] == pytest.approx(still["lit_share"], rel=1e-12)
     assert (abs(now - still)[["image_distance", "field_spread"]] > 1e-3).all()
 
@@ -169,16 +205,23 @@ def test_a_database_gets_the_features_as_further_columns(tmp_path):
     pd.testing.assert_frame_equal(found.table[list(database.table.columns)], database.table)
     np.testing.assert_array_equal(found.values(FEATURES), measure(database.masks(), images(), SIDE))
     np.testing.assert_array_equal(found.masks(), database.masks())
-    assert not set(FEATURES) & set(database.table.columns)  # the database that was given stays as it is
+    # the database that was given stays as it is
+    assert not set(FEATURES) & set(database.table.columns)
     again = with_features(found, images(7), SIDE)
     assert list(again.table.columns) == list(found.table.columns)
-    assert (again.table["lit_share"] != found.table["lit_share"]).all()  # of the images that were given last
+    # of the images that were given last
+    assert (again.table["lit_share"] != found.table["lit_share"]).all()
 
 
 def test_rows_keep_their_features_whatever_the_index_of_the_table(tmp_path):
     database = build(DatabaseSpec((0.7,), 4, n=8), tmp_path / "x", workers=1)
-    shuffled = pixel_features.MaskDatabase(database.table.set_index(np.array([3, 1, 0, 7])), database.spec, database.bits)
-    np.testing.assert_array_equal(with_features(shuffled, images(), SIDE).values(FEATURES), measure(database.masks(), images(), SIDE))
+    shuffled = pixel_features.MaskDatabase(
+        database.table.set_index(np.array([3, 1, 0, 7])), database.spec, database.bits
+    )
+    np.testing.assert_array_equal(
+        with_features(shuffled, images(), SIDE).values(FEATURES),
+        measure(database.masks(), images(), SIDE),
+    )
 
 
 @pytest.mark.parametrize(

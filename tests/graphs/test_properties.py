@@ -12,7 +12,9 @@ from bogp.graphs import families, properties
 
 
 def uniform_limit(mask):
-    """A million steps of x <- (A + I) x from the uniform vector, by squaring the matrix twenty times."""
+    """A million steps of x <- (A + I) x from the uniform vector, by squaring the matrix twenty
+    times.
+    """
     power = mask + np.eye(len(mask))
     for _ in range(20):
         power = power @ power
@@ -47,7 +49,9 @@ def by_networkx(mask):
 
 def agree(batch):
     found = properties.measure(batch)
-    expected = pd.DataFrame([by_networkx(mask) for mask in batch], columns=list(properties.ALL)).astype(float)
+    expected = pd.DataFrame(
+        [by_networkx(mask) for mask in batch], columns=list(properties.ALL)
+    ).astype(float)
     pd.testing.assert_frame_equal(found, expected, rtol=1e-8, atol=1e-9)
 
 
@@ -91,7 +95,10 @@ def test_named_graphs_agree_with_networkx(name, loops):
     agree((with_random_loops(mask, np.random.default_rng(0)) if loops else mask)[None])
 
 
-@pytest.mark.parametrize(("n", "name"), list(zip(itertools.cycle((24, 30, 36, 43, 50, 57, 64)), families.FAMILIES, strict=False)))
+@pytest.mark.parametrize(
+    ("n", "name"),
+    list(zip(itertools.cycle((24, 30, 36, 43, 50, 57, 64)), families.FAMILIES, strict=False)),
+)
 def test_a_mask_of_each_family_agrees_with_networkx(n, name):
     agree(families.FAMILIES[name](n, 0.8, np.random.default_rng(n))[None])
 
@@ -119,7 +126,14 @@ def test_path_length_and_wiener_index_are_nan_exactly_where_disconnected():
 
 
 @pytest.mark.parametrize(
-    "graph", [nx.cycle_graph(10), nx.complete_graph(7), nx.petersen_graph(), nx.empty_graph(6), NAMED["two triangles"]]
+    "graph",
+    [
+        nx.cycle_graph(10),
+        nx.complete_graph(7),
+        nx.petersen_graph(),
+        nx.empty_graph(6),
+        NAMED["two triangles"],
+    ],
 )
 def test_eigenvector_centrality_of_a_regular_graph_is_one_over_root_n(graph):
     # Two equal components too: the limit from a uniform start spreads over both.
@@ -129,30 +143,44 @@ def test_eigenvector_centrality_of_a_regular_graph_is_one_over_root_n(graph):
 
 @pytest.mark.parametrize("leaves", [1, 4, 25])
 def test_eigenvector_centrality_of_a_star_has_its_closed_form(leaves):
-    # The unit vector is 1/sqrt(2) at the centre and 1/sqrt(2 leaves) at each leaf; bipartite, so plain power iteration oscillates.
+    # The unit vector is 1/sqrt(2) at the centre and 1/sqrt(2 leaves) at each leaf; bipartite, so
+    # plain power iteration oscillates.
     found = properties.measure(adjacency(nx.star_graph(leaves)))["eigenvector_centrality"][0]
     assert found == pytest.approx((1 + np.sqrt(leaves)) / np.sqrt(2) / (leaves + 1), rel=1e-12)
 
 
 def test_eigenvector_centrality_lives_on_the_component_with_the_larger_eigenvalue():
     graph = nx.disjoint_union(nx.complete_graph(4), nx.cycle_graph(5))
-    assert properties.measure(adjacency(graph))["eigenvector_centrality"][0] == pytest.approx(4 * 0.5 / 9, rel=1e-12)
+    assert properties.measure(adjacency(graph))["eigenvector_centrality"][0] == pytest.approx(
+        4 * 0.5 / 9, rel=1e-12
+    )
 
 
 def test_a_batch_gives_the_same_as_one_by_one():
     rng = np.random.default_rng(2)
-    batch = np.stack([families.bernoulli(10, rng.uniform(0.2, 0.95), rng) for _ in range(130)])  # more than two blocks
+    # more than two blocks
+    batch = np.stack([families.bernoulli(10, rng.uniform(0.2, 0.95), rng) for _ in range(130)])
     single = pd.concat([properties.measure(m) for m in batch], ignore_index=True)
     pd.testing.assert_frame_equal(properties.measure(batch), single, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("columns", [properties.PAPER_FIVE, properties.CORRECTED_FIVE, properties.NINE, *([c] for c in properties.ALL)])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        properties.PAPER_FIVE,
+        properties.CORRECTED_FIVE,
+        properties.NINE,
+        *([c] for c in properties.ALL),
+    ],
+)
 def test_the_columns_asked_for_are_those_of_the_whole_table_bit_by_bit(columns):
     rng = np.random.default_rng(3)
     batch = np.stack([families.bernoulli(70, rng.uniform(0.2, 0.98), rng) for _ in range(70)])
     whole = properties.measure(batch)
     assert list(whole.columns) == list(properties.ALL)
-    pd.testing.assert_frame_equal(properties.measure(batch, columns), whole[list(columns)], check_exact=True)
+    pd.testing.assert_frame_equal(
+        properties.measure(batch, columns), whole[list(columns)], check_exact=True
+    )
     backwards = list(columns)[::-1]
     assert list(properties.measure(batch[:1], backwards).columns) == backwards
 
@@ -168,10 +196,20 @@ def test_masks_of_any_type_and_layout_give_the_same():
     frozen = mask.copy()
     frozen.flags.writeable = False
     expected = properties.measure(mask)
-    for other in (mask.astype(int), mask.astype(np.float32), np.asfortranarray(mask), frozen, np.ones((40, 40), bool)[::2, ::2] & mask):
+    for other in (
+        mask.astype(int),
+        mask.astype(np.float32),
+        np.asfortranarray(mask),
+        frozen,
+        np.ones((40, 40), bool)[::2, ::2] & mask,
+    ):
         pd.testing.assert_frame_equal(properties.measure(other), expected, check_exact=True)
     order = np.arange(20)[::-1]
-    pd.testing.assert_frame_equal(properties.measure(mask[::-1, ::-1]), properties.measure(mask[np.ix_(order, order)]), check_exact=True)
+    pd.testing.assert_frame_equal(
+        properties.measure(mask[::-1, ::-1]),
+        properties.measure(mask[np.ix_(order, order)]),
+        check_exact=True,
+    )
 
 
 def test_no_masks_give_an_empty_table():
@@ -194,7 +232,12 @@ def small_masks(draw, largest=9):
 def test_renumbering_the_nodes_changes_nothing_but_cycle_length(mask, seed):
     order = np.random.default_rng(seed).permutation(len(mask))
     before, after = properties.measure(mask), properties.measure(mask[np.ix_(order, order)])
-    pd.testing.assert_frame_equal(before.drop(columns="cycle_length"), after.drop(columns="cycle_length"), rtol=1e-9, atol=1e-9)
+    pd.testing.assert_frame_equal(
+        before.drop(columns="cycle_length"),
+        after.drop(columns="cycle_length"),
+        rtol=1e-9,
+        atol=1e-9,
+    )
 
 
 def test_renumbering_the_nodes_can_change_cycle_length():
@@ -220,7 +263,8 @@ def test_edge_connectivity_is_right_where_self_loops_mislead_networkx():
     true_cut = smallest_cut(mask)
     assert true_cut == 5
     assert properties.measure(mask)["edge_connectivity"][0] == true_cut
-    assert nx.edge_connectivity(nx.from_numpy_array(mask)) > true_cut  # its bound, the minimum degree, counts each loop twice
+    # its bound, the minimum degree, counts each loop twice
+    assert nx.edge_connectivity(nx.from_numpy_array(mask)) > true_cut
 
 
 def test_edge_connectivity_of_a_wide_graph_can_lie_below_the_minimum_degree():
@@ -253,7 +297,9 @@ def test_uncorrelated_properties_are_all_kept_and_constant_ones_dropped():
 
 def test_of_the_most_correlated_pair_the_one_that_resembles_the_rest_is_dropped():
     names = ["a", "b", "c"]
-    correlation = pd.DataFrame([[1, -0.95, 0.1], [-0.95, 1, 0.8], [0.1, 0.8, 1]], index=names, columns=names)
+    correlation = pd.DataFrame(
+        [[1, -0.95, 0.1], [-0.95, 1, 0.8], [0.1, 0.8, 1]], index=names, columns=names
+    )
     assert properties.select_uncorrelated(correlation) == ["a", "c"]
     assert properties.select_uncorrelated(correlation, threshold=0.96) == names
     assert properties.select_uncorrelated(correlation, threshold=0.05) in (["a"], ["c"])

@@ -20,7 +20,9 @@ def test_a_mask_becomes_a_graph_and_the_same_mask_again(n, density, seed):
     mask = random_mask(n, density, seed)
     graph = relational.mask_to_graph(mask)
     assert sorted(graph.nodes) == list(range(n))
-    assert {frozenset(e) for e in graph.edges} == {frozenset((i, j)) for i in range(n) for j in range(n) if mask[i, j]}
+    assert {frozenset(e) for e in graph.edges} == {
+        frozenset((i, j)) for i in range(n) for j in range(n) if mask[i, j]
+    }
     np.testing.assert_array_equal(relational.graph_to_mask(graph), mask)
 
 
@@ -28,7 +30,9 @@ def test_mask_to_graph_is_networkx_from_numpy_array_edge_order_included():
     # The order decides which cycle nx.find_cycle finds.
     mask = random_mask(20, 0.4, 1)
     ours, theirs = relational.mask_to_graph(mask), nx.from_numpy_array(mask)
-    assert {node: list(ours[node]) for node in ours} == {node: list(theirs[node]) for node in theirs}
+    assert {node: list(ours[node]) for node in ours} == {
+        node: list(theirs[node]) for node in theirs
+    }
 
 
 def test_graph_to_mask_ignores_weights():
@@ -37,7 +41,9 @@ def test_graph_to_mask_ignores_weights():
     assert relational.graph_to_mask(graph).tolist() == [[False, True], [True, False]]
 
 
-@pytest.mark.parametrize("graph", [nx.DiGraph([(0, 1)]), nx.MultiGraph([(0, 1), (0, 1)]), nx.Graph()])
+@pytest.mark.parametrize(
+    "graph", [nx.DiGraph([(0, 1)]), nx.MultiGraph([(0, 1), (0, 1)]), nx.Graph()]
+)
 def test_graph_to_mask_refuses_what_is_no_relational_graph(graph):
     with pytest.raises(InvalidInput):
         relational.graph_to_mask(graph)
@@ -78,7 +84,12 @@ def test_the_first_bad_mask_of_a_batch_is_named():
         relational.as_masks(batch)
 
 
-@given(n=st.integers(1, 6), more_in=st.integers(0, 9), more_out=st.integers(0, 9), seed=st.integers(0, 99))
+@given(
+    n=st.integers(1, 6),
+    more_in=st.integers(0, 9),
+    more_out=st.integers(0, 9),
+    seed=st.integers(0, 99),
+)
 def test_expand_makes_each_entry_a_block_of_even_size(n, more_in, more_out, seed):
     mask, d_in, d_out = random_mask(n, 0.5, seed), n + more_in, n + more_out
     full = relational.expand(mask, d_in, d_out)
@@ -135,7 +146,9 @@ def test_a_sparse_hidden_mask_is_an_eighth_of_the_weights():
 
 
 def effective_by_paths(masks, widths):
-    """Enumerate every path from an input to an output; a weight counts as kept if a live path runs through it."""
+    """Enumerate every path from an input to an output; a weight counts as kept if a live path runs
+    through it.
+    """
     on_path = set()
     for nodes in itertools.product(*map(range, widths)):
         steps = [(layer, nodes[layer + 1], nodes[layer]) for layer in range(len(masks))]
@@ -151,10 +164,15 @@ def test_the_sparsities_of_a_model_equal_path_enumeration(seed):
     masks = [rng.random((b, a)) < rng.uniform(0.1, 0.9) for a, b in itertools.pairwise(widths)]
     if seed % 3 == 0:
         masks[rng.integers(len(masks))] = None
-    kept = sum(a * b if m is None else int(m.sum()) for m, (a, b) in zip(masks, itertools.pairwise(widths), strict=True))
+    kept = sum(
+        a * b if m is None else int(m.sum())
+        for m, (a, b) in zip(masks, itertools.pairwise(widths), strict=True)
+    )
     total = sum(a * b for a, b in itertools.pairwise(widths))
     assert relational.model_sparsity(tuple(masks), widths) == pytest.approx(1 - kept / total)
-    assert relational.effective_sparsity(tuple(masks), widths) == pytest.approx(effective_by_paths(masks, widths))
+    assert relational.effective_sparsity(tuple(masks), widths) == pytest.approx(
+        effective_by_paths(masks, widths)
+    )
 
 
 def test_weights_of_a_dead_unit_count_as_pruned():

@@ -1,4 +1,6 @@
-"""Executes the notebooks in place with their defaults (smoke), as they are committed: ``make notebooks``."""
+"""Executes the notebooks in place with their defaults (smoke), as they are committed: ``make
+notebooks``.
+"""
 
 from pathlib import Path
 
@@ -11,12 +13,21 @@ NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.i
 
 
 def main() -> None:
-    """Run each notebook in its own folder, without times and other traces of the run in its metadata."""
+    """Run each notebook in its own folder, without times and other traces of the run in its
+    metadata.
+    """
     for path in NOTEBOOKS:
         notebook = nbformat.read(path, as_version=4)
         where = {"metadata": {"path": str(path.parent)}}
         with ipc() as config:
-            NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False, resources=where, config=config).execute()
+            NotebookClient(
+                notebook,
+                timeout=600,
+                kernel_name="python3",
+                record_timing=False,
+                resources=where,
+                config=config,
+            ).execute()
         notebook.metadata["language_info"] = {"name": "python"}
         nbformat.write(notebook, path)
         print(path.name)

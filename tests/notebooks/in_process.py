@@ -1,7 +1,8 @@
-"""A notebook's cells run in this process: a kernel for each would take most of the time of all tests.
+"""A notebook's cells run in this process: a kernel for each would take most of the time of all
+tests.
 
-That notebooks run in kernels, and that an error then reaches the command line in one line, is tested
-in ``test_notebooks`` and for notebook 07.
+That notebooks run in kernels, and that an error then reaches the command line in one line, is
+tested in ``test_notebooks`` and for notebook 07.
 """
 
 from collections.abc import Mapping

@@ -15,8 +15,13 @@ from tests.notebooks.in_process import refusal, run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "05_baselines.ipynb"
 SMALL = {
-    "run": "t", "database": "t", "n_initial": 2, "n_iterations": 1, "searches": 2, "fresh_seeds": 1,
-}  # fmt: skip
+    "run": "t",
+    "database": "t",
+    "n_initial": 2,
+    "n_iterations": 1,
+    "searches": 2,
+    "fresh_seeds": 1,
+}
 
 
 @pytest.fixture
@@ -44,26 +49,41 @@ def test_05_baselines_cell_by_cell_and_then_the_whole_table(home, masks):
         one = mine[(mine.accounting == "as in the paper") & (mine.method == "glob_1")]
         stored = rows.loc[one.key]
         settings = stored.method.map(json.loads)
-        assert all((m["score"], m["allocation"], m["rounds"], m["sparsity"]) == ("magnitude", "global", 1, sparsity) for m in settings)
+        assert all(
+            (m["score"], m["allocation"], m["rounds"], m["sparsity"])
+            == ("magnitude", "global", 1, sparsity)
+            for m in settings
+        )
         assert stored.seed.tolist() == [5000, 5001]
-        low, high = stats.t.interval(0.95, 1, stored.test_accuracy.mean(), stats.sem(stored.test_accuracy))
+        low, high = stats.t.interval(
+            0.95, 1, stored.test_accuracy.mean(), stats.sem(stored.test_accuracy)
+        )
         cell = cells.loc[("as in the paper", sparsity, "glob_1", "test")]
-        assert (cell["mean"], cell["low"], cell["high"]) == pytest.approx((stored.test_accuracy.mean(), low, high))
+        assert (cell["mean"], cell["low"], cell["high"]) == pytest.approx(
+            (stored.test_accuracy.mean(), low, high)
+        )
         assert cell["paper"] == {0.6: 0.967, 0.9: 0.945}[sparsity]
         np.testing.assert_allclose(stored.model_sparsity, round(sparsity * 118_016) / 118_016)
         like = mine[
             (mine.accounting == "like for like")
-            & ~mine.method.isin(["random_search", "random_mask", "base", "one_hidden_layer", "smaller_dense"])
+            & ~mine.method.isin(
+                ["random_search", "random_mask", "base", "one_hidden_layer", "smaller_dense"]
+            )
         ]
         like = like.pivot_table(index="method", columns="pair", values="weights")
-        same = like.eq(like.loc["bogp"]) | like.isna()  # what is not paired has the first pair alone
+        # what is not paired has the first pair alone
+        same = like.eq(like.loc["bogp"]) | like.isna()
         assert same.all(axis=None), "the same number of weights in every pair"
     shuffled = cells.loc[("as in the paper", 0.9, "glob_1_shuffled", "test")]
     assert shuffled["mean"] != cells.loc[("as in the paper", 0.9, "glob_1", "test")]["mean"]
 
     emptied = pd.read_csv(results / "calibrated_emptied.csv").groupby("name")
     assert emptied.effective_sparsity.mean()["glob_1"] == 1
-    assert (emptied.test_accuracy.max()["glob_1"], emptied.test_accuracy.min()["glob_1"]) == (0.1, 0.1)  # mnist-5k: 100 test images a digit
+    # mnist-5k: 100 test images a digit
+    assert (emptied.test_accuracy.max()["glob_1"], emptied.test_accuracy.min()["glob_1"]) == (
+        0.1,
+        0.1,
+    )
     assert emptied.test_accuracy.min()["unif_1"] > 0.85
     assert len(list(paths.figures_dir("t").glob("05_calibrated_[!s]*.p[dn][fg]"))) == 2 * 5
 

@@ -1,4 +1,6 @@
-"""Notebook 06 run for real, small; its numbers against the stored evaluations, and its verdicts against its rules."""
+"""Notebook 06 run for real, small; its numbers against the stored evaluations, and its verdicts
+against its rules.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""Notebook 10 run for real, small; its scores and losses against networks built and masked by hand."""
+"""Notebook 10 run for real, small; its scores and losses against networks built and masked by
+hand.
+"""
 
 from pathlib import Path
 
@@ -16,24 +18,34 @@ SMALL = {"run": "t", "steps": 2, "images": 20, "removed": 2}
 
 
 def random_graph_by_hand():
-    """The first network, trained as the notebook does, and its losses without each edge, forward passes written out."""
+    """The first network, trained as the notebook does, and its losses without each edge, forward
+    passes written out.
+    """
     data = datasets.load("mnist-5k")
     torch.manual_seed(0)
     parents = networks.random_parents("20-40", 0)
     model = networks.RandomDag(parents, 784, 32, 10)
-    x, y = torch.from_numpy(data.train.images).float() / 255, torch.from_numpy(data.train.labels).long()
+    x, y = (
+        torch.from_numpy(data.train.images).float() / 255,
+        torch.from_numpy(data.train.labels).long(),
+    )
     optimiser = torch.optim.Adam(model.parameters(), 0.01)
     for rows in torch.randint(len(y), (2, 50), generator=torch.Generator().manual_seed(0)):
         optimiser.zero_grad()
         cross_entropy(model(x[rows]), y[rows]).backward()
         optimiser.step()
-    x, y = torch.from_numpy(data.validation.images[:20]).float() / 255, torch.from_numpy(data.validation.labels[:20]).long()
+    x, y = (
+        torch.from_numpy(data.validation.images[:20]).float() / 255,
+        torch.from_numpy(data.validation.labels[:20]).long(),
+    )
 
     def loss(without):
         values = []
         for j, (read, vertex) in enumerate(zip(parents, model.vertices, strict=True)):
             left = [values[p] for p in read if (p, j) != without and values[p] is not None]
-            values.append(torch.relu(vertex(sum(left) if read else x)) if left or not read else None)
+            values.append(
+                torch.relu(vertex(sum(left) if read else x)) if left or not read else None
+            )
         return np.nan if values[-1] is None else float(cross_entropy(model.head(values[-1]), y))
 
     with torch.no_grad():
@@ -44,11 +56,18 @@ def random_graph_by_hand():
 def test_10_computation_graphs_and_again(home):
     results = paths.results_dir("t") / "10_computation_graphs"
     run(NOTEBOOK, SMALL)
-    graphs, scores, surgery, captured = (pd.read_csv(results / f"{t}.csv") for t in ("graphs", "scores", "surgery", "captured"))
+    graphs, scores, surgery, captured = (
+        pd.read_csv(results / f"{t}.csv") for t in ("graphs", "scores", "surgery", "captured")
+    )
     assert graphs.network.tolist() == ["random graph", "residual", "inception", "transformer"]
-    assert (graphs.difference <= 1e-6).all() and (surgery.difference <= 1e-5).all() and (surgery.edges_removed == 2).all()
+    assert (
+        (graphs.difference <= 1e-6).all()
+        and (surgery.difference <= 1e-5).all()
+        and (surgery.edges_removed == 2).all()
+    )
     assert (surgery.parameters_before == graphs.parameters).all()
-    for what in ("parameters", "flops"):  # in the random graph an edge may go and leave all its vertices at work
+    # in the random graph an edge may go and leave all its vertices at work
+    for what in ("parameters", "flops"):
         saved = surgery[f"{what}_before"] - surgery[f"{what}_after"]
         assert saved[0] >= 0 and (saved[1:] > 0).all()
     assert (scores.groupby("network").size()[graphs.network] == graphs.candidates.to_numpy()).all()
@@ -59,9 +78,14 @@ def test_10_computation_graphs_and_again(home):
     for one in truth[~np.isnan(truth)]:
         assert np.abs(mine - one).min() < 1e-5, "no removal is missing"
     assert set(captured[captured.traced_by.isna()].network) == {
-        "control flow by data", "a tensor made a Python number", "a detour through numpy", "randomness",
-    }  # fmt: skip
-    assert captured.refused_because.notna().sum() == 4 and (captured.difference.dropna() <= 1e-6).all()
+        "control flow by data",
+        "a tensor made a Python number",
+        "a detour through numpy",
+        "randomness",
+    }
+    assert (
+        captured.refused_because.notna().sum() == 4 and (captured.difference.dropna() <= 1e-6).all()
+    )
     latency = pd.read_csv(results / "latency.csv")
     assert (latency[["before", "after"]] > 0).all(axis=None)
     assert len(list(paths.figures_dir("t").glob("10_*.p[dn][fg]"))) == 8

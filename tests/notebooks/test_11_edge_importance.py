@@ -17,12 +17,22 @@ from tests.notebooks.in_process import refusal
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "11_edge_importance.ipynb"
 SMALL = {
-    "run": "t", "networks": ["dag"], "tasks": ["mixture"], "epochs": [1], "calibration": [8, 16], "test": 60, "masks": 5, "seeds": 2, "cores": 1,
-}  # fmt: skip
+    "run": "t",
+    "networks": ["dag"],
+    "tasks": ["mixture"],
+    "epochs": [1],
+    "calibration": [8, 16],
+    "test": 60,
+    "masks": 5,
+    "seeds": 2,
+    "cores": 1,
+}
 
 
 def changes_by_hand(seed):
-    """The change of the loss on the notebook's test examples without each link of the random graph: summed by a loop, no graph captured."""
+    """The change of the loss on the notebook's test examples without each link of the random graph:
+    summed by a loop, no graph captured.
+    """
     task = tasks.load("mixture", seed)
     rng = np.random.default_rng(seed)
     rng.permutation(len(task.calibration))
@@ -35,7 +45,11 @@ def changes_by_hand(seed):
             live = [values[p] for p in parents if (p, child) != cut and values[p] is not None]
             read = sum(live) if live else test.inputs[0] if not parents else None
             values.append(None if read is None else torch.relu(vertex(read)))
-        return None if values[-1] is None else float(task.loss(model.head(values[-1]), test.targets).mean())
+        return (
+            None
+            if values[-1] is None
+            else float(task.loss(model.head(values[-1]), test.targets).mean())
+        )
 
     with torch.no_grad():
         links = [(p, c) for c, parents in enumerate(model.parents) for p in parents]
@@ -43,9 +57,13 @@ def changes_by_hand(seed):
 
 
 def test_11_edge_importance_and_again_from_its_units(home):
-    results, units = (d("t") / "11_edge_importance" for d in (paths.results_dir, paths.evaluations_dir))
+    results, units = (
+        d("t") / "11_edge_importance" for d in (paths.results_dir, paths.evaluations_dir)
+    )
     run_notebook(NOTEBOOK, home / "11.ipynb", SMALL, progress=False)
-    single, several, summary, target = (pd.read_csv(results / f"{t}.csv") for t in ("single", "several", "summary", "target_1"))
+    single, several, summary, target = (
+        pd.read_csv(results / f"{t}.csv") for t in ("single", "several", "summary", "target_1")
+    )
     for seed in (0, 1):
         unit = pd.read_csv(units / f"dag_mixture_{seed}.csv")
         true = unit[(unit.part == "single") & (unit.method == "hessian") & (unit.examples == 16)]
@@ -54,17 +72,23 @@ def test_11_edge_importance_and_again_from_its_units(home):
         rho = stats.spearmanr(true.predicted, true.change).statistic
         row = single[(single.seed == seed) & (single.method == "hessian") & (single.examples == 16)]
         assert row.signed.item() == pytest.approx(rho)
-        assert row.absolute.item() == pytest.approx(stats.spearmanr(true.predicted, true.change.abs()).statistic)
+        assert row.absolute.item() == pytest.approx(
+            stats.spearmanr(true.predicted, true.change.abs()).statistic
+        )
     mine = single[(single.method == "hessian") & (single.examples == 16)].signed
     one = summary[(summary.method == "hessian") & (summary.network == "dag")].iloc[0]
     assert (one["mean"], one["median"], one.n) == pytest.approx((mine.mean(), mine.median(), 2))
     assert target.met.tolist() == [bool(mine.median() >= 0.8)] * 2
     gaps = pd.read_csv(results / "differences.csv").iloc[0]
     wide = several.pivot(index="seed", columns="method", values="signed")
-    low, high = stats.t.interval(0.95, 1, *(f(wide.first_order - wide.unsigned_taylor) for f in (np.mean, stats.sem)))
+    low, high = stats.t.interval(
+        0.95, 1, *(f(wide.first_order - wide.unsigned_taylor) for f in (np.mean, stats.sem))
+    )
     assert (gaps["low"], gaps["high"]) == pytest.approx((low, high))
     text = "".join(
-        o.get("text", "") for c in json.loads((home / "11.ipynb").read_text())["cells"] for o in map(_joined, c.get("outputs", []))
+        o.get("text", "")
+        for c in json.loads((home / "11.ipynb").read_text())["cells"]
+        for o in map(_joined, c.get("outputs", []))
     )
     assert "Target 1" in text and "no verdict" in text
     assert ": met" not in text and ": not met" not in text, "two seeds get no verdict"
@@ -72,7 +96,8 @@ def test_11_edge_importance_and_again_from_its_units(home):
 
     files = {f.name: f.read_bytes() for f in results.glob("*.csv")}
     run_notebook(NOTEBOOK, home / "11.ipynb", SMALL, progress=False)
-    assert {name: (results / name).read_bytes() for name in files} == files  # with the seconds of the first run: nothing was trained anew
+    # with the seconds of the first run: nothing was trained anew
+    assert {name: (results / name).read_bytes() for name in files} == files
 
 
 def _joined(output):

@@ -12,16 +12,37 @@ from bogp.workflow.notebook import run_notebook
 from tests.notebooks.in_process import refusal
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "12_cifar10_scenarios.ipynb"
-SMALL = {"run": "t", "networks": ["dag"], "dag_epochs": 2, "calibration": 20, "test": 60, "draws": 2, "cores": 1, "seeds": 3}
+SMALL = {
+    "run": "t",
+    "networks": ["dag"],
+    "dag_epochs": 2,
+    "calibration": 20,
+    "test": 60,
+    "draws": 2,
+    "cores": 1,
+    "seeds": 3,
+}
 
 
 def test_12_cifar10_scenarios_and_again_from_its_units(home):
     run_notebook(NOTEBOOK, home / "12.ipynb", SMALL, progress=False)
-    results, units = paths.results_dir("t") / "12_cifar10_scenarios", paths.evaluations_dir("t") / "12_cifar10_scenarios"
+    results, units = (
+        paths.results_dir("t") / "12_cifar10_scenarios",
+        paths.evaluations_dir("t") / "12_cifar10_scenarios",
+    )
     tables = {f.stem: pd.read_csv(f) for f in results.glob("*.csv")}
-    assert set(tables) == {"measured", "areas", "against_random", "closing", "transferred", "verdicts"}
+    assert set(tables) == {
+        "measured",
+        "areas",
+        "against_random",
+        "closing",
+        "transferred",
+        "verdicts",
+    }
     measured = tables["measured"]
-    found = pd.concat([pd.read_csv(units / f"dag_mixture_{seed}.csv") for seed in range(3)], ignore_index=True)
+    found = pd.concat(
+        [pd.read_csv(units / f"dag_mixture_{seed}.csv") for seed in range(3)], ignore_index=True
+    )
     pd.testing.assert_frame_equal(measured, found)
     assert measured.method.nunique() == 14
     assert (measured.groupby(["seed", "scenario"]).share_edges.max() <= 0.53).all()
@@ -30,11 +51,17 @@ def test_12_cifar10_scenarios_and_again_from_its_units(home):
     assert (first.share_parameters == 0).all()
 
     kept = measured[
-        (measured.scenario == "removal") & (measured.weights == "kept") & measured.level.notna() & (measured.method != "unpruned")
+        (measured.scenario == "removal")
+        & (measured.weights == "kept")
+        & measured.level.notna()
+        & (measured.method != "unpruned")
     ]
     curve = kept.groupby(["seed", "method", "level"])[["share_edges", "change"]].mean()
     area = {
-        (seed, method): np.sum(np.diff(c.share_edges) * (c.change.to_numpy()[1:] + c.change.to_numpy()[:-1]) / 2) / c.share_edges.iloc[-1]
+        (seed, method): np.sum(
+            np.diff(c.share_edges) * (c.change.to_numpy()[1:] + c.change.to_numpy()[:-1]) / 2
+        )
+        / c.share_edges.iloc[-1]
         for (seed, method), c in curve.groupby(["seed", "method"])
     }
     areas = tables["areas"].set_index(["seed", "method"]).change
@@ -42,12 +69,20 @@ def test_12_cifar10_scenarios_and_again_from_its_units(home):
     for row in tables["against_random"].itertuples():
         gaps = [area[s, row.method] - area[s, "random"] for s in range(3)]
         low, high = stats.t.interval(0.95, 2, np.mean(gaps), stats.sem(gaps))
-        assert (row.difference, row.difference_low, row.difference_high) == pytest.approx((np.mean(gaps), low, high))
-        assert row.verdict == ("not told apart" if row.p_holm >= 0.05 else "lower" if row.difference < 0 else "higher")
+        assert (row.difference, row.difference_low, row.difference_high) == pytest.approx(
+            (np.mean(gaps), low, high)
+        )
+        assert row.verdict == (
+            "not told apart" if row.p_holm >= 0.05 else "lower" if row.difference < 0 else "higher"
+        )
     tuned = measured[(measured.scenario == "transfer") & (measured.weights == "tuned")]
     means = tuned.groupby(["method", "chosen_on"]).loss.mean()
     for row in tables["transferred"].itertuples():
-        other = {"old task": (row.method, "old"), "random": ("random", "none"), "unpruned": ("unpruned", "none")}[row.against]
+        other = {
+            "old task": (row.method, "old"),
+            "random": ("random", "none"),
+            "unpruned": ("unpruned", "none"),
+        }[row.against]
         assert row.difference == pytest.approx(means[row.method, "this"] - means[other])
     assert tables["verdicts"].empty, "three seeds on synthetic data get no verdict"
     assert "too small for verdicts" in (home / "12.ipynb").read_text()
@@ -55,7 +90,9 @@ def test_12_cifar10_scenarios_and_again_from_its_units(home):
 
     written = {f.name: f.stat().st_mtime_ns for f in units.iterdir()}
     run_notebook(NOTEBOOK, home / "12.ipynb", SMALL, progress=False)
-    assert {f.name: f.stat().st_mtime_ns for f in units.iterdir()} == written, "nothing was trained anew"
+    assert {f.name: f.stat().st_mtime_ns for f in units.iterdir()} == written, (
+        "nothing was trained anew"
+    )
     pd.testing.assert_frame_equal(pd.read_csv(results / "measured.csv"), measured)
 
 

@@ -10,7 +10,15 @@ from bogp import paths
 from tests.notebooks.in_process import run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "13_wikitext.ipynb"
-SMALL = {"run": "t", "epochs": 1, "calibration": 8, "test": 16, "draws": 1, "cores": 1, "tuning_part": 0.1}
+SMALL = {
+    "run": "t",
+    "epochs": 1,
+    "calibration": 8,
+    "test": 16,
+    "draws": 1,
+    "cores": 1,
+    "tuning_part": 0.1,
+}
 
 
 def test_13_wikitext(home):
@@ -24,13 +32,25 @@ def test_13_wikitext(home):
     assert measured.loss.between(0, 10).all()
     unpruned = measured[(measured.method == "unpruned") & (measured.weights == "kept")]
     assert (unpruned.loss < np.log(22) + 0.1).all(), "hardly worse than a guess among 22 tokens"
-    np.testing.assert_allclose(measured.change, measured.loss - measured.seed.map(unpruned.set_index("seed").loss), atol=1e-9)
+    np.testing.assert_allclose(
+        measured.change,
+        measured.loss - measured.seed.map(unpruned.set_index("seed").loss),
+        atol=1e-9,
+    )
     some = tables["at_share"].set_index(["method", "weights"])
-    of = measured[measured.level.isna() & (measured.method == "hessian") & (measured.weights == "tuned")]
+    of = measured[
+        measured.level.isna() & (measured.method == "hessian") & (measured.weights == "tuned")
+    ]
     assert some["mean"]["hessian", "tuned"] == pytest.approx(of.loss.mean())
     closing = tables["closing"].iloc[0]
     at = measured[measured.level.isna() & (measured.method != "unpruned")]
-    spread = at[at.weights == "tuned"].groupby(["seed", "method"]).loss.mean().unstack().std(axis=1, ddof=0)
+    spread = (
+        at[at.weights == "tuned"]
+        .groupby(["seed", "method"])
+        .loss.mean()
+        .unstack()
+        .std(axis=1, ddof=0)
+    )
     assert closing.after == pytest.approx(spread.mean())
     assert at[at.weights == "new"].method.unique().tolist() == ["leave_one_out"]
     assert tables["verdicts"].empty

@@ -1,4 +1,6 @@
-"""The notebooks as they are committed: run top to bottom, readable, and with parameters that the runner can check."""
+"""The notebooks as they are committed: run top to bottom, readable, and with parameters that the
+runner can check.
+"""
 
 import re
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Each notebook run for real, small, by the ways that people run them; numbers are asserted afterwards."""
+"""Each notebook run for real, small, by the ways that people run them; numbers are asserted
+afterwards.
+"""
 
 import os
 import subprocess
@@ -17,9 +19,17 @@ from bogp.workflow.notebook import main, run_notebook
 from tests.notebooks.in_process import refusal, run
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK_02, NOTEBOOK_03 = (ROOT / "notebooks" / f"{name}.ipynb" for name in ("02_mask_database", "03_fixed_sparsity_bo"))
+NOTEBOOK_02, NOTEBOOK_03 = (
+    ROOT / "notebooks" / f"{name}.ipynb" for name in ("02_mask_database", "03_fixed_sparsity_bo")
+)
 SMALL = {"run": "t", "database": "t"}
-SEARCH = SMALL | {"sparsity": 0.9, "n_initial": 2, "n_iterations": 2, "searches": 2, "fresh_seeds": 1}
+SEARCH = SMALL | {
+    "sparsity": 0.9,
+    "n_initial": 2,
+    "n_iterations": 2,
+    "searches": 2,
+    "fresh_seeds": 1,
+}
 
 
 @pytest.fixture
@@ -44,20 +54,29 @@ def test_02_mask_database(small):
     run_notebook(NOTEBOOK_02, home / "02.ipynb", SMALL | {"queries": 50}, progress=False)
     table = pd.read_csv(paths.results_dir("t") / "02_mask_database" / "properties.csv")
     assert len(table) == 24
-    assert table.groupby("target_sparsity").sparsity.mean().to_numpy() == pytest.approx([0.6, 0.9], abs=0.01)
+    assert table.groupby("target_sparsity").sparsity.mean().to_numpy() == pytest.approx(
+        [0.6, 0.9], abs=0.01
+    )
     masks = database.open_database(paths.database_dir("t"))
-    np.testing.assert_allclose(table[list(properties.ALL)], properties.measure(masks.masks()), rtol=1e-12)
+    np.testing.assert_allclose(
+        table[list(properties.ALL)], properties.measure(masks.masks()), rtol=1e-12
+    )
     spread = table[table.target_sparsity == 0.9].cycle_length
     assert f"to {spread.std() / spread.mean():.0%} (cycle_length)" in answer_of(home / "02.ipynb")
-    pooled = pd.read_csv(paths.results_dir("t") / "02_mask_database" / "correlation_pooled.csv", index_col="property")
+    pooled = pd.read_csv(
+        paths.results_dir("t") / "02_mask_database" / "correlation_pooled.csv", index_col="property"
+    )
     np.testing.assert_allclose(pooled, np.corrcoef(table[list(properties.NINE)].T), atol=1e-9)
     reach = pd.read_csv(paths.results_dir("t") / "02_mask_database" / "reach.csv")
     assert len(reach) == 2 * 3 * 3
-    # Independent of the library's own look-up: Euclidean distance after z-scores, uniform queries from the same seed.
+    # Independent of the library's own look-up: Euclidean distance after z-scores, uniform queries
+    # from the same seed.
     values = table[table.target_sparsity == 0.9][list(properties.PAPER_FIVE)].to_numpy()
     points = np.random.default_rng(0).uniform(values.min(0), values.max(0), (50, 5))
     nearest = np.argmin(np.linalg.norm((points[:, None] - values) / values.std(0), axis=2), axis=1)
-    row = reach[(reach.metric == "l2") & (reach.scaling == "zscore") & (reach.target_sparsity == 0.9)]
+    row = reach[
+        (reach.metric == "l2") & (reach.scaling == "zscore") & (reach.target_sparsity == 0.9)
+    ]
     assert row.reached.item() == len(set(nearest))
     assert len(list(paths.figures_dir("t").glob("02_*.p[dn][fg]"))) == 8
 
@@ -68,9 +87,17 @@ def test_03_fixed_sparsity_bo_and_again_without_training(small):
     run_notebook(NOTEBOOK_03, home / "03.ipynb", SEARCH, progress=False)
     history = pd.read_csv(results / "calibrated_s0.90_history.csv")
     assert history.groupby(["method", "search_seed"]).size().tolist() == [4] * 4
-    assert history.validation_accuracy.between(0.88, 0.97).all()  # 3,000 training images; chance is 0.10
-    summary = pd.read_csv(results / "calibrated_s0.90_summary.csv").set_index(["method", "measure"])["mean"]
-    best = history.groupby(["method", "search_seed"]).validation_accuracy.max().groupby("method").mean()
+    # 3,000 training images; chance is 0.10
+    assert history.validation_accuracy.between(0.88, 0.97).all()
+    summary = pd.read_csv(results / "calibrated_s0.90_summary.csv").set_index(
+        ["method", "measure"]
+    )["mean"]
+    best = (
+        history.groupby(["method", "search_seed"])
+        .validation_accuracy.max()
+        .groupby("method")
+        .mean()
+    )
     assert summary["bogp", "apparent"] == pytest.approx(best["bogp"])
     assert summary["bogp - random", "apparent"] == pytest.approx(best["bogp"] - best["random"])
     gap = summary["bogp - random", "fresh_test"]
@@ -85,23 +112,47 @@ def test_03_fixed_sparsity_bo_and_again_without_training(small):
     run(NOTEBOOK_03, SEARCH)
     assert {f.name: f.read_bytes() for f in results.glob("*.csv")} == files
     with Store(paths.store_path()) as store:
-        pd.testing.assert_frame_equal(store.table(), before)  # with the times of the first run: nothing was trained anew
+        # with the times of the first run: nothing was trained anew
+        pd.testing.assert_frame_equal(store.table(), before)
 
 
 @pytest.mark.full
 def test_plain_papermill_from_any_folder(home):
     small = "{n_initial: 1, n_iterations: 1, searches: 2, fresh_seeds: 1}"
-    for notebook, more in ((NOTEBOOK_02, ["-p", "queries", "5"]), (NOTEBOOK_03, ["-y", small, "-p", "sparsity", "0.9"])):
-        command = [sys.executable, "-m", "papermill", str(notebook), "out.ipynb", "--no-progress-bar", "-p", "run", "plain", *more]
+    for notebook, more in (
+        (NOTEBOOK_02, ["-p", "queries", "5"]),
+        (NOTEBOOK_03, ["-y", small, "-p", "sparsity", "0.9"]),
+    ):
+        command = [
+            sys.executable,
+            "-m",
+            "papermill",
+            str(notebook),
+            "out.ipynb",
+            "--no-progress-bar",
+            "-p",
+            "run",
+            "plain",
+            *more,
+        ]
         result = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr[-2000:]
     assert len(pd.read_csv(home / "data/results/plain/02_mask_database/properties.csv")) == 300
-    assert len(pd.read_csv(home / "data/results/plain/03_fixed_sparsity_bo/calibrated_s0.90_history.csv")) == 8
+    assert (
+        len(
+            pd.read_csv(
+                home / "data/results/plain/03_fixed_sparsity_bo/calibrated_s0.90_history.csv"
+            )
+        )
+        == 8
+    )
 
 
 @pytest.mark.parametrize("pattern", ["02_*.ipynb", pytest.param("*.ipynb", marks=pytest.mark.full)])
 def test_bare_nbval_passes_and_compares_what_is_marked(home, pattern):
-    """As JupyterLab's Run All does, nbval runs each notebook with its defaults in the notebook's folder; ``make check-notebooks`` is the same."""
+    """As JupyterLab's Run All does, nbval runs each notebook with its defaults in the notebook's
+    folder; ``make check-notebooks`` is the same.
+    """
     notebooks = sorted(map(str, (ROOT / "notebooks").glob(pattern)))
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "-p", "no:cacheprovider", *notebooks]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=home)
@@ -154,7 +205,14 @@ def test_the_workflow_plans_one_job_per_cell(home, profile):
         "--quiet",
         "rules",
     ]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"XDG_CACHE_HOME": str(home)})
+    result = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"XDG_CACHE_HOME": str(home)},
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     lines = [line.split() for line in (result.stdout + result.stderr).splitlines()]
     planned = {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()}

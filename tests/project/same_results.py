@@ -1,4 +1,5 @@
-"""Are the results of the ``paper`` profile those of an earlier commit? ``python -m tests.project.same_results COMMIT``.
+"""Are the results of the ``paper`` profile those of an earlier commit? ``python -m
+tests.project.same_results COMMIT``.
 
 Compares every CSV under data/results/paper as it stands with the one of that commit, after a map of
 renames. Columns that hold time or memory are left out; they differ from run to run.
@@ -52,14 +53,17 @@ def compared(then: pd.DataFrame, now: pd.DataFrame, file: str) -> list[str]:
         if not same.all():
             row = int(np.flatnonzero(~same)[0])
             found.append(
-                f"{column}: {int((~same).sum())} of {len(same)} cells, first in row {row}: {before.iloc[row]!r} became {after.iloc[row]!r}"
+                f"{column}: {int((~same).sum())} of {len(same)} cells, first in row {row}: "
+                f"{before.iloc[row]!r} became {after.iloc[row]!r}"
             )
     return found
 
 
 def committed(commit: str, file: str) -> pd.DataFrame:
     """A table as it stood at a commit."""
-    content = subprocess.run(["git", "show", f"{commit}:{RESULTS}/{file}"], cwd=ROOT, capture_output=True, check=True).stdout
+    content = subprocess.run(
+        ["git", "show", f"{commit}:{RESULTS}/{file}"], cwd=ROOT, capture_output=True, check=True
+    ).stdout
     return pd.read_csv(io.BytesIO(content), engine="python")
 
 

@@ -1,4 +1,6 @@
-"""The house: which room imports from which, how many modules lie in one, and what an import costs."""
+"""The house: which room imports from which, how many modules lie in one, and what an import
+costs.
+"""
 
 import ast
 import subprocess
@@ -11,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "bogp").rglob("*.py"))
-# What each room may import beside its own modules and the ground. Arrows go down; nothing but notebooks, docs, tests and benchmarks imports studies.
+# What each room may import beside its own modules and the ground. Arrows go down; nothing but
+# notebooks, docs, tests and benchmarks imports studies.
 ALLOWED = {
     "ground": set(),
     "graphs": set(),
@@ -43,7 +46,10 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {name if (name := f"{node.module}.{alias.name}") in NAMES else node.module for alias in node.names}
+            found |= {
+                name if (name := f"{node.module}.{alias.name}") in NAMES else node.module
+                for alias in node.names
+            }
     return {name for name in found if name.split(".")[0] == "bogp"}
 
 
@@ -62,12 +68,18 @@ def test_no_circles() -> None:
 
 
 def test_no_room_is_full() -> None:
-    full = {folder: count for folder, count in Counter(path.parent for path in MODULES).items() if count > 15}
+    full = {
+        folder: count
+        for folder, count in Counter(path.parent for path in MODULES).items()
+        if count > 15
+    }
     assert not full
 
 
 def test_names_say_where() -> None:
-    """A file name stands twice only where it is the same part of two studies, or of Python's making."""
+    """A file name stands twice only where it is the same part of two studies, or of Python's
+    making.
+    """
     names = Counter(path.name for path in MODULES)
     twice = {name for name, count in names.items() if count > 1}
     assert twice <= {"__init__.py", "measure.py", "tables.py", "plots.py"}
@@ -83,4 +95,7 @@ def test_doors() -> None:
     """What README and CONTRIBUTING import in one line."""
     from bogp import structural
 
-    assert all(callable(getattr(structural, name)) for name in ("capture", "remove", "importances", "removal_order"))
+    assert all(
+        callable(getattr(structural, name))
+        for name in ("capture", "remove", "importances", "removal_order")
+    )

@@ -1,4 +1,6 @@
-"""README and docs/results.md say what the committed results say, and these follow from the committed trainings."""
+"""README and docs/results.md say what the committed results say, and these follow from the
+committed trainings.
+"""
 
 import os
 import re
@@ -23,7 +25,9 @@ RESULTS = ROOT / "data" / "results" / "paper"
 
 @pytest.mark.parametrize("name", ["results.md", "speed.md"])
 def test_the_committed_page_is_what_the_tables_say(name):
-    assert (ROOT / "docs" / name).read_text() == results.pages()[name], "make results writes it anew"
+    assert (ROOT / "docs" / name).read_text() == results.pages()[name], (
+        "make results writes it anew"
+    )
 
 
 def test_the_readme_is_short():
@@ -38,7 +42,9 @@ def test_each_finding_of_the_readme_is_a_number_of_the_results():
     page = results.pages()["results.md"]
     numbers = re.findall(r"\[([+-]?\d\.\d+)\]\(docs/results\.md#[\w-]+\)", text)
     evidence = table("06_claims/calibrated_evidence").set_index("claim")
-    removed = table("14_surrogate_search/verdicts").measured.str.extract(r"process_live.*Spearman (\d\.\d+)")
+    removed = table("14_surrogate_search/verdicts").measured.str.extract(
+        r"process_live.*Spearman (\d\.\d+)"
+    )
     best = removed[0].dropna().item()
     printed_settings = f"{evidence.estimate[1]:.4f}"
     assert numbers == [found["masks_90"], found["gain_60"], f"{MARGIN}", printed_settings, best]
@@ -52,8 +58,13 @@ def test_what_the_readme_says_of_claims_in_words():
     assert verdicts.to_dict() == {"does not hold": 9, "cannot be decided": 2, "holds": 1}
     assert "one holds, nine do not, two cannot be decided" in README.replace("\n", " ")
     removal = pd.concat([table("12_cifar10_scenarios/verdicts"), table("13_wikitext/verdicts")])
-    beaten = removal[removal.question.str.contains("random removal") & removal.question.str.contains("each")]
-    assert (beaten.set_index("network").answer[["residual", "inception", "transformer"]] == "0 of 11 methods do").all()
+    beaten = removal[
+        removal.question.str.contains("random removal") & removal.question.str.contains("each")
+    ]
+    assert (
+        beaten.set_index("network").answer[["residual", "inception", "transformer"]]
+        == "0 of 11 methods do"
+    ).all()
 
 
 def test_what_the_readme_says_of_the_size_of_the_package():
@@ -88,7 +99,10 @@ def test_table_1_follows_from_the_committed_results():
 
     folder = RESULTS / baselines_measure.NOTEBOOK
     for protocol in ("calibrated", "paper"):
-        results = pd.concat([pd.read_csv(f) for f in sorted(folder.glob(f"{protocol}_s*_results.csv"))], ignore_index=True)
+        results = pd.concat(
+            [pd.read_csv(f) for f in sorted(folder.glob(f"{protocol}_s*_results.csv"))],
+            ignore_index=True,
+        )
         base = dict.fromkeys(results.target_sparsity.unique(), printed.PAPER_BASE)
         table = baselines_tables.summary(results, printed.PAPER_TABLE_1 | {"base": base})
         pd.testing.assert_frame_equal(table, pd.read_csv(folder / f"{protocol}_table1.csv"))
@@ -102,19 +116,33 @@ def test_what_the_page_says_of_table_1_in_words():
     from bogp.studies.baselines.measure import LIKE, PAPER
 
     table = pd.read_csv(RESULTS / "05_baselines" / "calibrated_table1.csv")
-    test = table[table.measure == "test"].set_index(["accounting", "method", "target_sparsity"]).sort_index()
+    test = (
+        table[table.measure == "test"]
+        .set_index(["accounting", "method", "target_sparsity"])
+        .sort_index()
+    )
     for accounting, method in ((PAPER, "random_hidden"), (LIKE, "random"), (LIKE, "glob_1")):
-        assert test.loc[(accounting, method)].at_par.sum() == 6, "at par within 0.002 at all six sparsities"
+        assert test.loc[(accounting, method)].at_par.sum() == 6, (
+            "at par within 0.002 at all six sparsities"
+        )
     for accounting, method in ((PAPER, "glob_5"), (PAPER, "unif_5"), (LIKE, "glob_5")):
         assert (test.loc[(accounting, method)].gap_low > 0).all(), "better than BoGP everywhere"
     for method in ("base_best", "glob_1_best"):
         one = test.loc[(LIKE, method)]
-        assert (one.gap_high > 0).all() and (one.gap_low > 0).any(), "never worse, and better at some sparsities"
-    assert test.loc[(PAPER, "unif_1", 0.9)].model_sparsity > 0.89 and 0.12 < test.loc[(PAPER, "bogp", 0.9)].model_sparsity < 0.13
+        assert (one.gap_high > 0).all() and (one.gap_low > 0).any(), (
+            "never worse, and better at some sparsities"
+        )
+    assert (
+        test.loc[(PAPER, "unif_1", 0.9)].model_sparsity > 0.89
+        and 0.12 < test.loc[(PAPER, "bogp", 0.9)].model_sparsity < 0.13
+    )
     without, base = test.loc[(PAPER, "one_hidden_layer", 0.6)], test.loc[(PAPER, "base", 0.6)]
     assert without.low < base["mean"] < without.high
     emptied = pd.read_csv(RESULTS / "05_baselines" / "calibrated_emptied.csv").groupby("name")
-    assert emptied.model_sparsity.max()["glob_1"] < 0.925 and emptied.effective_sparsity.min()["glob_1"] == 1
+    assert (
+        emptied.model_sparsity.max()["glob_1"] < 0.925
+        and emptied.effective_sparsity.min()["glob_1"] == 1
+    )
 
 
 def test_what_the_page_says_of_table_2_in_words():
@@ -122,16 +150,29 @@ def test_what_the_page_says_of_table_2_in_words():
 
     folder = RESULTS / "04_alpha_tradeoff_bo"
     chosen = pd.read_csv(folder / "calibrated_table2.csv")
-    ours = chosen[(chosen.form == "sum") & (chosen.method == "bogp")].set_index(["measure", "alpha"])["mean"]
-    assert (ours["sparsity"] > 0.9).all() and (ours["fresh_test"] > 0.95).all() and len(ours["sparsity"]) == 6
-    beside = tradeoff_tables.printed_beside_measured(pd.read_csv(folder / "calibrated_reference.csv"))
+    ours = chosen[(chosen.form == "sum") & (chosen.method == "bogp")].set_index(
+        ["measure", "alpha"]
+    )["mean"]
+    assert (
+        (ours["sparsity"] > 0.9).all()
+        and (ours["fresh_test"] > 0.95).all()
+        and len(ours["sparsity"]) == 6
+    )
+    beside = tradeoff_tables.printed_beside_measured(
+        pd.read_csv(folder / "calibrated_reference.csv")
+    )
     high = beside[beside.alpha >= 0.5]
     assert (high[["calibrated", "paper", "released"]].gt(high.printed, axis=0)).all(axis=None)
     curves = pd.read_csv(folder / "calibrated_reference.csv")
-    assert curves[curves.sparsity > 0.9].validation_accuracy.min() > 0.37, "as low as Table 2 did not occur"
+    assert curves[curves.sparsity > 0.9].validation_accuracy.min() > 0.37, (
+        "as low as Table 2 did not occur"
+    )
     compared = tradeoff_tables.tables_compared()
     printed = compared[(compared.reading == "mask") & (compared.form == "sum")]
-    assert printed[printed.against == "Table 1"].beaten.all() and printed[printed.against == "Table 2"].beaten.any()
+    assert (
+        printed[printed.against == "Table 1"].beaten.all()
+        and printed[printed.against == "Table 2"].beaten.any()
+    )
 
 
 def test_results_of_table_1_follow_from_the_committed_evaluations():
@@ -143,7 +184,9 @@ def test_results_of_table_1_follow_from_the_committed_evaluations():
             ROOT / "data" / "evaluations" / "paper" / f"{n}_{name}.parquet"
             for n in (baselines_measure.NOTEBOOK, fixed_sparsity_tables.FIXED_SPARSITY)
         ]
-        stored = pd.concat([pd.read_parquet(f) for f in files]).drop_duplicates("key").set_index("key")
+        stored = (
+            pd.concat([pd.read_parquet(f) for f in files]).drop_duplicates("key").set_index("key")
+        )
         results = pd.read_csv(path)
         network = results[
             ~(
@@ -161,19 +204,32 @@ def test_table_2_follows_from_the_committed_choices():
 
     folder = RESULTS / tradeoff_measure.ALPHA_TRADEOFF
     table = tradeoff_tables.summary(pd.read_csv(folder / "calibrated_chosen.csv"))
-    pd.testing.assert_frame_equal(table, pd.read_csv(folder / "calibrated_table2.csv")[list(table.columns)])
-    assert set(table.n) == {5}
-    pd.testing.assert_frame_equal(tradeoff_tables.tables_compared(), pd.read_csv(folder / "calibrated_tables_compared.csv"))
-    stored = pd.read_parquet(ROOT / "data" / "evaluations" / "paper" / f"{tradeoff_measure.ALPHA_TRADEOFF}_calibrated.parquet").set_index(
-        "key"
+    pd.testing.assert_frame_equal(
+        table, pd.read_csv(folder / "calibrated_table2.csv")[list(table.columns)]
     )
+    assert set(table.n) == {5}
+    pd.testing.assert_frame_equal(
+        tradeoff_tables.tables_compared(), pd.read_csv(folder / "calibrated_tables_compared.csv")
+    )
+    stored = pd.read_parquet(
+        ROOT
+        / "data"
+        / "evaluations"
+        / "paper"
+        / f"{tradeoff_measure.ALPHA_TRADEOFF}_calibrated.parquet"
+    ).set_index("key")
     for path in sorted(folder.glob("calibrated_a*_history.csv")):
         history = pd.read_csv(path)
-        assert (history.validation_accuracy.to_numpy() == stored.loc[history.key, "validation_accuracy"].to_numpy()).all()
+        assert (
+            history.validation_accuracy.to_numpy()
+            == stored.loc[history.key, "validation_accuracy"].to_numpy()
+        ).all()
         for alpha, form in ((a, f) for a in history.alpha.unique() for f in tradeoff_measure.FORMS):
             one = history[(history.alpha == alpha) & (history.form == form)]
             weight = 1 if form == "sum" else 1 - alpha
-            assert (one.objective - (weight * one.validation_accuracy + alpha * one.sparsity)).abs().max() < 1e-12
+            assert (
+                one.objective - (weight * one.validation_accuracy + alpha * one.sparsity)
+            ).abs().max() < 1e-12
 
 
 def test_the_correlations_follow_from_the_committed_trainings():
@@ -181,16 +237,25 @@ def test_the_correlations_follow_from_the_committed_trainings():
     from bogp.studies.motivation import tables as motivation_tables
 
     folder = RESULTS / motivation_measure.MOTIVATION
-    graphs, trainings = (pd.read_csv(folder / f"calibrated_{t}.csv") for t in ("graphs", "trainings"))
+    graphs, trainings = (
+        pd.read_csv(folder / f"calibrated_{t}.csv") for t in ("graphs", "trainings")
+    )
     correlations = motivation_tables.correlations(graphs, trainings)
     monotone = motivation_tables.monotone(graphs, trainings)
     pd.testing.assert_frame_equal(correlations, pd.read_csv(folder / "calibrated_correlations.csv"))
     pd.testing.assert_frame_equal(monotone, pd.read_csv(folder / "calibrated_monotone.csv"))
-    assert correlations.set_index(["property", "variant", "kind"]).loc[("density", "same", "raw"), "high"] < 0, (
-        "accuracy falls with density"
-    )
-    stored = pd.read_parquet(ROOT / "data" / "evaluations" / "paper" / "01_motivation_calibrated.parquet").set_index("key")
-    assert (trainings.test_accuracy.to_numpy() == stored.loc[trainings.key, "test_accuracy"].to_numpy()).all()
+    assert (
+        correlations.set_index(["property", "variant", "kind"]).loc[
+            ("density", "same", "raw"), "high"
+        ]
+        < 0
+    ), "accuracy falls with density"
+    stored = pd.read_parquet(
+        ROOT / "data" / "evaluations" / "paper" / "01_motivation_calibrated.parquet"
+    ).set_index("key")
+    assert (
+        trainings.test_accuracy.to_numpy() == stored.loc[trainings.key, "test_accuracy"].to_numpy()
+    ).all()
     assert trainings.seed.nunique() >= 10 and trainings.graph.nunique() == 21
 
 
@@ -205,12 +270,18 @@ def test_the_committed_evaluations_are_of_this_engine():
 
 
 def test_the_summary_follows_from_the_committed_evaluations():
-    """Every number of the table again, from the exported evaluations: nothing in between is taken on trust."""
+    """Every number of the table again, from the exported evaluations: nothing in between is taken
+    on trust.
+    """
     for path in sorted((RESULTS / fixed_sparsity_tables.FIXED_SPARSITY).glob("*_history.csv")):
         name = path.name.removesuffix("_history.csv")
         history = pd.read_csv(path).set_index("key")
         stored = pd.read_parquet(
-            ROOT / "data" / "evaluations" / "paper" / f"{fixed_sparsity_tables.FIXED_SPARSITY}_{name}.parquet"
+            ROOT
+            / "data"
+            / "evaluations"
+            / "paper"
+            / f"{fixed_sparsity_tables.FIXED_SPARSITY}_{name}.parquet"
         ).set_index("key")
         for column in ("validation_accuracy", "test_accuracy"):
             pd.testing.assert_series_equal(history[column], stored.loc[history.index, column])
@@ -227,14 +298,28 @@ def test_the_summary_follows_from_the_committed_evaluations():
 
 def test_all_sparsities_of_the_paper_profile_are_committed():
     profile = yaml.safe_load((ROOT / "notebooks" / "profiles" / "paper.yaml").read_text())
-    names = {f"{protocol}_s{s:.2f}" for protocol, search in profile["fixed_sparsity"].items() for s in search["sparsities"]}
-    assert {f.name.removesuffix("_history.csv") for f in (RESULTS / fixed_sparsity_tables.FIXED_SPARSITY).glob("*_history.csv")} == names
+    names = {
+        f"{protocol}_s{s:.2f}"
+        for protocol, search in profile["fixed_sparsity"].items()
+        for s in search["sparsities"]
+    }
+    assert {
+        f.name.removesuffix("_history.csv")
+        for f in (RESULTS / fixed_sparsity_tables.FIXED_SPARSITY).glob("*_history.csv")
+    } == names
     executed = {f"03_{name}" for name in names} | {
-        p.stem for p in (ROOT / "notebooks").glob("*.ipynb") if p.stem[:2] in ("02", "07") or p.stem[0] == "1"
+        p.stem
+        for p in (ROOT / "notebooks").glob("*.ipynb")
+        if p.stem[:2] in ("02", "07") or p.stem[0] == "1"
     }
     executed |= {
         f"{n}_{protocol}"
-        for n, section in (("01", "motivation"), ("04", "tradeoff"), ("05", "baselines"), ("06", "claims"))
+        for n, section in (
+            ("01", "motivation"),
+            ("04", "tradeoff"),
+            ("05", "baselines"),
+            ("06", "claims"),
+        )
         for protocol in profile[section]
     }
     assert {f.stem for f in (ROOT / "docs" / "executed").glob("*.ipynb")} == executed
@@ -242,12 +327,19 @@ def test_all_sparsities_of_the_paper_profile_are_committed():
         files = {f.name for f in (RESULTS / "05_baselines").glob(f"{protocol}_s*_results.csv")}
         assert files == {f"{protocol}_s{s:.2f}_results.csv" for s in settings["sparsities"]}
     for protocol, settings in profile["tradeoff"].items():
-        files = {f.name for f in (RESULTS / "04_alpha_tradeoff_bo").glob(f"{protocol}_a*_history.csv")}
+        files = {
+            f.name for f in (RESULTS / "04_alpha_tradeoff_bo").glob(f"{protocol}_a*_history.csv")
+        }
         assert files == {f"{protocol}_a{a:.2f}_history.csv" for a in settings["alphas"]}
 
 
 def test_no_file_names_the_machine_it_was_made_on():
-    for path in [*ROOT.glob("docs/executed/*.ipynb"), *ROOT.glob("notebooks/*.ipynb"), *RESULTS.rglob("*.json"), *RESULTS.rglob("*.csv")]:
+    for path in [
+        *ROOT.glob("docs/executed/*.ipynb"),
+        *ROOT.glob("notebooks/*.ipynb"),
+        *RESULTS.rglob("*.json"),
+        *RESULTS.rglob("*.csv"),
+    ]:
         assert str(Path.home()) not in path.read_text() and str(ROOT) not in path.read_text(), path
 
 
@@ -257,7 +349,9 @@ def test_the_python_examples_run(page, tmp_path):
     assert page != "README.md" or len(code.splitlines()) <= 13, "ten lines and their imports"
     environment = os.environ | {"BOGP_HOME": str(tmp_path), "TQDM_DISABLE": "1"}
     command = [sys.executable, "-c", code]
-    result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     if page == "README.md":
         before, after = (int(n) for n in re.findall(r"parameters=(\d+)", result.stdout))

@@ -1,4 +1,6 @@
-"""The site says what the committed results say, and leads nowhere else: its pages here, the built site under the marker ``full``."""
+"""The site says what the committed results say, and leads nowhere else: its pages here, the built
+site under the marker ``full``.
+"""
 
 import json
 import os
@@ -49,7 +51,11 @@ def test_other_results_give_another_verdict(tmp_path, monkeypatch, claims_map):
     evidence.to_csv(path, index=False)
     monkeypatch.setattr(measured, "RESULTS", tmp_path)
     changed = measured.claims_map().splitlines()
-    differ = [new for new, old in zip(changed, claims_map.splitlines(), strict=True) if new.split("|")[2] != old.split("|")[2]]
+    differ = [
+        new
+        for new, old in zip(changed, claims_map.splitlines(), strict=True)
+        if new.split("|")[2] != old.split("|")[2]
+    ]
     assert len(differ) == 1 and differ[0].startswith("| 8:") and "[does not hold]" in differ[0]
     assert measured.BADGES.keys() == set(verdicts.VERDICTS)
 
@@ -91,18 +97,33 @@ def test_what_a_page_cannot_show_is_refused():
 
 
 def test_links_are_rewritten_for_the_site():
-    text = "[a](data/README.md) [b](bogp/search/loop.py#L3) [c](bogp) [d](https://example.org) [e](README.md) ![f](figures/paper/02_reach.png) [g](#there)"
+    text = (
+        "[a](data/README.md) [b](bogp/search/loop.py#L3) [c](bogp) [d](https://example.org) "
+        "[e](README.md) ![f](figures/paper/02_reach.png) [g](#there)"
+    )
     assert common.relative(text, ROOT) == (
-        "[a](data.md) [b](../bogp/search/loop.py#L3) c [d](https://example.org) [e](index.md) ![f](../figures/paper/02_reach.png) [g](#there)"
+        "[a](data.md) [b](../bogp/search/loop.py#L3) c [d](https://example.org) [e](index.md) "
+        "![f](../figures/paper/02_reach.png) [g](#there)"
     )
 
 
 def test_figures_and_captions_belong_together():
     names = {p.stem for p in measured.FIGURES.glob("*.png")}
-    used = {next(pattern for pattern, text in measured.captions().items() if measured.caption_of(n).startswith(text)) for n in names}
+    used = {
+        next(
+            pattern
+            for pattern, text in measured.captions().items()
+            if measured.caption_of(n).startswith(text)
+        )
+        for n in names
+    }
     assert used == set(measured.captions()), "a caption for each figure, a figure for each caption"
-    assert not any(re.search(r"0\.\d{3}", text) for text in measured.captions().values()), "results are not typed"
-    assert measured.caption_of("03_calibrated_s0.60_trace").endswith("Protocol calibrated, s = 0.60.")
+    assert not any(re.search(r"0\.\d{3}", text) for text in measured.captions().values()), (
+        "results are not typed"
+    )
+    assert measured.caption_of("03_calibrated_s0.60_trace").endswith(
+        "Protocol calibrated, s = 0.60."
+    )
 
 
 def test_every_executed_notebook_is_shown_under_a_title_of_its_own_and_its_cost_is_listed():
@@ -115,21 +136,32 @@ def test_every_executed_notebook_is_shown_under_a_title_of_its_own_and_its_cost_
         titles.add("".join(first).splitlines()[0])
         variant = "all" if (ROOT / "notebooks" / notebook.name).exists() else notebook.stem[3:]
         wanted = rf"\| {notebook.stem[:2]}[^|]* \| {variant} \| [\d.]+ \| \d+ \|"
-        assert re.search(wanted, jobs) or not list(measured.RESULTS.glob(f"{notebook.stem[:2]}_*")), notebook.stem
+        assert re.search(wanted, jobs) or not list(
+            measured.RESULTS.glob(f"{notebook.stem[:2]}_*")
+        ), notebook.stem
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         assert f"<../notebooks/{notebook.name}>" in page
     assert len(titles) == len(list(common.EXECUTED.glob("*.ipynb")))
 
 
 def test_trainings_are_counted_once():
-    counted = [int(line.split("|")[2].replace(",", "")) for line in measured.trained().splitlines()[2:]]
-    rows = pd.concat([pd.read_parquet(p, columns=["key", "trainings"]) for p in measured.EVALUATIONS.glob("0*.parquet")])
+    counted = [
+        int(line.split("|")[2].replace(",", "")) for line in measured.trained().splitlines()[2:]
+    ]
+    rows = pd.concat(
+        [
+            pd.read_parquet(p, columns=["key", "trainings"])
+            for p in measured.EVALUATIONS.glob("0*.parquet")
+        ]
+    )
     assert sum(counted) == rows.drop_duplicates("key").trainings.sum()
 
 
 def test_the_api_page_lists_every_module_once():
     listed = [name for names in pages.rooms().values() for name in names]
-    assert len(listed) == len(set(listed)) and all(pages.rooms().values()), "each room of bogp/__init__.py has modules"
+    assert len(listed) == len(set(listed)) and all(pages.rooms().values()), (
+        "each room of bogp/__init__.py has modules"
+    )
     assert "errors" in pages.rooms()[""] and "training.engine" in pages.rooms()["training"]
     for module in pkgutil.walk_packages(bogp.__path__, "bogp."):
         assert f"   {module.name}\n" in pages.api_index() or "__" in module.name
@@ -146,11 +178,17 @@ def test_a_new_page_enters_the_navigation_by_itself(tmp_path, monkeypatch):
 
 
 def test_every_point_of_the_checklist_says_where_or_why_not():
-    rows = [line.strip("| ").split(" | ") for line in (ROOT / "docs" / "checklist.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in (ROOT / "docs" / "checklist.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
     points = [row for row in rows if row[0] not in ("point", "---")]
     assert len(points) > 40 and all(len(row) == 3 for row in points)
     assert {row[1] for row in points} == {"met", "not met", "in part", "not applicable"}
-    assert {row[0] for row in points if row[1] == "not met"} >= {"Available: in a public archive with a permanent identifier"}
+    assert {row[0] for row in points if row[1] == "not met"} >= {
+        "Available: in a public archive with a permanent identifier"
+    }
 
 
 def test_checksums_of_data_sets_are_those_that_are_checked():
@@ -164,8 +202,13 @@ def test_checksums_of_data_sets_are_those_that_are_checked():
 
 
 def test_the_citation_agrees_with_the_package():
-    citation, project = yaml.safe_load((ROOT / "CITATION.cff").read_text()), tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {"cff-version", "message", "title", "authors"} <= citation.keys(), "what the format requires"
+    citation, project = (
+        yaml.safe_load((ROOT / "CITATION.cff").read_text()),
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"],
+    )
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys(), (
+        "what the format requires"
+    )
     assert (citation["cff-version"], citation["type"]) == ("1.2.0", "software")
     assert (str(citation["version"]), citation["license"], citation["keywords"]) == (
         project["version"],
@@ -196,7 +239,9 @@ class Page(HTMLParser):
             self.tables.append("")
         if tag == "link" and "stylesheet" not in found.get("rel", ""):
             self.links.append(found["href"])
-        elif tag in ("script", "img", "link", "iframe", "source") and (found.get("src") or found.get("href")):
+        elif tag in ("script", "img", "link", "iframe", "source") and (
+            found.get("src") or found.get("href")
+        ):
             self.loaded.append(found.get("src") or found["href"])
         elif found.get("href"):
             self.links.append(found["href"])
@@ -209,15 +254,32 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> dict[Path, Page]:
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(folder / "doctrees"), "docs", str(folder / "html")]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-d",
+        str(folder / "doctrees"),
+        "docs",
+        str(folder / "html"),
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr[-4000:]
     return {path: Page(path) for path in (folder / "html").rglob("*.html")}
 
 
 def first_page(site: dict[Path, Page]) -> Path:
-    return next(path for path in site if path.name == "index.html" and (path.parent / "searchindex.js").exists())
+    return next(
+        path
+        for path in site
+        if path.name == "index.html" and (path.parent / "searchindex.js").exists()
+    )
 
 
 @pytest.mark.full  # builds the site: about half a minute
@@ -229,7 +291,11 @@ def test_no_link_of_the_built_site_is_broken(site):
             if address.scheme in ("http", "https", "mailto", "data"):
                 continue
             file = (path.parent / unquote(address.path)).resolve() if address.path else path
-            if not file.is_file() or (address.fragment and file in site and unquote(address.fragment) not in site[file].ids):
+            if not file.is_file() or (
+                address.fragment
+                and file in site
+                and unquote(address.fragment) not in site[file].ids
+            ):
                 broken.append(f"{path.name}: {target}")
     assert not broken
 
@@ -237,9 +303,13 @@ def test_no_link_of_the_built_site_is_broken(site):
 @pytest.mark.full
 def test_the_built_site_loads_nothing_from_elsewhere(site):
     for path, page in site.items():
-        assert not [t for t in page.loaded if urlsplit(t).scheme in ("http", "https") or t.startswith("//")], path
+        assert not [
+            t for t in page.loaded if urlsplit(t).scheme in ("http", "https") or t.startswith("//")
+        ], path
     for sheet in first_page(site).parent.rglob("*.css"):
-        assert not re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", sheet.read_text(encoding="utf-8")), sheet
+        assert not re.search(
+            r"(url\(|@import)\s*[\"']?(https?:)?//", sheet.read_text(encoding="utf-8")
+        ), sheet
 
 
 @pytest.mark.full
@@ -249,14 +319,18 @@ def test_every_page_can_be_reached_from_the_first(site):
     while waiting:
         path = waiting.pop()
         found = {
-            (path.parent / unquote(urlsplit(t).path)).resolve() for t in site[path].links if not urlsplit(t).scheme and urlsplit(t).path
+            (path.parent / unquote(urlsplit(t).path)).resolve()
+            for t in site[path].links
+            if not urlsplit(t).scheme and urlsplit(t).path
         }
         waiting += (new := found & site.keys() - seen)
         seen |= new
     unreached = {p.relative_to(index.parent).as_posix() for p in site.keys() - seen}
     assert unreached <= {"search.html", "genindex.html", "py-modindex.html", "_modules/index.html"}
     assert {p.stem for p in seen} >= {p.stem for p in [*PAGES, *common.EXECUTED.glob("*.ipynb")]}
-    assert {f"bogp.{p.stem}" for p in ROOT.glob("bogp/*.py") if not p.stem.startswith("_")} <= {p.stem for p in seen}
+    assert {f"bogp.{p.stem}" for p in ROOT.glob("bogp/*.py") if not p.stem.startswith("_")} <= {
+        p.stem for p in seen
+    }
 
 
 @pytest.mark.full

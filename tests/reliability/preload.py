@@ -1,4 +1,6 @@
-"""What the server of processes does once, so that each child starts in no time: it imports everything, and reads the data set. Nobody else imports this."""
+"""What the server of processes does once, so that each child starts in no time: it imports
+everything, and reads the data set. Nobody else imports this.
+"""
 
 from bogp import datasets
 from tests.reliability import victim  # noqa: F401

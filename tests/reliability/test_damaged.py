@@ -1,4 +1,6 @@
-"""Damaged: bit flips and cuts over every kind of file that is stored; each is noticed, or changes nothing, and none is read as good with other content."""
+"""Damaged: bit flips and cuts over every kind of file that is stored; each is noticed, or changes
+nothing, and none is read as good with other content.
+"""
 
 import gzip
 import hashlib
@@ -35,7 +37,9 @@ class RowsGone(Exception):
 
 
 def changes(size: int, count: int, rng: np.random.Generator) -> Iterator[tuple[str, Change]]:
-    """Ways to damage a file of that many bytes: three bit flips for each cut; of a file smaller than that, each byte in turn."""
+    """Ways to damage a file of that many bytes: three bit flips for each cut; of a file smaller
+    than that, each byte in turn.
+    """
 
     def flipped(at: int, bit: int) -> Change:
         return lambda content: content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :]
@@ -102,8 +106,15 @@ def store(folder: Path) -> Any:
     """Rows of the store, asked for by their keys, and all of them."""
     with Store(folder / "evaluations.sqlite") as opened:
         asked, whole = opened.get(list(RIGHT)), opened.table()
-    found = {row["key"]: row for row in whole.astype(object).where(whole.notna(), None).to_dict("records")}
-    if asked == found and found.items() != RIGHT.items() and all(RIGHT.get(key) == row for key, row in found.items()):
+    found = {
+        row["key"]: row
+        for row in whole.astype(object).where(whole.notna(), None).to_dict("records")
+    }
+    if (
+        asked == found
+        and found.items() != RIGHT.items()
+        and all(RIGHT.get(key) == row for key, row in found.items())
+    ):
         raise RowsGone(len(RIGHT) - len(found))
     return asked, found
 
@@ -160,7 +171,11 @@ def files(tmp_path_factory):
     (root / "plain" / IDX.name).write_bytes(RAW)
     (root / "gz" / f"{IDX.name}.gz").write_bytes(gzip.compress(RAW, mtime=0))
     rng = np.random.default_rng(1)
-    write_table(pd.DataFrame({"x": rng.normal(size=30), "name": "a,b"}), root / "table" / "t.csv", PARAMETERS)
+    write_table(
+        pd.DataFrame({"x": rng.normal(size=30), "name": "a,b"}),
+        root / "table" / "t.csv",
+        PARAMETERS,
+    )
     return root
 
 
@@ -191,5 +206,8 @@ def test_damage_is_noticed_or_harmless(what, files):
 
 @pytest.mark.full
 def test_damage_is_noticed_or_harmless_in_many_places(files):
-    counts = [measure(what, files / folder, file, read, count=1_000) for what, (folder, file, read) in KINDS.items()]
+    counts = [
+        measure(what, files / folder, file, read, count=1_000)
+        for what, (folder, file, read) in KINDS.items()
+    ]
     record("damaged", counts, SEED)

@@ -1,7 +1,9 @@
-"""Full disk, read-only folder, limit of file size: a clear error, and what was written before is intact.
+"""Full disk, read-only folder, limit of file size: a clear error, and what was written before is
+intact.
 
-The disk is a real one of 8 MiB (a tmpfs in a mount namespace of its own, which Linux as a rule gives to users too); where that is not allowed, those cases are
-skipped, and said to be. The limit of file size works everywhere on POSIX.
+The disk is a real one of 8 MiB (a tmpfs in a mount namespace of its own, which Linux as a rule
+gives to users too); where that is not allowed, those cases are skipped, and said to be. The limit
+of file size works everywhere on POSIX.
 """
 
 import gzip
@@ -33,7 +35,15 @@ from tests.reliability.report import ROOT, Count, ended, record
 from tests.reliability.samples import evaluations
 
 PAGE = 4096
-DISK = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=8m disk "$0" && exec "$@"']
+DISK = [
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--mount",
+    "sh",
+    "-c",
+    'mount -t tmpfs -o size=8m disk "$0" && exec "$@"',
+]
 KINDS = {"full": "a full disk", "limit": "a limit of file size", "readonly": "a read-only disk"}
 SPEC = DatabaseSpec((0.5,), masks_per_sparsity=60, n=24, shard_size=30)
 
@@ -79,7 +89,11 @@ def keep_download(folder: Path) -> None:
     file = datasets._IdxFile("file", hashlib.sha256(content).hexdigest(), (300, 1_000, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setattr(pooch, "HTTPDownloader", lambda **_: lambda url, path, _: Path(path).write_bytes(gzip.compress(content)))
+        patch.setattr(
+            pooch,
+            "HTTPDownloader",
+            lambda **_: lambda url, path, _: Path(path).write_bytes(gzip.compress(content)),
+        )
         datasets._download("mnist", file, ["http://mirror/"])
 
 
@@ -118,7 +132,11 @@ def fill(folder: Path, room: int) -> None:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "filler"}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != "filler"
+    }
 
 
 def rows(folder: Path) -> set[str]:
@@ -132,7 +150,9 @@ def rows(folder: Path) -> set[str]:
 
 
 def attempt(folder: Path, writer: Callable[[Path], None], room: int, kind: str) -> str:
-    """Write where there is little room; ``written``, ``clear error``, or what is not as it should be."""
+    """Write where there is little room; ``written``, ``clear error``, or what is not as it should
+    be.
+    """
     before, known, end, wrong = files(folder), rows(folder), "written", ""
     if kind == "full":
         fill(folder, room)
@@ -142,14 +162,24 @@ def attempt(folder: Path, writer: Callable[[Path], None], room: int, kind: str) 
         wrong = "written without room" if room == 0 else ""
     except BogpError as error:
         end = "clear error"
-        wrong = "" if str(folder) in str(error) or str(outside()) in str(error) else f"file not named: {error}"
+        wrong = (
+            ""
+            if str(folder) in str(error) or str(outside()) in str(error)
+            else f"file not named: {error}"
+        )
         after = files(folder)
-        wrong += "".join(f", {name} changed" for name, content in before.items() if "sqlite" not in name and after.get(name) != content)
+        wrong += "".join(
+            f", {name} changed"
+            for name, content in before.items()
+            if "sqlite" not in name and after.get(name) != content
+        )
     except Exception as error:
         wrong = f"{type(error).__name__}: {error}"
     if kind == "full":
         (folder / "filler").unlink()
-    wrong += ("" if known <= rows(folder) else ", rows lost") + ", ".join(n for n in files(folder) if n.endswith(".tmp"))
+    wrong += ("" if known <= rows(folder) else ", rows lost") + ", ".join(
+        n for n in files(folder) if n.endswith(".tmp")
+    )
     return wrong or end
 
 
@@ -167,7 +197,10 @@ def main(disk: Path, kinds: Sequence[str], rooms: Sequence[int]) -> dict[str, li
         if kind == "readonly":
             subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         for what, writer in WRITERS.items():
-            found[f"{KINDS[kind]}: {what}"] = [attempt(folder, writer, room, kind) for room in (rooms if kind != "readonly" else [0])]
+            found[f"{KINDS[kind]}: {what}"] = [
+                attempt(folder, writer, room, kind)
+                for room in (rooms if kind != "readonly" else [0])
+            ]
         for writer in WRITERS.values() if kind != "readonly" else ():
             writer(folder)
         if kind != "readonly":
@@ -180,31 +213,50 @@ def measure(root: Path, kinds: Sequence[str], rooms: Sequence[int]) -> list[Coun
     started, disk, room = time.perf_counter(), root / "disk", root / "room"
     disk.mkdir()
     room.mkdir()
-    command = [sys.executable, "-m", "tests.reliability.test_full_disk", str(disk), ",".join(kinds), *map(str, rooms)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.reliability.test_full_disk",
+        str(disk),
+        ",".join(kinds),
+        *map(str, rooms),
+    ]
     command = command if kinds == ["limit"] else [*DISK, str(disk), *command]
     environment = os.environ | {"TQDM_DISABLE": "1", "BOGP_TEST_OUTSIDE": str(room)}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert len(found) == len(kinds) * len(WRITERS)
     bad = {what: set(ends) - {"written", "clear error"} for what, ends in found.items()}
     assert not any(bad.values()), bad
     seconds = (time.perf_counter() - started) / len(found)
-    return [Count(what, len(ends), len(bad[what]), seconds=seconds, note=ended(Counter(ends))) for what, ends in found.items()]
+    return [
+        Count(what, len(ends), len(bad[what]), seconds=seconds, note=ended(Counter(ends)))
+        for what, ends in found.items()
+    ]
 
 
 def allowed() -> bool:
     """Whether a disk can be mounted here, in a namespace."""
     try:
-        return subprocess.run([*DISK, "/mnt", "true"], capture_output=True, check=False).returncode == 0
+        return (
+            subprocess.run([*DISK, "/mnt", "true"], capture_output=True, check=False).returncode
+            == 0
+        )
     except OSError:
         return False
 
 
-mounted = pytest.mark.skipif(not allowed(), reason="no disk can be mounted here, not even in a namespace")
+mounted = pytest.mark.skipif(
+    not allowed(), reason="no disk can be mounted here, not even in a namespace"
+)
 
 
-@pytest.mark.parametrize("kinds", [["limit"], pytest.param(["full", "readonly"], marks=mounted)], ids=" ".join)
+@pytest.mark.parametrize(
+    "kinds", [["limit"], pytest.param(["full", "readonly"], marks=mounted)], ids=" ".join
+)
 def test_without_room_there_is_a_clear_error_and_nothing_is_lost(kinds, tmp_path):
     measure(tmp_path, kinds, [0, 2])
 

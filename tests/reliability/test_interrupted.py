@@ -1,4 +1,6 @@
-"""Interrupted: a process that builds a database and trains is killed at random moments, again and again, and ends where an uninterrupted one does."""
+"""Interrupted: a process that builds a database and trains is killed at random moments, again and
+again, and ends where an uninterrupted one does.
+"""
 
 import signal
 import time
@@ -36,7 +38,9 @@ def kept(folder: Path) -> pd.DataFrame:
 
 
 def measure(kills: int, root: Path) -> Count:
-    """Kill runs at random moments until so many kills were survived; each run is started again until it is done."""
+    """Kill runs at random moments until so many kills were survived; each run is started again
+    until it is done.
+    """
     started, rng = time.perf_counter(), np.random.default_rng(SEED)
     process, _ = start(root / "whole")
     begun = time.perf_counter()
@@ -67,9 +71,18 @@ def measure(kills: int, root: Path) -> Count:
             failed += not before <= after
         failed += not (kept(folder).equals(rows) and victim.files(folder / "database") == database)
     note = (
-        f"{runs} runs, each ended as an uninterrupted one; {building} of the kills while the database was built, {killed - building} later"
+        f"{runs} runs, each ended as an uninterrupted one; {building} of the kills while the "
+        f"database was built, {killed - building} later"
     )
-    return Count("kills of a build and its evaluations", killed, failed, lost, duplicated, time.perf_counter() - started, note)
+    return Count(
+        "kills of a build and its evaluations",
+        killed,
+        failed,
+        lost,
+        duplicated,
+        time.perf_counter() - started,
+        note,
+    )
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.full)])

@@ -1,4 +1,6 @@
-"""Untrusted files: opening a database, a store, an export, a data set, a result, or parameters never runs code that is in the file."""
+"""Untrusted files: opening a database, a store, an export, a data set, a result, or parameters
+never runs code that is in the file.
+"""
 
 import ast
 import gzip
@@ -32,7 +34,16 @@ SPEC = DatabaseSpec((0.5,), masks_per_sparsity=4, n=8)
 # --- the library does not even have the means ---
 
 MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "jsonpickle", "skops"}
-CALLS = {"eval", "exec", "__import__", "read_pickle", "enable_load_extension", "unsafe_load", "full_load", "load_extension"}
+CALLS = {
+    "eval",
+    "exec",
+    "__import__",
+    "read_pickle",
+    "enable_load_extension",
+    "unsafe_load",
+    "full_load",
+    "load_extension",
+}
 
 
 def suspicious(source: str) -> list[str]:
@@ -40,7 +51,11 @@ def suspicious(source: str) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            names = (
+                [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in node.names]
+            )
             found += [f"import {name}" for name in names if name.split(".")[0] in MODULES]
         if isinstance(node, ast.Call):
             whole = ast.unparse(node.func)
@@ -48,17 +63,32 @@ def suspicious(source: str) -> list[str]:
             mode = (
                 whole.endswith(".eval") and not node.args and not node.keywords
             )  # a network's evaluation mode, which runs nothing that is handed in
-            found += [whole] if whole.split(".")[-1] in CALLS and not whole.startswith("re.") and not mode else []
+            found += (
+                [whole]
+                if whole.split(".")[-1] in CALLS and not whole.startswith("re.") and not mode
+                else []
+            )
             found += [whole] if whole in ("joblib.load", "yaml.load") else []
-            found += [whole] if whole == "torch.load" and settings.get("weights_only") != "True" else []
-            found += [f"{whole}(allow_pickle)"] if settings.get("allow_pickle", "False") != "False" else []
+            found += (
+                [whole] if whole == "torch.load" and settings.get("weights_only") != "True" else []
+            )
+            found += (
+                [f"{whole}(allow_pickle)"]
+                if settings.get("allow_pickle", "False") != "False"
+                else []
+            )
     return found
 
 
 def test_the_search_for_means_finds_them():
-    bad = "import pickle\nfrom dill import loads\neval(x)\ntorch.load(f)\nnp.load(f, allow_pickle=True)\nyaml.load(f)\npd.read_pickle(f)\nframe.eval(x)"
+    bad = (
+        "import pickle\nfrom dill import loads\neval(x)\ntorch.load(f)\nnp.load(f, "
+        "allow_pickle=True)\nyaml.load(f)\npd.read_pickle(f)\nframe.eval(x)"
+    )
     assert len(suspicious(bad)) == 8
-    assert not suspicious("torch.load(f, weights_only=True)\nnp.load(f)\nyaml.safe_load(f)\nmodel.eval()")
+    assert not suspicious(
+        "torch.load(f, weights_only=True)\nnp.load(f)\nyaml.safe_load(f)\nmodel.eval()"
+    )
 
 
 def test_the_library_has_no_means_to_run_what_is_in_a_file():
@@ -81,9 +111,15 @@ class Payload:
 
 
 def extension(table: pa.Table, column: str, payload: bytes) -> pa.Table:
-    """A column that says to be of a Python type that travels as a pickle, as old versions of pyarrow would have it."""
+    """A column that says to be of a Python type that travels as a pickle, as old versions of
+    pyarrow would have it.
+    """
     fields = [
-        f.with_metadata({"ARROW:extension:name": "arrow.py_extension_type", "ARROW:extension:metadata": payload}) if f.name == column else f
+        f.with_metadata(
+            {"ARROW:extension:name": "arrow.py_extension_type", "ARROW:extension:metadata": payload}
+        )
+        if f.name == column
+        else f
         for f in table.schema
     ]
     return table.cast(pa.schema(fields, metadata=table.schema.metadata))
@@ -91,7 +127,10 @@ def extension(table: pa.Table, column: str, payload: bytes) -> pa.Table:
 
 def shard(folder: Path, payload: bytes) -> None:
     build(SPEC, folder / "d", workers=1)
-    path, manifest = folder / "d" / "part-00000.parquet", json.loads((folder / "d" / "manifest.json").read_text())
+    path, manifest = (
+        folder / "d" / "part-00000.parquet",
+        json.loads((folder / "d" / "manifest.json").read_text()),
+    )
     pq.write_table(extension(pq.read_table(path), "parameters", payload), path)
     manifest["shards"] = [hashlib.sha256(path.read_bytes()).hexdigest()]
     manifest["sha256"] = database._checksum(manifest)
@@ -126,7 +165,9 @@ def export_objects(folder: Path, payload: bytes) -> None:
     path = exported(folder)
     table = pq.read_table(path)
     at = table.schema.get_field_index("method")
-    pq.write_table(table.set_column(at, "method", pa.array([payload] * len(table), pa.binary())), path)
+    pq.write_table(
+        table.set_column(at, "method", pa.array([payload] * len(table), pa.binary())), path
+    )
     merged(path)
 
 
@@ -143,7 +184,11 @@ def data_set(folder: Path, content: bytes, suffix: str) -> None:
 
 
 def array_of_objects(folder: Path, payload: bytes) -> None:
-    np.save(folder / "x.npy", np.array([pickle.loads(pickle.dumps(b"")), payload], dtype=object), allow_pickle=True)
+    np.save(
+        folder / "x.npy",
+        np.array([pickle.loads(pickle.dumps(b"")), payload], dtype=object),
+        allow_pickle=True,
+    )
     data_set(folder, (folder / "x.npy").read_bytes(), "")
 
 
@@ -156,23 +201,33 @@ def pickled_result(folder: Path, payload: bytes, file: str) -> None:
 
 def parameters(folder: Path, *command: str) -> None:
     notebook = ROOT / "notebooks" / "03_fixed_sparsity_bo.ipynb"
-    if workflow_notebook.main([str(notebook), str(folder / "out.ipynb"), "--no-progress", *command]):
+    if workflow_notebook.main(
+        [str(notebook), str(folder / "out.ipynb"), "--no-progress", *command]
+    ):
         raise BogpError("refused")
 
 
 def declared(folder: Path, sentinel: Path) -> None:
     import nbformat
 
-    cell = nbformat.v4.new_code_cell(f"x: int = __import__('pathlib').Path({str(sentinel)!r}).touch()", metadata={"tags": ["parameters"]})
+    cell = nbformat.v4.new_code_cell(
+        f"x: int = __import__('pathlib').Path({str(sentinel)!r}).touch()",
+        metadata={"tags": ["parameters"]},
+    )
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / "n.ipynb")
-    workflow_notebook.check_parameters(workflow_notebook.declared_parameters(folder / "n.ipynb"), {})
+    workflow_notebook.check_parameters(
+        workflow_notebook.declared_parameters(folder / "n.ipynb"), {}
+    )
 
 
 def crafted(sentinel: Path) -> dict[str, Callable[[Path], None]]:
     """Ways to smuggle code in, each opened as a user would."""
     payload = pickle.dumps(Payload(sentinel))
-    tag = f"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.PosixPath ['{sentinel}']]"
+    tag = (
+        "!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.PosixPath "
+        f"['{sentinel}']]"
+    )
 
     def yaml_file(folder: Path) -> None:
         (folder / "p.yaml").write_text(f"n: {tag}\n")
@@ -181,19 +236,34 @@ def crafted(sentinel: Path) -> dict[str, Callable[[Path], None]]:
     return {
         "database: a shard with a pickled extension type": lambda folder: shard(folder, payload),
         "database: a manifest that is a pickle": lambda folder: pickled_manifest(folder, payload),
-        "export: a column of a pickled extension type": lambda folder: export_extension(folder, payload),
+        "export: a column of a pickled extension type": lambda folder: export_extension(
+            folder, payload
+        ),
         "export: a column of pickles": lambda folder: export_objects(folder, payload),
         "export: a pickle": lambda folder: export_pickle(folder, payload),
-        "store: a pickle": lambda folder: ((folder / "s.sqlite").write_bytes(payload), Store(folder / "s.sqlite").close())[1],
+        "store: a pickle": lambda folder: (
+            (folder / "s.sqlite").write_bytes(payload),
+            Store(folder / "s.sqlite").close(),
+        )[1],
         "data set: a pickle": lambda folder: data_set(folder, payload, ""),
-        "data set: a compressed pickle": lambda folder: data_set(folder, gzip.compress(payload), ".gz"),
+        "data set: a compressed pickle": lambda folder: data_set(
+            folder, gzip.compress(payload), ".gz"
+        ),
         "data set: a numpy array of objects": lambda folder: array_of_objects(folder, payload),
         "result: a CSV that is a pickle": lambda folder: pickled_result(folder, payload, "t.csv"),
-        "result: a provenance that is a pickle": lambda folder: pickled_result(folder, payload, "t.json"),
+        "result: a provenance that is a pickle": lambda folder: pickled_result(
+            folder, payload, "t.json"
+        ),
         "parameters: a YAML file with a Python object": yaml_file,
-        "parameters: a YAML text with a Python object": lambda folder: parameters(folder, "-y", f"searches: {tag}"),
-        "parameters: a value with a Python object": lambda folder: parameters(folder, "-p", "columns", f"[{tag}]"),
-        "notebook: code in the cell of parameters, looked at": lambda folder: declared(folder, sentinel),
+        "parameters: a YAML text with a Python object": lambda folder: parameters(
+            folder, "-y", f"searches: {tag}"
+        ),
+        "parameters: a value with a Python object": lambda folder: parameters(
+            folder, "-p", "columns", f"[{tag}]"
+        ),
+        "notebook: code in the cell of parameters, looked at": lambda folder: declared(
+            folder, sentinel
+        ),
     }
 
 
@@ -225,16 +295,33 @@ def test_opening_a_file_runs_nothing(what, tmp_path):
 
 COPY = "CREATE TABLE other AS SELECT * FROM evaluations"
 SCHEMAS = {
-    "a view in place of the table": f"{COPY}; DROP TABLE evaluations; CREATE VIEW evaluations AS SELECT * FROM other",
-    "a trigger on the table": "CREATE TRIGGER t AFTER INSERT ON evaluations BEGIN DELETE FROM evaluations; END",
+    "a view in place of the table": f"{COPY}; DROP TABLE evaluations; CREATE VIEW evaluations AS "
+    "SELECT "
+    "* "
+    "FROM "
+    "other",
+    "a trigger on the table": "CREATE TRIGGER t AFTER INSERT ON evaluations BEGIN DELETE FROM "
+    "evaluations; "
+    "END",
     "a further table": "CREATE TABLE other (x)",
     "an index over an expression": "CREATE INDEX i ON evaluations (upper(recipe))",
     "a view beside the table": "CREATE VIEW v AS SELECT load_extension('x')",
     "a virtual table": "CREATE VIRTUAL TABLE v USING fts5(x)",
     "a generated column": "ALTER TABLE evaluations ADD COLUMN g TEXT AS (hex(key))",
-    "a default that is an expression": f"{COPY}; DROP TABLE evaluations; CREATE TABLE evaluations (key TEXT PRIMARY KEY DEFAULT (hex(1))) WITHOUT ROWID",
-    "a check": f"{COPY}; DROP TABLE evaluations; CREATE TABLE evaluations (key TEXT PRIMARY KEY CHECK (length(key) > 0)) WITHOUT ROWID",
-    "a schema that was edited": "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(sql, 'finished TEXT', 'finished TEXT CHECK (1)')",
+    "a default that is an expression": f"{COPY}; DROP TABLE evaluations; CREATE TABLE evaluations "
+    "(key "
+    "TEXT "
+    "PRIMARY "
+    "KEY "
+    "DEFAULT "
+    "(hex(1))) WITHOUT ROWID",
+    "a check": f"{COPY}; DROP TABLE evaluations; CREATE TABLE evaluations (key TEXT PRIMARY KEY "
+    "CHECK "
+    "(length(key) > 0)) WITHOUT ROWID",
+    "a schema that was edited": "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = "
+    "replace(sql, "
+    "'finished "
+    "TEXT', 'finished TEXT CHECK (1)')",
 }
 
 
@@ -263,5 +350,8 @@ def test_a_store_with_more_in_it_than_the_table_is_refused_and_left_alone(what, 
 @pytest.mark.full
 def test_all_of_them_for_the_report(tmp_path):
     record(
-        "untrusted", [opened(what, tmp_path) for what in crafted(tmp_path)] + [refused_store(what, tmp_path) for what in SCHEMAS], seed=0
+        "untrusted",
+        [opened(what, tmp_path) for what in crafted(tmp_path)]
+        + [refused_store(what, tmp_path) for what in SCHEMAS],
+        seed=0,
     )

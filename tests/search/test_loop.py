@@ -33,10 +33,14 @@ def database(tmp_path_factory):
 
 
 class Fake:
-    """An evaluator whose answers are a function of mask and seed, kept as in a store; it may be interrupted in one of its calls."""
+    """An evaluator whose answers are a function of mask and seed, kept as in a store; it may be
+    interrupted in one of its calls.
+    """
 
     def __init__(self, database, column="clustering", noise=0.0, stop_in_call=None):
-        self.value = {m.tobytes(): v for m, v in zip(database.masks(), database.table[column], strict=True)}
+        self.value = {
+            m.tobytes(): v for m, v in zip(database.masks(), database.table[column], strict=True)
+        }
         self.noise, self.stop_in_call = noise, stop_in_call
         self.calls, self.store = [], {}
 
@@ -47,10 +51,16 @@ class Fake:
         rows = []
         for job in jobs:
             key = f"{job.recipe.id}-{job.seed}"
-            score = self.value[job.recipe.layer_masks[1].tobytes()] + self.noise * np.random.default_rng(job.seed).normal()
+            score = (
+                self.value[job.recipe.layer_masks[1].tobytes()]
+                + self.noise * np.random.default_rng(job.seed).normal()
+            )
             self.store.setdefault(key, len(self.calls))
             rows.append((key, score - 0.1, score, score - 0.2, 1.0))
-        return pd.DataFrame(rows, columns=["key", "train_accuracy", "validation_accuracy", "test_accuracy", "seconds"])
+        return pd.DataFrame(
+            rows,
+            columns=["key", "train_accuracy", "validation_accuracy", "test_accuracy", "seconds"],
+        )
 
 
 class Scripted:
@@ -74,25 +84,49 @@ def go(searchers, database, evaluator=None, **kwargs):
 def together(database):
     """Two box searches and a random one in lockstep, and the evaluator that they asked."""
     fake = Fake(database, noise=0.01)
-    searchers = [BoxSearch(database, SETTINGS, 0), BoxSearch(database, SETTINGS, 1), RandomSearch(database, SETTINGS.budget, 0)]
+    searchers = [
+        BoxSearch(database, SETTINGS, 0),
+        BoxSearch(database, SETTINGS, 1),
+        RandomSearch(database, SETTINGS.budget, 0),
+    ]
     return go(searchers, database, fake), fake
 
 
 def test_a_history_has_budget_rows_for_each_search_and_the_documented_columns(together):
     history, _ = together
-    assert history.groupby(["method", "search_seed"]).size().to_dict() == {("bogp", 0): 7, ("bogp", 1): 7, ("random", 0): 7}
+    assert history.groupby(["method", "search_seed"]).size().to_dict() == {
+        ("bogp", 0): 7,
+        ("bogp", 1): 7,
+        ("random", 0): 7,
+    }
     assert history["evaluation"].tolist() == [*range(7)] * 3
     assert history["phase"].tolist() == [*["initial"] * 4, *["surrogate"] * 3] * 2 + ["random"] * 7
     assert list(history.columns) == [
-        "method", "search_seed", "evaluation", "phase", "mask_id", "visit", "training_seed", "similarity", "sparsity", "objective",
-        "train_accuracy", "validation_accuracy", "test_accuracy", "seconds", "key", *(f"query_{c}" for c in COLUMNS),
-    ]  # fmt: skip
+        "method",
+        "search_seed",
+        "evaluation",
+        "phase",
+        "mask_id",
+        "visit",
+        "training_seed",
+        "similarity",
+        "sparsity",
+        "objective",
+        "train_accuracy",
+        "validation_accuracy",
+        "test_accuracy",
+        "seconds",
+        "key",
+        *(f"query_{c}" for c in COLUMNS),
+    ]
 
 
 def test_a_history_says_what_was_measured_on_which_mask(together, database):
     history, fake = together
     table = database.table.set_index("mask_id").loc[history["mask_id"]]
-    noise = np.array([0.01 * np.random.default_rng(seed).normal() for seed in history["training_seed"]])
+    noise = np.array(
+        [0.01 * np.random.default_rng(seed).normal() for seed in history["training_seed"]]
+    )
     np.testing.assert_allclose(history["objective"], table["clustering"].to_numpy() + noise)
     np.testing.assert_array_equal(history["sparsity"], table["sparsity"])
     np.testing.assert_array_equal(history["objective"], history["validation_accuracy"])
@@ -110,12 +144,17 @@ def test_searches_in_lockstep_have_the_histories_of_searches_alone(together, dat
 
 
 def test_other_seeds_search_other_points(together):
-    first, second = (together[0].query("method == 'bogp' and search_seed == @k")["query_clustering"].to_numpy() for k in (0, 1))
+    first, second = (
+        together[0].query("method == 'bogp' and search_seed == @k")["query_clustering"].to_numpy()
+        for k in (0, 1)
+    )
     assert (first != second).all()
 
 
 def brute_force(query, values, metric):
-    """Row of the largest similarity, one row after another, after minmax scaling; the first where several are equal."""
+    """Row of the largest similarity, one row after another, after minmax scaling; the first where
+    several are equal.
+    """
     low, span = values.min(axis=0), np.ptp(values, axis=0)
     q = (query - low) / span
     best, at = -np.inf, -1
@@ -123,7 +162,9 @@ def brute_force(query, values, metric):
         if metric == "cosine":
             similarity = float(q @ row) / ((np.sqrt(q @ q) * np.sqrt(row @ row)) or 1.0)
         else:
-            similarity = -float(np.abs(q - row).sum() if metric == "l1" else np.sqrt(((q - row) ** 2).sum()))
+            similarity = -float(
+                np.abs(q - row).sum() if metric == "l1" else np.sqrt(((q - row) ** 2).sum())
+            )
         if similarity > best + 1e-12:
             best, at = similarity, i
     return at, best
@@ -131,14 +172,19 @@ def brute_force(query, values, metric):
 
 @pytest.mark.parametrize("metric", ["cosine", "l1", "l2"])
 def test_each_query_lies_in_the_box_and_gets_the_mask_that_is_nearest(metric, database):
-    history = go([BoxSearch(database, replace(SETTINGS, metric=metric, n_initial=20, n_iterations=2), 3)], database)
+    history = go(
+        [BoxSearch(database, replace(SETTINGS, metric=metric, n_initial=20, n_iterations=2), 3)],
+        database,
+    )
     values = database.table[list(COLUMNS)].to_numpy()
     queries = history[[f"query_{c}" for c in COLUMNS]].to_numpy()
     scaled = (queries - values.min(axis=0)) / np.ptp(values, axis=0)
     assert (scaled >= 0.001 - 1e-9).all()
     assert (scaled <= 1 + 1e-9).all()
     assert (np.ptp(scaled[:20], axis=0) > 0.5).all()  # the initial points fill it
-    for query, mask_id, similarity in zip(queries, history["mask_id"], history["similarity"], strict=True):
+    for query, mask_id, similarity in zip(
+        queries, history["mask_id"], history["similarity"], strict=True
+    ):
         at, best = brute_force(query, values, metric)
         assert database.table["mask_id"][at] == mask_id
         assert similarity == pytest.approx(best, abs=1e-9)
@@ -157,7 +203,10 @@ def test_with_another_scaling_the_box_is_the_range_over_the_database(scaling, da
 def test_a_property_that_is_constant_leaves_the_search_space(database):
     one = database.at(0.6)  # ws_flex and stochastic_block place the same number of edges
     assert np.ptp(one.table["degree_centrality"]) < 1e-9
-    assert set(BoxSearch(one, SETTINGS, 0).ask()[0].query) == {"clustering", "eigenvector_centrality"}
+    assert set(BoxSearch(one, SETTINGS, 0).ask()[0].query) == {
+        "clustering",
+        "eigenvector_centrality",
+    }
 
 
 def test_the_lower_confidence_bound_and_its_kappa_reach_the_optimiser(database):
@@ -167,7 +216,8 @@ def test_the_lower_confidence_bound_and_its_kappa_reach_the_optimiser(database):
 
 
 def test_kappa_trades_what_is_known_to_be_good_for_what_is_unknown(database):
-    # All but the last initial point lie together; greed stays beside the best of them, exploration goes far away.
+    # All but the last initial point lie together; greed stays beside the best of them, exploration
+    # goes far away.
     points = np.array([[0.45, 0.45, 0.45], [0.5, 0.5, 0.5], [0.55, 0.5, 0.45], [0.5, 0.55, 0.5]])
     asked = {}
     for kappa in (0.0, 100.0):
@@ -180,11 +230,14 @@ def test_kappa_trades_what_is_known_to_be_good_for_what_is_unknown(database):
 
 
 def test_box_search_finds_better_masks_than_random_search_when_a_property_decides(database):
-    settings = replace(SETTINGS, columns=COLUMNS[:2], metric="l2", n_initial=5, n_iterations=5, kappa=1.0)
+    settings = replace(
+        SETTINGS, columns=COLUMNS[:2], metric="l2", n_initial=5, n_iterations=5, kappa=1.0
+    )
     searchers = [BoxSearch(database, settings, seed) for seed in range(3)]
     searchers += [RandomSearch(database, settings.budget, seed) for seed in range(200)]
     best = recommend(go(searchers, database))
-    # Rank among all masks: 0 is the best one. Ten random draws of 66 masks reach rank (66 - 10) / 11 = 5.1 on average.
+    # Rank among all masks: 0 is the best one. Ten random draws of 66 masks reach rank (66 - 10) /
+    # 11 = 5.1 on average.
     rank = np.array([(database.table["clustering"] > score).sum() for score in best["objective"]])
     box, random = rank[best["method"] == "bogp"], rank[best["method"] == "random"]
     assert random.mean() == pytest.approx(56 / 11, rel=0.25)
@@ -203,7 +256,8 @@ def test_an_interrupted_search_goes_on_to_the_same_history(together, database):
     assert 0 < len(known) < 14
     expected = together[0].query("search_seed == 0").reset_index(drop=True)
     pd.testing.assert_frame_equal(go(searchers(), database, fake), expected, check_exact=True)
-    assert set(fake.store) == set(expected["key"])  # what the first attempt had learnt was asked again, and nothing else
+    # what the first attempt had learnt was asked again, and nothing else
+    assert set(fake.store) == set(expected["key"])
 
 
 def test_a_mask_that_is_visited_again_is_trained_with_a_replication_seed(database):
@@ -214,8 +268,13 @@ def test_a_mask_that_is_visited_again_is_trained_with_a_replication_seed(databas
     assert mine["mask_id"].tolist() == database.table["mask_id"].iloc[[3, 5, 3, 3, 5]].tolist()
     assert mine["training_seed"].tolist() == [7, 7, 10_007, 20_007, 10_007]
     assert mine["visit"].tolist() == [0, 0, 1, 2, 1]
-    assert history[history["search_seed"] == 8]["training_seed"].tolist() == [8, 8]  # another search's visits do not count
-    assert [[j.seed for j in jobs] for jobs in fake.calls] == [[7, 7, 10_007, 8], [20_007, 8], [10_007]]
+    # another search's visits do not count
+    assert history[history["search_seed"] == 8]["training_seed"].tolist() == [8, 8]
+    assert [[j.seed for j in jobs] for jobs in fake.calls] == [
+        [7, 7, 10_007, 8],
+        [20_007, 8],
+        [10_007],
+    ]
     assert [len(scores) for scores in visitor.told] == [3, 1, 1]
     assert [len(scores) for scores in other.told] == [1, 1]
 
@@ -229,13 +288,20 @@ def test_each_searcher_is_told_its_own_scores(database):
 
 
 def test_an_objective_may_use_accuracy_and_sparsity(database):
-    history = go([Scripted([[0, 40]])], database, objective=lambda rows: rows["validation_accuracy"] + 0.5 * rows["sparsity"])
+    history = go(
+        [Scripted([[0, 40]])],
+        database,
+        objective=lambda rows: rows["validation_accuracy"] + 0.5 * rows["sparsity"],
+    )
     expected = database.table["clustering"] + 0.5 * database.table["sparsity"]
     np.testing.assert_allclose(history["objective"], expected.iloc[[0, 40]])
 
 
 def test_searchers_of_several_objectives_advance_together_each_by_its_own(database):
-    objectives = {f"for {a:g}": lambda rows, a=a: rows["validation_accuracy"] + a * rows["sparsity"] for a in (0.0, 0.5)}
+    objectives = {
+        f"for {a:g}": lambda rows, a=a: rows["validation_accuracy"] + a * rows["sparsity"]
+        for a in (0.0, 0.5)
+    }
     fake = Fake(database, noise=0.01)
     searchers = [BoxSearch(database, SETTINGS, 1, name) for name in objectives]
     history = go(searchers, database, fake, objective=objectives)
@@ -245,19 +311,31 @@ def test_searchers_of_several_objectives_advance_together_each_by_its_own(databa
         alone = [BoxSearch(database, SETTINGS, 1, name)]
         alone = go(alone, database, Fake(database, noise=0.01), objective=objective)
         pd.testing.assert_frame_equal(mine.reset_index(drop=True), alone, check_exact=True)
-    assert (history.query("method == 'for 0'")["mask_id"].to_numpy() != history.query("method == 'for 0.5'")["mask_id"].to_numpy()).any()
+    assert (
+        history.query("method == 'for 0'")["mask_id"].to_numpy()
+        != history.query("method == 'for 0.5'")["mask_id"].to_numpy()
+    ).any()
 
 
 @pytest.mark.parametrize("names", [["scripted"], ["scripted", "other", "third"], []], ids=str)
-def test_a_searcher_without_an_objective_or_an_objective_without_a_searcher_is_refused(names, database):
+def test_a_searcher_without_an_objective_or_an_objective_without_a_searcher_is_refused(
+    names, database
+):
     fake = Fake(database)
     with pytest.raises(InvalidInput, match="needs one objective"):
-        go([Scripted([[0]]), Scripted([[1]], name="other")], database, fake, objective=dict.fromkeys(names, search.validation_accuracy))
+        go(
+            [Scripted([[0]]), Scripted([[1]], name="other")],
+            database,
+            fake,
+            objective=dict.fromkeys(names, search.validation_accuracy),
+        )
     assert fake.calls == []
 
 
 def test_random_search_repeats_no_mask_and_depends_on_its_seed(database):
-    draws = [[p.row for p in RandomSearch(database, len(database), seed).ask()] for seed in (0, 1, 0)]
+    draws = [
+        [p.row for p in RandomSearch(database, len(database), seed).ask()] for seed in (0, 1, 0)
+    ]
     assert sorted(draws[0]) == list(range(len(database)))
     assert draws[0] == draws[2] != draws[1]
 
@@ -265,12 +343,14 @@ def test_random_search_repeats_no_mask_and_depends_on_its_seed(database):
 def test_every_mask_is_as_likely_to_be_drawn_first(database):
     first = [RandomSearch(database, 1, seed).ask()[0].row for seed in range(4000)]
     counts = np.bincount(first, minlength=len(database))
-    assert ((counts - 4000 / 66) ** 2 / (4000 / 66)).sum() < 105  # chi-squared of 65 degrees of freedom: 1 in 1,000 lies above
+    # chi-squared of 65 degrees of freedom: 1 in 1,000 lies above
+    assert ((counts - 4000 / 66) ** 2 / (4000 / 66)).sum() < 105
 
 
 def history_of(*scores):
     return pd.concat(
-        pd.DataFrame({"method": "m", "search_seed": k, "evaluation": range(len(s)), "objective": s}) for k, s in enumerate(scores)
+        pd.DataFrame({"method": "m", "search_seed": k, "evaluation": range(len(s)), "objective": s})
+        for k, s in enumerate(scores)
     ).reset_index(drop=True)
 
 
@@ -281,7 +361,14 @@ def test_recommend_takes_the_best_evaluation_of_each_search_and_the_first_of_equ
 
 
 def test_best_so_far_is_the_running_maximum_of_each_search():
-    assert best_so_far(history_of([0.3, 0.1, 0.5, 0.4], [0.2, 0.6])).tolist() == [0.3, 0.3, 0.5, 0.5, 0.2, 0.6]
+    assert best_so_far(history_of([0.3, 0.1, 0.5, 0.4], [0.2, 0.6])).tolist() == [
+        0.3,
+        0.3,
+        0.5,
+        0.5,
+        0.2,
+        0.6,
+    ]
 
 
 def test_retraining_uses_fresh_seeds_and_averages_over_them(together, database):
@@ -290,13 +377,18 @@ def test_retraining_uses_fresh_seeds_and_averages_over_them(together, database):
     chosen = recommend(history)
     table = retrain(chosen, database, fresh, PROTOCOL, "tiny", seeds=3)
     seeds = {job.seed for jobs in fresh.calls for job in jobs}
-    assert len(seeds) == 3 * chosen["search_seed"].nunique(), "each search has fresh seeds of its own, the methods share them"
+    assert len(seeds) == 3 * chosen["search_seed"].nunique(), (
+        "each search has fresh seeds of its own, the methods share them"
+    )
     assert seeds.isdisjoint(job.seed for jobs in searched.calls for job in jobs)
-    # No search may ever train with them: search seeds lie below 5,000, their replications above 10,000.
+    # No search may ever train with them: search seeds lie below 5,000, their replications above
+    # 10,000.
     assert all(4_999 < seed < 10_000 for seed in seeds)
     clustering = database.table.set_index("mask_id")["clustering"].loc[chosen["mask_id"]].to_numpy()
     first = 5_000 + 3 * chosen["search_seed"].to_numpy()
-    mean = clustering + 0.01 * np.array([np.mean([np.random.default_rng(s + i).normal() for i in range(3)]) for s in first])
+    mean = clustering + 0.01 * np.array(
+        [np.mean([np.random.default_rng(s + i).normal() for i in range(3)]) for s in first]
+    )
     np.testing.assert_allclose(table["fresh_validation"], mean)
     np.testing.assert_allclose(table["fresh_test"], mean - 0.2)
     assert table["apparent"].tolist() == chosen["validation_accuracy"].tolist()
@@ -359,12 +451,27 @@ def test_two_searchers_of_one_name_and_seed_are_refused(database):
     with pytest.raises(InvalidInput, match="same name and seed"):
         go([RandomSearch(database, 3, 0), RandomSearch(database, 4, 0)], database, fake)
     assert fake.calls == []
-    assert len(go([RandomSearch(database, 3, 0), RandomSearch(database, 4, 0, name="more")], database, fake)) == 7
+    assert (
+        len(
+            go(
+                [RandomSearch(database, 3, 0), RandomSearch(database, 4, 0, name="more")],
+                database,
+                fake,
+            )
+        )
+        == 7
+    )
 
 
 def test_a_graph_with_more_nodes_than_the_layer_has_channels_is_refused(database):
     with pytest.raises(InvalidInput, match="16 nodes"):
-        run([RandomSearch(database, 3, 0)], database, Fake(database), replace(PROTOCOL, widths=(784, 8, 8, 10)), "tiny")
+        run(
+            [RandomSearch(database, 3, 0)],
+            database,
+            Fake(database),
+            replace(PROTOCOL, widths=(784, 8, 8, 10)),
+            "tiny",
+        )
 
 
 def test_iterations_may_be_none_at_all(database):
@@ -374,20 +481,32 @@ def test_iterations_may_be_none_at_all(database):
 
 def test_from_database_to_recommendation_with_the_real_evaluator(database, home, monkeypatch):
     rng = np.random.default_rng(0)
-    parts = [Split(rng.integers(0, 256, (n, 784), np.uint8), rng.integers(0, 10, n, np.uint8)) for n in (150, 50, 50)]
+    parts = [
+        Split(rng.integers(0, 256, (n, 784), np.uint8), rng.integers(0, 10, n, np.uint8))
+        for n in (150, 50, 50)
+    ]
     monkeypatch.setattr(datasets, "load", lambda name: Dataset(name, *parts))
     evaluator = Evaluator(progress=False)
 
     def search_once():
         return go(
-            [BoxSearch(database, replace(SETTINGS, n_initial=3, n_iterations=2), 0), RandomSearch(database, 5, 0)], database, evaluator
+            [
+                BoxSearch(database, replace(SETTINGS, n_initial=3, n_iterations=2), 0),
+                RandomSearch(database, 5, 0),
+            ],
+            database,
+            evaluator,
         )
 
     history = search_once()
     stored = evaluator.store.table().set_index("key").loc[history["key"]]
     for column in ("train_accuracy", "validation_accuracy", "test_accuracy"):
         assert stored[column].tolist() == history[column].tolist()
-    np.testing.assert_allclose(stored["model_sparsity"], history["sparsity"] * 16 * 16 / (784 * 16 + 16 * 16 + 16 * 10), rtol=1e-9)
+    np.testing.assert_allclose(
+        stored["model_sparsity"],
+        history["sparsity"] * 16 * 16 / (784 * 16 + 16 * 16 + 16 * 10),
+        rtol=1e-9,
+    )
     size = evaluator.trained
     pd.testing.assert_frame_equal(search_once(), history, check_exact=True)
     assert evaluator.trained == size  # the second time everything was known
@@ -400,5 +519,9 @@ def test_from_database_to_recommendation_with_the_real_evaluator(database, home,
 
 def test_default_settings_are_the_papers():
     assert SearchSettings().budget == 25
-    assert (SearchSettings().n_initial, SearchSettings().kappa, SearchSettings().metric) == (5, 5.0, "cosine")
+    assert (SearchSettings().n_initial, SearchSettings().kappa, SearchSettings().metric) == (
+        5,
+        5.0,
+        "cosine",
+    )
     assert search.FRESH_SEED < search.SEED_LIMIT

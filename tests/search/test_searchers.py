@@ -35,7 +35,12 @@ def database_of(values, **more):
     values = np.asarray(values, dtype=float)
     n = len(values)
     table = pd.DataFrame(
-        {"mask_id": [f"m{i}" for i in range(n)], "family": "made", "seed": np.arange(n) % 3, "sparsity": 0.5 + 0.3 * values[:, 0]}
+        {
+            "mask_id": [f"m{i}" for i in range(n)],
+            "family": "made",
+            "seed": np.arange(n) % 3,
+            "sparsity": 0.5 + 0.3 * values[:, 0],
+        }
     )
     table = table.assign(**dict(zip(COLUMNS, (values * [1.0, 1000.0]).T, strict=True)), **more)
     bits = np.random.default_rng(n).integers(0, 256, (n, 32), np.uint8)
@@ -80,12 +85,20 @@ def test_a_pool_search_asks_for_the_initial_masks_at_once_and_then_for_one_a_rou
 @pytest.mark.parametrize("kind", ["smooth", "constant", "random"])
 def test_a_pool_search_visits_no_mask_twice_even_when_it_visits_all(kind):
     few = database_of(np.random.default_rng(1).random((12, 2)))
-    scores = {"smooth": smooth(few), "constant": np.full(12, 0.97), "random": np.random.default_rng(2).random(12)}[kind]
-    assert sorted(visited(PoolSearch(few, replace(SETTINGS, n_initial=3, n_iterations=9), 0), scores)) == list(range(12))
+    scores = {
+        "smooth": smooth(few),
+        "constant": np.full(12, 0.97),
+        "random": np.random.default_rng(2).random(12),
+    }[kind]
+    assert sorted(
+        visited(PoolSearch(few, replace(SETTINGS, n_initial=3, n_iterations=9), 0), scores)
+    ) == list(range(12))
 
 
 def test_a_pool_search_depends_on_its_seed_alone(database):
-    first, again, other = (visited(PoolSearch(database, SETTINGS, seed), smooth(database)) for seed in (5, 5, 6))
+    first, again, other = (
+        visited(PoolSearch(database, SETTINGS, seed), smooth(database)) for seed in (5, 5, 6)
+    )
     assert first == again
     assert first[:4] != other[:4]
 
@@ -98,20 +111,30 @@ def test_each_mask_is_as_likely_to_be_an_initial_one(database):
 
 
 def reference(points, y, candidates, kappa):
-    """Lower confidence bound on -y at the candidates by scikit-learn's Gaussian process, its fit restarted often."""
-    kernel = ConstantKernel(1.0, (0.01, 1000.0)) * Matern(np.ones(points.shape[1]), [(0.01, 100.0)] * points.shape[1], nu=2.5)
+    """Lower confidence bound on -y at the candidates by scikit-learn's Gaussian process, its fit
+    restarted often.
+    """
+    kernel = ConstantKernel(1.0, (0.01, 1000.0)) * Matern(
+        np.ones(points.shape[1]), [(0.01, 100.0)] * points.shape[1], nu=2.5
+    )
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = GaussianProcessRegressor(kernel + WhiteKernel(), normalize_y=True, n_restarts_optimizer=3, random_state=0).fit(points, -y)
+        model = GaussianProcessRegressor(
+            kernel + WhiteKernel(), normalize_y=True, n_restarts_optimizer=3, random_state=0
+        ).fit(points, -y)
         mean, total = model.predict(candidates, return_std=True)
-    noise = model.kernel_.k2.noise_level * y.std() ** 2  # sklearn's deviation is that of another noisy observation
+    # sklearn's deviation is that of another noisy observation
+    noise = model.kernel_.k2.noise_level * y.std() ** 2
     return mean - kappa * np.sqrt(np.maximum(total**2 - noise, 0))
 
 
 @pytest.mark.parametrize("kappa", [0.0, 2.0, 1000.0])
 def test_the_next_mask_has_the_lowest_confidence_bound_of_those_not_yet_visited(kappa, database):
     scores = smooth(database) + 0.01 * np.random.default_rng(4).normal(size=60)
-    rows = visited(PoolSearch(database, replace(SETTINGS, n_initial=15, n_iterations=2, kappa=kappa), 1), scores)
+    rows = visited(
+        PoolSearch(database, replace(SETTINGS, n_initial=15, n_iterations=2, kappa=kappa), 1),
+        scores,
+    )
     values = database.values(COLUMNS)
     values = (values - values.min(axis=0)) / np.ptp(values, axis=0)
     for known in (15, 16):
@@ -121,17 +144,29 @@ def test_the_next_mask_has_the_lowest_confidence_bound_of_those_not_yet_visited(
 
 
 def test_a_pool_search_does_not_care_for_units_or_the_scaling_of_the_box(database):
-    other = MaskDatabase(database.table.assign(clustering=1e6 * database.table["clustering"] - 5), database.spec, database.bits)
+    other = MaskDatabase(
+        database.table.assign(clustering=1e6 * database.table["clustering"] - 5),
+        database.spec,
+        database.bits,
+    )
     expected = visited(PoolSearch(database, SETTINGS, 0), smooth(database))
     for scaling, metric in (("minmax", "cosine"), ("none", "l1")):
-        assert visited(PoolSearch(other, replace(SETTINGS, scaling=scaling, metric=metric), 0), smooth(database)) == expected
+        assert (
+            visited(
+                PoolSearch(other, replace(SETTINGS, scaling=scaling, metric=metric), 0),
+                smooth(database),
+            )
+            == expected
+        )
 
 
 def test_of_masks_with_the_same_properties_the_one_in_the_lowest_row_is_asked_for_first():
     once = np.random.default_rng(5).random((7, 2))
     twice = database_of(np.concatenate([once, once]))
     for seed in range(3):
-        rows = visited(PoolSearch(twice, replace(SETTINGS, n_initial=2, n_iterations=9), seed), smooth(twice))
+        rows = visited(
+            PoolSearch(twice, replace(SETTINGS, n_initial=2, n_iterations=9), seed), smooth(twice)
+        )
         later = [(at, row) for at, row in enumerate(rows) if at >= 2 and row >= 7]
         assert later
         assert all(row - 7 in rows[:at] for at, row in later)
@@ -139,10 +174,14 @@ def test_of_masks_with_the_same_properties_the_one_in_the_lowest_row_is_asked_fo
 
 def test_a_pool_search_finds_better_masks_than_random_search_when_properties_decide(database):
     score = smooth(database)
-    rank = stats.rankdata(-score)  # 1 is the best mask; ten random draws of 60 reach 61 / 11 = 5.5 on average
+    # 1 is the best mask; ten random draws of 60 reach 61 / 11 = 5.5 on average
+    rank = stats.rankdata(-score)
     pool, random = (
         np.array([min(rank[visited(make(seed), score)]) for seed in range(6)])
-        for make in (lambda k: PoolSearch(database, SETTINGS, k), lambda k: RandomSearch(database, SETTINGS.budget, k))
+        for make in (
+            lambda k: PoolSearch(database, SETTINGS, k),
+            lambda k: RandomSearch(database, SETTINGS.budget, k),
+        )
     )
     assert (pool <= random).all()
     assert pool.mean() < 2
@@ -153,7 +192,9 @@ def test_masks_with_a_missing_property_are_no_candidates():
     values = np.random.default_rng(6).random((12, 2))
     values[[0, 4, 7], 1] = np.nan
     holes = database_of(values)
-    rows = visited(PoolSearch(holes, replace(SETTINGS, n_initial=4, n_iterations=5), 0), np.linspace(0, 1, 12))
+    rows = visited(
+        PoolSearch(holes, replace(SETTINGS, n_initial=4, n_iterations=5), 0), np.linspace(0, 1, 12)
+    )
     assert sorted(rows) == sorted(set(range(12)) - {0, 4, 7})
     with pytest.raises(InvalidInput, match=r"10 masks.*9 have all"):
         PoolSearch(holes, replace(SETTINGS, n_initial=4, n_iterations=6), 0)
@@ -179,7 +220,10 @@ def test_what_cannot_be_searched_is_refused(database):
 def test_the_initial_points_are_those_of_the_box_search_of_the_same_seed(metric, scaling, database):
     settings = replace(SETTINGS, metric=metric, scaling=scaling)
     for seed in (0, 7):
-        assert BoxRandom(database, settings, seed).ask()[:4] == BoxSearch(database, settings, seed).ask()
+        assert (
+            BoxRandom(database, settings, seed).ask()[:4]
+            == BoxSearch(database, settings, seed).ask()
+        )
 
 
 def test_random_points_of_the_box_fill_it_and_get_their_nearest_mask(database):
@@ -202,7 +246,11 @@ def test_random_points_of_the_box_fill_it_and_get_their_nearest_mask(database):
 
 @given(n=st.integers(2, 40), seed=st.integers(0, 2**32))
 def test_permuting_moves_whole_property_vectors_and_leaves_masks_and_ids(n, seed):
-    before = database_of(np.random.default_rng(n).random((n, 2)), target_sparsity=np.arange(n) / 50, labelled_degree=np.arange(n) ** 2)
+    before = database_of(
+        np.random.default_rng(n).random((n, 2)),
+        target_sparsity=np.arange(n) / 50,
+        labelled_degree=np.arange(n) ** 2,
+    )
     kept = before.table.copy()
     after = permuted(before, seed)
     pd.testing.assert_frame_equal(before.table, kept)
@@ -211,7 +259,9 @@ def test_permuting_moves_whole_property_vectors_and_leaves_masks_and_ids(n, seed
     numeric = ["seed", "sparsity", *COLUMNS, "target_sparsity", "labelled_degree"]
     came_from = np.sqrt(after.table["labelled_degree"]).astype(int)
     assert sorted(came_from) == list(range(n))
-    pd.testing.assert_frame_equal(after.table[numeric], before.table[numeric].iloc[came_from].reset_index(drop=True))
+    pd.testing.assert_frame_equal(
+        after.table[numeric], before.table[numeric].iloc[came_from].reset_index(drop=True)
+    )
     assert list(after.table.columns) == list(before.table.columns)
 
 
@@ -240,9 +290,13 @@ def test_unit_values_are_scaled_to_the_range_over_the_database_without_constant_
 
 
 @pytest.mark.parametrize(
-    ("rows", "scores", "best"), [([3, 5, 3], [0.1, 0.4, 0.9], 3), ([3, 5, 9], [0.1, 0.9, 0.9], 5), ([8], [-1.0], 8)], ids=str
+    ("rows", "scores", "best"),
+    [([3, 5, 3], [0.1, 0.4, 0.9], 3), ([3, 5, 9], [0.1, 0.9, 0.9], 5), ([8], [-1.0], 8)],
+    ids=str,
 )
-def test_the_best_observed_mask_has_the_highest_single_score_the_first_of_equals(rows, scores, best):
+def test_the_best_observed_mask_has_the_highest_single_score_the_first_of_equals(
+    rows, scores, best
+):
     assert best_observed(rows, scores) == best
 
 
@@ -275,7 +329,8 @@ def test_the_posterior_mean_is_that_of_a_gaussian_process_on_all_evaluations(see
 
 def test_of_equal_posterior_means_the_first_visited_is_taken():
     values = np.array([[0.1], [0.9], [0.9], [0.9], [0.4]])
-    assert best_posterior_mean([0, 2, 1, 3], [0.1, 0.8, 0.9, 0.85], values) == 2  # one and the same vector
+    # one and the same vector
+    assert best_posterior_mean([0, 2, 1, 3], [0.1, 0.8, 0.9, 0.85], values) == 2
     assert best_posterior_mean([4, 1, 0], [0.5, 0.5, 0.5], values) == 4
 
 
@@ -286,7 +341,11 @@ def test_a_visited_mask_with_a_missing_property_has_no_posterior_mean():
         best_posterior_mean([1, 1], [0.1, 0.9], values)
 
 
-@pytest.mark.parametrize(("rows", "scores"), [([], []), ([1], [0.5, 0.6]), ([1, 2], [0.5, np.nan]), ([[1]], [[0.5]])], ids=str)
+@pytest.mark.parametrize(
+    ("rows", "scores"),
+    [([], []), ([1], [0.5, 0.6]), ([1, 2], [0.5, np.nan]), ([[1]], [[0.5]])],
+    ids=str,
+)
 def test_evaluations_that_are_none_are_refused(rows, scores):
     for recommend in (best_observed, lambda r, s: best_posterior_mean(r, s, np.eye(3))):
         with pytest.raises(InvalidInput, match="evaluation"):

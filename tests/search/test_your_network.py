@@ -1,4 +1,6 @@
-"""Masks on networks of one's own, against networks multiplied by hand; searches against a written-out loop; exports in a process without bogp."""
+"""Masks on networks of one's own, against networks multiplied by hand; searches against a
+written-out loop; exports in a process without bogp.
+"""
 
 import copy
 import inspect
@@ -50,7 +52,9 @@ def nodes(width, n):
 def by_hand(mask, d_out, d_in):
     """A loop over channels."""
     row, column = nodes(d_out, len(mask)), nodes(d_in, len(mask))
-    return torch.tensor([[float(mask[row[o], column[i]]) for i in range(d_in)] for o in range(d_out)])
+    return torch.tensor(
+        [[float(mask[row[o], column[i]]) for i in range(d_in)] for o in range(d_out)]
+    )
 
 
 @pytest.fixture
@@ -71,7 +75,9 @@ def x():
 
 @pytest.fixture(scope="module")
 def masks(tmp_path_factory):
-    return database.build(database.DatabaseSpec((0.5,), 20, n=4), tmp_path_factory.mktemp("masks") / "d", workers=1)
+    return database.build(
+        database.DatabaseSpec((0.5,), 20, n=4), tmp_path_factory.mktemp("masks") / "d", workers=1
+    )
 
 
 def test_the_masked_network_is_the_one_multiplied_by_hand(net, mask, x):
@@ -86,15 +92,22 @@ def test_the_masked_network_is_the_one_multiplied_by_hand(net, mask, x):
     assert your_network.apply(net, mask, LAYERS) is net
     assert torch.equal(net(x), plain(x))
     assert not torch.allclose(net(x), before)
-    assert {n for n, _ in net.fc.named_parameters()} == {"weight_orig", "bias"} and prune.is_pruned(net)
+    assert {n for n, _ in net.fc.named_parameters()} == {"weight_orig", "bias"} and prune.is_pruned(
+        net
+    )
     assert torch.equal(net.conv2.weight_mask, connected[:, :, None, None].expand(9, 7, 3, 2))
 
-    removed = {"conv2": 6 * int((connected == 0).sum()), "fc": int((by_hand(mask, 8, 180) == 0).sum())}
+    removed = {
+        "conv2": 6 * int((connected == 0).sum()),
+        "fc": int((by_hand(mask, 8, 180) == 0).sum()),
+    }
     found = your_network.sparsity(net)
     assert found.layers == {"conv2": removed["conv2"] / 378, "fc": removed["fc"] / 1440}
     assert found.masked == pytest.approx(sum(removed.values()) / (378 + 1440))
     assert found.model == pytest.approx(sum(removed.values()) / (63 + 378 + 1440 + 24))
-    assert your_network.sparsity(plain) == your_network.Sparsity({}, 0.0, 0.0), "zeros of training are not counted, masks are"
+    assert your_network.sparsity(plain) == your_network.Sparsity({}, 0.0, 0.0), (
+        "zeros of training are not counted, masks are"
+    )
 
 
 def test_zeros_stay_zero_in_training_and_remove_changes_nothing(net, mask, x):
@@ -123,7 +136,9 @@ def test_an_export_loads_into_the_plain_module_without_bogp(net, mask, x, tmp_pa
     state = {k: v.clone() for k, v in net.state_dict().items()}
     for name in ("pruned.pt", "pruned.safetensors"):
         assert your_network.save(net, tmp_path / name) == tmp_path / name
-    assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items()) and list(net.state_dict()) == list(state)
+    assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items()) and list(
+        net.state_dict()
+    ) == list(state)
     torch.save((x, net(x).detach()), tmp_path / "expected.pt")
 
     code = f"""{WITHOUT_BOGP}
@@ -135,22 +150,29 @@ x, y = torch.load("expected.pt")
 for state in (load_file("pruned.safetensors"), torch.load("pruned.pt", weights_only=True)):
     net = Net()
     print(net.load_state_dict(state))
-    assert torch.equal(net(x), y) and (net.fc.weight == 0).any() and (net.conv1.weight == 0).sum() == 19
+    assert torch.equal(net(x), y) and (net.fc.weight == 0).any()
+    assert (net.conv1.weight == 0).sum() == 19
 """
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("All keys matched") == 2
 
 
 def test_the_state_of_any_module_is_exported(tmp_path):
-    tied = nn.Sequential(nn.Linear(4, 4, bias=False), nn.BatchNorm1d(4), nn.Linear(4, 4, bias=False))
+    tied = nn.Sequential(
+        nn.Linear(4, 4, bias=False), nn.BatchNorm1d(4), nn.Linear(4, 4, bias=False)
+    )
     tied[2].weight = tied[0].weight
     your_network.save(tied, tmp_path / "a.safetensors")  # safetensors refuses memory that is shared
     from safetensors.torch import load_file
 
     assert torch.equal(load_file(tmp_path / "a.safetensors")["2.weight"], tied[0].weight)
     single = prune.random_unstructured(nn.Linear(4, 4), "weight", amount=4)
-    assert sorted(your_network.plain_state(single)) == ["bias", "weight"], "a module without submodules too"
+    assert sorted(your_network.plain_state(single)) == ["bias", "weight"], (
+        "a module without submodules too"
+    )
     odd = type("Odd", (nn.Linear,), {"get_extra_state": lambda self: {"epoch": 3}})(2, 2)
     with pytest.raises(InvalidInput, match="_extra_state"):
         your_network.save(odd, tmp_path / "b.pt")
@@ -164,7 +186,10 @@ def test_the_state_of_any_module_is_exported(tmp_path):
         (lambda m: np.triu(np.ones_like(m)), "not symmetric"),
         (lambda m: m[:3], "square"),
         (lambda m: np.stack([m, m]), "batch of 2"),
-        (lambda m: np.ones((8, 8), dtype=bool), "'conv2' has 7 inputs and 9 outputs, and the graph 8 nodes"),
+        (
+            lambda m: np.ones((8, 8), dtype=bool),
+            "'conv2' has 7 inputs and 9 outputs, and the graph 8 nodes",
+        ),
     ],
 )
 def test_masks_that_cannot_be_laid_are_refused_and_nothing_is_pruned(net, mask, wrong, message):
@@ -196,10 +221,18 @@ def test_layers_where_a_mask_would_be_wrong_are_refused(mask):
     cases = [
         (nn.Sequential(nn.Conv2d(8, 8, 3, groups=2)), "0", "2 groups"),
         (nn.Sequential(nn.MultiheadAttention(8, 2)), "0.out_proj", "attention"),
-        (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))), "0", "parametrised"),
+        (
+            nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))),
+            "0",
+            "parametrised",
+        ),
         (tied, "0", r"shared \(0.weight, 1.weight\)"),
         (your_network.apply(nn.Sequential(nn.Linear(8, 8)), mask, ["0"]), "0", "already pruned"),
-        (nn.Sequential(prune.l1_unstructured(nn.Linear(8, 8), "weight", amount=0.5)), "0", "already pruned"),
+        (
+            nn.Sequential(prune.l1_unstructured(nn.Linear(8, 8), "weight", amount=0.5)),
+            "0",
+            "already pruned",
+        ),
     ]
     for model, layer, message in cases:
         with pytest.raises(InvalidInput, match=message):
@@ -218,7 +251,8 @@ def test_what_cannot_be_saved(net, tmp_path):
     (tmp_path / "net.safetensors").mkdir()  # cannot be replaced by a file, not even by root
     with pytest.raises(BogpError, match=r"net\.safetensors cannot be written"):
         your_network.save(net, tmp_path / "net.safetensors")
-    (tmp_path / f".net.pt.{os.getpid()}.tmp").mkdir()  # stands for a full disk: the new version cannot be written
+    # stands for a full disk: the new version cannot be written
+    (tmp_path / f".net.pt.{os.getpid()}.tmp").mkdir()
     with torch.no_grad():
         net.fc.weight += 1
     with pytest.raises(BogpError, match="nothing was lost"):
@@ -256,10 +290,15 @@ def test_a_search_is_ask_score_tell(masks):
     state = torch.get_rng_state()
     history = your_network.search(make_model, score, masks, searchers(masks), ["0", "2"])
     assert torch.equal(torch.get_rng_state(), state), "the caller's generator is left alone"
-    assert history.groupby(["method", "search_seed"]).evaluation.apply(list).tolist() == [list(range(5))] * 4
+    assert (
+        history.groupby(["method", "search_seed"]).evaluation.apply(list).tolist()
+        == [list(range(5))] * 4
+    )
     rows = masks.row_of()
     for searcher in searchers(masks):  # each alone, in a loop of its own
-        mine = history[(history.method == searcher.name) & (history.search_seed == searcher.seed)].itertuples()
+        mine = history[
+            (history.method == searcher.name) & (history.search_seed == searcher.seed)
+        ].itertuples()
         seen = []
         while proposals := searcher.ask():
             told = []
@@ -279,12 +318,17 @@ def test_a_search_is_ask_score_tell(masks):
     )
     assert (history.masked_sparsity == history.model_sparsity).all(), "both layers are masked"
     best = search.recommend(history)
-    assert (best.objective.to_numpy() == history.groupby(["method", "search_seed"]).objective.max().to_numpy()).all()
+    assert (
+        best.objective.to_numpy()
+        == history.groupby(["method", "search_seed"]).objective.max().to_numpy()
+    ).all()
 
     fresh = your_network.retrain(best, make_model, score, masks, ["0", "2"], 2)
     for one in fresh.itertuples():
         seeds = 5_000 + 2 * one.search_seed, 5_001 + 2 * one.search_seed
-        assert one.fresh == pytest.approx(np.mean([expected_score(masks, rows[one.mask_id], s) for s in seeds]), abs=1e-12)
+        assert one.fresh == pytest.approx(
+            np.mean([expected_score(masks, rows[one.mask_id], s) for s in seeds]), abs=1e-12
+        )
     assert (fresh.apparent == best.objective).all()
 
 
@@ -312,7 +356,9 @@ def test_an_interrupted_search_goes_on_where_it_stopped(masks, tmp_path):
     stop_at[0] = None
     resumed = again(record=path)
     total = len(calls)
-    assert total == resumed.groupby(["mask_id", "training_seed"]).ngroups, "nothing was scored twice"
+    assert total == resumed.groupby(["mask_id", "training_seed"]).ngroups, (
+        "nothing was scored twice"
+    )
     pd.testing.assert_frame_equal(resumed, again(record=path))
     assert len(calls) == total, "and nothing again"
     pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), again().drop(columns="seconds"))
@@ -320,7 +366,9 @@ def test_an_interrupted_search_goes_on_where_it_stopped(masks, tmp_path):
     calls.clear()
     again(record=path, settings={"epochs": 2})
     assert len(calls) == total, "other settings, other scores"
-    your_network.retrain(search.recommend(resumed), make_model, counted, masks, ["0", "2"], 1, record=path)
+    your_network.retrain(
+        search.recommend(resumed), make_model, counted, masks, ["0", "2"], 1, record=path
+    )
     assert len(calls) > total
 
 
@@ -335,7 +383,13 @@ def refused(masks, message, **changes):
     def never(model, seed):
         raise AssertionError("work has started")
 
-    arguments = {"make_model": make_model, "score": never, "database": masks, "searchers": searchers(masks), "layers": ["0"]} | changes
+    arguments = {
+        "make_model": make_model,
+        "score": never,
+        "database": masks,
+        "searchers": searchers(masks),
+        "layers": ["0"],
+    } | changes
     with pytest.raises(BogpError, match=message):
         your_network.search(**arguments)
 
@@ -344,7 +398,11 @@ def test_bad_input_is_refused_before_any_training(masks, tmp_path):
     once = make_model()
     twice = [search.RandomSearch(masks, 2, 1), search.RandomSearch(masks, 3, 1)]
     refused(masks, "no layer 'fc'", layers=["fc"])
-    refused(masks, "already pruned; begin with a new model", make_model=lambda: your_network.apply(once, masks.mask(0), ["0"]))
+    refused(
+        masks,
+        "already pruned; begin with a new model",
+        make_model=lambda: your_network.apply(once, masks.mask(0), ["0"]),
+    )
     refused(masks, "fewer nodes", make_model=lambda: nn.Sequential(nn.Linear(9, 3)))
     refused(masks, "no searchers to run", searchers=[])
     refused(masks, "same name and seed", searchers=twice)
@@ -363,7 +421,14 @@ def test_a_score_that_is_no_number_ends_the_search_and_keeps_the_others(masks, t
         return next(given)
 
     with pytest.raises(InvalidInput, match=r"score\(model, 0\) gave .* for mask s0.5-"):
-        your_network.search(make_model, own, masks, [search.RandomSearch(masks, 4, 0)], ["0"], record=tmp_path / "scores.json")
+        your_network.search(
+            make_model,
+            own,
+            masks,
+            [search.RandomSearch(masks, 4, 0)],
+            ["0"],
+            record=tmp_path / "scores.json",
+        )
     kept = json.loads((tmp_path / "scores.json").read_text())["scores"].values()
     assert [k["objective"] for k in kept] == [0.5, 0.25]
 
@@ -390,11 +455,15 @@ def test_a_search_method_of_ones_own(masks):
             your_network.search(make_model, score, masks, [Own(row)], ["0"])
     refused(masks, "search seed is 'first'", searchers=[Own(1, seed="first")])
     with pytest.raises(InvalidInput, match="has no masks"):
-        your_network.retrain(search.recommend(history), make_model, score, masks.take([0]), ["0"], 1)
+        your_network.retrain(
+            search.recommend(history), make_model, score, masks.take([0]), ["0"], 1
+        )
 
 
 def test_the_document_works_as_it_stands(tmp_path):
-    """Its blocks one after another; the one that loads the file once more without bogp; and the ten lines are ten."""
+    """Its blocks one after another; the one that loads the file once more without bogp; and the ten
+    lines are ten.
+    """
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.S)
     own, ten, load, rest = blocks
     lines = [line for line in ten.splitlines() if line.strip() and not line.startswith("from ")]
@@ -405,8 +474,18 @@ def test_the_document_works_as_it_stands(tmp_path):
         "OMP_NUM_THREADS": "1",
         "LOKY_MAX_CPU_COUNT": "1",
     }  # quick here
-    for code in (own + ten + load + rest, WITHOUT_BOGP + own + load + "assert (plain[2].weight == 0).float().mean() > 0.7"):
-        result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    for code in (
+        own + ten + load + rest,
+        WITHOUT_BOGP + own + load + "assert (plain[2].weight == 0).float().mean() > 0.7",
+    ):
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert result.returncode == 0, result.stderr[-2000:]
         if "bogp" in result.stdout:
             accuracy = float(re.search(r"tensor\(([\d.]+)\) Sparsity", result.stdout).group(1))

@@ -32,7 +32,12 @@ class MultiBranch(Linears):
 class Concatenating(nn.Module):
     def __init__(self):
         super().__init__()
-        self.a, self.b, self.c, self.head = nn.Linear(6, 3), nn.Linear(6, 4), nn.Linear(6, 5), nn.Linear(12, 2)
+        self.a, self.b, self.c, self.head = (
+            nn.Linear(6, 3),
+            nn.Linear(6, 4),
+            nn.Linear(6, 5),
+            nn.Linear(12, 2),
+        )
 
     def forward(self, x):
         return self.head(torch.cat((self.a(x), self.b(x), torch.sin(self.c(x))), dim=1))
@@ -261,7 +266,11 @@ class Asserts(Linears):
 class Recurrent(nn.Module):
     def __init__(self):
         super().__init__()
-        self.lstm, self.around, self.head = nn.LSTM(6, 6, batch_first=True), nn.Linear(6, 6), nn.Linear(6, 2)
+        self.lstm, self.around, self.head = (
+            nn.LSTM(6, 6, batch_first=True),
+            nn.Linear(6, 6),
+            nn.Linear(6, 2),
+        )
 
     def forward(self, x):
         y, _ = self.lstm(x)
@@ -293,7 +302,11 @@ class Gated(Linears):
 class Tokens(nn.Module):
     def __init__(self):
         super().__init__()
-        self.words, self.places, self.head = nn.Embedding(11, 6), nn.Embedding(5, 6), nn.Linear(6, 11)
+        self.words, self.places, self.head = (
+            nn.Embedding(11, 6),
+            nn.Embedding(5, 6),
+            nn.Linear(6, 11),
+        )
 
     def forward(self, tokens):
         places = torch.arange(tokens.shape[1], device=tokens.device)
@@ -329,7 +342,9 @@ class BatchLast(Linears):
 
 
 class Parallel(Linears):
-    """Linear branches side by side: the output is linear in the gates, each path has one that counts."""
+    """Linear branches side by side: the output is linear in the gates, each path has one that
+    counts.
+    """
 
     def __init__(self):
         super().__init__("stem", "a", "b", "c", "head")
@@ -360,7 +375,9 @@ def tokens(*shape: int, high: int = 11) -> Tensor:
 
 
 def make(factory, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Module:
-    """A network of the given weights' seed, in evaluation mode, its norms with statistics that are not those of a new one."""
+    """A network of the given weights' seed, in evaluation mode, its norms with statistics that are
+    not those of a new one.
+    """
     torch.manual_seed(seed)
     model = factory().to(dtype).eval()
     for module in model.modules():

@@ -31,7 +31,9 @@ class Parallel(nn.Module):
 def linear():
     torch.manual_seed(0)
     model = Parallel().double().eval()
-    examples = Examples((torch.randn(12, 3, dtype=torch.float64),), torch.randn(12, 2, dtype=torch.float64))
+    examples = Examples(
+        (torch.randn(12, 3, dtype=torch.float64),), torch.randn(12, 2, dtype=torch.float64)
+    )
     return model, capture(model, examples.inputs), examples
 
 
@@ -39,7 +41,9 @@ def linear():
 def dag():
     torch.manual_seed(1)
     model = networks.RandomDag(networks.random_parents("10-15", 0), 4, 5, 3).double().eval()
-    examples = Examples((torch.randn(9, 4, dtype=torch.float64),), torch.randn(9, 3, dtype=torch.float64))
+    examples = Examples(
+        (torch.randn(9, 4, dtype=torch.float64),), torch.randn(9, 3, dtype=torch.float64)
+    )
     return model, capture(model, examples.inputs), examples
 
 
@@ -53,14 +57,18 @@ def test_closed_forms_on_linear_branches(linear):
     assert len(table) == 4
     for part, one, branch in zip(parts, table.itertuples(), model.branches, strict=True):
         slope = (total - y) * part  # of each example's mean over two outputs, by its gate
-        assert one.leave_one_out == pytest.approx(float(((total - part - y) ** 2).mean() - ((total - y) ** 2).mean()))
+        assert one.leave_one_out == pytest.approx(
+            float(((total - part - y) ** 2).mean() - ((total - y) ** 2).mean())
+        )
         assert one.first_order == pytest.approx(-float(slope.sum(dim=1).mean()))
         assert one.absolute_first_order == pytest.approx(abs(float(slope.sum(dim=1).mean())))
         assert one.unsigned_taylor == pytest.approx(float((slope.sum(dim=1) ** 2).mean()))
         assert one.fisher_diagonal == pytest.approx(one.unsigned_taylor / 2)
         assert one.fisher == pytest.approx(one.first_order + one.unsigned_taylor / 2)
         assert one.gauss_newton == pytest.approx(one.hessian, abs=1e-12)
-        assert one.hessian == pytest.approx(one.leave_one_out, abs=1e-9), "squared loss, linear in the gates"
+        assert one.hessian == pytest.approx(one.leave_one_out, abs=1e-9), (
+            "squared loss, linear in the gates"
+        )
         assert one.magnitude == pytest.approx(float(branch.weight.detach().abs().mean()))
         assert one.activation == pytest.approx(float((part**2).mean()) ** 0.5)
         similar = float(torch.nn.functional.cosine_similarity(total, total - part, dim=1).mean())
@@ -71,7 +79,10 @@ def test_a_dead_branch_has_no_importance(linear):
     _, graph, examples = linear
     table = structural_importance.importances(graph, examples, squared_error).iloc[3]
     assert (table.drop(["edge", "random"]) == 0).all()
-    assert structural_importance.removal_order(graph, examples, squared_error, "block_influence")[0] == graph.candidates[3]
+    assert (
+        structural_importance.removal_order(graph, examples, squared_error, "block_influence")[0]
+        == graph.candidates[3]
+    )
 
 
 def test_gradient_scores_match_a_loop_over_examples(dag):
@@ -80,13 +91,19 @@ def test_gradient_scores_match_a_loop_over_examples(dag):
     slopes = []
     for k in range(len(examples)):
         gates = torch.ones(len(graph.edges), dtype=torch.float64, requires_grad=True)
-        loss = squared_error(graph.gated(gates, None, examples.inputs[0][k : k + 1]), examples.targets[k : k + 1])
+        loss = squared_error(
+            graph.gated(gates, None, examples.inputs[0][k : k + 1]), examples.targets[k : k + 1]
+        )
         slopes.append(torch.autograd.grad(loss.sum(), gates)[0].numpy())
     table = structural_importance.importances(graph, examples, squared_error)
     for row, shut in zip(table.itertuples(), closed, strict=True):
         assert row.first_order == pytest.approx(-np.mean([s @ shut for s in slopes]))
-        assert row.unsigned_taylor == pytest.approx(sum(np.mean([s[e] ** 2 for s in slopes]) for e in np.flatnonzero(shut)))
-        assert row.fisher == pytest.approx(row.first_order + np.mean([(s @ shut) ** 2 for s in slopes]) / 2)
+        assert row.unsigned_taylor == pytest.approx(
+            sum(np.mean([s[e] ** 2 for s in slopes]) for e in np.flatnonzero(shut))
+        )
+        assert row.fisher == pytest.approx(
+            row.first_order + np.mean([(s @ shut) ** 2 for s in slopes]) / 2
+        )
         mask = graph.without([row.edge])
         losses = losses_under(graph, [np.ones_like(mask), mask], examples, squared_error)
         assert row.leave_one_out == pytest.approx(losses[1] - losses[0])
@@ -98,7 +115,11 @@ def test_block_influence_matches_the_consumer_run_by_hand(dag):
     for parents, vertex in zip(model.parents[1:], model.vertices[1:], strict=True):
         values.append(torch.relu(vertex(sum(values[p] for p in parents))))
     found = structural_importance.block_influence(graph, examples, batch=4)
-    producers = {v.name.split("vertices.")[-1].split(" ")[0]: v.index for v in graph.vertices if "vertices." in v.name}
+    producers = {
+        v.name.split("vertices.")[-1].split(" ")[0]: v.index
+        for v in graph.vertices
+        if "vertices." in v.name
+    }
     number = {index: int(name) for name, index in producers.items()}
     shut = structural_importance.closed_gates(graph)
     checked = 0
@@ -108,12 +129,18 @@ def test_block_influence_matches_the_consumer_run_by_hand(dag):
         parent = number.get(graph.edges[edge].source)
         if others or child is None or parent is None:
             continue
-        after = torch.relu(model.vertices[child](sum(values[p] for p in model.parents[child]) - values[parent]))
+        after = torch.relu(
+            model.vertices[child](sum(values[p] for p in model.parents[child]) - values[parent])
+        )
         before = values[child]
         if child == len(values) - 1:  # the head is of the same vertex
             before, after = model.head(before), model.head(after)
         same = (after == before).all(dim=1)
-        cosine = torch.where(same, 1.0, torch.nn.functional.cosine_similarity(after, before, dim=1)).mean().detach()
+        cosine = (
+            torch.where(same, 1.0, torch.nn.functional.cosine_similarity(after, before, dim=1))
+            .mean()
+            .detach()
+        )
         assert value == pytest.approx(float(1 - cosine), abs=1e-12)
         checked += 1
     assert checked >= 3
@@ -125,10 +152,19 @@ def test_magnitude_of_what_goes_and_of_what_only_carries():
     graph = capture(model, torch.randn(2, 3, 32, 32))
     mean = lambda *ps: float(torch.cat([p.detach().abs().ravel() for p in ps]).mean())  # noqa: E731
     block, stem = model.blocks[0], model.stem
-    branch = (*block.first.parameters(), *block.first_norm.parameters(), *block.second.parameters(), *block.second_norm.parameters())
+    branch = (
+        *block.first.parameters(),
+        *block.first_norm.parameters(),
+        *block.second.parameters(),
+        *block.second_norm.parameters(),
+    )
     found = structural_importance.magnitude(graph)
-    assert any(v == pytest.approx(mean(*branch)) for v in found), "the branch goes with its parameters"
-    assert any(v == pytest.approx(mean(*stem.parameters())) for v in found), "a skip connection has its producer's"
+    assert any(v == pytest.approx(mean(*branch)) for v in found), (
+        "the branch goes with its parameters"
+    )
+    assert any(v == pytest.approx(mean(*stem.parameters())) for v in found), (
+        "a skip connection has its producer's"
+    )
 
 
 def test_orders_keep_every_output_connected_and_leave_nothing_out(dag):
@@ -144,12 +180,23 @@ def test_orders_keep_every_output_connected_and_leave_nothing_out(dag):
     assert all(graph.connected(graph.without(gone[:k]))[0] for k in range(len(gone) + 1))
     left = set(graph.candidates) - set(gone)
     assert not any(graph.connected(graph.without([*gone, e]))[0] for e in left)
-    assert structural_importance.order(graph, np.zeros(len(values))).tolist()[:1] == graph.candidates.tolist()[:1], (
-        "the earlier edge among equals"
-    )
+    assert (
+        structural_importance.order(graph, np.zeros(len(values))).tolist()[:1]
+        == graph.candidates.tolist()[:1]
+    ), "the earlier edge among equals"
     same = structural_importance.removal_order(graph, examples, squared_error, "random", seed=3)
-    assert same.tolist() == structural_importance.removal_order(graph, examples, squared_error, "random", seed=3).tolist()
-    assert same.tolist() != structural_importance.removal_order(graph, examples, squared_error, "random", seed=4).tolist()
+    assert (
+        same.tolist()
+        == structural_importance.removal_order(
+            graph, examples, squared_error, "random", seed=3
+        ).tolist()
+    )
+    assert (
+        same.tolist()
+        != structural_importance.removal_order(
+            graph, examples, squared_error, "random", seed=4
+        ).tolist()
+    )
 
 
 def test_greedy_orders_by_brute_force(linear):
@@ -157,20 +204,36 @@ def test_greedy_orders_by_brute_force(linear):
     exact = structural_importance.removal_order(graph, examples, squared_error, "exact_greedy")
     gone: list[int] = []
     for step in exact:
-        options = [e for e in graph.candidates if e not in gone and graph.connected(graph.without([*gone, e]))[0]]
-        losses = losses_under(graph, [graph.without([*gone, e]) for e in options], examples, squared_error)
+        options = [
+            e
+            for e in graph.candidates
+            if e not in gone and graph.connected(graph.without([*gone, e]))[0]
+        ]
+        losses = losses_under(
+            graph, [graph.without([*gone, e]) for e in options], examples, squared_error
+        )
         assert step == options[int(np.argmin(losses))]
         gone.append(int(step))
-    assert structural_importance.removal_order(graph, examples, squared_error, "hessian_greedy").tolist() == exact.tolist(), (
-        "quadratic, so the same"
+    assert (
+        structural_importance.removal_order(
+            graph, examples, squared_error, "hessian_greedy"
+        ).tolist()
+        == exact.tolist()
+    ), "quadratic, so the same"
+    assert (
+        structural_importance.removal_order(
+            graph, examples, squared_error, "exact_greedy", limit=2
+        ).tolist()
+        == exact.tolist()[:2]
     )
-    assert structural_importance.removal_order(graph, examples, squared_error, "exact_greedy", limit=2).tolist() == exact.tolist()[:2]
     assert len(exact) == 3, "one branch must stay"
 
 
 def test_second_order_is_the_true_change_of_all_masks_of_a_linear_network(linear):
     _, graph, examples = linear
-    masks = [graph.without(s) for k in range(1, 4) for s in itertools.combinations(graph.candidates, k)]
+    masks = [
+        graph.without(s) for k in range(1, 4) for s in itertools.combinations(graph.candidates, k)
+    ]
     losses = losses_under(graph, [np.ones(len(graph.edges)), *masks], examples, squared_error)
     for curvature in ("hessian", "gauss_newton"):
         predicted = taylor_model(graph, examples, squared_error, curvature).change(masks)
@@ -182,9 +245,15 @@ def test_same_numbers_alone_as_among_others(dag):
     table = structural_importance.importances(graph, examples, squared_error, seed=2)
     assert table.edge.tolist() == graph.candidates.tolist()
     for name in structural_importance.METHODS:
-        np.testing.assert_array_equal(structural_importance.importances(graph, examples, squared_error, [name], seed=2)[name], table[name])
+        np.testing.assert_array_equal(
+            structural_importance.importances(graph, examples, squared_error, [name], seed=2)[name],
+            table[name],
+        )
     np.testing.assert_allclose(table.leave_one_out, leave_one_out(graph, examples, squared_error))
-    np.testing.assert_allclose(table.first_order, structural_importance.first_order(graph, gate_gradients(graph, examples, squared_error)))
+    np.testing.assert_allclose(
+        table.first_order,
+        structural_importance.first_order(graph, gate_gradients(graph, examples, squared_error)),
+    )
 
 
 def test_bad_input_is_refused_with_what_is_allowed(dag):
@@ -203,4 +272,6 @@ def test_bad_input_is_refused_with_what_is_allowed(dag):
         structural_importance.removal_order(graph, examples, squared_error, "exact_greedy", limit=0)
     chain = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 3)).double()
     with pytest.raises(NothingToRemove, match="no edge"):
-        structural_importance.importances(capture(chain, examples.inputs), examples, squared_error, ["magnitude"])
+        structural_importance.importances(
+            capture(chain, examples.inputs), examples, squared_error, ["magnitude"]
+        )

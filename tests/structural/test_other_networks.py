@@ -30,7 +30,11 @@ def mean_output(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def first(graph: structural.ComputationGraph, producer: str, consumer: str = "add") -> int:
     """The edge from a node to another, each by the start of its name."""
-    return next(e.index for e in graph.edges if e.producer.startswith(producer) and e.consumer.startswith(consumer))
+    return next(
+        e.index
+        for e in graph.edges
+        if e.producer.startswith(producer) and e.consumer.startswith(consumer)
+    )
 
 
 def agree(graph: structural.ComputationGraph, mask: Tensor, inputs: tuple[Tensor, ...]) -> None:

@@ -24,10 +24,14 @@ def large():
 
 def quadratic_losses(space, seed=0):
     rng = np.random.default_rng(seed)
-    slope, root = rng.normal(size=len(space.graph.edges)), rng.normal(size=(len(space.graph.edges),) * 2)
+    slope, root = (
+        rng.normal(size=len(space.graph.edges)),
+        rng.normal(size=(len(space.graph.edges),) * 2),
+    )
 
     def losses(masks):
-        gone = 1.0 - space.graph.gates(masks)  # as in a network: masks that close the same gates have the same loss
+        # as in a network: masks that close the same gates have the same loss
+        gone = 1.0 - space.graph.gates(masks)
         return 1 + gone @ slope + 0.1 * np.square(gone @ root).sum(axis=1)
 
     return losses
@@ -36,10 +40,15 @@ def quadratic_losses(space, seed=0):
 def by_brute_force(space):
     """The removed edges of each feasible mask."""
     found = []
-    ends = [next(v.index for v in space.graph.vertices if v.kind == kind) for kind in ("input", "output")]
+    ends = [
+        next(v.index for v in space.graph.vertices if v.kind == kind)
+        for kind in ("input", "output")
+    ]
     for removed in combinations(space.graph.candidates.tolist(), space.removed):
         kept = space.graph.networkx()
-        kept.remove_edges_from([(s, t, k) for s, t, k in list(kept.edges(keys=True)) if k in removed])
+        kept.remove_edges_from(
+            [(s, t, k) for s, t, k in list(kept.edges(keys=True)) if k in removed]
+        )
         if nx.has_path(kept, *ends):
             found.append(removed)
     return found
@@ -49,7 +58,9 @@ def test_exhaustive_search_evaluates_each_feasible_mask_once(space):
     losses = quadratic_losses(space)
     table = search.exhaustive(space, losses)
     assert [tuple(map(int, r.split())) for r in table.removed] == by_brute_force(space)
-    assert table.loss.to_numpy() == pytest.approx([losses(space.graph.without(r)[None])[0] for r in by_brute_force(space)])
+    assert table.loss.to_numpy() == pytest.approx(
+        [losses(space.graph.without(r)[None])[0] for r in by_brute_force(space)]
+    )
     assert (table.best == table.loss.cummin()).all()
     assert table.evaluation.tolist() == list(range(1, len(table) + 1))
 
@@ -70,7 +81,10 @@ def test_greedy_takes_the_best_edge_each_time(space):
 
 def test_an_exact_model_puts_the_best_mask_first(space, large):
     losses = quadratic_losses(space)
-    assert search.quadratic(space, losses, 3, losses, 0).loss.tolist() == sorted(search.exhaustive(space, losses).loss)[:3]
+    assert (
+        search.quadratic(space, losses, 3, losses, 0).loss.tolist()
+        == sorted(search.exhaustive(space, losses).loss)[:3]
+    )
     assert not large.is_small
     losses = quadratic_losses(large)
     table = search.quadratic(large, losses, 5, losses, 0)
@@ -83,11 +97,17 @@ def test_an_exact_model_puts_the_best_mask_first(space, large):
 def test_bayesian_search_finds_the_best_mask(space, large):
     losses = quadratic_losses(space)
     truth = search.exhaustive(space, losses).loss.min()
-    assert search.bayesian(space, losses, 4, 0, prior=losses, initial=4).best.iloc[-1] == truth, "its prior is exact"
-    assert search.bayesian(space, losses, 60, 0).best.iloc[-1] == truth, "without a prior, from a fifth of the masks"
+    assert search.bayesian(space, losses, 4, 0, prior=losses, initial=4).best.iloc[-1] == truth, (
+        "its prior is exact"
+    )
+    assert search.bayesian(space, losses, 60, 0).best.iloc[-1] == truth, (
+        "without a prior, from a fifth of the masks"
+    )
     losses = quadratic_losses(large)
     bo = search.bayesian(large, losses, 60, 0)
-    assert bo.best.iloc[-1] < search.random(large, losses, 300, 0).best.iloc[-1], "where masks are too many to list"
+    assert bo.best.iloc[-1] < search.random(large, losses, 300, 0).best.iloc[-1], (
+        "where masks are too many to list"
+    )
 
 
 @pytest.mark.parametrize("budget", [12, 14])
@@ -103,7 +123,9 @@ def test_budgets_are_kept_no_mask_comes_twice_and_seeds_decide(space, large, bud
         for run in (
             lambda s, f, where=where: search.random(where, f, budget, s),
             lambda s, f, where=where: search.bayesian(where, f, budget, s, initial=6),
-            lambda s, f, where=where, prior=losses: search.bayesian(where, f, budget, s, prior=prior, initial=6),
+            lambda s, f, where=where, prior=losses: search.bayesian(
+                where, f, budget, s, prior=prior, initial=6
+            ),
         ):
             asked.clear()
             table = run(0, counted)

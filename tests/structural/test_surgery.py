@@ -1,4 +1,6 @@
-"""The pruned network against the masked one and against one worked out vertex by vertex; what is left of its parameters."""
+"""The pruned network against the masked one and against one worked out vertex by vertex; what is
+left of its parameters.
+"""
 
 import copy
 import io
@@ -26,7 +28,10 @@ def connected(graph, count, share=0.8, seed=0):
 
 def same(ours, truth, atol=1e-5):
     pairs = zip(tree_leaves(ours), tree_leaves(truth), strict=True)
-    return all(torch.allclose(a, b, rtol=1e-5, atol=atol) if isinstance(b, torch.Tensor) else a == b for a, b in pairs)
+    return all(
+        torch.allclose(a, b, rtol=1e-5, atol=atol) if isinstance(b, torch.Tensor) else a == b
+        for a, b in pairs
+    )
 
 
 def run(module, inputs):
@@ -41,13 +46,19 @@ def test_the_pruned_network_is_the_masked_one(name):
     before = {k: v.clone() for k, v in graph.module.state_dict().items()}
     some = connected(graph, 4)
     assert len(some) or not len(graph.candidates)
-    for mask in [np.ones(len(graph.edges), dtype=bool), *some, *[graph.without([e]) for e in graph.candidates[:6]]]:
+    for mask in [
+        np.ones(len(graph.edges), dtype=bool),
+        *some,
+        *[graph.without([e]) for e in graph.candidates[:6]],
+    ]:
         pruned = surgery.remove(graph, mask)
         found = run(pruned, inputs)
         assert same(found, gated(graph, graph.gates(mask)[0], inputs))
         assert same(found, by_hand.outputs(graph, mask, inputs))
         mine = {p.data_ptr() for p in [*pruned.parameters(), *pruned.buffers()]}
-        assert not mine & {p.data_ptr() for p in [*graph.module.parameters(), *graph.module.buffers()]}, "it shares nothing"
+        assert not mine & {
+            p.data_ptr() for p in [*graph.module.parameters(), *graph.module.buffers()]
+        }, "it shares nothing"
     assert same(dict(graph.module.state_dict()), before, 0)
     assert same(run(model, inputs), run(graph.module, inputs))
 
@@ -67,7 +78,10 @@ def test_it_runs_on_other_batch_sizes_and_is_smaller(name):
         }
 
 
-@pytest.mark.parametrize("name", [*ZOO, "shared and unused parameters", "loop over a shape", "dict output", "assigns items"])
+@pytest.mark.parametrize(
+    "name",
+    [*ZOO, "shared and unused parameters", "loop over a shape", "dict output", "assigns items"],
+)
 def test_it_can_be_saved_loaded_copied_exported_and_trained(name, tmp_path):
     factory, inputs = ANY[name]
     graph = models.captured(name)
@@ -89,9 +103,15 @@ def test_it_can_be_saved_loaded_copied_exported_and_trained(name, tmp_path):
     assert same(run(copy.deepcopy(other), inputs), expected, 0)
     assert same(run(torch.export.export(pruned, inputs, strict=False).module(), inputs), expected)
 
-    loss = sum(leaf.square().mean() for leaf in tree_leaves(pruned(*inputs)) if isinstance(leaf, torch.Tensor))
+    loss = sum(
+        leaf.square().mean()
+        for leaf in tree_leaves(pruned(*inputs))
+        if isinstance(leaf, torch.Tensor)
+    )
     loss.backward()
-    assert all(p.grad is not None for p in pruned.parameters()), "each parameter that is left is used"
+    assert all(p.grad is not None for p in pruned.parameters()), (
+        "each parameter that is left is used"
+    )
 
 
 def test_a_pruned_network_can_be_captured_again():
@@ -102,11 +122,20 @@ def test_a_pruned_network_can_be_captured_again():
     edge = again.edges[again.candidates[0]]
     twice = first.copy()
     same_edge = [
-        e for e in graph.edges if first[e.index] and same(gates_of(graph, first, e, inputs), run(surgery.remove(again, again.without([edge.index])), inputs))
-    ]  # fmt: skip
+        e
+        for e in graph.edges
+        if first[e.index]
+        and same(
+            gates_of(graph, first, e, inputs),
+            run(surgery.remove(again, again.without([edge.index])), inputs),
+        )
+    ]
     assert same_edge
     twice[same_edge[0].index] = False
-    assert same(run(surgery.remove(graph, twice), inputs), run(surgery.remove(again, again.without([edge.index])), inputs))
+    assert same(
+        run(surgery.remove(graph, twice), inputs),
+        run(surgery.remove(again, again.without([edge.index])), inputs),
+    )
 
 
 def gates_of(graph, mask, edge, inputs):
@@ -139,7 +168,11 @@ def test_order_sign_and_factor_of_what_is_left():
         a, b, c, bias = model.a(x), model.b(x), model.c(x), model.bias
 
     def pruned(*removed):
-        edges = [e.index for e in graph.edges if (e.producer, e.consumer) in removed or (e.producer, e.consumer, e.slot) in removed]
+        edges = [
+            e.index
+            for e in graph.edges
+            if (e.producer, e.consumer) in removed or (e.producer, e.consumer, e.slot) in removed
+        ]
         assert len(edges) >= len(removed)
         return run(surgery.remove(graph, graph.without(edges)), inputs)
 
@@ -161,7 +194,11 @@ class Blocks(nn.Module):
         super().__init__()
         self.a, self.b, self.c = (nn.Conv2d(2, k, 3, padding=1) for k in (3, 4, 5))
         self.conv = nn.Conv2d(12, 4, 3, groups=groups)
-        self.norm, self.pool, self.linear = nn.BatchNorm2d(12), nn.MaxPool2d(2), nn.Linear(12 * 9, 4)
+        self.norm, self.pool, self.linear = (
+            nn.BatchNorm2d(12),
+            nn.MaxPool2d(2),
+            nn.Linear(12 * 9, 4),
+        )
         self.last = last
 
     def forward(self, x):
@@ -170,11 +207,22 @@ class Blocks(nn.Module):
             return self.conv(y)
         if self.last == "flat":
             return self.linear(torch.relu(self.pool(y)).flatten(1))
-        return self.conv(self.norm(y)) if self.last == "norm" else (self.conv(y), self.conv(torch.tanh(y) + y))
+        return (
+            self.conv(self.norm(y))
+            if self.last == "norm"
+            else (self.conv(y), self.conv(torch.tanh(y) + y))
+        )
 
 
 @pytest.mark.parametrize(
-    ("last", "groups", "narrow"), [("conv", 1, 8 * 36), ("conv", 4, 12 * 9), ("flat", 1, 8 * 36), ("norm", 1, 12 * 36), ("shared", 1, 432)]
+    ("last", "groups", "narrow"),
+    [
+        ("conv", 1, 8 * 36),
+        ("conv", 4, 12 * 9),
+        ("flat", 1, 8 * 36),
+        ("norm", 1, 12 * 36),
+        ("shared", 1, 432),
+    ],
 )
 def test_blocks_of_a_concatenation_go_with_the_weights_that_read_them(last, groups, narrow):
     model, inputs = make(lambda: Blocks(last, groups)), (models.x(3, 2, 6, 6),)
@@ -182,8 +230,14 @@ def test_blocks_of_a_concatenation_go_with_the_weights_that_read_them(last, grou
     mask = graph.without([e.index for e in graph.edges if e.producer == "b"])
     pruned = surgery.remove(graph, mask)
     assert same(run(pruned, inputs), gated(graph, graph.gates(mask)[0], inputs))
-    weights = {n: p.numel() for n, p in pruned.named_parameters() if n.endswith(("conv.weight", "linear.weight"))}
-    assert sum(weights.values()) == narrow and not any(n.startswith("b.") for n, _ in pruned.named_parameters())
+    weights = {
+        n: p.numel()
+        for n, p in pruned.named_parameters()
+        if n.endswith(("conv.weight", "linear.weight"))
+    }
+    assert sum(weights.values()) == narrow and not any(
+        n.startswith("b.") for n, _ in pruned.named_parameters()
+    )
     assert len(model.conv.weight) == 4 and model.conv.weight.shape[1] == 12 // groups
 
 
@@ -199,7 +253,9 @@ def test_a_layer_that_works_elsewhere_too_is_not_damaged():
     graph = capture(make(Twice), (models.x(4, 6),))
     mask = graph.without([e.index for e in graph.edges if e.producer == "a"])
     pruned = surgery.remove(graph, mask)
-    assert same(run(pruned, graph.example_inputs), gated(graph, graph.gates(mask)[0], graph.example_inputs))
+    assert same(
+        run(pruned, graph.example_inputs), gated(graph, graph.gates(mask)[0], graph.example_inputs)
+    )
     assert {n: tuple(p.shape) for n, p in pruned.named_parameters() if n.endswith("weight")} == {
         "b.weight": (4, 6),
         "head.weight": (3, 6),
@@ -207,7 +263,16 @@ def test_a_layer_that_works_elsewhere_too_is_not_damaged():
     }
 
 
-@pytest.mark.parametrize("name", [*[n for n in ZOO if n != "transformer"], "MultiheadAttention", "product", "widening", "two inputs"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *[n for n in ZOO if n != "transformer"],
+        "MultiheadAttention",
+        "product",
+        "widening",
+        "two inputs",
+    ],
+)
 def test_mean_activations_become_buffers(name):
     graph, inputs = models.captured(name), ANY[name][1]
     references = gates.mean_activations(graph, Examples(inputs, torch.zeros(len(inputs[0]))))
@@ -225,7 +290,9 @@ def test_a_vertex_goes_with_all_its_edges():
     graph = capture(model, inputs)
     vertex = next(v for v in graph.vertices if v.name.startswith("b"))
     mask = surgery.without_vertices(graph, [vertex.index])
-    assert [e.index for e in graph.edges if vertex.index in (e.source, e.target)] == np.flatnonzero(~mask).tolist()
+    assert [e.index for e in graph.edges if vertex.index in (e.source, e.target)] == np.flatnonzero(
+        ~mask
+    ).tolist()
     pruned = surgery.remove(graph, mask)
     with torch.no_grad():
         x = torch.relu(model.stem(inputs[0]))
@@ -239,7 +306,10 @@ def test_a_vertex_goes_with_all_its_edges():
 
 
 def test_costs_of_a_known_network():
-    model, x = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2, bias=False)), models.x(5, 6)
+    model, x = (
+        nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2, bias=False)),
+        models.x(5, 6),
+    )
     found = surgery.cost(model, (x,), seconds=0.001)
     assert (found.parameters, found.flops) == (28 + 8, 2 * 5 * (24 + 8))
     with pytest.raises(InvalidInput, match="positive time"):

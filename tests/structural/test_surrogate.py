@@ -61,12 +61,18 @@ def test_paths_of_a_network_with_concatenations_and_large_logits():
 def test_a_path_surrogate_recovers_one(graph):
     logits = torch.as_tensor(np.random.default_rng(1).normal(size=len(graph.edges)))
     masks = np.concatenate(
-        [masks_of(graph, 60), np.ones((1, len(logits)), dtype=bool), ~np.isin(np.arange(len(logits)), own_edges(graph))[None]]
+        [
+            masks_of(graph, 60),
+            np.ones((1, len(logits)), dtype=bool),
+            ~np.isin(np.arange(len(logits)), own_edges(graph))[None],
+        ]
     )
     losses = 5 - 3 * surrogate.path_weights(graph, masks, logits).numpy()
     fitted = surrogate.PathSurrogate(graph, steps=500).fit(masks, losses)
     other = masks_of(graph, 40, seed=7)
-    assert fitted.predict(other) == pytest.approx(5 - 3 * surrogate.path_weights(graph, other, logits).numpy(), abs=1e-3)
+    assert fitted.predict(other) == pytest.approx(
+        5 - 3 * surrogate.path_weights(graph, other, logits).numpy(), abs=1e-3
+    )
     with pytest.raises(InvalidInput, match="losses are equal"):
         surrogate.PathSurrogate(graph).fit(masks, np.ones(len(masks)))
 
@@ -76,7 +82,9 @@ def test_live_edges_are_those_on_a_surviving_path(graph):
     ends = [next(v.index for v in graph.vertices if v.kind == kind) for kind in ("input", "output")]
     for mask, live in zip(masks, graph.live(masks), strict=True):
         kept = graph.networkx()
-        kept.remove_edges_from([(s, t, k) for s, t, k in list(kept.edges(keys=True)) if not mask[k]])
+        kept.remove_edges_from(
+            [(s, t, k) for s, t, k in list(kept.edges(keys=True)) if not mask[k]]
+        )
         on = {key for path in nx.all_simple_edge_paths(kept, *ends) for _, _, key in path}
         assert set(np.flatnonzero(live)) == on
 
@@ -91,7 +99,9 @@ def test_regressions_recover_what_they_can_express():
         return 2 + m @ slopes
 
     def paired(m):
-        return additive(m) + sum(pairs[i, j] * m[:, i] * m[:, j] for i, j in combinations(range(8), 2))
+        return additive(m) + sum(
+            pairs[i, j] * m[:, i] * m[:, j] for i, j in combinations(range(8), 2)
+        )
 
     linear, both = surrogate.LinearSurrogate(read), surrogate.LinearSurrogate(read, pairs=True)
     assert linear.fit(masks, additive(masks)).predict(new) == pytest.approx(additive(new), abs=1e-4)
@@ -139,7 +149,12 @@ def test_zero_shot_forms(graph):
 
 @pytest.mark.parametrize(
     ("masks", "losses"),
-    [(np.ones((1, 3)), [1.0]), (np.ones((3, 3)), [1.0, 2.0]), (np.ones(3), [1.0, 2.0, 3.0]), (np.ones((2, 3)), [1.0, np.nan])],
+    [
+        (np.ones((1, 3)), [1.0]),
+        (np.ones((3, 3)), [1.0, 2.0]),
+        (np.ones(3), [1.0, 2.0, 3.0]),
+        (np.ones((2, 3)), [1.0, np.nan]),
+    ],
 )
 def test_bad_data_is_refused(masks, losses):
     with pytest.raises(InvalidInput):

@@ -25,7 +25,9 @@ def problem(factory, count=8, outputs=6):
 
 def mean_loss(graph, z, examples, loss):
     with torch.no_grad():
-        return float(loss(graph.gated(torch.as_tensor(z), None, *examples.inputs), examples.targets).mean())
+        return float(
+            loss(graph.gated(torch.as_tensor(z), None, *examples.inputs), examples.targets).mean()
+        )
 
 
 def test_second_order_is_the_true_change_of_a_linear_network_for_every_mask():
@@ -43,24 +45,37 @@ def test_second_order_is_the_true_change_of_a_linear_network_for_every_mask():
 
 
 @pytest.mark.parametrize("factory", [models.Smooth, models.Attention, models.Gated])
-@pytest.mark.parametrize("loss", [gates.squared_error, lambda o, t: cross_entropy(o, t.softmax(1), reduction="none")])
+@pytest.mark.parametrize(
+    "loss", [gates.squared_error, lambda o, t: cross_entropy(o, t.softmax(1), reduction="none")]
+)
 def test_gradient_and_hessian_match_finite_differences(factory, loss):
-    inputs = (models.x(5, 4, 6).double() if factory is models.Attention else models.x(5, 6).double(),)
+    inputs = (
+        models.x(5, 4, 6).double() if factory is models.Attention else models.x(5, 6).double(),
+    )
     graph = capture(make(factory, DOUBLE), inputs)
-    examples, count, step = Examples(inputs, models.x(5, 6, seed=3).double()), len(graph.edges), 1e-4
+    examples, count, step = (
+        Examples(inputs, models.x(5, 6, seed=3).double()),
+        len(graph.edges),
+        1e-4,
+    )
     units = np.eye(count) * step
 
     def at(*moves):
         return mean_loss(graph, np.ones(count) + sum(moves), examples, loss)
 
     gradient = [(at(u) - at(-u)) / (2 * step) for u in units]
-    assert taylor.gate_gradients(graph, examples, loss).mean(axis=0) == pytest.approx(np.array(gradient), abs=1e-6)
+    assert taylor.gate_gradients(graph, examples, loss).mean(axis=0) == pytest.approx(
+        np.array(gradient), abs=1e-6
+    )
     found = taylor.hessian(graph, examples, loss, batch=2)
     scale = np.abs(found).max()
     for i, j in itertools.combinations_with_replacement(range(count), 2):
         u, v = units[i], units[j]
         truth = (at(u, v) - at(u, -v) - at(-u, v) + at(-u, -v)) / (4 * step**2)
-        assert found[i, j] == pytest.approx(truth, abs=1e-4 * max(1, scale)) and found[j, i] == found[i, j]
+        assert (
+            found[i, j] == pytest.approx(truth, abs=1e-4 * max(1, scale))
+            and found[j, i] == found[i, j]
+        )
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -95,7 +110,11 @@ def test_gauss_newton_is_the_hessian_where_outputs_are_linear_in_gates_and_conve
     for row in range(len(examples)):
         part = examples.part(slice(row, row + 1))
         f = lambda z, part=part: graph.gated(z, None, *part.inputs)[0]  # noqa: E731
-        jacobian.append(torch.autograd.functional.jacobian(f, torch.ones(len(graph.edges), dtype=DOUBLE)).numpy())
+        jacobian.append(
+            torch.autograd.functional.jacobian(
+                f, torch.ones(len(graph.edges), dtype=DOUBLE)
+            ).numpy()
+        )
     truth = sum(2 / 6 * j.T @ j for j in jacobian) / len(jacobian)
     assert bent == pytest.approx(truth, abs=1e-10)
 
@@ -105,10 +124,16 @@ def test_outputs_of_several_parts_have_a_gauss_newton_too():
     graph = capture(make(models.DictOutput, DOUBLE), inputs)
 
     def loss(outputs, targets):
-        return (outputs["one"] * outputs["two"].detach() - targets).square().mean(1) + outputs["two"].square().mean(1)
+        return (outputs["one"] * outputs["two"].detach() - targets).square().mean(1) + outputs[
+            "two"
+        ].square().mean(1)
 
     found = taylor.gauss_newton(graph, Examples(inputs, models.x(4, 6, seed=9).double()), loss)
-    assert found.shape == (len(graph.edges),) * 2 and np.abs(found - found.T).max() == 0 and np.abs(found).max() > 0
+    assert (
+        found.shape == (len(graph.edges),) * 2
+        and np.abs(found - found.T).max() == 0
+        and np.abs(found).max() > 0
+    )
 
 
 def test_bad_input_is_refused():

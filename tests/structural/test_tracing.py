@@ -1,4 +1,6 @@
-"""Graphs of networks of every shape: the same outputs, the right structure, candidates by networkx; what cannot be captured is refused by name."""
+"""Graphs of networks of every shape: the same outputs, the right structure, candidates by networkx;
+what cannot be captured is refused by name.
+"""
 
 import copy
 
@@ -21,7 +23,8 @@ def same(found, expected, atol=1e-6):
     (ours, one), (theirs, other) = tree_flatten(found), tree_flatten(expected)
     assert one == other, "the same containers"
     return all(
-        torch.allclose(a, b, rtol=1e-6, atol=atol) if isinstance(b, torch.Tensor) else a == b for a, b in zip(ours, theirs, strict=True)
+        torch.allclose(a, b, rtol=1e-6, atol=atol) if isinstance(b, torch.Tensor) else a == b
+        for a, b in zip(ours, theirs, strict=True)
     )
 
 
@@ -41,11 +44,16 @@ def test_gates_all_one_reproduce_the_model_which_stays_as_it_was(name):
         rows = torch.ones(len(others[0]), len(graph.edges))
         with torch.no_grad():
             assert same(graph.gated(rows, None, *others), model(*others))
-    assert str(model) == code and all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert str(model) == code and all(
+        torch.equal(before[k], v) for k, v in model.state_dict().items()
+    )
     own = {p.data_ptr() for p in model.parameters()}
     assert {p.data_ptr() for p in graph.module.parameters()} <= own, "it shares its parameters"
     for vertex in graph.vertices:
-        assert {dict(graph.module.named_parameters(remove_duplicate=False))[p].data_ptr() for p in vertex.parameters} <= own
+        assert {
+            dict(graph.module.named_parameters(remove_duplicate=False))[p].data_ptr()
+            for p in vertex.parameters
+        } <= own
 
 
 @pytest.mark.parametrize("name", ANY)
@@ -53,24 +61,44 @@ def test_vertices_and_edges_are_the_data_dependencies_between_nodes(name):
     graph = models.captured(name)
     nodes = {n.name: n for n in graph.module.graph.nodes}
     home = {node: v.index for v in graph.vertices for node in v.nodes if v.kind != "output"}
-    assert len(home) == sum(len(v.nodes) for v in graph.vertices if v.kind != "output"), "each node in one vertex"
+    assert len(home) == sum(len(v.nodes) for v in graph.vertices if v.kind != "output"), (
+        "each node in one vertex"
+    )
     outputs = iter([v.index for v in graph.vertices if v.kind == "output"])
     truth = []
     for node in graph.module.graph.nodes:
         for slot, a in enumerate(arguments(node)):
-            if a.name in home and (node.op == "output" or home[a.name] != home.get(node.name, home[a.name])):
-                truth.append((home[a.name], next(outputs) if node.op == "output" else home[node.name], a.name, node.name, slot))
-    assert sorted((e.source, e.target, e.producer, e.consumer, e.slot) for e in graph.edges) == sorted(truth)
-    assert all(e.source < e.target for e in graph.edges) and [e.index for e in graph.edges] == list(range(len(graph.edges)))
+            if a.name in home and (
+                node.op == "output" or home[a.name] != home.get(node.name, home[a.name])
+            ):
+                truth.append(
+                    (
+                        home[a.name],
+                        next(outputs) if node.op == "output" else home[node.name],
+                        a.name,
+                        node.name,
+                        slot,
+                    )
+                )
+    assert sorted(
+        (e.source, e.target, e.producer, e.consumer, e.slot) for e in graph.edges
+    ) == sorted(truth)
+    assert all(e.source < e.target for e in graph.edges) and [e.index for e in graph.edges] == list(
+        range(len(graph.edges))
+    )
     drawn = graph.networkx()
     assert nx.is_directed_acyclic_graph(drawn) and drawn.number_of_edges() == len(graph.edges)
     degrees = dict(drawn.in_degree())
     for vertex in graph.vertices:
         into = degrees[vertex.index]
-        assert {"input": into == 0, "output": into == 1, "chain": into == 1}.get(vertex.kind, into >= 2)
+        assert {"input": into == 0, "output": into == 1, "chain": into == 1}.get(
+            vertex.kind, into >= 2
+        )
     contents = [n for v in graph.vertices if v.kind == "chain" for n in v.nodes]
     for name in contents:
-        assert len({a.name for a in arguments(nodes[name]) if a.name in home}) == 1, "a chain has one input"
+        assert len({a.name for a in arguments(nodes[name]) if a.name in home}) == 1, (
+            "a chain has one input"
+        )
 
 
 @pytest.mark.parametrize("name", ANY)
@@ -88,7 +116,10 @@ def test_candidates_are_all_removals_that_disconnect_nothing_each_once(name):
             assert ("bridge" in edge.why_kept) == bridge
         kept = nx.MultiDiGraph([(e.source, e.target) for e in graph.edges if mask[e.index]])
         kept.add_nodes_from(range(len(graph.vertices)))
-        cut_off = any(not any(nx.has_path(kept, v.index, o) for v in graph.vertices if v.kind == "input") for o in outputs)
+        cut_off = any(
+            not any(nx.has_path(kept, v.index, o) for v in graph.vertices if v.kind == "input")
+            for o in outputs
+        )
         assert bridge or not cut_off, "what disconnects the graph is a bridge; a product adds more"
         if {v.kind for v in graph.vertices} <= {"input", "chain", "sum", "cat", "output"}:
             assert bridge == cut_off
@@ -101,20 +132,63 @@ def test_candidates_are_all_removals_that_disconnect_nothing_each_once(name):
 
 STRUCTURES = {
     "multi-branch": {
-        "x > stem + relu", "stem + relu > a", "stem + relu > b + tanh", "stem + relu > c",
-        "a > sum + head", "b + tanh > sum + head", "c > sum + head", "sum + head > output",
+        "x > stem + relu",
+        "stem + relu > a",
+        "stem + relu > b + tanh",
+        "stem + relu > c",
+        "a > sum + head",
+        "b + tanh > sum + head",
+        "c > sum + head",
+        "sum + head > output",
     },
-    "concatenating": {"x > a", "x > b", "x > c + sin", "a > cat + head", "b > cat + head", "c + sin > cat + head", "cat + head > output"},
+    "concatenating": {
+        "x > a",
+        "x > b",
+        "x > c + sin",
+        "a > cat + head",
+        "b > cat + head",
+        "c + sin > cat + head",
+        "cat + head > output",
+    },
     "chunk": {
-        "x > stem + chunk", "stem + chunk > a", "stem + chunk > b", "stem + chunk > c",
-        "a > sum + head", "b > sum + head", "c > sum + head", "sum + head > output",
+        "x > stem + chunk",
+        "stem + chunk > a",
+        "stem + chunk > b",
+        "stem + chunk > c",
+        "a > sum + head",
+        "b > sum + head",
+        "c > sum + head",
+        "sum + head > output",
     },
-    "two inputs": {"x > a", "x > c", "y > b", "a > sum + head", "b > sum + head", "c > sum + head", "sum + head > output"},
+    "two inputs": {
+        "x > a",
+        "x > c",
+        "y > b",
+        "a > sum + head",
+        "b > sum + head",
+        "c > sum + head",
+        "sum + head > output",
+    },
     "tuple output": {
-        "x > stem", "stem > a", "stem > b", "stem > c", "a > sum", "b > sum", "stem > sum", "c > sum", "sum > output 0", "sum > output 1",
+        "x > stem",
+        "stem > a",
+        "stem > b",
+        "stem > c",
+        "a > sum",
+        "b > sum",
+        "stem > sum",
+        "c > sum",
+        "sum > output 0",
+        "sum > output 1",
     },
-    "LSTM": {"x > lstm", "x > around", "lstm > sum + head", "around > sum + head", "sum + head > output"},
-}  # fmt: skip
+    "LSTM": {
+        "x > lstm",
+        "x > around",
+        "lstm > sum + head",
+        "around > sum + head",
+        "sum + head > output",
+    },
+}
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
@@ -126,7 +200,11 @@ def test_graphs_that_can_be_told_by_eye(name):
 
 def test_what_only_export_follows_is_traced_by_it():
     traced = {name: models.captured(name).traced_by for name in ANY}
-    assert {n for n, by in traced.items() if by == "torch.export"} == {"assigns items", "loop over a shape", "asserts on shapes"}
+    assert {n for n, by in traced.items() if by == "torch.export"} == {
+        "assigns items",
+        "loop over a shape",
+        "asserts on shapes",
+    }
 
 
 def test_the_batch_first_is_seen_by_other_examples_beside_it():
@@ -200,13 +278,33 @@ class DictInput(Branches):
 @pytest.mark.parametrize(
     ("model", "inputs", "message"),
     [
-        (lambda: make(lambda: nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6))).train(), models.x(4, 6), r"1 \(BatchNorm1d\) mixes.*eval"),
-        (lambda: make(lambda: nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.5))).train(), models.x(4, 6), r"1 \(Dropout\) draws at random"),
-        (lambda: nn.BatchNorm1d(6, track_running_stats=False).eval(), models.x(4, 6), "keeps no running statistics"),
-        (lambda: make(lambda: nn.LSTM(6, 6, 2, dropout=0.5)).train(), models.x(4, 6), "other outputs when it is called again"),
+        (
+            lambda: make(lambda: nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6))).train(),
+            models.x(4, 6),
+            r"1 \(BatchNorm1d\) mixes.*eval",
+        ),
+        (
+            lambda: make(lambda: nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.5))).train(),
+            models.x(4, 6),
+            r"1 \(Dropout\) draws at random",
+        ),
+        (
+            lambda: nn.BatchNorm1d(6, track_running_stats=False).eval(),
+            models.x(4, 6),
+            "keeps no running statistics",
+        ),
+        (
+            lambda: make(lambda: nn.LSTM(6, 6, 2, dropout=0.5)).train(),
+            models.x(4, 6),
+            "other outputs when it is called again",
+        ),
         (lambda: make(Random), models.x(4, 6), "other outputs when it is called again"),
         (lambda: make(NotANumber), models.x(4, 6), "not finite"),
-        (lambda: make(models.Chain), models.x(4, 5), "cannot be called with the example inputs: mat1"),
+        (
+            lambda: make(models.Chain),
+            models.x(4, 5),
+            "cannot be called with the example inputs: mat1",
+        ),
         (lambda: make(DictInput), ({"x": models.x(4, 6)},), "Input 0 is a dict"),
         (lambda: torch.relu, models.x(4, 6), "a torch.nn.Module is needed"),
     ],

@@ -17,12 +17,16 @@ RESULTS, EVALUATIONS = ROOT / "data" / "results" / "paper", ROOT / "data" / "eva
 
 def same(found: pd.DataFrame, written: pd.DataFrame, keys: list[str]) -> None:
     """Equal tables but for the order of rows, and the last bits."""
-    one, other = (t.sort_values(keys, kind="stable").reset_index(drop=True) for t in (found, written))
+    one, other = (
+        t.sort_values(keys, kind="stable").reset_index(drop=True) for t in (found, written)
+    )
     pd.testing.assert_frame_equal(one[list(other)], other, check_dtype=False, rtol=1e-9, atol=1e-12)
 
 
 def units(notebook: str, pattern: str = "*.csv") -> pd.DataFrame:
-    return pd.concat([read_table(p) for p in sorted((EVALUATIONS / notebook).glob(pattern))], ignore_index=True)
+    return pd.concat(
+        [read_table(p) for p in sorted((EVALUATIONS / notebook).glob(pattern))], ignore_index=True
+    )
 
 
 @pytest.mark.parametrize("notebook", ["12_cifar10_scenarios", "13_wikitext"])
@@ -33,7 +37,11 @@ def test_scenarios_follow_from_the_units_of_single_networks(notebook):
     same(units(notebook), measured, keys)
     assert (measured.groupby("network")["seed"].nunique() >= 5).all()
     same(tables.areas(measured), read_table(folder / "areas.csv"), ["network", "method", "seed"])
-    same(tables.against_random(measured), read_table(folder / "against_random.csv"), ["network", "method"])
+    same(
+        tables.against_random(measured),
+        read_table(folder / "against_random.csv"),
+        ["network", "method"],
+    )
     answered = tables.verdicts(measured, 0.05)
     assert answered.astype(str).to_csv() == read_table(folder / "verdicts.csv").astype(str).to_csv()
 
@@ -46,7 +54,11 @@ def test_importances_follow_from_the_units_of_single_networks():
     most = single[single["examples"] == single["examples"].max()]
     by_network = importance_tables.summary(most, "signed")
     same(by_network, read_table(folder / "summary.csv"), ["network", "method"])
-    same(importance_tables.reached(by_network, "hessian", 0.8), read_table(folder / "target_1.csv"), ["network"])
+    same(
+        importance_tables.reached(by_network, "hessian", 0.8),
+        read_table(folder / "target_1.csv"),
+        ["network"],
+    )
     several = read_table(folder / "several.csv")
     compared = read_table(folder / "differences.csv")
     signed = importance_tables.difference(several, "first_order", "unsigned_taylor")
@@ -56,17 +68,29 @@ def test_importances_follow_from_the_units_of_single_networks():
 def test_verdicts_on_surrogates_and_searches_follow_from_the_tables_of_graphs():
     folder = RESULTS / "14_surrogate_search"
     ranked, searches = read_table(folder / "ranks.csv"), read_table(folder / "searches.csv")
-    assert (ranked.groupby("size")["seed"].nunique() >= 10).all() and searches["seed"].nunique() >= 10
-    summary, reached = surrogates_tables.summary(ranked), surrogates_tables.reached(searches, within=0.05, share=0.1)
+    assert (ranked.groupby("size")["seed"].nunique() >= 10).all() and searches[
+        "seed"
+    ].nunique() >= 10
+    summary, reached = (
+        surrogates_tables.summary(ranked),
+        surrogates_tables.reached(searches, within=0.05, share=0.1),
+    )
     same(
         summary.drop(columns="printed"),
         read_table(folder / "summary.csv").drop(columns="printed"),
         ["size", "reading", "design", "predictor", "masks"],
     )
     same(reached, read_table(folder / "reached.csv"), ["method"])
-    same(surrogates_tables.signed_against_unsigned(ranked), read_table(folder / "signed.csv"), ["size"])
+    same(
+        surrogates_tables.signed_against_unsigned(ranked),
+        read_table(folder / "signed.csv"),
+        ["size"],
+    )
     written = read_table(folder / "verdicts.csv")
-    assert surrogates_tables.verdicts(ranked, summary, reached, 0.1).astype(str).to_csv() == written.astype(str).to_csv()
+    assert (
+        surrogates_tables.verdicts(ranked, summary, reached, 0.1).astype(str).to_csv()
+        == written.astype(str).to_csv()
+    )
 
 
 def test_losses_of_a_graph_are_those_that_its_ranks_were_computed_from():
@@ -75,4 +99,8 @@ def test_losses_of_a_graph_are_those_that_its_ranks_were_computed_from():
     found = ranking.ranks(table, size, seed)
     written = read_table(RESULTS / "14_surrogate_search" / "ranks.csv")
     written = written[(written["size"] == size) & (written["seed"] == seed)]
-    same(found[found["design"] == "zero-shot"], written[written["design"] == "zero-shot"], ["reading", "design", "predictor", "masks"])
+    same(
+        found[found["design"] == "zero-shot"],
+        written[written["design"] == "zero-shot"],
+        ["reading", "design", "predictor", "masks"],
+    )

@@ -1,6 +1,8 @@
-"""The committed units of notebooks 11 to 14 are found again by the paper profile: their names and parameters are what is asked for.
+"""The committed units of notebooks 11 to 14 are found again by the paper profile: their names and
+parameters are what is asked for.
 
-Units are hours of training. A unit counts as recorded only where each of its parameters has the recorded name and value.
+Units are hours of training. A unit counts as recorded only where each of its parameters has the
+recorded name and value.
 """
 
 import json
@@ -30,7 +32,9 @@ SECTIONS = {
 
 
 def settings_of(notebook: str) -> dict[str, Any]:
-    """The names that a notebook has after its set-up cell, run with the paper profile's parameters."""
+    """The names that a notebook has after its set-up cell, run with the paper profile's
+    parameters.
+    """
     path = ROOT / "notebooks" / f"{notebook}.ipynb"
     profile = yaml.safe_load((ROOT / "notebooks" / "profiles" / "paper.yaml").read_text())
     checked = check_parameters(

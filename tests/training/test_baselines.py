@@ -1,4 +1,6 @@
-"""Pruning methods: what they remove, to one weight, and the whole of them against plain PyTorch, written here from the publications' words."""
+"""Pruning methods: what they remove, to one weight, and the whole of them against plain PyTorch,
+written here from the publications' words.
+"""
 
 import json
 import math
@@ -21,7 +23,8 @@ from bogp.training.protocols import PAPER, Protocol
 
 SMALL = Protocol("small", widths=(784, 32, 16, 10), learning_rate=1e-2, batch_size=48, steps=5)
 SHAPES, WEIGHTS = [(32, 784), (16, 32), (10, 16)], 25_760
-WIDE = replace(PAPER, name="wide", batch_size=50, steps=2, split="held_out")  # the paper's 784-128-128-10
+# the paper's 784-128-128-10
+WIDE = replace(PAPER, name="wide", batch_size=50, steps=2, split="held_out")
 SPARSITIES = (0.15, 0.30, 0.45, 0.60, 0.75, 0.90)
 
 
@@ -34,7 +37,11 @@ def whole():
 def digits(whole):
     """A tenth of the images."""
     return Dataset(
-        "digits", *(Split(p.images[:n], p.labels[:n]) for p, n in ((whole.train, 300), (whole.validation, 100), (whole.test, 100)))
+        "digits",
+        *(
+            Split(p.images[:n], p.labels[:n])
+            for p, n in ((whole.train, 300), (whole.validation, 100), (whole.test, 100))
+        ),
     )
 
 
@@ -45,13 +52,17 @@ def one_core(monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Every training that a method asked for: masks, seeds, and (K, ...) weights before and after."""
+    """Every training that a method asked for: masks, seeds, and (K, ...) weights before and
+    after.
+    """
     made, train = [], baselines.train
 
     def spy(masks, seeds, protocol, dataset, init, **options):
         before = [(w.clone(), b.clone()) for w, b in init]
         result = train(masks, seeds, protocol, dataset, init, **options)
-        made.append({"masks": list(masks), "seeds": list(seeds), "before": before, "after": result.weights})
+        made.append(
+            {"masks": list(masks), "seeds": list(seeds), "before": before, "after": result.weights}
+        )
         return result
 
     monkeypatch.setattr(baselines, "train", spy)
@@ -75,29 +86,45 @@ def initial_weights(seed, widths):
 
 
 def lamp_by_hand(weights):
-    """Each square over the sum of those at least as large, equal ones included; tests/training/test_weight_scores.py has the double loop."""
+    """Each square over the sum of those at least as large, equal ones included;
+    tests/training/test_weight_scores.py has the double loop.
+    """
     sizes, at, number = np.unique(weights.reshape(-1) ** 2, return_inverse=True, return_counts=True)
     at_least = np.cumsum((sizes * number)[::-1])[::-1]
     return (sizes / at_least)[at].reshape(weights.shape)
 
 
 def by_hand(worth, alive, count):
-    """Sort the living weights of the layers by worth, equal ones by position, and keep the first ``count``."""
-    flat, living = np.concatenate([w.reshape(-1) for w in worth]), np.concatenate([a.reshape(-1) for a in alive])
+    """Sort the living weights of the layers by worth, equal ones by position, and keep the first
+    ``count``.
+    """
+    flat, living = (
+        np.concatenate([w.reshape(-1) for w in worth]),
+        np.concatenate([a.reshape(-1) for a in alive]),
+    )
     places = np.flatnonzero(living)
     ranked = places[np.argsort(-flat[places], kind="stable")]
     keep = np.zeros(len(flat), bool)
     keep[ranked[:count]] = True
-    return [part.reshape(w.shape) for part, w in zip(np.split(keep, np.cumsum([w.size for w in worth])[:-1]), worth, strict=True)]
+    return [
+        part.reshape(w.shape)
+        for part, w in zip(
+            np.split(keep, np.cumsum([w.size for w in worth])[:-1]), worth, strict=True
+        )
+    ]
 
 
 def assert_left(masks, shapes, allocation, density):
-    """That so many weights are left, to one: in all, and where each layer has its own share, in each layer."""
+    """That so many weights are left, to one: in all, and where each layer has its own share, in
+    each layer.
+    """
     left = [int(mask.sum()) for mask in masks]
     sizes = [a * b for a, b in shapes]
     assert [mask.shape for mask in masks] == shapes
     if allocation == "uniform":
-        assert all(abs(count - density * size) <= 0.5 for count, size in zip(left, sizes, strict=True))
+        assert all(
+            abs(count - density * size) <= 0.5 for count, size in zip(left, sizes, strict=True)
+        )
     else:
         assert sum(left) == round(density * sum(sizes))
     if allocation == "erk":
@@ -116,15 +143,21 @@ def test_what_is_left_is_exact_to_one_weight(score, allocation, digits):
             method = Method(sparsity, score, allocation, layers="masked", allow_empty=True)
             found = first_masks(method, 3, replace(SMALL, scope=scope), digits)
             assert [i for i, mask in enumerate(found) if mask is not None] == layers
-            assert_left([found[i] for i in layers], [SHAPES[i] for i in layers], allocation, 1 - sparsity)
+            assert_left(
+                [found[i] for i in layers], [SHAPES[i] for i in layers], allocation, 1 - sparsity
+            )
         found = first_masks(Method(sparsity, score, allocation, allow_empty=True), 3, SMALL, digits)
         assert_left(found, SHAPES, allocation, 1 - sparsity)
-        assert model_sparsity(found, SMALL.widths) == pytest.approx(sparsity, abs=(1.5 if allocation == "uniform" else 0.5) / WEIGHTS)
+        assert model_sparsity(found, SMALL.widths) == pytest.approx(
+            sparsity, abs=(1.5 if allocation == "uniform" else 0.5) / WEIGHTS
+        )
 
 
 @pytest.mark.parametrize("rounds", [1, 3])
 @pytest.mark.parametrize("pretrain", [False, True], ids=["from the start", "after training"])
-def test_each_round_leaves_its_share_and_what_it_leaves_outranks_what_it_removes(rounds, pretrain, digits, calls):
+def test_each_round_leaves_its_share_and_what_it_leaves_outranks_what_it_removes(
+    rounds, pretrain, digits, calls
+):
     """All scores that need the trained weights, allocations and sparsities in one company."""
     methods = [
         Method(s, score, allocation, rounds=rounds, pretrain=pretrain)
@@ -139,12 +172,22 @@ def test_each_round_leaves_its_share_and_what_it_leaves_outranks_what_it_removes
         assert calls[0]["masks"] == [(None, None, None)] * len(methods)
     for k, method in enumerate(methods):
         alive = [np.ones(shape, bool) for shape in SHAPES]
-        weights = [w[k].double().numpy() for w, _ in calls[0]["after"]] if pretrain else initial_weights(seeds[k], SMALL.widths)
+        weights = (
+            [w[k].double().numpy() for w, _ in calls[0]["after"]]
+            if pretrain
+            else initial_weights(seeds[k], SMALL.widths)
+        )
         for number, call in enumerate(calls[pretrain:], 1):
             masks = call["masks"][k]
-            assert_left(masks, SHAPES, method.allocation, (1 - method.sparsity) ** (number / rounds))
-            assert all(not (now & ~before).any() for now, before in zip(masks, alive, strict=True))  # nothing comes back
-            worth = [lamp_by_hand(w * a) if method.score == "lamp" else abs(w) for w, a in zip(weights, alive, strict=True)]
+            assert_left(
+                masks, SHAPES, method.allocation, (1 - method.sparsity) ** (number / rounds)
+            )
+            # nothing comes back
+            assert all(not (now & ~before).any() for now, before in zip(masks, alive, strict=True))
+            worth = [
+                lamp_by_hand(w * a) if method.score == "lamp" else abs(w)
+                for w, a in zip(weights, alive, strict=True)
+            ]
             groups = [[0, 1, 2]] if method.allocation == "global" else [[0], [1], [2]]
             for group in groups:
                 count = sum(int(masks[i].sum()) for i in group)
@@ -152,12 +195,21 @@ def test_each_round_leaves_its_share_and_what_it_leaves_outranks_what_it_removes
                 if method.score == "magnitude":
                     assert all((masks[i] == e).all() for i, e in zip(group, expected, strict=True))
                 else:  # LAMP by hand may round equal weights' sums otherwise
-                    assert sum(int((masks[i] != e).sum()) for i, e in zip(group, expected, strict=True)) <= 2
+                    assert (
+                        sum(
+                            int((masks[i] != e).sum()) for i, e in zip(group, expected, strict=True)
+                        )
+                        <= 2
+                    )
                     lowest = min(worth[i][masks[i]].min() for i in group)
-                    highest = max((worth[i][alive[i] & ~masks[i]].max(initial=0.0) for i in group), default=0.0)
+                    highest = max(
+                        (worth[i][alive[i] & ~masks[i]].max(initial=0.0) for i in group),
+                        default=0.0,
+                    )
                     assert lowest >= highest * (1 - 1e-12)
             alive, weights = list(masks), [w[k].double().numpy() for w, _ in call["after"]]
-            assert all((w[~mask] == 0).all() for w, mask in zip(weights, masks, strict=True))  # exactly
+            # exactly
+            assert all((w[~mask] == 0).all() for w, mask in zip(weights, masks, strict=True))
             assert all((w[mask] != 0).any() for w, mask in zip(weights, masks, strict=True))
         assert all((a == b).all() for a, b in zip(fitted.masks[k], masks, strict=True))
     assert fitted.training.weights is None
@@ -167,17 +219,27 @@ def test_of_equal_weights_those_that_stand_first_stay(digits, monkeypatch):
     start = [(torch.ones(1, a, b), torch.zeros(1, a)) for a, b in SHAPES]
     monkeypatch.setattr(baselines, "initial_layers", lambda seed, protocol: start)
     for method in (Method(0.3), Method(0.3, allocation="uniform"), Method(0.3, "lamp", "uniform")):
-        flat = [mask.reshape(-1) for mask in first_masks(replace(method, allow_empty=True), 0, SMALL, digits)]
+        flat = [
+            mask.reshape(-1)
+            for mask in first_masks(replace(method, allow_empty=True), 0, SMALL, digits)
+        ]
         for part in [np.concatenate(flat)] if method.allocation == "global" else flat:
             assert part[: int(part.sum())].all()
 
 
 def test_a_method_of_several_rounds_trains_a_network_of_its_own_for_each_seed(digits, calls):
-    methods, seeds = [Method(0.6, rounds=3), Method(0.9, "lamp", rounds=3), Method(0.6, rounds=3)], [4, 5, 6]
+    methods, seeds = (
+        [Method(0.6, rounds=3), Method(0.9, "lamp", rounds=3), Method(0.6, rounds=3)],
+        [4, 5, 6],
+    )
     together = fit(methods, seeds, SMALL, digits)
-    assert [call["seeds"] for call in calls] == [[seed + t * 2**20 for seed in seeds] for t in range(3)]
+    assert [call["seeds"] for call in calls] == [
+        [seed + t * 2**20 for seed in seeds] for t in range(3)
+    ]
     for before, after in pairwise(calls):
-        for (weight, bias), (next_weight, next_bias) in zip(before["after"], after["before"], strict=True):
+        for (weight, bias), (next_weight, next_bias) in zip(
+            before["after"], after["before"], strict=True
+        ):
             assert torch.equal(bias, next_bias)  # trained on from where it was
             assert torch.equal(weight, next_weight)
     for k, (method, seed) in enumerate(zip(methods, seeds, strict=True)):
@@ -189,15 +251,25 @@ def test_a_method_of_several_rounds_trains_a_network_of_its_own_for_each_seed(di
 
 
 def test_what_was_pruned_stays_pruned_whatever_the_score_says_later(digits, calls, monkeypatch):
-    """Here the score of the second round is the first one's turned round: it would rather have back what is gone."""
+    """Here the score of the second round is the first one's turned round: it would rather have back
+    what is gone.
+    """
     place = np.arange(WEIGHTS, dtype=float)
     monkeypatch.setattr(
         baselines,
         "score_weights",
-        lambda *_: [p.reshape(s) for p, s in zip(np.split(-place if calls else place, [25_088, 25_600]), SHAPES, strict=True)],
+        lambda *_: [
+            p.reshape(s)
+            for p, s in zip(
+                np.split(-place if calls else place, [25_088, 25_600]), SHAPES, strict=True
+            )
+        ],
     )
     fit([Method(0.75, rounds=2, allow_empty=True)], [0], SMALL, digits)
-    found = [np.flatnonzero(np.concatenate([mask.reshape(-1) for mask in call["masks"][0]])) for call in calls]
+    found = [
+        np.flatnonzero(np.concatenate([mask.reshape(-1) for mask in call["masks"][0]]))
+        for call in calls
+    ]
     assert found[0].tolist() == list(range(WEIGHTS // 2, WEIGHTS))
     assert found[1].tolist() == list(range(WEIGHTS // 2, WEIGHTS // 4 * 3))
 
@@ -209,7 +281,9 @@ def test_masks_that_are_at_hand_are_used(digits, calls):
         patch.setattr(baselines, "_prune", None)  # asked for no masks of its own
         fitted = fit(methods, [1, 1], SMALL, digits, first=masks)
     assert all(
-        found is mask for network, given in zip(fitted.masks, masks, strict=True) for found, mask in zip(network, given, strict=True)
+        found is mask
+        for network, given in zip(fitted.masks, masks, strict=True)
+        for found, mask in zip(network, given, strict=True)
     )
 
 
@@ -217,12 +291,22 @@ def test_masks_that_are_at_hand_are_used(digits, calls):
 
 
 def plain_training(model, seed, protocol, dataset):
-    """Adam from its beginning over the batches of a seed; leaves the weights that are multiplied with behind."""
-    x, y = torch.from_numpy(dataset.train.images).double() / 255, torch.from_numpy(dataset.train.labels).long()
-    adam, order = torch.optim.Adam(model.parameters(), lr=protocol.learning_rate), engine.batches(seed, len(y), protocol)
+    """Adam from its beginning over the batches of a seed; leaves the weights that are multiplied
+    with behind.
+    """
+    x, y = (
+        torch.from_numpy(dataset.train.images).double() / 255,
+        torch.from_numpy(dataset.train.labels).long(),
+    )
+    adam, order = (
+        torch.optim.Adam(model.parameters(), lr=protocol.learning_rate),
+        engine.batches(seed, len(y), protocol),
+    )
     for step in range(protocol.steps):
         for group in adam.param_groups:
-            group["lr"] = protocol.learning_rate * (1 - step / protocol.steps if protocol.schedule == "linear" else 1)
+            group["lr"] = protocol.learning_rate * (
+                1 - step / protocol.steps if protocol.schedule == "linear" else 1
+            )
         index = next(order)
         loss = nn.functional.cross_entropy(model(x[index]), y[index])
         adam.zero_grad()
@@ -232,7 +316,10 @@ def plain_training(model, seed, protocol, dataset):
 
 
 def plain_accuracy(model, part, limit=None):
-    x, y = torch.from_numpy(part.images[:limit]).double() / 255, torch.from_numpy(part.labels[:limit]).long()
+    x, y = (
+        torch.from_numpy(part.images[:limit]).double() / 255,
+        torch.from_numpy(part.labels[:limit]).long(),
+    )
     with torch.no_grad():
         return (model(x).argmax(1) == y).double().mean().item()
 
@@ -241,7 +328,12 @@ def plain_pruning(model, amounts, lamp=False):
     """Remove so many weights more: one number of all layers together, or one a layer."""
     parameters = [(linear, "weight") for linear in linears(model)]
     importance = (
-        {(linear, "weight"): torch.from_numpy(lamp_by_hand(linear.weight.detach().numpy())) for linear in linears(model)} if lamp else None
+        {
+            (linear, "weight"): torch.from_numpy(lamp_by_hand(linear.weight.detach().numpy()))
+            for linear in linears(model)
+        }
+        if lamp
+        else None
     )
     if len(amounts) == 1:
         prune.global_unstructured(parameters, prune.L1Unstructured, importance, amount=amounts[0])
@@ -252,21 +344,29 @@ def plain_pruning(model, amounts, lamp=False):
 
 def plain_amounts(sparsity, rounds, sizes):
     """Weights to remove in each round, so that round i of n leaves the share (1 - s)^(i / n)."""
-    left = [[round((1 - sparsity) ** (i / rounds) * size) for size in sizes] for i in range(rounds + 1)]
+    left = [
+        [round((1 - sparsity) ** (i / rounds) * size) for size in sizes] for i in range(rounds + 1)
+    ]
     return [[a - b for a, b in zip(before, after, strict=True)] for before, after in pairwise(left)]
 
 
 def plain_method(name, sparsity, seed, protocol, dataset):
-    """The words of the publications: "prune by magnitude, then train", so often; and the lottery ticket; one network after another."""
+    """The words of the publications: "prune by magnitude, then train", so often; and the lottery
+    ticket; one network after another.
+    """
     model = plain_network(seed, protocol.widths)
-    start = [(linear.weight.detach().clone(), linear.bias.detach().clone()) for linear in linears(model)]
+    start = [
+        (linear.weight.detach().clone(), linear.bias.detach().clone()) for linear in linears(model)
+    ]
     rounds = int(name.split("_")[1]) if "_" in name else 1
     sizes = [linear.weight.numel() for linear in linears(model)]
     done = 0
     if name in ("lottery", "lamp"):
         plain_training(model, seed, protocol, dataset)
         done = 1
-    for amounts in plain_amounts(sparsity, rounds, sizes if name.startswith("unif") else [sum(sizes)]):
+    for amounts in plain_amounts(
+        sparsity, rounds, sizes if name.startswith("unif") else [sum(sizes)]
+    ):
         plain_pruning(model, amounts, lamp=name.startswith("lamp"))
         if name == "lottery":
             for linear, (weight, bias) in zip(linears(model), start, strict=True):
@@ -277,7 +377,9 @@ def plain_method(name, sparsity, seed, protocol, dataset):
     return model
 
 
-@pytest.mark.parametrize("name", ["glob_1", "glob_3", "unif_1", "unif_2", "lamp_2", "lottery", "lamp"])
+@pytest.mark.parametrize(
+    "name", ["glob_1", "glob_3", "unif_1", "unif_2", "lamp_2", "lottery", "lamp"]
+)
 def test_a_method_is_what_plain_pytorch_makes_of_its_words(name, digits, calls):
     protocol, sparsities, seeds = replace(SMALL, schedule="linear", steps=30), (0.6, 0.9), (11, 12)
     methods = [named(name, sparsity) for sparsity in sparsities]
@@ -285,15 +387,24 @@ def test_a_method_is_what_plain_pytorch_makes_of_its_words(name, digits, calls):
     distinct = set()
     for k, (sparsity, seed) in enumerate(zip(sparsities, seeds, strict=True)):
         model = plain_method(name, sparsity, seed, protocol, digits)
-        for linear, mask, (weight, bias) in zip(linears(model), fitted.masks[k], calls[-1]["after"], strict=True):
+        for linear, mask, (weight, bias) in zip(
+            linears(model), fitted.masks[k], calls[-1]["after"], strict=True
+        ):
             assert (linear.weight_mask.numpy() == mask).all()
             np.testing.assert_allclose(weight[k], linear.weight.detach(), rtol=1e-6, atol=1e-9)
             np.testing.assert_allclose(bias[k], linear.bias.detach(), rtol=1e-6, atol=1e-9)
-        assert fitted.training.train_accuracy[k] == pytest.approx(plain_accuracy(model, digits.train, len(digits.validation)), abs=1e-12)
-        assert fitted.training.validation_accuracy[k] == pytest.approx(plain_accuracy(model, digits.validation), abs=1e-12)
-        assert fitted.training.test_accuracy[k] == pytest.approx(plain_accuracy(model, digits.test), abs=1e-12)
+        assert fitted.training.train_accuracy[k] == pytest.approx(
+            plain_accuracy(model, digits.train, len(digits.validation)), abs=1e-12
+        )
+        assert fitted.training.validation_accuracy[k] == pytest.approx(
+            plain_accuracy(model, digits.validation), abs=1e-12
+        )
+        assert fitted.training.test_accuracy[k] == pytest.approx(
+            plain_accuracy(model, digits.test), abs=1e-12
+        )
         distinct.add(fitted.training.test_accuracy[k])
-    assert min(distinct) > 0.15  # the networks did learn something, so that the comparison says something
+    # the networks did learn something, so that the comparison says something
+    assert min(distinct) > 0.15
 
 
 def test_a_lottery_ticket_starts_from_the_initial_weights_in_every_round(digits, calls):
@@ -302,12 +413,22 @@ def test_a_lottery_ticket_starts_from_the_initial_weights_in_every_round(digits,
     assert len(calls) == 3
     for call in calls:
         assert call["seeds"] == [5]  # and sees the same batches
-        assert all((found[0].double().numpy() == expected).all() for (found, _), expected in zip(call["before"], start, strict=True))
+        assert all(
+            (found[0].double().numpy() == expected).all()
+            for (found, _), expected in zip(call["before"], start, strict=True)
+        )
     trained = calls[0]["after"]
-    assert any((weight[0].double().numpy() != expected).any() for (weight, _), expected in zip(trained, start, strict=True))
+    assert any(
+        (weight[0].double().numpy() != expected).any()
+        for (weight, _), expected in zip(trained, start, strict=True)
+    )
     found = [mask.copy() for mask in calls[1]["masks"][0]]
-    worth, alive = [abs(w[0].double().numpy()) for w, _ in trained], [np.ones(shape, bool) for shape in SHAPES]
-    expected = by_hand(worth, alive, round(0.2**0.5 * WEIGHTS))  # of the trained weights, not of the initial ones
+    worth, alive = (
+        [abs(w[0].double().numpy()) for w, _ in trained],
+        [np.ones(shape, bool) for shape in SHAPES],
+    )
+    # of the trained weights, not of the initial ones
+    expected = by_hand(worth, alive, round(0.2**0.5 * WEIGHTS))
     assert all((a == b).all() for a, b in zip(found, expected, strict=True))
 
 
@@ -318,18 +439,26 @@ def test_a_lottery_ticket_starts_from_the_initial_weights_in_every_round(digits,
 @pytest.mark.parametrize("scaling", ["unit", "raw"])
 @pytest.mark.parametrize("split", ["held_out", "reported"])
 def test_snip_reads_images_and_loss_as_the_protocol_does(split, scaling, loss, digits):
-    """300 or 400 images are fewer than SNIP would take, so it takes them all; by definition, with a factor c = 1 in front of each weight."""
+    """300 or 400 images are fewer than SNIP would take, so it takes them all; by definition, with a
+    factor c = 1 in front of each weight.
+    """
     protocol = replace(SMALL, input_scaling=scaling, loss=loss, split=split)
     parts = [digits.train] if split == "held_out" else [digits.train, digits.validation]
-    x = torch.from_numpy(np.concatenate([p.images for p in parts])).double() / (255 if scaling == "unit" else 1)
+    x = torch.from_numpy(np.concatenate([p.images for p in parts])).double() / (
+        255 if scaling == "unit" else 1
+    )
     y = torch.from_numpy(np.concatenate([p.labels for p in parts])).long()
     model = plain_network(2, SMALL.widths)
     factors = [torch.ones(shape, dtype=torch.float64, requires_grad=True) for shape in SHAPES]
     h = x
     for i, (linear, c) in enumerate(zip(linears(model), factors, strict=True)):
         h = nn.functional.linear(h.relu() if i else h, linear.weight * c, linear.bias)
-    nn.functional.cross_entropy(h.softmax(1) if loss == "softmax_cross_entropy" else h, y).backward()
-    network = [(linear.weight.detach().numpy(), linear.bias.detach().numpy()) for linear in linears(model)]
+    nn.functional.cross_entropy(
+        h.softmax(1) if loss == "softmax_cross_entropy" else h, y
+    ).backward()
+    network = [
+        (linear.weight.detach().numpy(), linear.bias.detach().numpy()) for linear in linears(model)
+    ]
     alive = [np.ones(shape, bool) for shape in SHAPES]
     found = baselines.score_weights(Method(0.5, "snip"), network, alive, 2, protocol, digits)
     for score, c in zip(found, factors, strict=True):
@@ -342,39 +471,57 @@ def test_snip_reads_images_and_loss_as_the_protocol_does(split, scaling, loss, d
 def test_snip_draws_its_images_from_the_training_part_by_its_seed(whole, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        weight_scores, "snip", lambda weights, biases, images, labels, extra: seen.append((images, labels)) or [abs(w) for w in weights]
+        weight_scores,
+        "snip",
+        lambda weights, biases, images, labels, extra: (
+            seen.append((images, labels)) or [abs(w) for w in weights]
+        ),
     )
     for seed in (0, 1, 0):
         first_masks(Method(0.5, "snip"), seed, SMALL, whole)
     place = {image.tobytes(): at for at, image in enumerate(whole.train.images)}
-    rows = [[place[(image * 255).round().astype(np.uint8).tobytes()] for image in images] for images, _ in seen]
+    rows = [
+        [place[(image * 255).round().astype(np.uint8).tobytes()] for image in images]
+        for images, _ in seen
+    ]
     assert [len(set(r)) for r in rows] == [1_000] * 3
     assert rows[0] == rows[2] != rows[1]
-    assert all((labels == whole.train.labels[r]).all() for r, (_, labels) in zip(rows, seen, strict=True))
+    assert all(
+        (labels == whole.train.labels[r]).all() for r, (_, labels) in zip(rows, seen, strict=True)
+    )
 
 
 def test_a_pruned_weight_counts_as_zero_in_a_score(digits):
     network = [
         (w, b.detach().numpy())
-        for w, b in zip(initial_weights(0, SMALL.widths), [m.bias for m in linears(plain_network(0, SMALL.widths))], strict=True)
+        for w, b in zip(
+            initial_weights(0, SMALL.widths),
+            [m.bias for m in linears(plain_network(0, SMALL.widths))],
+            strict=True,
+        )
     ]
     alive = [np.random.default_rng(0).random(shape) < 0.5 for shape in SHAPES]
     zeroed = [(np.where(a, w, 0.0), b) for (w, b), a in zip(network, alive, strict=True)]
     for score in ("magnitude", "lamp", "snip", "synflow"):
         found = baselines.score_weights(Method(0.5, score), network, alive, 0, SMALL, digits)
-        expected = baselines.score_weights(Method(0.5, score), zeroed, [np.ones(s, bool) for s in SHAPES], 0, SMALL, digits)
+        expected = baselines.score_weights(
+            Method(0.5, score), zeroed, [np.ones(s, bool) for s in SHAPES], 0, SMALL, digits
+        )
         assert all((a == b).all() for a, b in zip(found, expected, strict=True))
         assert all((f[~a] == 0).all() and f[a].any() for f, a in zip(found, alive, strict=True))
 
 
 @pytest.mark.parametrize("left", [2_576, 258, 64, 16, 3], ids="{} weights left".format)
-def test_synflow_keeps_every_layer_down_to_maximal_compression_where_one_shot_loses_one(left, digits, monkeypatch):
+def test_synflow_keeps_every_layer_down_to_maximal_compression_where_one_shot_loses_one(
+    left, digits, monkeypatch
+):
     method = Method(1 - left / WEIGHTS, "synflow")
     found = first_masks(method, 1, SMALL, digits)
     assert sum(int(mask.sum()) for mask in found) == left
     assert all(mask.any() for mask in found)
     if left == 3:
-        assert effective_sparsity(found, SMALL.widths) == pytest.approx(method.sparsity)  # one path from an input to an output
+        # one path from an input to an output
+        assert effective_sparsity(found, SMALL.widths) == pytest.approx(method.sparsity)
     monkeypatch.setattr(baselines, "SYNFLOW_STEPS", 1)
     if left <= 64:
         with pytest.raises(InvalidInput, match="every weight of layer 0"):
@@ -405,12 +552,15 @@ def subsets(masks):
 
 
 @pytest.mark.parametrize(
-    "method", [Method(0.5, "random", "uniform"), Method(0.5, allocation="uniform", shuffle=True)], ids=["random", "shuffled"]
+    "method",
+    [Method(0.5, "random", "uniform"), Method(0.5, allocation="uniform", shuffle=True)],
+    ids=["random", "shuffled"],
 )
 def test_every_mask_of_a_layer_is_equally_likely(method, digits, monkeypatch):
     protocol, draws = Protocol("tiny", widths=(3, 2, 2, 2)), 4_000
     start = engine.initial_layers(0, protocol)
-    monkeypatch.setattr(baselines, "initial_layers", lambda seed, protocol: start)  # one network, so that chance is the method's alone
+    # one network, so that chance is the method's alone
+    monkeypatch.setattr(baselines, "initial_layers", lambda seed, protocol: start)
     masks = [first_masks(method, seed, protocol, digits) for seed in range(draws)]
     for layer, number in ((0, 20), (1, 6), (2, 6)):  # 6 choose 3, 4 choose 2
         found = subsets(m[layer] for m in masks)
@@ -431,18 +581,26 @@ def test_a_seed_gives_one_mask_and_another_seed_another(name, digits):
 
 
 def test_random_masks_owe_nothing_to_the_weights(digits):
-    mask, weights = first_masks(named("random", 0.5), 0, SMALL, digits)[0], initial_weights(0, SMALL.widths)[0]
-    assert abs(abs(weights)[mask].mean() - abs(weights)[~mask].mean()) < 5 * abs(weights).std() * 2 / math.sqrt(weights.size)
+    mask, weights = (
+        first_masks(named("random", 0.5), 0, SMALL, digits)[0],
+        initial_weights(0, SMALL.widths)[0],
+    )
+    assert abs(abs(weights)[mask].mean() - abs(weights)[~mask].mean()) < 5 * abs(
+        weights
+    ).std() * 2 / math.sqrt(weights.size)
 
 
 @pytest.mark.parametrize("name", ["glob_1", "snip", "synflow", "unif_1"])
 def test_shuffling_keeps_each_layers_number_and_nothing_else(name, digits):
-    plain, shuffled = (first_masks(named(n, 0.75), 2, SMALL, digits) for n in (name, f"{name}_shuffled"))
+    plain, shuffled = (
+        first_masks(named(n, 0.75), 2, SMALL, digits) for n in (name, f"{name}_shuffled")
+    )
     for layer, (before, after) in enumerate(zip(plain, shuffled, strict=True)):
         assert before.sum() == after.sum()
         kept, size = int(before.sum()), before.size
         both = int((before & after).sum())
-        spread = math.sqrt(kept * kept * (size - kept) * (size - kept) / size / size / (size - 1))  # of the hypergeometric distribution
+        # of the hypergeometric distribution
+        spread = math.sqrt(kept * kept * (size - kept) * (size - kept) / size / size / (size - 1))
         assert abs(both - kept * kept / size) < 5 * spread + 1, layer
     assert any((a != b).any() for a, b in zip(plain, shuffled, strict=True))
 
@@ -452,12 +610,16 @@ def test_a_shuffled_mask_no_longer_ranks_by_magnitude(digits):
     for name, ranks in (("glob_1", True), ("glob_1_shuffled", False)):
         masks = first_masks(named(name, 0.75), 2, SMALL, digits)
         lowest = min(w[mask].min() for w, mask in zip(weights, masks, strict=True))
-        highest = max(w[~mask].max() for w, mask in zip(weights, masks, strict=True) if not mask.all())
+        highest = max(
+            w[~mask].max() for w, mask in zip(weights, masks, strict=True) if not mask.all()
+        )
         assert (lowest >= highest) == ranks
 
 
 def test_a_mask_that_comes_after_training_is_shuffled_too(digits):
-    plain, shuffled = (fit([named(n, 0.75)], [2], SMALL, digits).masks[0] for n in ("lottery", "lottery_shuffled"))
+    plain, shuffled = (
+        fit([named(n, 0.75)], [2], SMALL, digits).masks[0] for n in ("lottery", "lottery_shuffled")
+    )
     assert [int(a.sum()) for a in plain] == [int(b.sum()) for b in shuffled]
     assert all((a != b).any() for a, b in zip(plain, shuffled, strict=True) if a.sum() < a.size)
 
@@ -468,7 +630,10 @@ def test_a_mask_that_comes_after_training_is_shuffled_too(digits):
 @pytest.mark.parametrize("sparsity", SPARSITIES)
 def test_where_one_layer_is_pruned_allocation_makes_no_difference(sparsity, digits):
     for seed in range(4):
-        found = {n: first_masks(named(n, sparsity, "masked"), seed, WIDE, digits) for n in ("glob_1", "unif_1", "lamp_1", "erk", "random")}
+        found = {
+            n: first_masks(named(n, sparsity, "masked"), seed, WIDE, digits)
+            for n in ("glob_1", "unif_1", "lamp_1", "erk", "random")
+        }
         assert all(masks[0] is None and masks[2] is None for masks in found.values())
         hidden = {name: masks[1] for name, masks in found.items()}
         assert (hidden["glob_1"] == hidden["unif_1"]).all()
@@ -490,10 +655,14 @@ def test_where_one_layer_is_pruned_the_others_train_dense(digits, calls):
 # An emptied layer
 
 
-def test_global_magnitude_empties_the_first_layer_of_the_papers_network_where_the_initial_distributions_say(digits):
-    """PyTorch draws a layer's weights from U(-1 / sqrt(d_in), 1 / sqrt(d_in)): the 784-wide layer's all lie below .0357, the others' reach .0884.
+def test_global_magnitude_empties_the_first_layer_where_the_initial_distributions_say(
+    digits,
+):
+    """PyTorch draws a layer's weights from U(-1 / sqrt(d_in), 1 / sqrt(d_in)): the 784-wide layer's
+    all lie below .0357, the others' reach .0884.
 
-    When the first layer is gone, the share 1 - sqrt(128 / 784) of the others' 17,664 weights is left of all 118,016.
+    When the first layer is gone, the share 1 - sqrt(128 / 784) of the others' 17,664 weights is
+    left of all 118,016.
     """
     others, total = 128 * 128 + 10 * 128, 784 * 128 + 128 * 128 + 10 * 128
     share = 1 - math.sqrt(128 / 784)
@@ -506,23 +675,41 @@ def test_global_magnitude_empties_the_first_layer_of_the_papers_network_where_th
         assert abs(edge - expected) < 5 * spread
         kept = first_masks(Method(1 - (larger + 1) / total), seed, WIDE, digits)
         assert int(kept[0].sum()) == 1
-        with pytest.raises(InvalidInput, match=rf"magnitude .*every weight of layer 0 \(784 x 128\) for seed {seed}.*allow_empty"):
+        with pytest.raises(
+            InvalidInput,
+            match=rf"every weight of layer 0 \(784 x 128\) for seed {seed}.*allow_empty",
+        ):
             first_masks(Method(edge), seed, WIDE, digits)
         empty = first_masks(Method(edge, allow_empty=True), seed, WIDE, digits)
-        assert [int(mask.sum()) for mask in empty] == [0, *(int((w > first.max()).sum()) for w in rest)]
+        assert [int(mask.sum()) for mask in empty] == [
+            0,
+            *(int((w > first.max()).sum()) for w in rest),
+        ]
 
 
 def test_a_layer_that_training_would_lose_is_refused_in_its_round(digits, calls):
-    """The first round leaves a tenth of the weights, some of them in the first layer; the second leaves a hundredth."""
-    with pytest.raises(InvalidInput, match=r"magnitude \(global, 2 rounds\) at sparsity 0\.99 would remove every weight of layer 0 "):
+    """The first round leaves a tenth of the weights, some of them in the first layer; the second
+    leaves a hundredth.
+    """
+    with pytest.raises(
+        InvalidInput,
+        match=r"\(global, 2 rounds\) at sparsity 0\.99 would remove every weight of layer 0 ",
+    ):
         fit([Method(0.99, rounds=2)], [0], replace(SMALL, learning_rate=1e-6), digits)
     assert len(calls) == 1
 
 
 @pytest.mark.parametrize(
-    "method", [Method(0.998, allocation="uniform", rounds=5), Method(0.998, allocation="uniform", pretrain=True)], ids=str
+    "method",
+    [
+        Method(0.998, allocation="uniform", rounds=5),
+        Method(0.998, allocation="uniform", pretrain=True),
+    ],
+    ids=str,
 )
-def test_a_layer_that_its_own_share_leaves_without_a_weight_is_refused_before_training(method, digits, calls):
+def test_a_layer_that_its_own_share_leaves_without_a_weight_is_refused_before_training(
+    method, digits, calls
+):
     with pytest.raises(InvalidInput, match=r"every weight of layer 2 \(16 x 10\)"):
         fit([method], [0], SMALL, digits)
     assert calls == []
@@ -531,7 +718,11 @@ def test_a_layer_that_its_own_share_leaves_without_a_weight_is_refused_before_tr
 # Bad input
 
 
-@pytest.mark.parametrize("sparsity", [float("nan"), 0, 0.0, 1, 1.0, -0.5, 1.5, True, False, "0.5", None, float("inf"), np.True_], ids=repr)
+@pytest.mark.parametrize(
+    "sparsity",
+    [float("nan"), 0, 0.0, 1, 1.0, -0.5, 1.5, True, False, "0.5", None, float("inf"), np.True_],
+    ids=repr,
+)
 def test_a_sparsity_that_is_none_is_refused(sparsity):
     with pytest.raises(InvalidInput, match="strictly between 0 and 1"):
         Method(sparsity)
@@ -561,10 +752,26 @@ def test_settings_that_mean_nothing_are_refused(bad, message):
 
 
 @pytest.mark.parametrize(
-    "name", ["glob", "glob_0", "glob_05", "glob_100", "glob_-1", "unif", "lamp_", "magnitude", "", "Glob_1", "_shuffled", "glob_1 "]
+    "name",
+    [
+        "glob",
+        "glob_0",
+        "glob_05",
+        "glob_100",
+        "glob_-1",
+        "unif",
+        "lamp_",
+        "magnitude",
+        "",
+        "Glob_1",
+        "_shuffled",
+        "glob_1 ",
+    ],
 )
 def test_an_unknown_name_lists_the_known_ones(name):
-    with pytest.raises(InvalidInput, match="glob_N, unif_N, lamp_N, random, erk, snip, synflow, lottery, lamp"):
+    with pytest.raises(
+        InvalidInput, match="glob_N, unif_N, lamp_N, random, erk, snip, synflow, lottery, lamp"
+    ):
         named(name, 0.5)
 
 
@@ -576,9 +783,15 @@ def test_a_method_of_several_rounds_has_no_shuffled_name():
 @pytest.mark.parametrize("pretrain", [False, True])
 @pytest.mark.parametrize("rounds", [1, 5])
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
-def test_a_sparsity_that_leaves_no_weight_is_refused_before_training(allocation, rounds, pretrain, digits, calls):
-    method = Method(1 - 0.4 / WEIGHTS, allocation=allocation, rounds=rounds, pretrain=pretrain, allow_empty=True)
-    with pytest.raises(UnreachableSparsity, match=r"none of 25,760 weights; the highest sparsity is 0\.999961"):
+def test_a_sparsity_that_leaves_no_weight_is_refused_before_training(
+    allocation, rounds, pretrain, digits, calls
+):
+    method = Method(
+        1 - 0.4 / WEIGHTS, allocation=allocation, rounds=rounds, pretrain=pretrain, allow_empty=True
+    )
+    with pytest.raises(
+        UnreachableSparsity, match=r"none of 25,760 weights; the highest sparsity is 0\.999961"
+    ):
         fit([Method(0.5, rounds=rounds, pretrain=pretrain), method], [0, 0], SMALL, digits)
     assert calls == []
     with pytest.raises(UnreachableSparsity, match="none of 512 weights"):
@@ -607,7 +820,8 @@ def test_a_network_that_diverged_is_not_pruned_on(digits, monkeypatch):
     monkeypatch.setattr(baselines, "train", diverging)
     with pytest.raises(BogpError, match=r"seed 8 diverged.*Lower the learning rate"):
         fit([Method(0.5, rounds=2)] * 2, [7, 8], SMALL, digits)
-    assert len(fit([Method(0.5)] * 2, [7, 8], SMALL, digits).masks) == 2  # after the last training there is nothing to prune
+    # after the last training there is nothing to prune
+    assert len(fit([Method(0.5)] * 2, [7, 8], SMALL, digits).masks) == 2
 
 
 # Names and identities
@@ -624,24 +838,43 @@ def test_names_stand_for_these_methods():
     assert named("synflow", 0.5) == Method(0.5, "synflow")
     assert named("lottery", 0.5) == Method(0.5, pretrain=True, rewind=True)
     assert named("lamp", 0.5) == Method(0.5, "lamp", pretrain=True)
-    assert named("snip_shuffled", 0.5, "masked") == Method(0.5, "snip", shuffle=True, layers="masked")
-    assert [named(n, 0.5).trainings for n in ("glob_1", "glob_5", "lottery", "lamp", "snip")] == [1, 5, 2, 2, 1]
+    assert named("snip_shuffled", 0.5, "masked") == Method(
+        0.5, "snip", shuffle=True, layers="masked"
+    )
+    assert [named(n, 0.5).trainings for n in ("glob_1", "glob_5", "lottery", "lamp", "snip")] == [
+        1,
+        5,
+        2,
+        2,
+        1,
+    ]
 
 
 def test_the_id_changes_with_every_setting_and_with_nothing_else():
     other = {
-        "sparsity": 0.4, "score": "lamp", "allocation": "uniform", "rounds": 2, "pretrain": True, "rewind": True, "shuffle": True,
-        "layers": "masked", "allow_empty": True,
-    }  # fmt: skip
+        "sparsity": 0.4,
+        "score": "lamp",
+        "allocation": "uniform",
+        "rounds": 2,
+        "pretrain": True,
+        "rewind": True,
+        "shuffle": True,
+        "layers": "masked",
+        "allow_empty": True,
+    }
     assert set(other) == {field.name for field in fields(Method)}
-    ids = [Method(0.5).id, *(replace(Method(0.5), **{field: value}).id for field, value in other.items())]
+    ids = [
+        Method(0.5).id,
+        *(replace(Method(0.5), **{field: value}).id for field, value in other.items()),
+    ]
     assert len(set(ids)) == len(ids)
     assert Method(np.float64(0.5)).id == Method(0.5).id
     assert Method(**json.loads(Method(0.3, "lamp").settings)) == Method(0.3, "lamp")
 
 
 def test_a_stored_methods_id_stays_what_it_is():
-    # Another way to hash, or a new field, would orphan every stored result: change these on purpose only.
+    # Another way to hash, or a new field, would orphan every stored result: change these on purpose
+    # only.
     assert {name: named(name, 0.9).id for name in ("glob_1", "glob_5", "lottery")} == {
         "glob_1": "429ae7eca6593eb4",
         "glob_5": "2565165b7827e2fc",
@@ -650,8 +883,15 @@ def test_a_stored_methods_id_stays_what_it_is():
 
 
 def test_the_training_part_is_what_the_protocol_trains_on(digits):
-    held_out, reported = (engine.training_part(digits, replace(SMALL, split=split)) for split in ("held_out", "reported"))
+    held_out, reported = (
+        engine.training_part(digits, replace(SMALL, split=split))
+        for split in ("held_out", "reported")
+    )
     assert (held_out.images == digits.train.images).all()
     assert (held_out.labels == digits.train.labels).all()
-    assert (reported.images == np.concatenate([digits.train.images, digits.validation.images])).all()
-    assert (reported.labels == np.concatenate([digits.train.labels, digits.validation.labels])).all()
+    assert (
+        reported.images == np.concatenate([digits.train.images, digits.validation.images])
+    ).all()
+    assert (
+        reported.labels == np.concatenate([digits.train.labels, digits.validation.labels])
+    ).all()

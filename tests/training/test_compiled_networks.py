@@ -1,4 +1,6 @@
-"""The compiled loops one by one: against dense products of numpy, autograd and PyTorch's own optimiser."""
+"""The compiled loops one by one: against dense products of numpy, autograd and PyTorch's own
+optimiser.
+"""
 
 import numpy as np
 import pytest
@@ -22,7 +24,9 @@ def split(images):
 def scattered(count, pixels, density, seed=0):
     """Images of which a share of the pixels is lit."""
     rng = np.random.default_rng(seed)
-    return ((rng.random((count, pixels)) < density) * rng.integers(1, 256, (count, pixels))).astype(np.uint8)
+    return ((rng.random((count, pixels)) < density) * rng.integers(1, 256, (count, pixels))).astype(
+        np.uint8
+    )
 
 
 def with_lit_pixels(counts, pixels=20):
@@ -65,16 +69,21 @@ IMAGES = {
 def test_lit_pixels_are_the_images(images, input_scaling, dtype):
     lit = LitImages(split(images), input_scaling, dtype)
     assert len(lit) == len(images)
-    np.testing.assert_array_max_ulp(dense(lit.sparse, images.shape[1]), scaled(images, input_scaling, dtype), 1)
+    np.testing.assert_array_max_ulp(
+        dense(lit.sparse, images.shape[1]), scaled(images, input_scaling, dtype), 1
+    )
     start, _, value = lit.sparse
     assert (np.count_nonzero(value), len(value) % 4) == (np.count_nonzero(images), 0)
-    assert (np.diff(start.astype(int)) < np.count_nonzero(images, axis=1) + 4).all()  # black pixels are left out
+    # black pixels are left out
+    assert (np.diff(start.astype(int)) < np.count_nonzero(images, axis=1) + 4).all()
 
 
 def test_pixels_that_are_not_lit_in_the_images_of_a_view_are_left_out_too():
     images = np.asfortranarray(scattered(40, 30, 0.3))[::2, ::3]
     images.flags.writeable = False
-    np.testing.assert_array_equal(dense(LitImages(split(images), "raw", np.float32).sparse, 10), images)
+    np.testing.assert_array_equal(
+        dense(LitImages(split(images), "raw", np.float32).sparse, 10), images
+    )
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -82,8 +91,12 @@ def test_pixels_that_are_not_lit_in_the_images_of_a_view_are_left_out_too():
 @pytest.mark.parametrize("images", IMAGES.values(), ids=IMAGES)
 def test_a_product_with_lit_pixels_is_the_dense_product(images, width, dtype):
     rng = np.random.default_rng(0)
-    lit, weights = LitImages(split(images), "unit", dtype), rng.standard_normal((images.shape[1], width)).astype(dtype)
-    rows = rng.permutation(np.repeat(np.arange(len(images), dtype=np.uint32), 2))[: len(images) + 3]  # in any order, some twice
+    lit, weights = (
+        LitImages(split(images), "unit", dtype),
+        rng.standard_normal((images.shape[1], width)).astype(dtype),
+    )
+    # in any order, some twice
+    rows = rng.permutation(np.repeat(np.arange(len(images), dtype=np.uint32), 2))[: len(images) + 3]
     before = rng.standard_normal((len(rows), width)).astype(dtype)
     out = before.copy()
     compiled_networks._add_sparse_product(lit.sparse, rows, weights, out)
@@ -97,11 +110,15 @@ def test_a_product_with_lit_pixels_is_the_dense_product(images, width, dtype):
     width=st.integers(1, 9),
     seed=st.integers(0, 99),
 )
-def test_a_product_with_any_number_of_lit_pixels_is_exact_where_nothing_is_rounded(counts, width, seed):
+def test_a_product_with_any_number_of_lit_pixels_is_exact_where_nothing_is_rounded(
+    counts, width, seed
+):
     images = with_lit_pixels(counts)
     weights = np.random.default_rng(seed).integers(-9, 10, (20, width)).astype(np.float32)
     out, rows = np.zeros((len(images), width), np.float32), np.arange(len(images), dtype=np.uint32)
-    compiled_networks._add_sparse_product(LitImages(split(images), "raw", np.float32).sparse, rows, weights, out)
+    compiled_networks._add_sparse_product(
+        LitImages(split(images), "raw", np.float32).sparse, rows, weights, out
+    )
     np.testing.assert_array_equal(out, images.astype(int) @ weights.astype(int))
 
 
@@ -117,7 +134,8 @@ def test_the_transpose_is_that_of_each_tile(rows, dtype):
     tiles = [images[chosen[first : first + TILE_ROWS]] for first in range(0, rows, TILE_ROWS)]
     assert len(transposed[0]) == len(tiles) * pixels + 1
     lit_in = np.array([np.count_nonzero(tile, axis=0) for tile in tiles]).ravel()
-    assert (np.diff(transposed[0].astype(int)) == -(-lit_in // 4) * 4).all()  # filled up to four entries, and no further
+    # filled up to four entries, and no further
+    assert (np.diff(transposed[0].astype(int)) == -(-lit_in // 4) * 4).all()
     whole = dense(transposed, TILE_ROWS)
     for t, tile in enumerate(tiles):
         found = whole[t * pixels : (t + 1) * pixels]
@@ -155,7 +173,9 @@ def test_softmax_and_its_logarithm_are_torchs(in_place, logits, dtype):
         exact = torch.from_numpy(row.astype(float))
         np.testing.assert_allclose(p, exact.softmax(0), rtol=10 * CLOSE[dtype], atol=1e-30)
         assert largest == exact.max()
-        np.testing.assert_allclose(log_sum, (exact - exact.max()).logsumexp(0), rtol=CLOSE[dtype], atol=CLOSE[dtype])
+        np.testing.assert_allclose(
+            log_sum, (exact - exact.max()).logsumexp(0), rtol=CLOSE[dtype], atol=CLOSE[dtype]
+        )
         if not in_place:
             np.testing.assert_array_equal(x, row)
 
@@ -166,14 +186,19 @@ def test_softmax_and_its_logarithm_are_torchs(in_place, logits, dtype):
 def test_the_loss_and_its_derivative_are_autograds(logits, extra_softmax, dtype):
     count, classes = logits.shape
     rng = np.random.default_rng(5)
-    labels, rows = rng.integers(0, classes, 100), rng.permutation(100)[:count].astype(np.uint32)  # labels of the whole split
+    # labels of the whole split
+    labels, rows = rng.integers(0, classes, 100), rng.permutation(100)[:count].astype(np.uint32)
     own = logits.astype(dtype)
     delta = np.full_like(own, np.nan)
     batch_size = count + 11  # this is one tile of a batch
-    loss = compiled_networks._loss_and_delta(own.copy(), labels, rows, batch_size, extra_softmax, delta)
+    loss = compiled_networks._loss_and_delta(
+        own.copy(), labels, rows, batch_size, extra_softmax, delta
+    )
     exact = torch.from_numpy(own.astype(float)).requires_grad_()
     expected = torch.nn.functional.cross_entropy(
-        exact.softmax(1) if extra_softmax else exact, torch.from_numpy(labels[rows]), reduction="sum"
+        exact.softmax(1) if extra_softmax else exact,
+        torch.from_numpy(labels[rows]),
+        reduction="sum",
     )
     expected = expected / batch_size
     expected.backward()
@@ -185,18 +210,27 @@ def test_a_logit_that_is_no_number_gives_a_loss_that_is_none():
     for wrong in (np.nan, np.inf):
         logits = np.zeros((2, 3), np.float32)
         logits[1, 2] = wrong
-        arguments = np.zeros(2, np.int64), np.arange(2, dtype=np.uint32), 2, False, np.zeros_like(logits)
+        arguments = (
+            np.zeros(2, np.int64),
+            np.arange(2, dtype=np.uint32),
+            2,
+            False,
+            np.zeros_like(logits),
+        )
         assert np.isnan(compiled_networks._loss_and_delta(logits, *arguments))
 
 
 @pytest.mark.parametrize(
-    "protocol", [PAPER, CALIBRATED, Protocol("x", learning_rate=0.5, schedule="linear", steps=10)], ids=lambda p: p.name
+    "protocol",
+    [PAPER, CALIBRATED, Protocol("x", learning_rate=0.5, schedule="linear", steps=10)],
+    ids=lambda p: p.name,
 )
 @pytest.mark.parametrize("size", [1, 7, 16, 33])  # whole vectors of the processor and parts
 def test_adam_is_torchs(size, protocol):
     rng = np.random.default_rng(0)
     start = rng.standard_normal(size)
-    gradients = rng.standard_normal((10, size)) * 10.0 ** rng.integers(-12, 3, (10, size))  # some below Adam's epsilon
+    # some below Adam's epsilon
+    gradients = rng.standard_normal((10, size)) * 10.0 ** rng.integers(-12, 3, (10, size))
     gradients[:, :1] = 0  # that of a pruned weight
     gradients[3] = 0
     theirs = torch.from_numpy(start.copy()).requires_grad_()
@@ -206,8 +240,16 @@ def test_adam_is_torchs(size, protocol):
         adam.param_groups[0]["lr"] = protocol.learning_rate_at(step)
         theirs.grad = torch.from_numpy(gradient)
         adam.step()
-        compiled_networks._adam(mine, gradient, mean, square, np.array(compiled_networks._adam_step(protocol.learning_rate_at(step), step)))
-        np.testing.assert_allclose(mine, theirs.detach(), rtol=1e-12, atol=1e-12 * protocol.learning_rate)
+        compiled_networks._adam(
+            mine,
+            gradient,
+            mean,
+            square,
+            np.array(compiled_networks._adam_step(protocol.learning_rate_at(step), step)),
+        )
+        np.testing.assert_allclose(
+            mine, theirs.detach(), rtol=1e-12, atol=1e-12 * protocol.learning_rate
+        )
     assert mine[0] == start[0]
     assert size == 1 or (mine[1:] != start[1:]).all()
 
@@ -219,7 +261,13 @@ def test_adam_in_float32_is_adam_in_float64_but_for_rounding():
     for dtype in TYPES:
         parameter, mean, square = start.astype(dtype), np.zeros(50, dtype), np.zeros(50, dtype)
         for step, gradient in enumerate(gradients.astype(dtype)):
-            compiled_networks._adam(parameter, gradient, mean, square, np.array(compiled_networks._adam_step(0.01, step), dtype))
+            compiled_networks._adam(
+                parameter,
+                gradient,
+                mean,
+                square,
+                np.array(compiled_networks._adam_step(0.01, step), dtype),
+            )
         found[dtype] = parameter
     assert found[np.float32].dtype == np.float32
     np.testing.assert_allclose(found[np.float32], found[np.float64], atol=2e-6)

@@ -35,7 +35,9 @@ STOPPING = replace(SMALL, name="stopping", steps=40, check_every=2, patience=2)
 
 
 def tiny(train=IMAGES, validation=100, test=100, seed=0):
-    """Noisy images of ten patterns, mostly black as digits are, hard enough that accuracies lie between chance and one."""
+    """Noisy images of ten patterns, mostly black as digits are, hard enough that accuracies lie
+    between chance and one.
+    """
     rng = np.random.default_rng(seed)
     patterns = rng.random((10, 784))
     parts = []
@@ -53,20 +55,28 @@ def data():
 
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch):
-    """Whatever machine this is, networks that may be trained in one group are, unless a test asks for more workers."""
+    """Whatever machine this is, networks that may be trained in one group are, unless a test asks
+    for more workers.
+    """
     monkeypatch.setattr(training_engine, "cores", lambda: 1)
 
 
-@pytest.fixture(params=["compiled float32", "compiled float64", "tensor float32", "tensor bfloat16"])
+@pytest.fixture(
+    params=["compiled float32", "compiled float64", "tensor float32", "tensor bfloat16"]
+)
 def precision(request, monkeypatch):
-    """A precision, computed in one of the two ways. Tensors in float32 are what CUDA computes; here they are made to run on the CPU."""
+    """A precision, computed in one of the two ways. Tensors in float32 are what CUDA computes; here
+    they are made to run on the CPU.
+    """
     way, name = request.param.split()
     if way == "tensor":
         monkeypatch.setattr(training_engine, "_is_compiled", lambda precision, device: False)
     return name
 
 
-as_plain = pytest.mark.parametrize("precision", ["compiled float32", "compiled float64", "tensor float32"], indirect=True)
+as_plain = pytest.mark.parametrize(
+    "precision", ["compiled float32", "compiled float64", "tensor float32"], indirect=True
+)
 
 
 class Reference(NamedTuple):
@@ -97,8 +107,16 @@ KNOWN = {}
 
 
 def reference(masks, seed, protocol, dataset, dtype, init=None):
-    """What the plain loop gives, on one thread; computed once for all tests that ask for the same network."""
-    key = (*(mask is not None and mask.tobytes() for mask in masks), seed, protocol.id, dataset.checksum, dtype)
+    """What the plain loop gives, on one thread; computed once for all tests that ask for the same
+    network.
+    """
+    key = (
+        *(mask is not None and mask.tobytes() for mask in masks),
+        seed,
+        protocol.id,
+        dataset.checksum,
+        dtype,
+    )
     if init is None and key in KNOWN:
         return KNOWN[key]
     threads = torch.get_num_threads()
@@ -115,7 +133,10 @@ def plain_loop(masks, seed, protocol, dataset, dtype, init=None):
     model = network(seed, protocol.widths).to(dtype)
     if init:
         for layer, (weight, bias) in zip(linears(model), init, strict=True):
-            layer.weight.data, layer.bias.data = weight.to(dtype, copy=True), bias.to(dtype, copy=True)
+            layer.weight.data, layer.bias.data = (
+                weight.to(dtype, copy=True),
+                bias.to(dtype, copy=True),
+            )
     for layer, mask in zip(linears(model), masks, strict=True):
         if mask is not None:
             prune.custom_from_mask(layer, "weight", torch.from_numpy(mask))
@@ -142,14 +163,18 @@ def plain_loop(masks, seed, protocol, dataset, dtype, init=None):
                 yield permutation[i * protocol.batch_size : (i + 1) * protocol.batch_size]
 
     adam = torch.optim.Adam(model.parameters(), lr=protocol.learning_rate)
-    factor = (lambda t: 1 - t / protocol.steps) if protocol.schedule == "linear" else (lambda t: 1.0)
+    factor = (
+        (lambda t: 1 - t / protocol.steps) if protocol.schedule == "linear" else (lambda t: 1.0)
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(adam, factor)
     batch_order = order() if protocol.batch_size else None
     losses, looks, best, best_step, best_state, waited = [], [], -1.0, 0, None, 0
     for step in range(1, protocol.steps + 1):
         index = next(batch_order) if batch_order else slice(None)
         logits = model(x[index])
-        loss = nn.functional.cross_entropy(logits.softmax(1) if protocol.loss == "softmax_cross_entropy" else logits, y[index])
+        loss = nn.functional.cross_entropy(
+            logits.softmax(1) if protocol.loss == "softmax_cross_entropy" else logits, y[index]
+        )
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -188,12 +213,23 @@ def dense(protocol):
 
 
 def agree(engine, at, plain, precision):
-    """Float64 leaves no room for rounding; in float32 a ReLU may switch the other way, and an image stand on the edge between two classes."""
+    """Float64 leaves no room for rounding; in float32 a ReLU may switch the other way, and an image
+    stand on the edge between two classes.
+    """
     found = np.concatenate([engine.loss[at][~np.isnan(engine.loss[at])], [engine.final_loss[at]]])
-    np.testing.assert_allclose(found, [*plain.loss, plain.loss[-1]], rtol=1e-9 if precision == "float64" else 1e-4)
-    np.testing.assert_allclose(found[:3], plain.loss[:3], rtol=1e-12 if precision == "float64" else 3e-6)  # before rounding has grown
+    np.testing.assert_allclose(
+        found, [*plain.loss, plain.loss[-1]], rtol=1e-9 if precision == "float64" else 1e-4
+    )
+    # before rounding has grown
+    np.testing.assert_allclose(
+        found[:3], plain.loss[:3], rtol=1e-12 if precision == "float64" else 3e-6
+    )
     found = [engine.train_accuracy[at], engine.validation_accuracy[at], engine.test_accuracy[at]]
-    np.testing.assert_allclose(found, [plain.train, plain.validation, plain.test], atol=1e-12 if precision == "float64" else 1 / 100)
+    np.testing.assert_allclose(
+        found,
+        [plain.train, plain.validation, plain.test],
+        atol=1e-12 if precision == "float64" else 1 / 100,
+    )
 
 
 SHORT = {
@@ -208,14 +244,24 @@ SHORT = {
 @as_plain
 @pytest.mark.parametrize(
     ("name", "scope"),
-    [(name, scope) for name in SHORT for scope in (("input",) if name == "literal" else ("hidden", "all"))],
+    [
+        (name, scope)
+        for name in SHORT
+        for scope in (("input",) if name == "literal" else ("hidden", "all"))
+    ],
 )
 def test_every_named_protocol_computes_what_the_plain_loop_computes(name, scope, precision, data):
     protocol = replace(SHORT[name], scope=scope)
-    nets = [masks_for(protocol, 1), masks_for(protocol, 2, n=100)] if scope != "hidden" else [masks_for(protocol, 1), dense(protocol)]
+    nets = (
+        [masks_for(protocol, 1), masks_for(protocol, 2, n=100)]
+        if scope != "hidden"
+        else [masks_for(protocol, 1), dense(protocol)]
+    )
     engine = training_engine.train(nets, [3, 4], protocol, data, precision=precision)
     for at, (masks, seed) in enumerate(zip(nets, [3, 4], strict=True)):
-        agree(engine, at, reference(masks, seed, protocol, data, getattr(torch, precision)), precision)
+        agree(
+            engine, at, reference(masks, seed, protocol, data, getattr(torch, precision)), precision
+        )
 
 
 def test_named_protocols_are_all_compared_above():
@@ -225,37 +271,66 @@ def test_named_protocols_are_all_compared_above():
 @as_plain
 @pytest.mark.parametrize("scope", ["hidden", "all"])
 @pytest.mark.parametrize("widths", [(784, 20, 12, 10), (784, 16, 16, 16, 10), (784, 17, 13, 3)])
-def test_other_widths_and_depths_compute_what_the_plain_loop_computes(widths, scope, precision, data):
+def test_other_widths_and_depths_compute_what_the_plain_loop_computes(
+    widths, scope, precision, data
+):
     protocol = replace(SMALL, widths=widths, scope=scope)
     if widths[-1] < 10:
-        data = Dataset("threes", *(Split(s.images, s.labels % 3) for s in (data.train, data.validation, data.test)))
+        data = Dataset(
+            "threes",
+            *(Split(s.images, s.labels % 3) for s in (data.train, data.validation, data.test)),
+        )
     rng = np.random.default_rng(0)
-    every = tuple(rng.random((d_out, d_in)) < 0.5 for d_in, d_out in zip(widths, widths[1:], strict=False))  # the last layer too
+    # the last layer too
+    every = tuple(
+        rng.random((d_out, d_in)) < 0.5 for d_in, d_out in zip(widths, widths[1:], strict=False)
+    )
     nets = [masks_for(protocol, 1), dense(protocol), every]
     engine = training_engine.train(nets, [3, 4, 4], protocol, data, precision=precision)
     for at, (masks, seed) in enumerate(zip(nets, [3, 4, 4], strict=True)):
-        agree(engine, at, reference(masks, seed, protocol, data, getattr(torch, precision)), precision)
+        agree(
+            engine, at, reference(masks, seed, protocol, data, getattr(torch, precision)), precision
+        )
 
 
 @as_plain
 @pytest.mark.parametrize(
     ("images", "batch_size"),
     [(2300, None), (2300, 1500), (1024, None), (1025, None), (2048, 2048)],
-    ids=["two tiles and a part", "batches of a tile and a part", "one tile", "one image in the last tile", "a batch of two tiles"],
+    ids=[
+        "two tiles and a part",
+        "batches of a tile and a part",
+        "one tile",
+        "one image in the last tile",
+        "a batch of two tiles",
+    ],
 )
-def test_more_images_than_a_tile_holds_compute_what_the_plain_loop_computes(images, batch_size, precision):
-    large = tiny(train=images, validation=1100, test=1024)  # accuracies are counted in tiles of 1,024 too
+def test_more_images_than_a_tile_holds_compute_what_the_plain_loop_computes(
+    images, batch_size, precision
+):
+    # accuracies are counted in tiles of 1,024 too
+    large = tiny(train=images, validation=1100, test=1024)
     protocol = replace(SMALL, batch_size=batch_size, steps=4)
     nets = [masks_for(protocol, 1), dense(protocol)]
     engine = training_engine.train(nets, [3, 4], protocol, large, precision=precision)
     for at, (masks, seed) in enumerate(zip(nets, [3, 4], strict=True)):
-        agree(engine, at, reference(masks, seed, protocol, large, getattr(torch, precision)), precision)
+        agree(
+            engine,
+            at,
+            reference(masks, seed, protocol, large, getattr(torch, precision)),
+            precision,
+        )
 
 
 def test_early_stopping_ends_where_the_plain_loop_ends_and_restores_the_best_weights(data):
     nets, seeds = [masks_for(STOPPING, k) for k in range(4)], [0, 1, 2, 3]
-    engine = training_engine.train(nets, seeds, STOPPING, data, precision="float64", return_weights=True)
-    plain = [reference(masks, seed, STOPPING, data, torch.float64) for masks, seed in zip(nets, seeds, strict=True)]
+    engine = training_engine.train(
+        nets, seeds, STOPPING, data, precision="float64", return_weights=True
+    )
+    plain = [
+        reference(masks, seed, STOPPING, data, torch.float64)
+        for masks, seed in zip(nets, seeds, strict=True)
+    ]
     stops = [len(p.loss) for p in plain]
     assert len(set(stops)) > 1  # else the test says little: one network waits while another goes on
     assert min(stops) < STOPPING.steps
@@ -265,22 +340,31 @@ def test_early_stopping_ends_where_the_plain_loop_ends_and_restores_the_best_wei
         assert engine.steps[at] == p.steps < len(p.loss)
         assert engine.validation_accuracy[at] == max(p.looks) == engine.looks[at, p.steps // 2 - 1]
         np.testing.assert_array_equal(engine.looks[at, : len(p.looks)], p.looks)
-        for (weight, bias), (plain_weight, plain_bias) in zip(engine.weights, p.weights, strict=True):
+        for (weight, bias), (plain_weight, plain_bias) in zip(
+            engine.weights, p.weights, strict=True
+        ):
             torch.testing.assert_close(weight[at], plain_weight, rtol=1e-7, atol=1e-9)
             torch.testing.assert_close(bias[at], plain_bias, rtol=1e-7, atol=1e-9)
 
 
 def test_the_weights_after_early_stopping_are_those_of_the_best_look(precision, data):
     nets, seeds = [masks_for(STOPPING, k) for k in range(5)], [0, 1, 2, 3, 3]
-    stopped = training_engine.train(nets, seeds, STOPPING, data, precision=precision, return_weights=True)
+    stopped = training_engine.train(
+        nets, seeds, STOPPING, data, precision=precision, return_weights=True
+    )
     made = (~np.isnan(stopped.loss)).sum(1)
     assert len(set(made)) > 1
     for at in range(5):
         looks = stopped.looks[at][~np.isnan(stopped.looks[at])]
-        assert stopped.steps[at] == STOPPING.check_every * (1 + looks.argmax())  # the first of equals
-        assert made[at] == min(stopped.steps[at] + STOPPING.check_every * STOPPING.patience, STOPPING.steps)
+        # the first of equals
+        assert stopped.steps[at] == STOPPING.check_every * (1 + looks.argmax())
+        assert made[at] == min(
+            stopped.steps[at] + STOPPING.check_every * STOPPING.patience, STOPPING.steps
+        )
         to_there = replace(SMALL, steps=int(stopped.steps[at]))
-        straight = training_engine.train([nets[at]], [seeds[at]], to_there, data, precision=precision, return_weights=True)
+        straight = training_engine.train(
+            [nets[at]], [seeds[at]], to_there, data, precision=precision, return_weights=True
+        )
         assert weight_bits(stopped, at) == weight_bits(straight, 0)
         for accuracy in ("train_accuracy", "validation_accuracy", "test_accuracy"):
             assert getattr(stopped, accuracy)[at] == getattr(straight, accuracy)[0]
@@ -298,11 +382,20 @@ def test_without_early_stopping_every_step_counts_and_there_are_no_looks(data):
 @pytest.mark.parametrize("scope", ["hidden", "all", "every layer"])
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_pruned_weights_stay_exactly_zero_and_the_others_move(scope, steps, precision, data):
-    protocol = replace(SMALL, steps=steps) if scope == "every layer" else replace(SMALL, scope=scope, steps=steps)
+    protocol = (
+        replace(SMALL, steps=steps)
+        if scope == "every layer"
+        else replace(SMALL, scope=scope, steps=steps)
+    )
     masks = masks_for(protocol)
     if scope == "every layer":
-        masks = tuple(np.random.default_rng(1).random((o, i)) < 0.3 for i, o in zip(SMALL.widths, SMALL.widths[1:], strict=False))
-    result = training_engine.train([dense(protocol), masks], [1, 0], protocol, data, precision=precision, return_weights=True)
+        masks = tuple(
+            np.random.default_rng(1).random((o, i)) < 0.3
+            for i, o in zip(SMALL.widths, SMALL.widths[1:], strict=False)
+        )
+    result = training_engine.train(
+        [dense(protocol), masks], [1, 0], protocol, data, precision=precision, return_weights=True
+    )
     start = linears(network(0, protocol.widths))
     for (weight, bias), mask, layer in zip(result.weights, masks, start, strict=True):
         moved = (weight[1] != layer.weight).numpy()
@@ -315,14 +408,20 @@ def test_pruned_weights_stay_exactly_zero_and_the_others_move(scope, steps, prec
 
 def test_pruned_weights_are_zero_at_the_end_of_early_stopping(precision, data):
     masks = masks_for(replace(STOPPING, scope="all"))
-    result = training_engine.train([masks], [0], STOPPING, data, precision=precision, return_weights=True)
+    result = training_engine.train(
+        [masks], [0], STOPPING, data, precision=precision, return_weights=True
+    )
     for (weight, _), mask in zip(result.weights, masks, strict=True):
         assert mask is None or ((weight[0] != 0).numpy() <= mask).all()
 
 
 def test_initial_weights_are_those_of_linear_layers_after_manual_seed():
     for seed in (0, 7):
-        for (weight, bias), layer in zip(training_engine.initial_layers(seed, PAPER), linears(network(seed, PAPER.widths)), strict=True):
+        for (weight, bias), layer in zip(
+            training_engine.initial_layers(seed, PAPER),
+            linears(network(seed, PAPER.widths)),
+            strict=True,
+        ):
             assert torch.equal(weight[0], layer.weight)
             assert torch.equal(bias[0], layer.bias)
 
@@ -355,14 +454,23 @@ def surroundings():
 
 
 def blas_threads():
-    return {info["filepath"]: info["num_threads"] for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"}
+    return {
+        info["filepath"]: info["num_threads"]
+        for info in threadpoolctl.threadpool_info()
+        if info["user_api"] == "blas"
+    }
 
 
 @pytest.mark.parametrize("matmul_precision", ["highest", "high"])
 @pytest.mark.parametrize("fails", [False, True])
 def test_training_leaves_torch_and_blas_as_they_were(fails, matmul_precision, precision, data):
-    protocol, compiled, seen = replace(SMALL, steps=20 * training_engine.CHUNK), training_engine._is_compiled(precision, "cpu"), []
-    training_engine.train([dense(SMALL)], [0], SMALL, data, precision=precision)  # loads every library
+    protocol, compiled, seen = (
+        replace(SMALL, steps=20 * training_engine.CHUNK),
+        training_engine._is_compiled(precision, "cpu"),
+        [],
+    )
+    # loads every library
+    training_engine.train([dense(SMALL)], [0], SMALL, data, precision=precision)
 
     def step(steps):
         seen.append({torch.get_num_threads(), *(blas_threads().values() if compiled else ())})
@@ -377,7 +485,15 @@ def test_training_leaves_torch_and_blas_as_they_were(fails, matmul_precision, pr
         with threadpoolctl.threadpool_limits(2, user_api="blas"):
             there, blas = surroundings(), blas_threads()
             try:
-                training_engine.train([dense(SMALL)] * 6, range(6), protocol, data, precision=precision, workers=3, on_step=step)
+                training_engine.train(
+                    [dense(SMALL)] * 6,
+                    range(6),
+                    protocol,
+                    data,
+                    precision=precision,
+                    workers=3,
+                    on_step=step,
+                )
             except ZeroDivisionError:
                 assert fails
             assert blas_threads() == blas
@@ -385,14 +501,22 @@ def test_training_leaves_torch_and_blas_as_they_were(fails, matmul_precision, pr
     finally:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(before)
-    assert all(counts == {training_engine.THREADS} for counts in seen)  # in each step every library in use has the fixed number
+    # in each step every library in use has the fixed number
+    assert all(counts == {training_engine.THREADS} for counts in seen)
 
 
 def test_a_setting_of_the_program_does_not_change_a_networks_numbers(precision, data):
-    # "medium" lets PyTorch round the factors of float32 products, or multiply them in another order, on some CPUs too.
+    # "medium" lets PyTorch round the factors of float32 products, or multiply them in another
+    # order, on some CPUs too.
     def trained(workers):
         result = training_engine.train(
-            [dense(PAPER)] * 4, range(4), protocol, data, precision=precision, return_weights=True, workers=workers
+            [dense(PAPER)] * 4,
+            range(4),
+            protocol,
+            data,
+            precision=precision,
+            return_weights=True,
+            workers=workers,
         )
         return [bits(result, at) for at in range(4)]
 
@@ -409,7 +533,12 @@ def test_a_setting_of_the_program_does_not_change_a_networks_numbers(precision, 
 
 def test_the_programs_default_type_does_not_change_a_networks_numbers(precision, data):
     def trained():
-        return bits(training_engine.train([masks_for(SMALL)], [0], SMALL, data, precision=precision, return_weights=True), 0)
+        return bits(
+            training_engine.train(
+                [masks_for(SMALL)], [0], SMALL, data, precision=precision, return_weights=True
+            ),
+            0,
+        )
 
     expected = trained()
     try:
@@ -423,26 +552,48 @@ IN_A_PROCESS = """
 from tests.training.test_engine import *
 threads = []
 result = training_engine.train(
-    [dense(PAPER), masks_for(PAPER)], [0, 1], replace(PAPER, steps=4), tiny(), return_weights=True, on_step=lambda steps: threads.append(blas_threads())
+    [dense(PAPER), masks_for(PAPER)], [0, 1], replace(PAPER, steps=4), tiny(),
+    return_weights=True, on_step=lambda steps: threads.append(blas_threads()),
 )
-print(*{count for counts in threads for count in counts.values()}, hashlib.sha256(repr([bits(result, k) for k in range(2)]).encode()).hexdigest())
+digest = hashlib.sha256(repr([bits(result, k) for k in range(2)]).encode()).hexdigest()
+print(*{count for counts in threads for count in counts.values()}, digest)
 """
 
 
-def test_another_process_gives_the_same_bits_and_its_first_training_too_uses_one_thread_a_library(data):
-    # In a fresh process BLAS may be loaded only when training asks for it, after its threads were limited.
+def test_another_process_gives_the_same_bits_and_its_first_training_too_uses_one_thread_a_library(
+    data,
+):
+    # In a fresh process BLAS may be loaded only when training asks for it, after its threads were
+    # limited.
     found = subprocess.run(
-        [sys.executable, "-c", IN_A_PROCESS], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+        [sys.executable, "-c", IN_A_PROCESS],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
-    result = training_engine.train([dense(PAPER), masks_for(PAPER)], [0, 1], replace(PAPER, steps=4), data, return_weights=True)
-    assert found == ["1", hashlib.sha256(repr([bits(result, k) for k in range(2)]).encode()).hexdigest()]
+    result = training_engine.train(
+        [dense(PAPER), masks_for(PAPER)], [0, 1], replace(PAPER, steps=4), data, return_weights=True
+    )
+    assert found == [
+        "1",
+        hashlib.sha256(repr([bits(result, k) for k in range(2)]).encode()).hexdigest(),
+    ]
 
 
 @pytest.mark.parametrize("check_every", [None, 5, 24])
 def test_progress_is_told_once_a_chunk_and_adds_up_to_the_steps_made(check_every, precision, data):
     protocol = replace(SMALL, steps=40, check_every=check_every, patience=check_every and 1)
     told = []
-    result = training_engine.train([dense(SMALL)] * 3, range(3), protocol, data, precision=precision, workers=1, on_step=told.append)
+    result = training_engine.train(
+        [dense(SMALL)] * 3,
+        range(3),
+        protocol,
+        data,
+        precision=precision,
+        workers=1,
+        on_step=told.append,
+    )
     assert sum(told) == (~np.isnan(result.loss)).sum()
     if check_every is None:
         assert told == [3 * 16, 3 * 16, 3 * 8]
@@ -456,7 +607,14 @@ def test_progress_is_told_once_a_chunk_and_adds_up_to_the_steps_made(check_every
 
 def test_progress_of_full_batches_is_told_every_step(precision, data):
     told = []
-    training_engine.train([dense(SMALL)] * 2, range(2), replace(SMALL, batch_size=None), data, precision=precision, on_step=told.append)
+    training_engine.train(
+        [dense(SMALL)] * 2,
+        range(2),
+        replace(SMALL, batch_size=None),
+        data,
+        precision=precision,
+        on_step=told.append,
+    )
     assert told == [1] * 2 * SMALL.steps  # each network by itself
 
 
@@ -464,7 +622,9 @@ LONG = replace(SMALL, steps=3000)
 
 
 def steps_after_the_end(at, end, error, data, precision="float32"):
-    """Train six networks of one group each, two at a time, until ``end`` is called in the group of seed ``at``; the steps made after that."""
+    """Train six networks of one group each, two at a time, until ``end`` is called in the group of
+    seed ``at``; the steps made after that.
+    """
     seed_of, make, ended, after = {}, training_engine._networks, [], []
 
     def spy(members, *args):
@@ -483,16 +643,28 @@ def steps_after_the_end(at, end, error, data, precision="float32"):
         patch.setattr(training_engine, "_networks", spy)
         patch.setattr(training_engine, "GROUP", {"cpu": 1})
         with pytest.raises(error):
-            training_engine.train([dense(LONG)] * 6, range(6), LONG, data, precision=precision, workers=2, on_step=step)
+            training_engine.train(
+                [dense(LONG)] * 6,
+                range(6),
+                LONG,
+                data,
+                precision=precision,
+                workers=2,
+                on_step=step,
+            )
     assert ended
-    assert not [thread for thread in threading.enumerate() if thread.ident in seed_of]  # nobody trains on in the background
+    # nobody trains on in the background
+    assert not [thread for thread in threading.enumerate() if thread.ident in seed_of]
     return sum(after)
 
 
 @pytest.mark.parametrize("precision", ["compiled float32", "tensor bfloat16"], indirect=True)
 @pytest.mark.parametrize("at", [0, 1])
 def test_an_error_in_any_group_ends_training_at_once(at, precision, data):
-    assert steps_after_the_end(at, lambda: 1 / 0, ZeroDivisionError, data, precision) <= 4 * training_engine.CHUNK
+    assert (
+        steps_after_the_end(at, lambda: 1 / 0, ZeroDivisionError, data, precision)
+        <= 4 * training_engine.CHUNK
+    )
 
 
 @pytest.mark.parametrize("at", [0, 1])
@@ -502,14 +674,21 @@ def test_an_interruption_from_the_keyboard_ends_training_at_once(at, data):
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         time.sleep(0.1)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may have been started without
+    # a process in the background may have been started without
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        assert steps_after_the_end(at, interrupt, KeyboardInterrupt, data) <= 40 * training_engine.CHUNK  # of 18,000 steps
+        # of 18,000 steps
+        assert (
+            steps_after_the_end(at, interrupt, KeyboardInterrupt, data)
+            <= 40 * training_engine.CHUNK
+        )
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def test_an_interruption_while_groups_are_handed_out_does_not_wait_for_those_that_were(data, monkeypatch):
+def test_an_interruption_while_groups_are_handed_out_does_not_wait_for_those_that_were(
+    data, monkeypatch
+):
     submit, submitted, made = ThreadPoolExecutor.submit, [], []
 
     def interrupted(*args):
@@ -521,7 +700,9 @@ def test_an_interruption_while_groups_are_handed_out_does_not_wait_for_those_tha
     monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
     monkeypatch.setattr(training_engine, "GROUP", {"cpu": 1})
     with pytest.raises(KeyboardInterrupt):
-        training_engine.train([dense(LONG)] * 6, range(6), LONG, data, workers=2, on_step=made.append)
+        training_engine.train(
+            [dense(LONG)] * 6, range(6), LONG, data, workers=2, on_step=made.append
+        )
     assert sum(made) <= 40 * training_engine.CHUNK
 
 
@@ -532,7 +713,11 @@ def test_at_most_one_group_a_worker_is_alive(workers, precision, data, monkeypat
     def spy(*args):
         networks = make(*args)
         alive.add(networks)
-        held = [value for value in vars(networks).values() if isinstance(value, torch.Tensor | np.ndarray)]
+        held = [
+            value
+            for value in vars(networks).values()
+            if isinstance(value, torch.Tensor | np.ndarray)
+        ]
         arrays.extend(map(weakref.ref, held))
         seen.append((len(alive), sum(ref() is not None for ref in arrays) / max(1, len(held))))
         return networks
@@ -541,9 +726,12 @@ def test_at_most_one_group_a_worker_is_alive(workers, precision, data, monkeypat
     monkeypatch.setattr(training_engine, "_networks", spy)
     monkeypatch.setattr(training_engine, "GROUP", {"cpu": 2})
     gc.collect()
-    gc.disable()  # what only the garbage collector frees is not bounded: it does not see how large an array is
+    # what only the garbage collector frees is not bounded: it does not see how large an array is
+    gc.disable()
     try:
-        training_engine.train([dense(SMALL)] * 12, range(12), SMALL, data, precision=precision, workers=workers)
+        training_engine.train(
+            [dense(SMALL)] * 12, range(12), SMALL, data, precision=precision, workers=workers
+        )
     finally:
         gc.enable()
     assert len(seen) == 6
@@ -570,7 +758,9 @@ def test_without_a_number_of_workers_there_is_one_a_core(cores, sizes, data, mon
     batch_size=st.sampled_from([None, 32, 128, 304, 512, 5000]),
     workers=st.integers(1, 9),
 )
-def test_groups_hold_every_network_once_equal_seeds_together_and_much_the_same_number_each(seeds, batch_size, workers):
+def test_groups_hold_every_network_once_equal_seeds_together_and_much_the_same_number_each(
+    seeds, batch_size, workers
+):
     protocol = replace(SMALL, batch_size=batch_size)
     groups = training_engine._groups(seeds, training_engine.group_size(protocol), workers)
     order, sizes = [k for group in groups for k in group], [len(group) for group in groups]
@@ -580,18 +770,28 @@ def test_groups_hold_every_network_once_equal_seeds_together_and_much_the_same_n
     assert max(sizes) <= training_engine.group_size(protocol)
     changes = sum(seeds[a] != seeds[b] for a, b in zip(order, order[1:], strict=False))
     assert changes == len(set(seeds)) - 1  # each seed is one run of the order
-    assert len(groups) % workers == 0 or max(sizes) == 1  # no worker is idle in the last round, unless each network has one to itself
+    # no worker is idle in the last round, unless each network has one to itself
+    assert len(groups) % workers == 0 or max(sizes) == 1
     fewest = -(-len(seeds) // training_engine.group_size(protocol))
     assert len(groups) < fewest + workers  # and not cut finer than that takes
 
 
-@pytest.mark.parametrize(("batch_size", "size"), [(None, 1), (5008, 1), (1024, 1), (512, 2), (304, 3), (128, 8), (16, 8)])
+@pytest.mark.parametrize(
+    ("batch_size", "size"), [(None, 1), (5008, 1), (1024, 1), (512, 2), (304, 3), (128, 8), (16, 8)]
+)
 def test_a_group_reads_about_a_thousand_images_in_a_step(batch_size, size):
     assert training_engine.group_size(replace(SMALL, batch_size=batch_size)) == size
 
 
 @pytest.mark.parametrize(
-    "odd", [{"batch_size": 100}, {"batch_size": 1}, {"widths": (784, 20, 16, 10)}, {"widths": (784, 16, 8, 10)}], ids=str
+    "odd",
+    [
+        {"batch_size": 100},
+        {"batch_size": 1},
+        {"widths": (784, 20, 16, 10)},
+        {"widths": (784, 16, 8, 10)},
+    ],
+    ids=str,
 )
 def test_networks_whose_layers_do_not_fill_vectors_train_alone(odd):
     assert training_engine.group_size(replace(SMALL, **odd)) == 1
@@ -621,15 +821,22 @@ COMPANY = {
     "every layer": replace(CALIBRATED, scope="all", steps=4),
     "two layers": replace(LITERAL, batch_size=128, steps=4),
     "released": replace(RELEASED, batch_size=128, steps=4),
-    "early stopping": replace(CONVERGED, widths=(784, 32, 32, 10), learning_rate=1e-2, steps=20, check_every=2, patience=1),
-    # Layers whose sizes are no multiples of a processor's vectors: in a group the next network would begin in the middle of one.
-    "odd widths": replace(CALIBRATED, widths=(784, 20, 12, 10), scope="all", batch_size=50, steps=8),
+    "early stopping": replace(
+        CONVERGED, widths=(784, 32, 32, 10), learning_rate=1e-2, steps=20, check_every=2, patience=1
+    ),
+    # Layers whose sizes are no multiples of a processor's vectors: in a group the next network
+    # would begin in the middle of one.
+    "odd widths": replace(
+        CALIBRATED, widths=(784, 20, 12, 10), scope="all", batch_size=50, steps=8
+    ),
     "odder widths": replace(CALIBRATED, widths=(784, 19, 11, 10), batch_size=50, steps=4),
     "batches of three": replace(CALIBRATED, widths=(784, 20, 12, 10), batch_size=3, steps=8),
     "batches of one": replace(CALIBRATED, batch_size=1, steps=8),
     "odd widths, full batch": replace(PAPER, widths=(784, 19, 11, 10), steps=3),
     "odd widths, two layers": replace(LITERAL, widths=(784, 13, 10), steps=3),
-    "odd widths, early stopping": replace(STOPPING, widths=(784, 20, 12, 10), steps=20, batch_size=50, patience=1),
+    "odd widths, early stopping": replace(
+        STOPPING, widths=(784, 20, 12, 10), steps=20, batch_size=50, patience=1
+    ),
 }
 
 
@@ -643,70 +850,130 @@ def test_a_networks_numbers_do_not_depend_on_its_company(protocol, precision, da
     def together(chosen, workers=1):
         masks, own = [nets[i] for i in chosen], [seeds[i] for i in chosen]
         result = training_engine.train(
-            masks, own, protocol, data, precision=precision, prepared=prepared, return_weights=True, workers=workers
+            masks,
+            own,
+            protocol,
+            data,
+            precision=precision,
+            prepared=prepared,
+            return_weights=True,
+            workers=workers,
         )
         return {i: bits(result, at) for at, i in enumerate(chosen)}
 
-    # Alone, in pairs, threes, the eight of a group, and two groups of six; first, in the middle and last; one group at a time or several.
+    # Alone, in pairs, threes, the eight of a group, and two groups of six; first, in the middle and
+    # last; one group at a time or several.
     whole = together([7, 6, 5, 4, 3, 2, 1, 0])
     assert len({repr(b) for b in whole.values()}) == 8
     if protocol.check_every:
         assert len({b[3] for b in whole.values()}) > 1  # some had stopped while others went on
     different = []
     for chosen in ([0], [2], [0, 1], [3, 1, 2], [8, 9, 10, 11, 1, 0, 4, 5, 6, 7, 2, 3]):
-        different += [(i, "in", chosen) for i, found in together(chosen).items() if i in whole and found != whole[i]]
-    different += [(i, "in a group for each of three workers") for i, found in together([2, 0, 1, 3], 3).items() if found != whole[i]]
+        different += [
+            (i, "in", chosen)
+            for i, found in together(chosen).items()
+            if i in whole and found != whole[i]
+        ]
+    different += [
+        (i, "in a group for each of three workers")
+        for i, found in together([2, 0, 1, 3], 3).items()
+        if found != whole[i]
+    ]
     assert different == []
 
 
 @pytest.mark.parametrize(
     ("protocol", "seeds"),
     [(name, [0, 1, 0, 1, 2, 0, 1, 0]) for name in COMPANY]
-    + [(name, seeds) for name in ("mini-batch", "early stopping") for seeds in (list(range(8)), [5] * 8)],
+    + [
+        (name, seeds)
+        for name in ("mini-batch", "early stopping")
+        for seeds in (list(range(8)), [5] * 8)
+    ],
 )
-def test_numbers_do_not_depend_on_how_wide_groups_are_or_how_many_workers_train(protocol, seeds, precision, data, monkeypatch):
+def test_numbers_do_not_depend_on_how_wide_groups_are_or_how_many_workers_train(
+    protocol, seeds, precision, data, monkeypatch
+):
     protocol = COMPANY[protocol]
     nets = [masks_for(protocol, k, sparsity=0.3 + 0.05 * k) for k in range(8)]
     nets[1] = nets[4] = dense(protocol)
     prepared = training_engine.prepare(data, protocol, precision)
     found = {}
     alone = training_engine.group_size(protocol) == 1
-    for width, workers in [(1, 1), (8, 1), (8, 3)] if alone else [(1, 1), (2, 1), (3, 1), (8, 1), (3, 5)]:
+    for width, workers in (
+        [(1, 1), (8, 1), (8, 3)] if alone else [(1, 1), (2, 1), (3, 1), (8, 1), (3, 5)]
+    ):
         monkeypatch.setattr(training_engine, "GROUP", {"cpu": width})
         result = training_engine.train(
-            nets, seeds, protocol, data, precision=precision, prepared=prepared, return_weights=True, workers=workers
+            nets,
+            seeds,
+            protocol,
+            data,
+            precision=precision,
+            prepared=prepared,
+            return_weights=True,
+            workers=workers,
         )
         found[width, workers] = [bits(result, at) for at in range(8)]
     first = found[1, 1]
-    assert [(way, at) for way, networks in found.items() for at in range(8) if networks[at] != first[at]] == []
+    assert [
+        (way, at) for way, networks in found.items() for at in range(8) if networks[at] != first[at]
+    ] == []
 
 
-@pytest.mark.parametrize("protocol", [SMALL, replace(SMALL, batch_size=None), STOPPING], ids=["mini-batch", "full batch", "early stopping"])
-@pytest.mark.parametrize("scale", [torch.finfo(torch.float32).max, torch.inf], ids=["huge", "infinite"])
+@pytest.mark.parametrize(
+    "protocol",
+    [SMALL, replace(SMALL, batch_size=None), STOPPING],
+    ids=["mini-batch", "full batch", "early stopping"],
+)
+@pytest.mark.parametrize(
+    "scale", [torch.finfo(torch.float32).max, torch.inf], ids=["huge", "infinite"]
+)
 def test_a_network_that_diverges_leaves_the_others_alone(scale, protocol, precision, data):
-    nets, init = [masks_for(protocol), dense(protocol), masks_for(protocol, 1)], training_engine.initial_layers(0, protocol)
+    nets, init = (
+        [masks_for(protocol), dense(protocol), masks_for(protocol, 1)],
+        training_engine.initial_layers(0, protocol),
+    )
     start = [(torch.cat([w, w * scale, w]), torch.cat([b, b, b])) for w, b in init]
-    together = training_engine.train(nets, [0, 0, 1], protocol, data, start, precision=precision, return_weights=True, workers=1)
-    if scale == torch.inf or precision != "float64":  # which holds the products of three huge numbers
+    together = training_engine.train(
+        nets, [0, 0, 1], protocol, data, start, precision=precision, return_weights=True, workers=1
+    )
+    # which holds the products of three huge numbers
+    if scale == torch.inf or precision != "float64":
         assert np.isnan(together.final_loss[1])
         assert np.isnan(together.loss[1, -1])
     assert np.isfinite(together.final_loss[[0, 2]]).all()
     for at, seed in ((0, 0), (2, 1)):
-        alone = training_engine.train([nets[at]], [seed], protocol, data, init, precision=precision, return_weights=True)
+        alone = training_engine.train(
+            [nets[at]], [seed], protocol, data, init, precision=precision, return_weights=True
+        )
         assert bits(together, at) == bits(alone, 0)
 
 
-def test_a_learning_rate_that_is_far_too_large_leaves_no_trace_in_the_next_training(precision, data):
-    before = training_engine.train([dense(SMALL)], [0], SMALL, data, precision=precision, return_weights=True)
+def test_a_learning_rate_that_is_far_too_large_leaves_no_trace_in_the_next_training(
+    precision, data
+):
+    before = training_engine.train(
+        [dense(SMALL)], [0], SMALL, data, precision=precision, return_weights=True
+    )
     wild = replace(SMALL, learning_rate=99.0, steps=30, input_scaling="raw")
-    diverged = training_engine.train([dense(SMALL), masks_for(SMALL)], [0, 1], wild, data, precision=precision)
+    diverged = training_engine.train(
+        [dense(SMALL), masks_for(SMALL)], [0, 1], wild, data, precision=precision
+    )
     assert not (diverged.final_loss < 10).any()
-    after = training_engine.train([dense(SMALL)], [0], SMALL, data, precision=precision, return_weights=True)
+    after = training_engine.train(
+        [dense(SMALL)], [0], SMALL, data, precision=precision, return_weights=True
+    )
     assert bits(before, 0) == bits(after, 0)
 
 
 def test_the_same_call_gives_the_same_bits(precision, data):
-    first, again = (training_engine.train([masks_for(SMALL)], [0], SMALL, data, precision=precision, return_weights=True) for _ in range(2))
+    first, again = (
+        training_engine.train(
+            [masks_for(SMALL)], [0], SMALL, data, precision=precision, return_weights=True
+        )
+        for _ in range(2)
+    )
     assert bits(first, 0) == bits(again, 0)
 
 
@@ -717,9 +984,14 @@ def test_another_seed_gives_another_network(data):
 
 
 def test_no_mask_equals_a_mask_of_ones(precision, data):
-    ones = tuple(np.ones((d_out, d_in), bool) for d_in, d_out in zip(SMALL.widths, SMALL.widths[1:], strict=False))
+    ones = tuple(
+        np.ones((d_out, d_in), bool)
+        for d_in, d_out in zip(SMALL.widths, SMALL.widths[1:], strict=False)
+    )
     masked, unmasked = (
-        training_engine.train([dense(SMALL), net], [0, 0], SMALL, data, precision=precision, return_weights=True)
+        training_engine.train(
+            [dense(SMALL), net], [0, 0], SMALL, data, precision=precision, return_weights=True
+        )
         for net in (ones, dense(SMALL))
     )
     for at in range(2):
@@ -729,12 +1001,19 @@ def test_no_mask_equals_a_mask_of_ones(precision, data):
 @as_plain
 def test_init_continues_from_given_layers_and_leaves_them_as_they_were(precision, data):
     masks = masks_for(SMALL)
-    before = training_engine.train([masks] * 2, [0, 1], SMALL, data, precision=precision, return_weights=True).weights
+    before = training_engine.train(
+        [masks] * 2, [0, 1], SMALL, data, precision=precision, return_weights=True
+    ).weights
     kept = [(w.clone(), b.clone()) for w, b in before]
     result = training_engine.train([masks] * 2, [5, 6], SMALL, data, before, precision=precision)
     for at, seed in enumerate((5, 6)):  # the seed still fixes the batch order
         init = [(w[at], b[at]) for w, b in kept]
-        agree(result, at, reference(masks, seed, SMALL, data, getattr(torch, precision), init), precision)
+        agree(
+            result,
+            at,
+            reference(masks, seed, SMALL, data, getattr(torch, precision), init),
+            precision,
+        )
     for layer, old in zip(before, kept, strict=True):
         assert torch.equal(layer[0], old[0])
         assert torch.equal(layer[1], old[1])
@@ -743,32 +1022,45 @@ def test_init_continues_from_given_layers_and_leaves_them_as_they_were(precision
 def test_init_under_another_mask_is_pruned_by_it(precision, data):
     masks = masks_for(SMALL)
     start = training_engine.initial_layers(0, SMALL)
-    result = training_engine.train([masks], [0], replace(SMALL, steps=1), data, start, precision=precision, return_weights=True)
+    result = training_engine.train(
+        [masks], [0], replace(SMALL, steps=1), data, start, precision=precision, return_weights=True
+    )
     assert (result.weights[1][0][0].numpy()[~masks[1]] == 0).all()
     assert (start[1][0] != 0).all()
 
 
 def test_weights_that_are_returned_belong_to_the_caller(precision, data):
-    first = training_engine.train([dense(SMALL)], [0], SMALL, data, precision=precision, return_weights=True)
+    first = training_engine.train(
+        [dense(SMALL)], [0], SMALL, data, precision=precision, return_weights=True
+    )
     kept = weight_bits(first, 0)
-    training_engine.train([dense(SMALL)], [0], replace(SMALL, steps=2), data, first.weights, precision=precision)
+    training_engine.train(
+        [dense(SMALL)], [0], replace(SMALL, steps=2), data, first.weights, precision=precision
+    )
     assert weight_bits(first, 0) == kept
     for weight, bias in first.weights:
         weight.zero_()
         bias.zero_()
-    again = training_engine.train([dense(SMALL)], [0], SMALL, data, precision=precision, return_weights=True)
+    again = training_engine.train(
+        [dense(SMALL)], [0], SMALL, data, precision=precision, return_weights=True
+    )
     assert weight_bits(again, 0) == kept
 
 
 @pytest.mark.parametrize("networks", [1, 3])
 def test_init_of_another_number_of_networks_is_refused(networks, data):
-    start = [(torch.cat([w] * networks), torch.cat([b] * networks)) for w, b in training_engine.initial_layers(0, SMALL)]
+    start = [
+        (torch.cat([w] * networks), torch.cat([b] * networks))
+        for w, b in training_engine.initial_layers(0, SMALL)
+    ]
     with pytest.raises(InvalidInput):
         training_engine.train([dense(SMALL)] * 2, [0, 1], SMALL, data, start)
 
 
 def halves_swapped(a):
-    """Two masks of equal sparsity, I (x) A and X (x) A: one graph falls into two parts, the other is connected (design, section 7)."""
+    """Two masks of equal sparsity, I (x) A and X (x) A: one graph falls into two parts, the other
+    is connected (design, section 7).
+    """
     n = 2 * len(a)
     return np.kron(np.eye(2, dtype=bool), a), np.roll(np.arange(n), n // 2), np.arange(n)
 
@@ -790,7 +1082,11 @@ def test_in_scope_hidden_a_mask_permuted_on_both_sides_is_the_same_network(case,
     mask, rows, columns = case
     protocol = Protocol("permuted", widths=(784, 64, 64, 10), learning_rate=1e-2, steps=10)
     (w1, b1), (w2, b2), (w3, b3) = training_engine.initial_layers(0, protocol)
-    permuted = [(w1[:, columns], b1[:, columns]), (w2[:, rows][:, :, columns], b2[:, rows]), (w3[:, :, rows], b3)]
+    permuted = [
+        (w1[:, columns], b1[:, columns]),
+        (w2[:, rows][:, :, columns], b2[:, rows]),
+        (w3[:, :, rows], b3),
+    ]
     other = mask[rows][:, columns]
     assert (other != mask).any()
     first, second = (
@@ -799,8 +1095,11 @@ def test_in_scope_hidden_a_mask_permuted_on_both_sides_is_the_same_network(case,
     )
     np.testing.assert_allclose(first.loss, second.loss, rtol=1e-11)
     assert first.loss[0, -1] < 0.9 * first.loss[0, 0]  # it did train
-    untouched = training_engine.train([(None, other, None)], [0], protocol, data, precision="float64")
-    assert abs(untouched.loss / first.loss - 1).max() > 1e-3  # with other weights it is another network
+    untouched = training_engine.train(
+        [(None, other, None)], [0], protocol, data, precision="float64"
+    )
+    # with other weights it is another network
+    assert abs(untouched.loss / first.loss - 1).max() > 1e-3
 
 
 def test_masks_and_seeds_must_be_as_many(data):
@@ -832,7 +1131,9 @@ def test_a_batch_larger_than_the_data_is_refused():
 def test_a_label_without_an_output_is_refused(part, data):
     split = getattr(data, part)
     parts = {name: getattr(data, name) for name in ("train", "validation", "test")}
-    parts[part] = Split(split.images, np.where(np.arange(len(split)) == 7, 10, split.labels).astype(np.uint8))
+    parts[part] = Split(
+        split.images, np.where(np.arange(len(split)) == 7, 10, split.labels).astype(np.uint8)
+    )
     with pytest.raises(InvalidInput, match="11 classes"):
         training_engine.train([dense(SMALL)], [0], SMALL, Dataset("eleven", **parts))
 
@@ -845,7 +1146,9 @@ def test_no_worker_is_refused(workers, data):
 
 def test_an_input_width_that_is_not_the_images_is_refused(data):
     with pytest.raises(InvalidInput, match="784 pixels"):
-        training_engine.train([(None, None, None)], [0], replace(SMALL, widths=(100, 16, 16, 10)), data)
+        training_engine.train(
+            [(None, None, None)], [0], replace(SMALL, widths=(100, 16, 16, 10)), data
+        )
 
 
 @pytest.mark.parametrize("precision", ["float16", "Float32", "", None, torch.float32], ids=repr)
@@ -885,7 +1188,10 @@ def test_a_precision_that_the_device_has_not_got_is_refused(data, monkeypatch):
 def test_a_precision_that_the_device_has_got_stands_for_itself(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    for device, names in (("cpu", ["float32", "float64", "bfloat16"]), ("cuda", ["float32", "bfloat16", "tf32"])):
+    for device, names in (
+        ("cpu", ["float32", "float64", "bfloat16"]),
+        ("cuda", ["float32", "bfloat16", "tf32"]),
+    ):
         assert [training_engine.resolve_precision(name, device) for name in names] == names
 
 
@@ -894,7 +1200,8 @@ def test_auto_is_bfloat16_where_hardware_multiplies_it(amx, expected, data, monk
     monkeypatch.setattr(training_engine, "has_amx", lambda: amx)
     assert training_engine.resolve_precision("auto") == expected
     auto, named = (
-        training_engine.train([dense(SMALL)], [0], SMALL, data, precision=name, return_weights=True) for name in ("auto", expected)
+        training_engine.train([dense(SMALL)], [0], SMALL, data, precision=name, return_weights=True)
+        for name in ("auto", expected)
     )
     assert bits(auto, 0) == bits(named, 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -903,7 +1210,9 @@ def test_auto_is_bfloat16_where_hardware_multiplies_it(amx, expected, data, monk
     assert training_engine.resolve_precision("auto", "cuda") == expected
 
 
-@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the system has no list of what its processor can do")
+@pytest.mark.skipif(
+    not Path("/proc/cpuinfo").exists(), reason="the system has no list of what its processor can do"
+)
 def test_amx_is_found_where_the_system_lists_it():
     assert training_engine.has_amx() is ("amx_bf16" in Path("/proc/cpuinfo").read_text().split())
 
@@ -914,18 +1223,34 @@ def test_the_libraries_are_those_that_are_installed_and_compute():
 
     tensors = f"torch {torch.__version__.split('+')[0]}"  # +cpu and +cu128 are one version
     compiled = f"numba {numba.__version__}, scipy {scipy.__version__}, {tensors}"
-    assert [training_engine.libraries(p) for p in ("float32", "float64", "bfloat16")] == [compiled, compiled, tensors]
-    assert [training_engine.libraries(p, "cuda") for p in ("float32", "tf32", "bfloat16")] == [tensors] * 3
+    assert [training_engine.libraries(p) for p in ("float32", "float64", "bfloat16")] == [
+        compiled,
+        compiled,
+        tensors,
+    ]
+    assert [training_engine.libraries(p, "cuda") for p in ("float32", "tf32", "bfloat16")] == [
+        tensors
+    ] * 3
 
 
-@pytest.mark.parametrize("protocol", [SMALL, replace(SMALL, batch_size=None), PAPER], ids=["mini-batch", "full batch", "reported"])
+@pytest.mark.parametrize(
+    "protocol",
+    [SMALL, replace(SMALL, batch_size=None), PAPER],
+    ids=["mini-batch", "full batch", "reported"],
+)
 def test_prepared_data_give_the_same_bits_however_often_they_are_used(protocol, precision, data):
     protocol = replace(protocol, steps=3)
     prepared = training_engine.prepare(data, protocol, precision)
 
     def trained(**options):
         result = training_engine.train(
-            [dense(protocol)] * 3, [0, 1, 1], protocol, data, precision=precision, return_weights=True, **options
+            [dense(protocol)] * 3,
+            [0, 1, 1],
+            protocol,
+            data,
+            precision=precision,
+            return_weights=True,
+            **options,
         )
         return [bits(result, at) for at in range(3)]
 
@@ -933,7 +1258,12 @@ def test_prepared_data_give_the_same_bits_however_often_they_are_used(protocol, 
     assert trained(prepared=prepared) == without
     assert trained(prepared=prepared, workers=3) == without
     assert (
-        trained(prepared=training_engine.prepare(data, replace(protocol, steps=9, scope="all"), precision)) == without
+        trained(
+            prepared=training_engine.prepare(
+                data, replace(protocol, steps=9, scope="all"), precision
+            )
+        )
+        == without
     )  # other protocols share it
 
 
@@ -950,6 +1280,8 @@ def test_prepared_data_give_the_same_bits_however_often_they_are_used(protocol, 
     ids=["split", "scaling", "kind of batch", "float64", "bfloat16", "data set"],
 )
 def test_data_prepared_for_something_else_are_refused(other, data):
-    prepared = training_engine.prepare(**({"dataset": data, "protocol": SMALL, "precision": "float32"} | other))
+    prepared = training_engine.prepare(
+        **({"dataset": data, "protocol": SMALL, "precision": "float32"} | other)
+    )
     with pytest.raises(InvalidInput, match="prepared data belong to another"):
         training_engine.train([dense(SMALL)], [0], SMALL, data, prepared=prepared)

@@ -28,12 +28,25 @@ SPAWN = multiprocessing.get_context("spawn")  # a forked process would inherit t
 
 def tiny(seed=0):
     rng = np.random.default_rng(seed)
-    return Dataset("tiny", *(Split(rng.integers(0, 256, (n, 784), np.uint8), rng.integers(0, 10, n, np.uint8)) for n in (150, 50, 50)))
+    return Dataset(
+        "tiny",
+        *(
+            Split(rng.integers(0, 256, (n, 784), np.uint8), rng.integers(0, 10, n, np.uint8))
+            for n in (150, 50, 50)
+        ),
+    )
 
 
 def jobs(count, protocol=PROTOCOL, first=0):
     recipes = [
-        Recipe(layer_masks(erdos_renyi(16, 0.6, np.random.default_rng(k)), protocol.widths, protocol.masked_layers)) for k in range(count)
+        Recipe(
+            layer_masks(
+                erdos_renyi(16, 0.6, np.random.default_rng(k)),
+                protocol.widths,
+                protocol.masked_layers,
+            )
+        )
+        for k in range(count)
     ]
     return [Job(recipe, first + k, protocol, "tiny") for k, recipe in enumerate(recipes)]
 
@@ -59,7 +72,9 @@ def tiny_data(home, monkeypatch):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """The size of each group of networks that the engine was asked to train, once for each training of a method."""
+    """The size of each group of networks that the engine was asked to train, once for each training
+    of a method.
+    """
     sizes, train = [], engine.train
 
     def spy(layer_masks, seeds, *args, **kwargs):
@@ -126,7 +141,9 @@ def test_no_jobs_give_an_empty_table(evaluator):
 def test_a_row_holds_what_training_that_network_gives(evaluator):
     asked = jobs(3)
     table = evaluator.evaluate(asked)
-    result = engine.train([j.recipe.layer_masks for j in asked], [j.seed for j in asked], PROTOCOL, tiny())
+    result = engine.train(
+        [j.recipe.layer_masks for j in asked], [j.seed for j in asked], PROTOCOL, tiny()
+    )
     for column in ("train_accuracy", "validation_accuracy", "test_accuracy"):
         assert table[column].tolist() == getattr(result, column).tolist()
     assert table["final_loss"].tolist() == result.loss[:, -1].tolist()
@@ -135,8 +152,12 @@ def test_a_row_holds_what_training_that_network_gives(evaluator):
         assert found == pytest.approx((~job.recipe.layer_masks[1]).sum() / weights)
 
 
-@pytest.mark.parametrize(("cores", "sizes"), [(1, [8, 8, 8, 8, 8, 8, 2]), (3, [24, 24, 2]), (9, [50])])
-def test_what_keeps_every_core_busy_is_trained_together(cores, sizes, evaluator, trained, monkeypatch):
+@pytest.mark.parametrize(
+    ("cores", "sizes"), [(1, [8, 8, 8, 8, 8, 8, 2]), (3, [24, 24, 2]), (9, [50])]
+)
+def test_what_keeps_every_core_busy_is_trained_together(
+    cores, sizes, evaluator, trained, monkeypatch
+):
     monkeypatch.setattr(engine, "cores", lambda: cores)
     assert engine.group_size(PROTOCOL) == GROUP
     evaluator.evaluate(jobs(50))
@@ -155,9 +176,19 @@ def test_protocols_and_data_sets_are_not_trained_together(evaluator, monkeypatch
     monkeypatch.setattr(datasets, "load", lambda name: replace(tiny(seed=len(name)), name=name))
     short = replace(PROTOCOL, steps=2)
     evaluator.evaluate(
-        [job for trio in zip(jobs(3), jobs(3, short), [replace(j, dataset="other") for j in jobs(3)], strict=True) for job in trio]
+        [
+            job
+            for trio in zip(
+                jobs(3), jobs(3, short), [replace(j, dataset="other") for j in jobs(3)], strict=True
+            )
+            for job in trio
+        ]
     )
-    assert sorted(asked) == [(2, "tiny", [0, 1, 2]), (4, "other", [0, 1, 2]), (4, "tiny", [0, 1, 2])]
+    assert sorted(asked) == [
+        (2, "tiny", [0, 1, 2]),
+        (4, "other", [0, 1, 2]),
+        (4, "tiny", [0, 1, 2]),
+    ]
 
 
 def test_equal_seeds_are_trained_together(evaluator, monkeypatch):
@@ -185,7 +216,8 @@ def test_a_data_set_is_prepared_once_for_all_its_protocols(evaluator, monkeypatc
     assert prepared == ["unit"]
     table = evaluator.evaluate(jobs(2, raw))
     assert prepared == ["unit", "raw"]
-    result = engine.train([j.recipe.layer_masks for j in jobs(2)], [0, 1], raw, tiny())  # without what was prepared
+    # without what was prepared
+    result = engine.train([j.recipe.layer_masks for j in jobs(2)], [0, 1], raw, tiny())
     assert table["test_accuracy"].tolist() == result.test_accuracy.tolist()
     assert table["final_loss"].tolist() == result.final_loss.tolist()
 
@@ -226,7 +258,9 @@ def bars(monkeypatch):
     ],
     ids=["one chunk", "three chunks", "full batch", "early stopping"],
 )
-def test_the_progress_bar_reaches_its_total_and_never_passes_it(protocol, cores, evaluator, bars, monkeypatch):
+def test_the_progress_bar_reaches_its_total_and_never_passes_it(
+    protocol, cores, evaluator, bars, monkeypatch
+):
     monkeypatch.setattr(engine, "cores", lambda: cores)
     evaluator.evaluate(jobs(3, protocol))
     table = evaluator.evaluate(jobs(20, protocol))
@@ -235,10 +269,13 @@ def test_the_progress_bar_reaches_its_total_and_never_passes_it(protocol, cores,
         assert bar.n == pytest.approx(bar.total, abs=1e-9)
         assert (np.diff(bar.path) >= 0).all()
         assert len(bar.path) > 1 + bar.total / (GROUP * cores)  # it moves within groups too
-    assert protocol.patience is None or table["steps"].max() < protocol.steps  # some stopped before their last step
+    # some stopped before their last step
+    assert protocol.patience is None or table["steps"].max() < protocol.steps
 
 
-def test_the_progress_bar_counts_what_another_process_trained_meanwhile(evaluator, bars, home, monkeypatch):
+def test_the_progress_bar_counts_what_another_process_trained_meanwhile(
+    evaluator, bars, home, monkeypatch
+):
     asked, get = jobs(10), evaluator.store.get
     other = Evaluator(home / "other.sqlite", progress=False)
     rows = other.evaluate(asked[:5]).astype(object).to_dict("records")
@@ -270,7 +307,10 @@ def test_a_training_that_diverged_has_no_final_loss(evaluator, monkeypatch):
 @pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
 def test_a_job_in_the_store_may_have_had_any_company(precision, home, monkeypatch):
     monkeypatch.setattr(engine, "cores", lambda: 3)
-    with_company, other = (Evaluator(home / f"{name}.sqlite", precision=precision, progress=False) for name in ("one", "other"))
+    with_company, other = (
+        Evaluator(home / f"{name}.sqlite", precision=precision, progress=False)
+        for name in ("one", "other")
+    )
     together = with_company.evaluate(jobs(GROUP + 3))
     monkeypatch.setattr(engine, "cores", lambda: 1)
     alone = pd.concat([other.evaluate([job]) for job in jobs(GROUP + 3)], ignore_index=True)
@@ -280,7 +320,8 @@ def test_a_job_in_the_store_may_have_had_any_company(precision, home, monkeypatc
 
 
 def test_with_early_stopping_too_a_row_does_not_depend_on_its_company(evaluator, home):
-    # The networks of a group stop at different steps; those that stopped are carried along until the last one does.
+    # The networks of a group stop at different steps; those that stopped are carried along until
+    # the last one does.
     stopping = replace(PROTOCOL, steps=40, check_every=2, patience=2)
     asked = jobs(6, stopping)
     together = evaluator.evaluate(asked)
@@ -289,7 +330,9 @@ def test_with_early_stopping_too_a_row_does_not_depend_on_its_company(evaluator,
     other = Evaluator(home / "other.sqlite", progress=False)
     apart = other.evaluate([job for job, first in zip(asked, early, strict=True) if first])
     other.store.close()
-    pd.testing.assert_frame_equal(fixed(together[early].reset_index(drop=True)), fixed(apart), check_exact=True)
+    pd.testing.assert_frame_equal(
+        fixed(together[early].reset_index(drop=True)), fixed(apart), check_exact=True
+    )
 
 
 def test_the_key_changes_with_everything_that_the_numbers_depend_on(evaluator, home, monkeypatch):
@@ -310,7 +353,8 @@ def test_the_key_changes_with_everything_that_the_numbers_depend_on(evaluator, h
     with monkeypatch.context() as patch:
         patch.setattr(engine, "libraries", lambda precision="float32", device="cpu": "torch 0.0.1")
         keys.append(evaluator.key(job))
-    monkeypatch.setattr(datasets, "load", lambda name: tiny(seed=1))  # other content under the same name
+    # other content under the same name
+    monkeypatch.setattr(datasets, "load", lambda name: tiny(seed=1))
     changed = Evaluator(progress=False)
     keys.append(changed.key(job))
     changed.store.close()
@@ -318,9 +362,14 @@ def test_the_key_changes_with_everything_that_the_numbers_depend_on(evaluator, h
 
 
 @pytest.mark.parametrize(("amx", "resolved"), [(True, "bfloat16"), (False, "float32")])
-def test_auto_is_resolved_once_and_stands_in_rows_and_keys_by_its_name(amx, resolved, evaluator, home, monkeypatch):
+def test_auto_is_resolved_once_and_stands_in_rows_and_keys_by_its_name(
+    amx, resolved, evaluator, home, monkeypatch
+):
     monkeypatch.setattr(engine, "has_amx", lambda: amx)
-    with_auto, named = (Evaluator(home / f"{precision}.sqlite", precision=precision, progress=False) for precision in ("auto", resolved))
+    with_auto, named = (
+        Evaluator(home / f"{precision}.sqlite", precision=precision, progress=False)
+        for precision in ("auto", resolved)
+    )
     monkeypatch.setattr(engine, "has_amx", lambda: not amx)
     found, expected = with_auto.evaluate(jobs(2)), named.evaluate(jobs(2))
     assert with_auto.precision == resolved
@@ -338,13 +387,18 @@ def test_two_precisions_are_two_rows(home, evaluator, trained):
         tables.append(with_precision.evaluate(jobs(2)))
         with_precision.store.close()
     assert trained == [2, 2, 2]  # the fourth knew its rows
-    assert sorted(evaluator.store.table()["precision"]) == ["bfloat16"] * 2 + ["float32"] * 2 + ["float64"] * 2
+    assert (
+        sorted(evaluator.store.table()["precision"])
+        == ["bfloat16"] * 2 + ["float32"] * 2 + ["float64"] * 2
+    )
     pd.testing.assert_frame_equal(tables[0], tables[3])
     losses = [table["final_loss"].tolist() for table in tables[:3]]
     assert losses[0] != losses[1] != losses[2]  # each was trained in its own precision
 
 
-@pytest.mark.parametrize("options", [{"precision": "float16"}, {"precision": "tf32"}, {"device": "gpu"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"precision": "float16"}, {"precision": "tf32"}, {"device": "gpu"}], ids=str
+)
 def test_what_cannot_be_trained_here_is_refused_at_once(options, home):
     with pytest.raises(InvalidInput, match=r"allowed|tf32"):
         Evaluator(progress=False, **options)
@@ -353,12 +407,21 @@ def test_what_cannot_be_trained_here_is_refused_at_once(options, home):
 
 def test_the_key_does_not_change_with_a_protocols_name(evaluator):
     job = jobs(1)[0]
-    assert evaluator.key(replace(job, protocol=replace(PROTOCOL, name="renamed"))) == evaluator.key(job)
+    assert evaluator.key(replace(job, protocol=replace(PROTOCOL, name="renamed"))) == evaluator.key(
+        job
+    )
 
 
 def test_a_recipes_id_depends_on_bits_shape_and_place_of_a_mask():
     mask = np.eye(4, dtype=bool)
-    recipes = [(mask, None), (None, mask), (None, None), (~mask, None), (mask.reshape(2, 8), None), (None,)]
+    recipes = [
+        (mask, None),
+        (None, mask),
+        (None, None),
+        (~mask, None),
+        (mask.reshape(2, 8), None),
+        (None,),
+    ]
     assert len({Recipe(r).id for r in recipes}) == len(recipes)
     assert Recipe((mask.copy(), None)).id == Recipe((mask, None)).id
 
@@ -399,8 +462,12 @@ def test_an_interruption_keeps_the_groups_before(evaluator, trained, monkeypatch
     assert sum(trained) == 20
 
 
-def _evaluate_in_process(store: Path, log: Path, stop_in_call: int, started: Path, method: Method | None = None) -> None:
-    """Another process: notes each network that it trains, and may stand still in the middle of a call until it is killed."""
+def _evaluate_in_process(
+    store: Path, log: Path, stop_in_call: int, started: Path, method: Method | None = None
+) -> None:
+    """Another process: notes each network that it trains, and may stand still in the middle of a
+    call until it is killed.
+    """
     train, calls = engine.train, [0]
 
     def wrapper(layer_masks, seeds, *args, on_step=None, **kwargs):
@@ -429,9 +496,16 @@ def process(*args):
     return started
 
 
-@pytest.mark.parametrize("method", [None, Method(0.8, rounds=5)], ids=["masks", "between two rounds"])
+@pytest.mark.parametrize(
+    "method", [None, Method(0.8, rounds=5)], ids=["masks", "between two rounds"]
+)
 def test_a_run_that_was_killed_goes_on_where_it_stopped(method, home, evaluator, trained):
-    store, started, asked, rounds = home / "killed.sqlite", home / "started", pruned(20, method) if method else jobs(20), 5 if method else 1
+    store, started, asked, rounds = (
+        home / "killed.sqlite",
+        home / "started",
+        pruned(20, method) if method else jobs(20),
+        5 if method else 1,
+    )
     victim = process(store, home / "log", rounds + (rounds + 1) // 2, started, method)
     deadline = time.monotonic() + 100
     while not started.exists() and victim.is_alive() and time.monotonic() < deadline:
@@ -447,17 +521,26 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(method, home, evaluator,
     table = resumed.evaluate(asked)
     assert sum(trained) == (20 - GROUP) * rounds
     after = resumed.store.table()
-    pd.testing.assert_frame_equal(after[after["key"].isin(before["key"])].reset_index(drop=True), before)
+    pd.testing.assert_frame_equal(
+        after[after["key"].isin(before["key"])].reset_index(drop=True), before
+    )
     resumed.store.close()
     pd.testing.assert_frame_equal(fixed(table), fixed(evaluator.evaluate(asked)), check_exact=True)
 
 
 def test_two_processes_train_each_job_once_between_them(home):
-    workers = [process(home / "shared.sqlite", home / f"log{i}", 0, home / "never") for i in range(2)]
+    workers = [
+        process(home / "shared.sqlite", home / f"log{i}", 0, home / "never") for i in range(2)
+    ]
     for worker in workers:
         worker.join(120)
     assert [w.exitcode for w in workers] == [0, 0]
-    seeds = [int(line) for i in range(2) if (home / f"log{i}").exists() for line in (home / f"log{i}").read_text().split()]
+    seeds = [
+        int(line)
+        for i in range(2)
+        if (home / f"log{i}").exists()
+        for line in (home / f"log{i}").read_text().split()
+    ]
     assert sorted(seeds) == list(range(20))
     with Store(home / "shared.sqlite") as store:
         assert len(store.table()) == 20
@@ -520,7 +603,8 @@ def test_a_contradicting_row_is_refused_and_nothing_changes(column, home, evalua
         before = other.table()
         with pytest.raises(StoreError, match=rows[1]["key"]):
             other.merge(evaluator.store.export(home / "all.parquet"))
-        pd.testing.assert_frame_equal(other.table(), before)  # the two rows that were new did not come in either
+        # the two rows that were new did not come in either
+        pd.testing.assert_frame_equal(other.table(), before)
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "missing", "columns"])
@@ -580,12 +664,14 @@ def test_a_full_disk_is_a_store_error_and_leaves_earlier_rows(evaluator, trained
     evaluator.evaluate(jobs(8))
     before = evaluator.store.table()
     pages = evaluator.store._db.execute("PRAGMA page_count").fetchone()[0]
-    evaluator.store._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then reports a full disk
+    # SQLite then reports a full disk
+    evaluator.store._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreError, match="full"):
         evaluator.evaluate(jobs(60))
     kept = evaluator.store.table()
     assert set(before["key"]) <= set(kept["key"])
-    assert len(kept) % 4 == 0  # whole groups only: 60 jobs are 8 known and 6 groups of 8 and one of 4
+    # whole groups only: 60 jobs are 8 known and 6 groups of 8 and one of 4
+    assert len(kept) % 4 == 0
     evaluator.store._db.execute("PRAGMA max_page_count = 100000")
     done = sum(trained)
     assert len(evaluator.evaluate(jobs(60))) == 60  # with space again it goes on
@@ -609,7 +695,9 @@ def test_protocol_settings_are_ready_for_json():
 # Pruning methods as recipes
 
 
-def test_masks_and_methods_are_evaluated_together_and_stand_in_the_order_of_the_jobs(evaluator, trained):
+def test_masks_and_methods_are_evaluated_together_and_stand_in_the_order_of_the_jobs(
+    evaluator, trained
+):
     with_masks, with_methods = jobs(7), pruned(7)
     asked = [job for pair in zip(with_methods, with_masks, strict=True) for job in pair]
     table = evaluator.evaluate(asked)
@@ -618,15 +706,26 @@ def test_masks_and_methods_are_evaluated_together_and_stand_in_the_order_of_the_
     assert table["key"].tolist() == [evaluator.key(job) for job in asked]
     assert table["trainings"].tolist() == [n for many in (1, 5, 2, 5, 1, 1, 2) for n in (many, 1)]
     assert (table["method"][1::2] == "").all()
-    assert [Method(**json.loads(text)) for text in table["method"][::2]] == [job.recipe for job in with_methods]
+    assert [Method(**json.loads(text)) for text in table["method"][::2]] == [
+        job.recipe for job in with_methods
+    ]
     assert evaluator.trained == len(asked)
     assert sum(trained) == table["trainings"].sum()
-    pd.testing.assert_frame_equal(evaluator.evaluate(asked[::-1])[::-1].reset_index(drop=True), table)
+    pd.testing.assert_frame_equal(
+        evaluator.evaluate(asked[::-1])[::-1].reset_index(drop=True), table
+    )
     assert sum(trained) == table["trainings"].sum()  # asking again trains nothing
 
 
 def test_networks_advance_together_that_agree_in_rounds(evaluator, trained):
-    evaluator.evaluate([*pruned(3, named("glob_5", 0.5)), *pruned(4, named("unif_5", 0.6)), *pruned(2, named("lottery", 0.5)), *jobs(2)])
+    evaluator.evaluate(
+        [
+            *pruned(3, named("glob_5", 0.5)),
+            *pruned(4, named("unif_5", 0.6)),
+            *pruned(2, named("lottery", 0.5)),
+            *jobs(2),
+        ]
+    )
     assert sorted(trained) == [2, 2, 2, *[7] * 5]
 
 
@@ -634,49 +733,81 @@ def test_networks_advance_together_that_agree_in_rounds(evaluator, trained):
 def test_a_methods_bits_do_not_depend_on_its_company(precision, home, monkeypatch):
     asked = pruned(2 * GROUP)
     monkeypatch.setattr(engine, "cores", lambda: 3)
-    with_company, other = (Evaluator(home / f"{name}.sqlite", precision=precision, progress=False) for name in ("one", "other"))
+    with_company, other = (
+        Evaluator(home / f"{name}.sqlite", precision=precision, progress=False)
+        for name in ("one", "other")
+    )
     together = with_company.evaluate([*jobs(3), *asked])[3:].reset_index(drop=True)
     monkeypatch.setattr(engine, "cores", lambda: 1)
-    alone = pd.concat([other.evaluate([job]) for job in reversed(asked)], ignore_index=True)[::-1].reset_index(drop=True)
+    alone = pd.concat([other.evaluate([job]) for job in reversed(asked)], ignore_index=True)[
+        ::-1
+    ].reset_index(drop=True)
     with_company.store.close()
     other.store.close()
     pd.testing.assert_frame_equal(fixed(together), fixed(alone), check_exact=True)
 
 
 def test_a_methods_row_holds_what_fitting_it_gives(evaluator):
-    asked = [*pruned(7), Job(named("glob_5", 0.9, "masked"), 3, PROTOCOL, "tiny"), Job(named("synflow", 0.995), 3, PROTOCOL, "tiny")]
+    asked = [
+        *pruned(7),
+        Job(named("glob_5", 0.9, "masked"), 3, PROTOCOL, "tiny"),
+        Job(named("synflow", 0.995), 3, PROTOCOL, "tiny"),
+    ]
     table, weights = evaluator.evaluate(asked), 784 * 16 + 16 * 16 + 16 * 10
     for job, (_, row) in zip(asked, table.iterrows(), strict=True):
         fitted = baselines.fit([job.recipe], [job.seed], PROTOCOL, tiny())
         for column in ("train_accuracy", "validation_accuracy", "test_accuracy", "final_loss"):
             assert row[column] == getattr(fitted.training, column)[0]
         sizes = [(16, 784), (16, 16), (10, 16)]
-        masks = [np.ones(shape) if mask is None else mask.astype(float) for mask, shape in zip(fitted.masks[0], sizes, strict=True)]
-        assert row["model_sparsity"] == pytest.approx(1 - sum(m.sum() for m in masks) / weights, abs=1e-12)
-        assert json.loads(row["layer_sparsity"]) == pytest.approx([(m == 0).mean() for m in masks], abs=1e-8)
-        first, hidden, last = masks  # a weight counts if any path leads through it: so many arrive times so many leave
+        masks = [
+            np.ones(shape) if mask is None else mask.astype(float)
+            for mask, shape in zip(fitted.masks[0], sizes, strict=True)
+        ]
+        assert row["model_sparsity"] == pytest.approx(
+            1 - sum(m.sum() for m in masks) / weights, abs=1e-12
+        )
+        assert json.loads(row["layer_sparsity"]) == pytest.approx(
+            [(m == 0).mean() for m in masks], abs=1e-8
+        )
+        # a weight counts if any path leads through it: so many arrive times so many leave
+        first, hidden, last = masks
         through = [
             first * (last @ hidden).sum(0)[:, None],
             hidden * first.sum(1) * last.sum(0)[:, None],
             last * (hidden @ first).sum(1),
         ]
-        assert row["effective_sparsity"] == pytest.approx(1 - sum(np.count_nonzero(t) for t in through) / weights, abs=1e-12)
-    assert table["model_sparsity"].iloc[7] == pytest.approx(230 / weights, abs=1e-12)  # .9 of 256 weights, of all
+        assert row["effective_sparsity"] == pytest.approx(
+            1 - sum(np.count_nonzero(t) for t in through) / weights, abs=1e-12
+        )
+    # .9 of 256 weights, of all
+    assert table["model_sparsity"].iloc[7] == pytest.approx(230 / weights, abs=1e-12)
     assert (table["effective_sparsity"] > table["model_sparsity"]).any()
 
 
 def test_the_masks_of_a_recipe_give_its_layers_sparsities(evaluator):
     (job,) = jobs(1)
     row = evaluator.evaluate([job]).iloc[0]
-    assert json.loads(row["layer_sparsity"]) == pytest.approx([0.0, (~job.recipe.layer_masks[1]).mean(), 0.0], abs=1e-8)
+    assert json.loads(row["layer_sparsity"]) == pytest.approx(
+        [0.0, (~job.recipe.layer_masks[1]).mean(), 0.0], abs=1e-8
+    )
 
 
 def test_a_methods_key_changes_with_its_settings_and_is_not_that_of_its_masks(evaluator):
     method = named("glob_1", 0.6)
     masks = baselines.first_masks(method, 0, PROTOCOL, tiny())
-    recipes = [method, Recipe(masks), replace(method, sparsity=0.7), replace(method, allow_empty=True), replace(method, rounds=2)]
-    assert len({evaluator.key(Job(recipe, 0, PROTOCOL, "tiny")) for recipe in recipes}) == len(recipes)
-    one, other = evaluator.evaluate([Job(recipe, 0, PROTOCOL, "tiny") for recipe in recipes[:2]]).to_dict("records")
+    recipes = [
+        method,
+        Recipe(masks),
+        replace(method, sparsity=0.7),
+        replace(method, allow_empty=True),
+        replace(method, rounds=2),
+    ]
+    assert len({evaluator.key(Job(recipe, 0, PROTOCOL, "tiny")) for recipe in recipes}) == len(
+        recipes
+    )
+    one, other = evaluator.evaluate(
+        [Job(recipe, 0, PROTOCOL, "tiny") for recipe in recipes[:2]]
+    ).to_dict("records")
     same = (
         "train_accuracy",
         "validation_accuracy",
@@ -698,7 +829,9 @@ def test_a_methods_key_changes_with_its_settings_and_is_not_that_of_its_masks(ev
     ],
     ids=["no weight", "no weight, after training", "empty layer"],
 )
-def test_one_method_that_cannot_be_done_stops_all_before_any_training(method, error, evaluator, trained):
+def test_one_method_that_cannot_be_done_stops_all_before_any_training(
+    method, error, evaluator, trained
+):
     with pytest.raises(error):
         evaluator.evaluate([*jobs(9), *pruned(9), Job(method, 0, PROTOCOL, "tiny")])
     assert trained == []
@@ -706,18 +839,26 @@ def test_one_method_that_cannot_be_done_stops_all_before_any_training(method, er
     assert len(evaluator.store.table()) == 0
 
 
-def test_the_papers_network_without_its_first_layer_is_refused_or_predicts_one_class(evaluator, trained):
-    """Sparsity .92 is past the edge of .911 at which global magnitude has emptied the first layer (tests/training/test_baselines.py)."""
+def test_the_papers_network_without_its_first_layer_is_refused_or_predicts_one_class(
+    evaluator, trained
+):
+    """Sparsity .92 is past the edge of .911 at which global magnitude has emptied the first layer
+    (tests/training/test_baselines.py).
+    """
     wide = replace(PROTOCOL, name="wide", widths=(784, 128, 128, 10))
     with pytest.raises(InvalidInput, match=r"every weight of layer 0 \(784 x 128\)"):
-        evaluator.evaluate([*jobs(2), Job(Method(0.9), 0, wide, "tiny"), Job(Method(0.92), 0, wide, "tiny")])
+        evaluator.evaluate(
+            [*jobs(2), Job(Method(0.9), 0, wide, "tiny"), Job(Method(0.92), 0, wide, "tiny")]
+        )
     assert (trained, evaluator.trained, len(evaluator.store.table())) == ([], 0, 0)
     row = evaluator.evaluate([Job(Method(0.92, allow_empty=True), 0, wide, "tiny")]).iloc[0]
     assert row["effective_sparsity"] == 1.0
     assert row["model_sparsity"] == pytest.approx(0.92, abs=1e-5)
     assert json.loads(row["layer_sparsity"])[0] == 1.0
     data = tiny()
-    shares = {(np.mean(data.validation.labels == c), np.mean(data.test.labels == c)) for c in range(10)}
+    shares = {
+        (np.mean(data.validation.labels == c), np.mean(data.test.labels == c)) for c in range(10)
+    }
     assert (row["validation_accuracy"], row["test_accuracy"]) in shares
 
 
@@ -732,7 +873,9 @@ def test_the_progress_bar_counts_trainings(cores, evaluator, bars, monkeypatch):
         assert (np.diff(bar.path) >= 0).all()
 
 
-def test_methods_that_another_process_trained_meanwhile_are_left_out_and_the_rest_keep_their_own_masks(evaluator, bars, home, monkeypatch):
+def test_methods_that_another_process_trained_meanwhile_are_left_out(
+    evaluator, bars, home, monkeypatch
+):
     asked, get = pruned(6, named("glob_5", 0.6)), evaluator.store.get
     other = Evaluator(home / "other.sqlite", progress=False)
     expected = other.evaluate(asked)
@@ -741,16 +884,21 @@ def test_methods_that_another_process_trained_meanwhile_are_left_out_and_the_res
 
     def meanwhile(keys):
         found = get(keys)
-        evaluator.store.add(expected.astype(object).to_dict("records")[:3])  # right after the first look
+        # right after the first look
+        evaluator.store.add(expected.astype(object).to_dict("records")[:3])
         return found
 
     monkeypatch.setattr(evaluator.store, "get", meanwhile)
-    pd.testing.assert_frame_equal(fixed(evaluator.evaluate(asked)), fixed(expected), check_exact=True)
+    pd.testing.assert_frame_equal(
+        fixed(evaluator.evaluate(asked)), fixed(expected), check_exact=True
+    )
     assert evaluator.trained == 3
     assert (bars[0].n, bars[0].total) == (pytest.approx(30), 30)
 
 
-def test_a_network_that_diverges_between_rounds_ends_the_run_and_keeps_the_groups_before(evaluator, trained, monkeypatch):
+def test_a_network_that_diverges_between_rounds_ends_the_run_and_keeps_the_groups_before(
+    evaluator, trained, monkeypatch
+):
     spied, asked = baselines.train, pruned(GROUP + 3, named("glob_5", 0.5))
 
     def diverging(*args, **kwargs):

@@ -5,7 +5,15 @@ import torch
 
 from bogp.errors import InvalidInput, UnreachableSparsity
 from bogp.training import protocols
-from bogp.training.protocols import CALIBRATED, CONVERGED, NAMED, PAPER, Protocol, resized, smaller_dense
+from bogp.training.protocols import (
+    CALIBRATED,
+    CONVERGED,
+    NAMED,
+    PAPER,
+    Protocol,
+    resized,
+    smaller_dense,
+)
 
 OTHER_VALUES = {
     "widths": (784, 64, 64, 10),
@@ -42,7 +50,8 @@ def test_widths_may_be_a_list():
 
 
 def test_named_protocols_carry_the_ids_that_stored_evaluations_carry():
-    # A new field with a default, or another way to hash, would orphan every stored number: change these on purpose only.
+    # A new field with a default, or another way to hash, would orphan every stored number: change
+    # these on purpose only.
     assert {name: p.id for name, p in NAMED.items()} == {
         "paper": "e136099aa11e",
         "literal": "a7f2d1b69c56",
@@ -96,14 +105,23 @@ def test_the_paper_costs_1_52_teraflop_on_60_000_images():
 
 def test_mini_batches_cost_by_their_size_and_not_by_the_data():
     protocol = replace(PAPER, batch_size=100, steps=7)
-    assert protocol.training_flops(60_000) == protocol.training_flops(500) == pytest.approx(PAPER.training_flops(100) * 7 / 50)
+    assert (
+        protocol.training_flops(60_000)
+        == protocol.training_flops(500)
+        == pytest.approx(PAPER.training_flops(100) * 7 / 50)
+    )
 
 
 def test_the_learning_rate_of_each_step_is_what_torchs_scheduler_gives():
-    constant, linear = Protocol("constant", learning_rate=0.3, steps=5), Protocol("linear", learning_rate=0.3, steps=5, schedule="linear")
+    constant, linear = (
+        Protocol("constant", learning_rate=0.3, steps=5),
+        Protocol("linear", learning_rate=0.3, steps=5, schedule="linear"),
+    )
     assert [constant.learning_rate_at(step) for step in range(5)] == [0.3] * 5
     adam = torch.optim.Adam([torch.zeros(1)], lr=0.3)
-    scheduler = torch.optim.lr_scheduler.LinearLR(adam, start_factor=1.0, end_factor=0.0, total_iters=5)
+    scheduler = torch.optim.lr_scheduler.LinearLR(
+        adam, start_factor=1.0, end_factor=0.0, total_iters=5
+    )
     for step in range(5):
         assert linear.learning_rate_at(step) == pytest.approx(adam.param_groups[0]["lr"], rel=1e-12)
         adam.step()
@@ -133,18 +151,25 @@ def weights(widths):
 
 
 @pytest.mark.parametrize("narrow", ["all", "last"])
-@pytest.mark.parametrize("widths", [(784, 128, 128, 10), (20, 6, 9, 4), (20, 9, 6, 3, 4), (5, 7, 2)], ids=str)
+@pytest.mark.parametrize(
+    "widths", [(784, 128, 128, 10), (20, 6, 9, 4), (20, 9, 6, 3, 4), (5, 7, 2)], ids=str
+)
 def test_a_smaller_dense_network_comes_as_near_as_whole_units_allow(widths, narrow):
     protocol = Protocol("x", widths=widths, scope="input", steps=7)
     first, *hidden, last = widths
     top = max(hidden) if narrow == "all" else hidden[-1]
-    every = {w: (first, *([w] * len(hidden) if narrow == "all" else [*hidden[:-1], w]), last) for w in range(1, top + 1)}
+    every = {
+        w: (first, *([w] * len(hidden) if narrow == "all" else [*hidden[:-1], w]), last)
+        for w in range(1, top + 1)
+    }
     sizes = {w: weights(network) for w, network in every.items()}
     wanted = range(sizes[1], sizes[top] + 1, 1 if sizes[top] < 1_000 else 997)
     for number in wanted:
         found = smaller_dense(protocol, number, narrow)
         assert found.widths in every.values()
-        assert abs(weights(found.widths) - number) == min(abs(size - number) for size in sizes.values())
+        assert abs(weights(found.widths) - number) == min(
+            abs(size - number) for size in sizes.values()
+        )
     for width, size in sizes.items():
         assert smaller_dense(protocol, size, narrow).widths == every[width]
 
@@ -152,11 +177,16 @@ def test_a_smaller_dense_network_comes_as_near_as_whole_units_allow(widths, narr
 @pytest.mark.parametrize("narrow", ["all", "last"])
 def test_below_the_smallest_dense_network_by_more_than_half_a_unit_there_is_none(narrow):
     protocol = Protocol("x", widths=(20, 6, 6, 4), scope="all")
-    smallest, second = (weights((20, w, w, 4) if narrow == "all" else (20, 6, w, 4)) for w in (1, 2))
+    smallest, second = (
+        weights((20, w, w, 4) if narrow == "all" else (20, 6, w, 4)) for w in (1, 2)
+    )
     edge = smallest - (second - smallest) // 2
     assert smaller_dense(protocol, edge, narrow).widths[2] == 1
     for number in (edge - 1, 0, -5):
-        with pytest.raises(UnreachableSparsity, match=f"with {number} weights.*smallest one of this depth has {smallest}"):
+        with pytest.raises(
+            UnreachableSparsity,
+            match=f"with {number} weights.*smallest one of this depth has {smallest}",
+        ):
             smaller_dense(protocol, number, narrow)
 
 
@@ -169,6 +199,10 @@ def test_an_unknown_way_to_narrow_is_refused(narrow):
 @pytest.mark.parametrize("protocol", [PAPER, CALIBRATED, CONVERGED], ids=lambda p: p.name)
 def test_other_widths_change_nothing_else(protocol):
     found = resized(protocol, [784, 20, 10])
-    assert found == replace(protocol, name=f"{protocol.name} 784-20-10", widths=(784, 20, 10), scope="input")
+    assert found == replace(
+        protocol, name=f"{protocol.name} 784-20-10", widths=(784, 20, 10), scope="input"
+    )
     assert found.id != protocol.id
-    assert smaller_dense(protocol, weights((784, 128, 40, 10)), "last") == resized(protocol, (784, 128, 40, 10))
+    assert smaller_dense(protocol, weights((784, 128, 40, 10)), "last") == resized(
+        protocol, (784, 128, 40, 10)
+    )

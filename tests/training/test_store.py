@@ -1,4 +1,6 @@
-"""What the store notices about its own files; what it does for an evaluator is in test_evaluation.py, damage at random in tests/reliability."""
+"""What the store notices about its own files; what it does for an evaluator is in
+test_evaluation.py, damage at random in tests/reliability.
+"""
 
 import sqlite3
 from contextlib import closing
@@ -20,8 +22,14 @@ def before_digests(path):
     """A store as it was made before rows had digests."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"CREATE TABLE IF NOT EXISTS evaluations ({', '.join(f'{k} {v}' for k, v in COLUMNS.items())}) WITHOUT ROWID")
-        db.executemany(f"INSERT INTO evaluations VALUES ({', '.join('?' * len(COLUMNS))})", [[row[c] for c in COLUMNS] for row in ROWS])
+        db.execute(
+            "CREATE TABLE IF NOT EXISTS evaluations "
+            f"({', '.join(f'{k} {v}' for k, v in COLUMNS.items())}) WITHOUT ROWID"
+        )
+        db.executemany(
+            f"INSERT INTO evaluations VALUES ({', '.join('?' * len(COLUMNS))})",
+            [[row[c] for c in COLUMNS] for row in ROWS],
+        )
 
 
 @pytest.fixture
@@ -47,13 +55,18 @@ def test_a_store_from_before_digests_is_brought_up_to_date_and_keeps_its_rows(tm
     with Store(tmp_path / "old.sqlite") as old, Store(path) as new:
         pd.testing.assert_frame_equal(old.table(), new.table())
     change(tmp_path / "old.sqlite", "UPDATE evaluations SET seed = seed + 1")
-    with Store(tmp_path / "old.sqlite") as old, pytest.raises(StoreError, match="is not what was stored"):
+    with (
+        Store(tmp_path / "old.sqlite") as old,
+        pytest.raises(StoreError, match="is not what was stored"),
+    ):
         old.table()
 
 
 @pytest.mark.parametrize("column", [*COLUMNS, "digest"])
 def test_a_changed_value_of_any_column_is_noticed(column, path):
-    value = f"'{'0' * 32}'" if column == "key" else "NULL" if column in ("digest", "libraries") else "7"
+    value = (
+        f"'{'0' * 32}'" if column == "key" else "NULL" if column in ("digest", "libraries") else "7"
+    )
     key = ROWS[3]["key"]
     change(path, f"UPDATE evaluations SET {column} = {value} WHERE key = '{key}'")
     with Store(path) as store:

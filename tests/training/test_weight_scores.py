@@ -1,4 +1,6 @@
-"""The arithmetic of pruning against its definitions: plain loops, autograd, and what the publications prove."""
+"""The arithmetic of pruning against its definitions: plain loops, autograd, and what the
+publications prove.
+"""
 
 from itertools import product
 
@@ -17,11 +19,15 @@ widths = st.lists(st.integers(1, 9), min_size=2, max_size=5)
 
 
 def layers(seed, widths, levels=None):
-    """Weights (d_out, d_in) of each layer, of either sign; with ``levels`` of so many sizes only, so that many are equal."""
+    """Weights (d_out, d_in) of each layer, of either sign; with ``levels`` of so many sizes only,
+    so that many are equal.
+    """
     rng = np.random.default_rng(seed)
     shapes = [(d_out, d_in) for d_in, d_out in zip(widths, widths[1:], strict=False)]
     if levels:
-        return [rng.integers(1, levels + 1, shape) * rng.choice([-0.5, 0.5], shape) for shape in shapes]
+        return [
+            rng.integers(1, levels + 1, shape) * rng.choice([-0.5, 0.5], shape) for shape in shapes
+        ]
     return [rng.normal(size=shape) for shape in shapes]
 
 
@@ -30,9 +36,12 @@ def everything(network):
 
 
 def by_hand(worth, alive, count):
-    """Sort the living weights of all layers by worth, equal ones by position, and keep the first ``count``."""
+    """Sort the living weights of all layers by worth, equal ones by position, and keep the first
+    ``count``.
+    """
     places = [(layer, *at) for layer, mask in enumerate(alive) for at in np.argwhere(mask).tolist()]
-    places.sort(key=lambda place: -worth[place[0]][place[1:]])  # a sort that leaves equal ones in their order
+    # a sort that leaves equal ones in their order
+    places.sort(key=lambda place: -worth[place[0]][place[1:]])
     keep = [np.zeros(mask.shape, bool) for mask in alive]
     for layer, row, column in places[:count]:
         keep[layer][row, column] = True
@@ -51,12 +60,16 @@ def test_lamp_is_each_square_over_the_sum_of_those_at_least_as_large(seed, d_in,
     (weights,) = layers(seed, (d_in, d_out))
     expected = np.zeros_like(weights)
     for at in np.ndindex(weights.shape):
-        expected[at] = weights[at] ** 2 / sum(w**2 for w in weights.reshape(-1) if abs(w) >= abs(weights[at]))
+        expected[at] = weights[at] ** 2 / sum(
+            w**2 for w in weights.reshape(-1) if abs(w) >= abs(weights[at])
+        )
     np.testing.assert_allclose(weight_scores.lamp(weights), expected, rtol=1e-12)
 
 
 @given(seeds, st.integers(1, 8), st.integers(1, 8), st.sampled_from([None, 1, 3]), st.floats(0, 1))
-def test_in_one_layer_lamp_ranks_as_magnitude_does_equal_weights_too(seed, d_in, d_out, levels, share):
+def test_in_one_layer_lamp_ranks_as_magnitude_does_equal_weights_too(
+    seed, d_in, d_out, levels, share
+):
     network = layers(seed, (d_in, d_out), levels)
     count = round(share * network[0].size)
     found = weight_scores.highest([weight_scores.lamp(network[0])], everything(network), count)
@@ -64,12 +77,18 @@ def test_in_one_layer_lamp_ranks_as_magnitude_does_equal_weights_too(seed, d_in,
 
 
 @given(seeds, widths, st.sampled_from([None, 1, 2]), st.integers(-30, 30))
-def test_lamp_empties_no_layer_before_every_layer_is_down_to_one_weight(seed, widths, levels, scale):
+def test_lamp_empties_no_layer_before_every_layer_is_down_to_one_weight(
+    seed, widths, levels, scale
+):
     network = layers(seed, widths, levels)
     network[0] = network[0] * 10.0**scale  # by magnitude alone this layer would go first, or last
-    kept = weight_scores.highest([weight_scores.lamp(w) for w in network], everything(network), len(network))
+    kept = weight_scores.highest(
+        [weight_scores.lamp(w) for w in network], everything(network), len(network)
+    )
     assert [int(mask.sum()) for mask in kept] == [1] * len(network)
-    assert [w[mask].item() ** 2 for w, mask in zip(network, kept, strict=True)] == [(w**2).max() for w in network]
+    assert [w[mask].item() ** 2 for w, mask in zip(network, kept, strict=True)] == [
+        (w**2).max() for w in network
+    ]
 
 
 def test_lamp_gives_pruned_weights_nothing_and_the_others_what_they_have_without_them():
@@ -77,7 +96,9 @@ def test_lamp_gives_pruned_weights_nothing_and_the_others_what_they_have_without
     alive = weights > -0.3
     found = weight_scores.lamp(np.where(alive, weights, 0.0))
     assert (found[~alive] == 0).all()
-    np.testing.assert_allclose(found[alive], weight_scores.lamp(weights[alive].reshape(1, -1))[0], rtol=1e-12)
+    np.testing.assert_allclose(
+        found[alive], weight_scores.lamp(weights[alive].reshape(1, -1))[0], rtol=1e-12
+    )
     assert (weight_scores.lamp(np.zeros((2, 3))) == 0).all()
 
 
@@ -85,12 +106,16 @@ def test_lamp_gives_pruned_weights_nothing_and_the_others_what_they_have_without
 
 
 class Gated(nn.Module):
-    """A network whose every weight has a factor in front of it, 1 at first: the mask c of Lee et al. (2019)."""
+    """A network whose every weight has a factor in front of it, 1 at first: the mask c of Lee et
+    al. (2019).
+    """
 
     def __init__(self, weights, biases):
         super().__init__()
         self.c = nn.ParameterList(torch.ones(w.shape, dtype=torch.float64) for w in weights)
-        self.linears = nn.ModuleList(nn.Linear(w.shape[1], w.shape[0], dtype=torch.float64) for w in weights)
+        self.linears = nn.ModuleList(
+            nn.Linear(w.shape[1], w.shape[0], dtype=torch.float64) for w in weights
+        )
         for linear, w, b in zip(self.linears, weights, biases, strict=True):
             linear.weight.data, linear.bias.data = torch.tensor(w), torch.tensor(b)
 
@@ -108,7 +133,9 @@ def test_snip_is_how_the_loss_feels_a_factor_in_front_of_each_weight(widths, ext
     images, labels = rng.normal(size=(40, 6)), rng.integers(0, 4, 40)
     gated = Gated(weights, biases)
     logits = gated(torch.from_numpy(images))
-    likelihood = (logits.softmax(1) if extra_softmax else logits).log_softmax(1)[torch.arange(40), torch.from_numpy(labels)]
+    likelihood = (logits.softmax(1) if extra_softmax else logits).log_softmax(1)[
+        torch.arange(40), torch.from_numpy(labels)
+    ]
     (-likelihood.mean()).backward()
     found = weight_scores.snip(weights, biases, images, labels, extra_softmax)
     assert max(float(score.max()) for score in found) > 1e-3
@@ -168,8 +195,12 @@ def test_synflow_is_weight_times_gradient_of_what_leaves_the_network(seed, width
 @given(seeds, widths, st.floats(0, 0.9))
 def test_synflow_conserves_what_flows_through_each_layer_and_hidden_unit(seed, widths, pruned):
     rng = np.random.default_rng(seed)
-    found = weight_scores.synflow([np.where(rng.random(w.shape) < pruned, 0.0, w) for w in layers(seed, widths)])
-    np.testing.assert_allclose([score.sum() for score in found], found[0].sum(), rtol=1e-9, atol=1e-12)
+    found = weight_scores.synflow(
+        [np.where(rng.random(w.shape) < pruned, 0.0, w) for w in layers(seed, widths)]
+    )
+    np.testing.assert_allclose(
+        [score.sum() for score in found], found[0].sum(), rtol=1e-9, atol=1e-12
+    )
     for into, out in zip(found, found[1:], strict=False):
         np.testing.assert_allclose(into.sum(axis=1), out.sum(axis=0), rtol=1e-9, atol=1e-12)
 
@@ -186,7 +217,9 @@ def test_a_path_that_is_cut_carries_nothing():
 
 
 @given(seeds, widths, st.sampled_from([None, 1, 3]), st.floats(0, 1), st.floats(0, 1))
-def test_the_weights_of_highest_worth_stay_and_of_equal_ones_the_first(seed, widths, levels, living, share):
+def test_the_weights_of_highest_worth_stay_and_of_equal_ones_the_first(
+    seed, widths, levels, living, share
+):
     worth = [abs(w) for w in layers(seed, widths, levels)]
     rng = np.random.default_rng(seed)
     alive = [rng.random(w.shape) < living for w in worth]
@@ -209,15 +242,22 @@ def test_more_weights_than_are_alive_cannot_stay(count):
 
 
 def shares_by_bisection(total, shapes):
-    """min(size, eps * (d_in + d_out)) of each layer, for the eps at which they sum up to ``total``."""
+    """min(size, eps * (d_in + d_out)) of each layer, for the eps at which they sum up to
+    ``total``.
+    """
     low, high = 0.0, float(max(a * b for a, b in shapes))
     for _ in range(200):
         eps = (low + high) / 2
-        low, high = (eps, high) if sum(min(a * b, eps * (a + b)) for a, b in shapes) < total else (low, eps)
+        low, high = (
+            (eps, high) if sum(min(a * b, eps * (a + b)) for a, b in shapes) < total else (low, eps)
+        )
     return [min(a * b, high * (a + b)) for a, b in shapes]
 
 
-@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=6), st.floats(0, 1))
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=6),
+    st.floats(0, 1),
+)
 def test_erk_keeps_in_proportion_to_the_units_at_both_ends_and_full_layers_dense(shapes, density):
     total = round(density * sum(a * b for a, b in shapes))
     found, expected = weight_scores.erk(total, shapes), shares_by_bisection(total, shapes)
@@ -226,16 +266,24 @@ def test_erk_keeps_in_proportion_to_the_units_at_both_ends_and_full_layers_dense
         assert 0 <= count <= a * b
         assert abs(count - share) < 1
         assert share < a * b - 1e-6 or count == a * b
-    rest = [(count >= share + 1e-6, share - int(share + 1e-9)) for count, share in zip(found, expected, strict=True)]
-    up, down = [r for rounded_up, r in rest if rounded_up], [r for rounded_up, r in rest if not rounded_up and r > 1e-6]
-    assert not up or not down or min(up) >= max(down) - 1e-6  # the largest remainders are rounded up
+    rest = [
+        (count >= share + 1e-6, share - int(share + 1e-9))
+        for count, share in zip(found, expected, strict=True)
+    ]
+    up, down = (
+        [r for rounded_up, r in rest if rounded_up],
+        [r for rounded_up, r in rest if not rounded_up and r > 1e-6],
+    )
+    # the largest remainders are rounded up
+    assert not up or not down or min(up) >= max(down) - 1e-6
 
 
 def test_erk_of_the_papers_network_by_hand():
     shapes = [(128, 784), (128, 128), (10, 128)]
     # 11,802 weights at sparsity .90, shared 912 : 256 : 138 = 8,241.52 : 2,313.41 : 1,247.07.
     assert weight_scores.erk(11_802, shapes) == [8_242, 2_313, 1_247]
-    # At .60, 47,206: the last layer is full, and 45,926 are shared 912 : 256 = 35,860.03 : 10,065.97.
+    # At .60, 47,206: the last layer is full, and 45,926 are shared 912 : 256 = 35,860.03 :
+    # 10,065.97.
     assert weight_scores.erk(47_206, shapes) == [35_860, 10_066, 1_280]
     # At .15, 100,314: the hidden layer is full too.
     assert weight_scores.erk(100_314, shapes) == [100_314 - 16_384 - 1_280, 16_384, 1_280]
@@ -248,11 +296,19 @@ def test_erk_of_the_papers_network_by_hand():
 def test_the_bits_do_not_depend_on_the_number_of_threads_which_is_left_as_it_was(score):
     rng = np.random.default_rng(0)
     network, threads, found = layers(0, (300, 200, 10)), torch.get_num_threads(), []
-    biases, images, labels = [rng.normal(size=200), rng.normal(size=10)], rng.random((500, 300)), rng.integers(0, 10, 500)
+    biases, images, labels = (
+        [rng.normal(size=200), rng.normal(size=10)],
+        rng.random((500, 300)),
+        rng.integers(0, 10, 500),
+    )
     try:
         for number in (1, 2, 3):
             torch.set_num_threads(number)
-            found.append(weight_scores.synflow(network) if score == "synflow" else weight_scores.snip(network, biases, images, labels))
+            found.append(
+                weight_scores.synflow(network)
+                if score == "synflow"
+                else weight_scores.snip(network, biases, images, labels)
+            )
             assert torch.get_num_threads() == number
         with pytest.raises(ValueError, match="shorter"):
             weight_scores.snip(network, biases[:1], images, labels)

@@ -1,4 +1,6 @@
-"""The workflow on a cluster of local processes, each with a store of its own, and what docs/cluster.md says."""
+"""The workflow on a cluster of local processes, each with a store of its own, and what
+docs/cluster.md says.
+"""
 
 import os
 import subprocess
@@ -29,11 +31,29 @@ def test_parts_on_separate_stores_unite_to_the_whole(home, monkeypatch):
     masks = graphs_database.build(spec, paths.database_dir("five"), workers=1)
     shared = home / "shared"
     shared.mkdir()
-    own, train = ([sys.executable, str(CLUSTER / name)] for name in ("own_store.py", "train_masks.py"))
+    own, train = (
+        [sys.executable, str(CLUSTER / name)] for name in ("own_store.py", "train_masks.py")
+    )
     for part in ("1", "2"):
-        work = [*own, str(shared), *train, "five", "--dataset", "mnist-5k", "--part", part, "--of", "2"]
-        done = subprocess.run(work, env=environment(home), capture_output=True, text=True, check=True)
-        assert f"{3 if part == '1' else 2} evaluations, {3 if part == '1' else 2} of them trained now" in done.stdout
+        work = [
+            *own,
+            str(shared),
+            *train,
+            "five",
+            "--dataset",
+            "mnist-5k",
+            "--part",
+            part,
+            "--of",
+            "2",
+        ]
+        done = subprocess.run(
+            work, env=environment(home), capture_output=True, text=True, check=True
+        )
+        assert (
+            f"{3 if part == '1' else 2} evaluations, {3 if part == '1' else 2} of them trained now"
+            in done.stdout
+        )
     assert not paths.store_path().exists()  # each had its own
     parts = sorted(shared.glob("*.parquet"))
     assert sorted(len(pd.read_parquet(part)) for part in parts) == [2, 3]  # only what was new
@@ -49,10 +69,24 @@ def test_parts_on_separate_stores_unite_to_the_whole(home, monkeypatch):
 
 def test_a_job_that_fails_hands_its_rows_over_too(home):
     (home / "shared").mkdir()
-    code = "import os, sys, pandas as pd; from bogp.training.store import COLUMNS, Store; from pathlib import Path\n"
-    code += "Store(Path(os.environ['BOGP_STORE'])).add([dict.fromkeys(COLUMNS, 1) | {'key': 'ab'}]); sys.exit(3)"
+    code = (
+        "import os, sys, pandas as pd; from bogp.training.store import COLUMNS, Store; from "
+        "pathlib import Path\n"
+    )
+    code += (
+        "Store(Path(os.environ['BOGP_STORE'])).add([dict.fromkeys(COLUMNS, 1) | {'key': "
+        "'ab'}]); "
+        "sys.exit(3)"
+    )
     done = subprocess.run(
-        [sys.executable, str(CLUSTER / "own_store.py"), str(home / "shared"), sys.executable, "-c", code],
+        [
+            sys.executable,
+            str(CLUSTER / "own_store.py"),
+            str(home / "shared"),
+            sys.executable,
+            "-c",
+            code,
+        ],
         env=environment(home),
         check=False,
     )
@@ -67,7 +101,9 @@ def test_the_store_merges_and_exports_from_the_command_line(home, capsys):
         store.export(home / "a.parquet")
         store.export(home / "b.parquet", ["bb"])
     assert main(["merge", str(home / "b.parquet"), str(home / "a.parquet")]) == 0
-    assert [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()] == ["1 new evaluations"] * 2
+    assert [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()] == [
+        "1 new evaluations"
+    ] * 2
     assert main(["export", str(home / "all.parquet")]) == 0
     assert pd.read_parquet(home / "all.parquet").equals(pd.read_parquet(home / "a.parquet"))
     assert main(["merge", str(home / "none.parquet")]) == 1
@@ -81,7 +117,16 @@ def test_the_workflow_on_separate_processes_and_stores_equals_a_plain_run(tmp_pa
     assert batch(plain, "reproduce", profile).returncode == 0
     shared = spread / "data/stores"
     submit = f"{sys.executable} {CLUSTER / 'submit_local.py'} {shared}"
-    executor = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", submit, "--jobs", "2", "--latency-wait", "30"]
+    executor = [
+        "--executor",
+        "cluster-generic",
+        "--cluster-generic-submit-cmd",
+        submit,
+        "--jobs",
+        "2",
+        "--latency-wait",
+        "30",
+    ]
     done = batch(spread, "reproduce", profile, "--", *executor)
     assert done.returncode == 0, done.stderr
     assert tables(spread) == tables(plain)
@@ -91,19 +136,28 @@ def test_the_workflow_on_separate_processes_and_stores_equals_a_plain_run(tmp_pa
     assert len(parts) == 2  # of the two jobs that train
     with Store(spread / "data/evaluations.sqlite") as union:
         assert sum(union.merge(part) for part in parts) == len(union.table())
-    pd.testing.assert_frame_equal(rows(spread / "data/evaluations.sqlite"), rows(plain / "data/evaluations.sqlite"))
+    pd.testing.assert_frame_equal(
+        rows(spread / "data/evaluations.sqlite"), rows(plain / "data/evaluations.sqlite")
+    )
     assert "Nothing to do" in batch(spread, "reproduce", profile).stdout
 
 
 def test_the_costs_on_the_page_follow_from_the_measured_rates():
     page = " ".join(PAGE.read_text().split())
     masks, nodes = 100_000, 50
-    for protocol, what in (("calibrated", "calibrated, float32, 64 masks, one seed"), ("paper", "full batch, float32, 8 masks")):
+    for protocol, what in (
+        ("calibrated", "calibrated, float32, 64 masks, one seed"),
+        ("paper", "full batch, float32, 8 masks"),
+    ):
         seconds = SPEED[what]
         hours = masks * seconds / 3600
-        row = f"| `{protocol}` | {seconds:.3g} s | {hours:,.0f} h | {2 * hours:,.0f} | {60 * hours / nodes:,.0f} min |"
+        row = (
+            f"| `{protocol}` | {seconds:.3g} s | {hours:,.0f} h | {2 * hours:,.0f} | "
+            f"{60 * hours / nodes:,.0f} min |"
+        )
         assert row in page, row
-    assert masks / 100 * SPEED["full batch, float32, 8 masks"] < 2 * 3600  # a task of the array, and its limit
+    # a task of the array, and its limit
+    assert masks / 100 * SPEED["full batch, float32, 8 masks"] < 2 * 3600
     database = SPEED["database, 7 x 1,000 masks, whole process"] / 7000 * masks
     assert f"about {database:.0f} s" in page
     memory = max(SPEED[SPEED.index.str.startswith("peak memory")])
@@ -145,6 +199,10 @@ def test_what_slurm_says_becomes_one_of_snakemakes_three_words(home, state, word
     sacct.write_text(f"#!/bin/sh\necho '{state}'\n")
     sacct.chmod(0o755)
     status = subprocess.run(
-        [CLUSTER / "slurm/status.sh", "1"], env={"PATH": f"{home}:{os.environ['PATH']}"}, capture_output=True, text=True, check=True
+        [CLUSTER / "slurm/status.sh", "1"],
+        env={"PATH": f"{home}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert status.stdout.strip() == word

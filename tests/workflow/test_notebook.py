@@ -20,10 +20,18 @@ tag: str = "smoke"  # name of the run
 sizes: list[float] = [0.6, 0.9]  # sparsities
 quick: bool = True  # a few masks only
 target: str = ""  # where the last cell writes"""
-TYPES = {"sparsity": "float", "seed": "int", "tag": "str", "sizes": "list[float]", "quick": "bool", "target": "str"}
+TYPES = {
+    "sparsity": "float",
+    "seed": "int",
+    "tag": "str",
+    "sizes": "list[float]",
+    "quick": "bool",
+    "target": "str",
+}
 WRITE = """import json, pathlib
 names = ["sparsity", "seed", "tag", "sizes", "quick"]
-pathlib.Path(target).write_text(json.dumps({name: [type(globals()[name]).__name__, globals()[name]] for name in names}))"""
+found = {name: [type(globals()[name]).__name__, globals()[name]] for name in names}
+pathlib.Path(target).write_text(json.dumps(found))"""
 
 
 @pytest.fixture
@@ -31,8 +39,12 @@ def notebook(home):
     def write(*cells, parameters=PARAMETERS):
         first = [new_code_cell(parameters, metadata={"tags": ["parameters"]})] if parameters else []
         path = home / "notebook.ipynb"
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        nbformat.write(new_notebook(cells=[*first, *map(new_code_cell, cells)], metadata=kernel), path)
+        kernel = {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        }
+        nbformat.write(
+            new_notebook(cells=[*first, *map(new_code_cell, cells)], metadata=kernel), path
+        )
         return path
 
     return write
@@ -63,7 +75,17 @@ def test_a_notebook_runs_with_typed_parameters_and_later_sources_win(home, noteb
     files = ["-f", str(home / "first.yaml"), "-f", str(home / "second.yaml")]
     singles = {"sparsity": "1", "tag": "010", "sizes": "[0.5, 1]", "target": str(target)}
     singly = [word for name, value in singles.items() for word in ("-p", name, value)]
-    status = main([str(notebook(WRITE)), str(out), "--no-progress", *files, "-y", "{seed: 3, sparsity: 0.2}", *singly])
+    status = main(
+        [
+            str(notebook(WRITE)),
+            str(out),
+            "--no-progress",
+            *files,
+            "-y",
+            "{seed: 3, sparsity: 0.2}",
+            *singly,
+        ]
+    )
     assert status == 0
     assert capsys.readouterr().out.strip() == str(out)
     assert json.loads(target.read_text()) == {
@@ -74,21 +96,37 @@ def test_a_notebook_runs_with_typed_parameters_and_later_sources_win(home, noteb
         "quick": ["bool", False],  # from the first file
     }
     executed = nbformat.read(out, 4)
-    assert [c.execution_count for c in executed.cells] == [1, 2, 3]  # parameters, injected parameters, the cell
+    # parameters, injected parameters, the cell
+    assert [c.execution_count for c in executed.cells] == [1, 2, 3]
 
 
 def test_a_failing_cell_gives_two_lines_and_leaves_the_executed_copy(home, notebook, capfd):
     out = home / "out.ipynb"
-    assert main([str(notebook("print('before')", "raise ValueError('no such mask')", "print('after')")), str(out), "--no-progress"]) == 1
+    assert (
+        main(
+            [
+                str(
+                    notebook(
+                        "print('before')", "raise ValueError('no such mask')", "print('after')"
+                    )
+                ),
+                str(out),
+                "--no-progress",
+            ]
+        )
+        == 1
+    )
     message = capfd.readouterr().err
     assert "Traceback" not in message
-    lines = [line for line in message.strip().splitlines() if not line.startswith("[IPKernelApp]")]  # a kernel interrupted while it ends
+    # a kernel interrupted while it ends
+    lines = [line for line in message.strip().splitlines() if not line.startswith("[IPKernelApp]")]
     assert len(lines) == 2
     assert "ValueError: no such mask" in lines[0]
     assert str(out) in lines[1]
     outputs = [o for c in nbformat.read(out, 4).cells for o in c.get("outputs", [])]
     assert [o["ename"] for o in outputs if o.output_type == "error"] == ["ValueError"]
-    assert [o["text"] for o in outputs if o.output_type == "stream"] == ["before\n"]  # nothing ran after the error
+    # nothing ran after the error
+    assert [o["text"] for o in outputs if o.output_type == "stream"] == ["before\n"]
 
 
 def test_a_kernel_that_dies_gives_a_message_and_a_status(home, notebook, capfd):
@@ -105,7 +143,11 @@ def test_a_misspelt_name_is_refused_with_the_nearest_one(refused):
 @pytest.mark.parametrize("source", ["-p", "-y", "-f"])
 def test_an_unknown_name_is_refused_from_every_source(source, home, refused):
     (home / "p.yaml").write_text("zzz: 1\n")
-    arguments = {"-p": ["-p", "zzz", "1"], "-y": ["-y", "zzz: 1"], "-f": ["-f", str(home / "p.yaml")]}[source]
+    arguments = {
+        "-p": ["-p", "zzz", "1"],
+        "-y": ["-y", "zzz: 1"],
+        "-f": ["-f", str(home / "p.yaml")],
+    }[source]
     message = refused(*arguments)
     assert "'zzz'" in message
     assert "sparsity, seed, tag, sizes, quick" in message
@@ -197,7 +239,9 @@ def test_a_text_is_taken_as_it_stands(text):
     assert parse_value("tag", text, "str") == text
 
 
-@pytest.mark.parametrize(("text", "value"), [("0.6", 0.6), ("1e-3", 0.001), ("3E4", 30000.0), (".5", 0.5), ("-2", -2.0)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("0.6", 0.6), ("1e-3", 0.001), ("3E4", 30000.0), (".5", 0.5), ("-2", -2.0)]
+)
 def test_a_float_may_be_written_as_python_writes_it(text, value):
     found = check_parameters({"rate": "float"}, {"rate": parse_value("rate", text, "float")})
     assert found == {"rate": value}
@@ -211,7 +255,9 @@ def test_an_integer_with_a_leading_zero_is_not_read_as_octal():
     assert found == 10
 
 
-@pytest.mark.parametrize("text", ["seed: !!int ''", "quick: !!bool perhaps", "tag: !!timestamp soon", "a: " + "[" * 600])
+@pytest.mark.parametrize(
+    "text", ["seed: !!int ''", "quick: !!bool perhaps", "tag: !!timestamp soon", "a: " + "[" * 600]
+)
 def test_yaml_that_breaks_the_reader_is_an_error_for_people(text, refused):
     assert "the value of -y is no YAML" in refused("-y", text)
 
@@ -226,7 +272,12 @@ def test_names_of_outputs_are_read_from_the_code(notebook):
 
 @pytest.mark.parametrize(
     "code",
-    ["out.table(t, name)", "out.table(t, f'{a}')", "out.table(t)", "out.table(t, 'a')\nout.table(u, 'a')"],
+    [
+        "out.table(t, name)",
+        "out.table(t, f'{a}')",
+        "out.table(t)",
+        "out.table(t, 'a')\nout.table(u, 'a')",
+    ],
 )
 def test_a_name_of_an_output_that_is_no_literal_or_stands_twice_is_refused(notebook, code):
     with pytest.raises(InvalidInput, match="a name of its own"):

@@ -1,4 +1,6 @@
-"""Readers of CIFAR-10 and WikiText-2: official archives, crafted small, and files that are missing or damaged."""
+"""Readers of CIFAR-10 and WikiText-2: official archives, crafted small, and files that are missing
+or damaged.
+"""
 
 import hashlib
 import io
@@ -34,7 +36,11 @@ def folder(home, monkeypatch):
 
 
 def test_missing_files_say_where_to_put_them(folder):
-    for read in (lambda: cifar_wikitext.cifar10("cifar10-12k"), lambda: cifar_wikitext.cifar10("cifar10"), cifar_wikitext.wikitext2):
+    for read in (
+        lambda: cifar_wikitext.cifar10("cifar10-12k"),
+        lambda: cifar_wikitext.cifar10("cifar10"),
+        cifar_wikitext.wikitext2,
+    ):
         with pytest.raises(DatasetError, match="BOGP_DATA_DIR"):
             read()
     with pytest.raises(DatasetError, match="cifar10-12k"):
@@ -43,7 +49,9 @@ def test_missing_files_say_where_to_put_them(folder):
 
 def test_the_official_archive_of_images(folder, monkeypatch):
     rng = np.random.default_rng(0)
-    rows = {f"data_batch_{i}.bin": rng.integers(0, 256, (2, 3073), dtype=np.uint8) for i in range(1, 6)}
+    rows = {
+        f"data_batch_{i}.bin": rng.integers(0, 256, (2, 3073), dtype=np.uint8) for i in range(1, 6)
+    }
     rows["test_batch.bin"] = rng.integers(0, 256, (3, 3073), dtype=np.uint8)
     path = folder / "cifar-10-binary.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
@@ -53,7 +61,9 @@ def test_the_official_archive_of_images(folder, monkeypatch):
             archive.addfile(member, io.BytesIO(table.tobytes()))
     with pytest.raises(DatasetError, match="md5"):
         cifar_wikitext.cifar10("cifar10")
-    monkeypatch.setattr(cifar_wikitext, "_CIFAR", (*cifar_wikitext._CIFAR[:2], md5_of(path.read_bytes())))
+    monkeypatch.setattr(
+        cifar_wikitext, "_CIFAR", (*cifar_wikitext._CIFAR[:2], md5_of(path.read_bytes()))
+    )
     images = cifar_wikitext.cifar10("cifar10")
     assert images.train_images.shape == (10, 32, 32, 3)
     assert images.test_labels.tolist() == rows["test_batch.bin"][:, 0].tolist()
@@ -72,7 +82,9 @@ def test_a_damaged_or_pickled_subset_is_refused_and_nothing_is_unpickled(folder,
     with zipfile.ZipFile(path, "w") as archive:
         for name in cifar_wikitext._CIFAR_ARRAYS:
             header = io.BytesIO()
-            np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": (1,)})
+            np.lib.format.write_array_header_1_0(
+                header, {"descr": "|O", "fortran_order": False, "shape": (1,)}
+            )
             archive.writestr(f"{name}.npy", header.getvalue() + pickle.dumps([Trap()]))
     with pytest.raises(DatasetError, match="replace it"):
         cifar_wikitext.cifar10("cifar10-12k")
@@ -84,14 +96,22 @@ def test_a_damaged_or_pickled_subset_is_refused_and_nothing_is_unpickled(folder,
 
 def test_a_subset_of_other_images_is_refused(folder, monkeypatch):
     arrays = {
-        "train_images": np.zeros((4, 32, 32, 3), np.uint8), "train_labels": np.arange(4, dtype=np.uint8),
-        "test_images": np.ones((2, 32, 32, 3), np.uint8), "test_labels": np.arange(2, dtype=np.uint8),
-    }  # fmt: skip
+        "train_images": np.zeros((4, 32, 32, 3), np.uint8),
+        "train_labels": np.arange(4, dtype=np.uint8),
+        "test_images": np.ones((2, 32, 32, 3), np.uint8),
+        "test_labels": np.arange(2, dtype=np.uint8),
+    }
     np.savez(folder / "cifar10-12k.npz", **arrays)
     with pytest.raises(DatasetError, match="not what cifar10-12k holds"):
         cifar_wikitext.cifar10("cifar10-12k")
-    monkeypatch.setattr(cifar_wikitext, "_CIFAR_ARRAYS", {k: (a.shape, hashlib.sha256(a.tobytes()).hexdigest()) for k, a in arrays.items()})
-    np.testing.assert_array_equal(cifar_wikitext.cifar10("cifar10-12k").test_images, arrays["test_images"])
+    monkeypatch.setattr(
+        cifar_wikitext,
+        "_CIFAR_ARRAYS",
+        {k: (a.shape, hashlib.sha256(a.tobytes()).hexdigest()) for k, a in arrays.items()},
+    )
+    np.testing.assert_array_equal(
+        cifar_wikitext.cifar10("cifar10-12k").test_images, arrays["test_images"]
+    )
     arrays["train_labels"][0] = 9
     np.savez(folder / "cifar10-12k.npz", **arrays)
     with pytest.raises(DatasetError, match="train_labels"):
@@ -102,13 +122,21 @@ TEXTS = {"valid": " = One = \n\n Grün text . \n", "test": " = Two = \n\n other 
 
 
 def test_the_official_archive_of_texts_and_the_plain_files(folder, monkeypatch):
-    monkeypatch.setattr(cifar_wikitext, "_TEXTS", {f"{n}.txt": hashlib.sha256(t.encode()).hexdigest() for n, t in TEXTS.items()})
+    monkeypatch.setattr(
+        cifar_wikitext,
+        "_TEXTS",
+        {f"{n}.txt": hashlib.sha256(t.encode()).hexdigest() for n, t in TEXTS.items()},
+    )
     with zipfile.ZipFile(folder / "wikitext-2-v1.zip", "w") as archive:
         for name, text in TEXTS.items():
             archive.writestr(f"wikitext-2/wiki.{name}.tokens", text.encode())
     with pytest.raises(DatasetError, match="md5"):
         cifar_wikitext.wikitext2()
-    monkeypatch.setattr(cifar_wikitext, "_WIKITEXT", (*cifar_wikitext._WIKITEXT[:2], md5_of((folder / "wikitext-2-v1.zip").read_bytes())))
+    monkeypatch.setattr(
+        cifar_wikitext,
+        "_WIKITEXT",
+        (*cifar_wikitext._WIKITEXT[:2], md5_of((folder / "wikitext-2-v1.zip").read_bytes())),
+    )
     assert cifar_wikitext.wikitext2() == TEXTS
     (folder / "wikitext-2").mkdir()
     for name, text in TEXTS.items():
@@ -125,8 +153,14 @@ def test_a_download_is_kept_only_if_it_is_the_official_file(folder, monkeypatch)
     with zipfile.ZipFile(content, "w") as archive:
         for name, text in TEXTS.items():
             archive.writestr(f"wikitext-2/wiki.{name}.tokens", text.encode())
-    monkeypatch.setattr(cifar_wikitext, "_TEXTS", {f"{n}.txt": hashlib.sha256(t.encode()).hexdigest() for n, t in TEXTS.items()})
-    monkeypatch.setattr(cifar_wikitext, "_WIKITEXT", (*cifar_wikitext._WIKITEXT[:2], md5_of(content.getvalue())))
+    monkeypatch.setattr(
+        cifar_wikitext,
+        "_TEXTS",
+        {f"{n}.txt": hashlib.sha256(t.encode()).hexdigest() for n, t in TEXTS.items()},
+    )
+    monkeypatch.setattr(
+        cifar_wikitext, "_WIKITEXT", (*cifar_wikitext._WIKITEXT[:2], md5_of(content.getvalue()))
+    )
     sent = []
 
     def download(url, path, _):

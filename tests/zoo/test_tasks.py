@@ -1,4 +1,6 @@
-"""Tasks: parts that share nothing, the same numbers each time, and training that refuses what it cannot do."""
+"""Tasks: parts that share nothing, the same numbers each time, and training that refuses what it
+cannot do.
+"""
 
 import pytest
 import torch
@@ -29,7 +31,9 @@ def test_parts_are_disjoint_and_the_same_each_time(home, name):
     if name == "sentences":
         text = torch.cat([getattr(task, part).inputs[0].flatten() for part in PARTS])
         following = torch.cat([getattr(task, part).targets.flatten() for part in PARTS])
-        assert torch.equal(text[1:], following[:-1]), "consecutive pieces of one text, each in one part"
+        assert torch.equal(text[1:], following[:-1]), (
+            "consecutive pieces of one text, each in one part"
+        )
 
 
 def test_an_unknown_task_is_refused():
@@ -61,7 +65,9 @@ def small():
 
 def network(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.ReLU(), nn.Linear(8, 3))
+    return nn.Sequential(
+        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.ReLU(), nn.Linear(8, 3)
+    )
 
 
 def test_training_is_reproducible_learns_and_leaves_torch_as_it_was(small):
@@ -81,7 +87,9 @@ def test_training_is_reproducible_learns_and_leaves_torch_as_it_was(small):
     assert loss < tasks.measure(network(), small, (cross_entropy,))[0]
     with torch.no_grad():
         outputs = trained[0](*small.inputs)
-    assert loss == pytest.approx(float(nn.functional.cross_entropy(outputs, small.targets)), rel=1e-5)
+    assert loss == pytest.approx(
+        float(nn.functional.cross_entropy(outputs, small.targets)), rel=1e-5
+    )
     assert share == pytest.approx(float((outputs.argmax(1) == small.targets).double().mean()))
 
 
@@ -98,12 +106,23 @@ def test_frozen_parameters_and_no_epochs_change_nothing(small):
 
 @pytest.mark.parametrize("steps", range(1, 9))
 def test_training_works_with_few_steps(small, steps):
-    model = tasks.train(network(), small.part(slice(0, 2)), cross_entropy, epochs=steps, seed=0, batch=2)
+    model = tasks.train(
+        network(), small.part(slice(0, 2)), cross_entropy, epochs=steps, seed=0, batch=2
+    )
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
 @pytest.mark.parametrize(
-    "bad", [{"epochs": -1}, {"epochs": 1.5}, {"batch": 1}, {"seed": -1}, {"rate": 0}, {"rate": float("nan")}, {"decay": -1}]
+    "bad",
+    [
+        {"epochs": -1},
+        {"epochs": 1.5},
+        {"batch": 1},
+        {"seed": -1},
+        {"rate": 0},
+        {"rate": float("nan")},
+        {"decay": -1},
+    ],
 )
 def test_bad_settings_of_training_are_refused(small, bad):
     model = network()
@@ -117,4 +136,6 @@ def test_nothing_to_train_and_losses_that_are_not_finite_are_refused(small):
     with pytest.raises(InvalidInput, match="no parameters"):
         tasks.train(nn.ReLU(), small, cross_entropy, epochs=1, seed=0)
     with pytest.raises(NotFinite, match="epoch 1"):
-        tasks.train(network(), small, lambda o, y: cross_entropy(o, y) * float("nan"), epochs=1, seed=0)
+        tasks.train(
+            network(), small, lambda o, y: cross_entropy(o, y) * float("nan"), epochs=1, seed=0
+        )

@@ -1,11 +1,13 @@
-"""Table 1: BoGP beside pruning methods, in two accountings (paper sections 6.2 and 6.4, and what a fair comparison needs).
+"""Table 1: BoGP beside pruning methods, in two accountings (paper sections 6.2 and 6.4, and what a
+fair comparison needs).
 
-*As in the paper*: a baseline prunes every layer to the sparsity s, while BoGP's mask, of the same s, sits on the hidden layer alone. *Like for like*: every
-method prunes the layers that BoGP's mask lies on, exactly as many weights as BoGP's mask of that pair does, and what is compared cost as many trainings:
-one, or the best of as many as a search has, chosen on validation.
+*As in the paper*: a baseline prunes every layer to the sparsity s, while BoGP's mask, of the same
+s, sits on the hidden layer alone. *Like for like*: every method prunes the layers that BoGP's mask
+lies on, exactly as many weights as BoGP's mask of that pair does, and what is compared cost as many
+trainings: one, or the best of as many as a search has, chosen on validation.
 
-A *pair* k is one search of BoGP; whatever is trained once beside it starts from the same seed as the retraining of its mask, so that methods are compared
-in pairs.
+A *pair* k is one search of BoGP; whatever is trained once beside it starts from the same seed as
+the retraining of its mask, so that methods are compared in pairs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +30,8 @@ from bogp.training.protocols import Protocol, resized, smaller_dense
 
 NOTEBOOK = "05_baselines"  # folder of its results, and start of the names of its evaluations
 PAPER, LIKE = "as in the paper", "like for like"
-CANDIDATE_SEED = 1_000_000  # the first seed of networks of which the best is chosen; other networks' seeds lie below it
+# the first seed of networks of which the best is chosen; other networks' seeds lie below it
+CANDIDATE_SEED = 1_000_000
 CONTROLS = ("base", "smaller_dense", "one_hidden_layer")  # networks without a mask
 
 
@@ -90,10 +93,13 @@ class Plan:
     Attributes:
         protocol: how networks are trained, and which layers BoGP's mask lies on.
         dataset: name of the data set.
-        methods: names (``baselines.named``, or ``base``, ``smaller_dense``, ``one_hidden_layer``) in the paper's accounting.
+        methods: names (``baselines.named``, or ``base``, ``smaller_dense``, ``one_hidden_layer``)
+            in the paper's accounting.
         like: names in the accounting like for like, one network each.
-        chosen: names in the accounting like for like of which the best of as many as ``budget`` pays for is chosen on validation.
-        paired: names that are repeated for each pair, ``..._best`` those of ``chosen``; the others are for the first ``repeats`` pairs.
+        chosen: names in the accounting like for like of which the best of as many as ``budget``
+            pays for is chosen on validation.
+        paired: names that are repeated for each pair, ``..._best`` those of ``chosen``; the others
+            are for the first ``repeats`` pairs.
         pairs: searches of BoGP.
         repeats: see ``paired``.
         budget: trainings of one search.
@@ -116,12 +122,16 @@ class Plan:
             names = texts(field, getattr(self, field))
             object.__setattr__(self, field, names)
             if len(set(names)) != len(names):
-                raise InvalidInput(f"{field} is {', '.join(names)}; each name may stand there once.")
+                raise InvalidInput(
+                    f"{field} is {', '.join(names)}; each name may stand there once."
+                )
         for name in {*self.methods, *self.like, *self.chosen} - set(CONTROLS):
             baselines.named(name, 0.5)  # refuses unknown names
         compared = {*self.methods, *self.like, *(f"{name}_best" for name in self.chosen)}
         if strangers := set(self.paired) - compared:
-            raise InvalidInput(f"paired names {', '.join(sorted(strangers))}, which is not among what is compared.")
+            raise InvalidInput(
+                f"paired names {', '.join(sorted(strangers))}, which is not among what is compared."
+            )
         for field in ("pairs", "repeats", "budget", "fresh_seeds"):
             whole(field, getattr(self, field), 1)
         search.check_fresh_seeds(self.fresh_seeds, self.pairs)
@@ -137,7 +147,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Entry:
-    """One number of Table 1 before averaging: the best of some networks, chosen on validation (often of one)."""
+    """One number of Table 1 before averaging: the best of some networks, chosen on validation
+    (often of one).
+    """
 
     accounting: str
     method: str
@@ -167,36 +179,48 @@ class Search:
 
 
 def at_sparsity(plan: Plan, sparsity: float, by: Search, run: str) -> pd.DataFrame:
-    """Table 1's numbers at one sparsity before averaging: as they were recorded, if with these parameters; else trained now, written and exported.
+    """Table 1's numbers at one sparsity before averaging: as they were recorded, if with these
+    parameters; else trained now, written and exported.
 
     Args:
         plan: what to compare.
         sparsity: target of the masks.
-        by: the search. Its chosen masks are those that notebook 03 wrote in this run, if with these parameters; else they are searched for now.
+        by: the search. Its chosen masks are those that notebook 03 wrote in this run, if with these
+            parameters; else they are searched for now.
         run: folder of results.
 
     Returns:
         As ``results``.
     """
     name = f"{plan.protocol.name}_s{sparsity:.2f}"
-    folder, earlier, exports = paths.results_dir(run) / NOTEBOOK, paths.results_dir(run) / FIXED_SPARSITY, paths.evaluations_dir(run)
+    folder, earlier, exports = (
+        paths.results_dir(run) / NOTEBOOK,
+        paths.results_dir(run) / FIXED_SPARSITY,
+        paths.evaluations_dir(run),
+    )
     export = exports / f"{NOTEBOOK}_{name}.parquet"
     evaluator = Evaluator(known=[export, exports / f"{FIXED_SPARSITY}_{name}.parquet"])
-    searched = search_parameters(plan.protocol, sparsity, by.settings, plan.pairs, by.spec, plan.dataset) | {
-        "fresh_seeds": plan.fresh_seeds
+    searched = search_parameters(
+        plan.protocol, sparsity, by.settings, plan.pairs, by.spec, plan.dataset
+    ) | {"fresh_seeds": plan.fresh_seeds}
+    parameters: dict[str, Any] = {
+        "search": searched | {"evaluator": evaluator.settings(plan.dataset)}
     }
-    parameters: dict[str, Any] = {"search": searched | {"evaluator": evaluator.settings(plan.dataset)}}
     parameters |= {f.name: getattr(plan, f.name) for f in fields(plan) if f.name != "protocol"}
     found = recorded_table(folder / f"{name}_results.csv", parameters)
     if found is not None and export.exists():
         return found
     masks = by.masks.at(sparsity)
     check(plan, sparsity, evaluator)
-    chosen = recorded_table(earlier / f"{name}_chosen.csv", searched | {"dataset_checksum": evaluator.dataset(plan.dataset).checksum})
+    chosen = recorded_table(
+        earlier / f"{name}_chosen.csv",
+        searched | {"dataset_checksum": evaluator.dataset(plan.dataset).checksum},
+    )
     if chosen is None or not _is_known(chosen, masks, plan, evaluator):
         chosen = _search(plan, masks, by.settings, evaluator)
     table = results(plan, sparsity, chosen, masks, evaluator)
-    evaluator.store.export(export, sorted(evaluator.asked))  # before the table: one that is found again has its evaluations beside it
+    # before the table: one that is found again has its evaluations beside it
+    evaluator.store.export(export, sorted(evaluator.asked))
     write_table(table, folder / f"{name}_results.csv", parameters)
     return table
 
@@ -229,31 +253,43 @@ def check(plan: Plan, sparsity: float, evaluator: Evaluator) -> None:
         sparsity: target of the masks.
 
     Raises:
-        UnreachableSparsity, InvalidInput: a method cannot reach it, or would empty a layer (where that shows before training: pruning by global rank after a
-            training cannot be foreseen).
+        UnreachableSparsity, InvalidInput: a method cannot reach it, or would empty a layer (where
+            that shows before training: pruning by global rank after a training cannot be foreseen).
     """
     for entry in _entries(replace(plan, pairs=1), sparsity, {0: sparsity}):
         for job in entry.jobs[:1]:
             if isinstance(job.recipe, baselines.Method):
-                baselines.first_masks(job.recipe, job.seed, job.protocol, evaluator.dataset(job.dataset))
+                baselines.first_masks(
+                    job.recipe, job.seed, job.protocol, evaluator.dataset(job.dataset)
+                )
 
 
 def _is_known(chosen: pd.DataFrame, masks: MaskDatabase, plan: Plan, evaluator: Evaluator) -> bool:
-    """Whether this evaluator would ask for the very evaluations that these masks were chosen by (same engine, libraries, precision and device)."""
+    """Whether this evaluator would ask for the very evaluations that these masks were chosen by
+    (same engine, libraries, precision and device).
+    """
     row_of = masks.row_of()
     jobs = (
-        search.mask_job(masks, row_of[one.mask_id], int(one.training_seed), plan.protocol, plan.dataset)
+        search.mask_job(
+            masks, row_of[one.mask_id], int(one.training_seed), plan.protocol, plan.dataset
+        )
         for one in chosen.itertuples()
         if one.mask_id in row_of
     )
     return [evaluator.key(job) for job in jobs] == chosen["key"].tolist()
 
 
-def _search(plan: Plan, masks: MaskDatabase, settings: search.SearchSettings, evaluator: Evaluator) -> pd.DataFrame:
-    searchers: list[search.Searcher] = [search.BoxSearch(masks, settings, seed) for seed in range(plan.pairs)]
+def _search(
+    plan: Plan, masks: MaskDatabase, settings: search.SearchSettings, evaluator: Evaluator
+) -> pd.DataFrame:
+    searchers: list[search.Searcher] = [
+        search.BoxSearch(masks, settings, seed) for seed in range(plan.pairs)
+    ]
     searchers += [search.RandomSearch(masks, settings.budget, seed) for seed in range(plan.pairs)]
     history = search.run(searchers, masks, evaluator, plan.protocol, plan.dataset)
-    return search.retrain(search.recommend(history), masks, evaluator, plan.protocol, plan.dataset, plan.fresh_seeds)
+    return search.retrain(
+        search.recommend(history), masks, evaluator, plan.protocol, plan.dataset, plan.fresh_seeds
+    )
 
 
 def entries(plan: Plan, sparsity: float, chosen: pd.DataFrame) -> list[Entry]:
@@ -265,30 +301,48 @@ def entries(plan: Plan, sparsity: float, chosen: pd.DataFrame) -> list[Entry]:
         chosen: from ``search.retrain``; gives the exact sparsity of each pair's mask.
 
     Raises:
-        InvalidInput: as many pairs as the plan has are not in ``chosen``; a method cannot reach the sparsity.
+        InvalidInput: as many pairs as the plan has are not in ``chosen``; a method cannot reach the
+            sparsity.
     """
     exact = chosen[chosen["method"] == "bogp"].set_index("search_seed")["sparsity"]
     if sorted(exact.index) != list(range(plan.pairs)):
-        raise InvalidInput(f"The plan has {plan.pairs} pairs; the chosen masks are of searches {sorted(exact.index)}.")
+        raise InvalidInput(
+            f"The plan has {plan.pairs} pairs; the chosen masks are of searches "
+            f"{sorted(exact.index)}."
+        )
     return list(_entries(plan, sparsity, exact.to_dict()))
 
 
 def _entries(plan: Plan, sparsity: float, exact: dict[int, float]) -> Iterator[Entry]:
     for pair in range(plan.pairs):
         seed = plan.seed(pair)
-        yield Entry(PAPER, "random_hidden", sparsity, pair, (_job(plan, "random", exact[pair], "masked", seed),))
+        yield Entry(
+            PAPER,
+            "random_hidden",
+            sparsity,
+            pair,
+            (_job(plan, "random", exact[pair], "masked", seed),),
+        )
         for name in plan.methods:
             if pair < plan.times(name):
                 yield Entry(PAPER, name, sparsity, pair, (_job(plan, name, sparsity, "all", seed),))
         for name in plan.like:
             if pair < plan.times(name):
-                yield Entry(LIKE, name, sparsity, pair, (_job(plan, name, exact[pair], "masked", seed),))
+                yield Entry(
+                    LIKE, name, sparsity, pair, (_job(plan, name, exact[pair], "masked", seed),)
+                )
         for name in plan.chosen:
             if pair < plan.times(f"{name}_best"):
                 each = _job(plan, name, exact[pair], "masked", seed).trainings
                 first = CANDIDATE_SEED + pair * plan.budget
                 seeds = range(first, first + max(1, plan.budget // each))
-                yield Entry(LIKE, f"{name}_best", sparsity, pair, tuple(_job(plan, name, exact[pair], "masked", s) for s in seeds))
+                yield Entry(
+                    LIKE,
+                    f"{name}_best",
+                    sparsity,
+                    pair,
+                    tuple(_job(plan, name, exact[pair], "masked", s) for s in seeds),
+                )
 
 
 def _job(plan: Plan, name: str, sparsity: float, layers: str, seed: int) -> Job:
@@ -298,13 +352,17 @@ def _job(plan: Plan, name: str, sparsity: float, layers: str, seed: int) -> Job:
     elif name == "smaller_dense":
         pruned = range(len(protocol.widths) - 1) if layers == "all" else protocol.masked_layers
         removed = round(sparsity * sum(protocol.widths[i] * protocol.widths[i + 1] for i in pruned))
-        protocol = smaller_dense(protocol, n_weights(protocol.widths) - removed, "all" if layers == "all" else "last")
+        protocol = smaller_dense(
+            protocol, n_weights(protocol.widths) - removed, "all" if layers == "all" else "last"
+        )
     elif name != "base":
         return Job(baselines.named(name, sparsity, layers), seed, protocol, plan.dataset)
     return Job(Recipe((None,) * (len(protocol.widths) - 1)), seed, protocol, plan.dataset)
 
 
-def results(plan: Plan, sparsity: float, chosen: pd.DataFrame, masks: MaskDatabase, evaluator: Evaluator) -> pd.DataFrame:
+def results(
+    plan: Plan, sparsity: float, chosen: pd.DataFrame, masks: MaskDatabase, evaluator: Evaluator
+) -> pd.DataFrame:
     """Train what is compared at one sparsity.
 
     Args:
@@ -313,10 +371,12 @@ def results(plan: Plan, sparsity: float, chosen: pd.DataFrame, masks: MaskDataba
         evaluator: trains what the store does not hold.
 
     Returns:
-        One row an accounting, method and pair: ``budget`` (trainings that it cost), ``validation`` and ``test`` accuracy of the network that was chosen on
-        validation (for ``bogp_mask`` and ``random_mask``: of the chosen mask trained again with fresh seeds), ``weights`` that are left, sparsity of the
-        mask (of the layers that were pruned), of the model and effective, ``layer_sparsity``, and the evaluation's ``key`` (``-`` for a mask that was
-        trained again, with ``fresh_seeds`` evaluations).
+        One row an accounting, method and pair: ``budget`` (trainings that it cost), ``validation``
+            and ``test`` accuracy of the network that was chosen on
+        validation (for ``bogp_mask`` and ``random_mask``: of the chosen mask trained again with
+        fresh seeds), ``weights`` that are left, sparsity of the mask (of the layers that were
+        pruned), of the model and effective, ``layer_sparsity``, and the evaluation's ``key`` (``-``
+        for a mask that was trained again, with ``fresh_seeds`` evaluations).
     """
     todo = entries(plan, sparsity, chosen)
     rows = evaluator.evaluate([job for entry in todo for job in entry.jobs])
@@ -324,7 +384,9 @@ def results(plan: Plan, sparsity: float, chosen: pd.DataFrame, masks: MaskDataba
     for entry in todo:
         mine = rows.iloc[at : at + len(entry.jobs)]
         at += len(entry.jobs)
-        table.append(_row(plan, entry, mine.loc[mine["validation_accuracy"].idxmax()], entry.jobs[0]))
+        table.append(
+            _row(plan, entry, mine.loc[mine["validation_accuracy"].idxmax()], entry.jobs[0])
+        )
     result = pd.DataFrame(table)
     return result.sort_values(["accounting", "method", "pair"], kind="stable", ignore_index=True)
 
@@ -335,7 +397,11 @@ def _row(plan: Plan, entry: Entry, best: pd.Series, job: Job) -> dict[str, Any]:
     effective = 1 - (1 - best["effective_sparsity"]) * n_weights(job.protocol.widths) / whole
     pruned = 0
     if isinstance(job.recipe, baselines.Method):
-        layers = range(len(job.protocol.widths) - 1) if job.recipe.layers == "all" else job.protocol.masked_layers
+        layers = (
+            range(len(job.protocol.widths) - 1)
+            if job.recipe.layers == "all"
+            else job.protocol.masked_layers
+        )
         pruned = sum(job.protocol.widths[i] * job.protocol.widths[i + 1] for i in layers)
     return _identity(plan, entry.accounting, entry.method, entry.sparsity, entry.pair) | {
         "budget": entry.budget,
@@ -350,42 +416,74 @@ def _row(plan: Plan, entry: Entry, best: pd.Series, job: Job) -> dict[str, Any]:
     }
 
 
-def _searched(plan: Plan, sparsity: float, chosen: pd.DataFrame, masks: MaskDatabase) -> list[dict[str, Any]]:
+def _searched(
+    plan: Plan, sparsity: float, chosen: pd.DataFrame, masks: MaskDatabase
+) -> list[dict[str, Any]]:
     """Rows of the two searches: the network that a search chose, and its mask trained again."""
     row_of, budget = masks.row_of(), plan.budget
     whole, table = n_weights(plan.protocol.widths), []
     for one in chosen.itertuples():
-        expanded = layer_masks(masks.mask(row_of[one.mask_id]), plan.protocol.widths, plan.protocol.masked_layers)
+        expanded = layer_masks(
+            masks.mask(row_of[one.mask_id]), plan.protocol.widths, plan.protocol.masked_layers
+        )
         sparse = model_sparsity(expanded, plan.protocol.widths)
         common = {
             "weights": round((1 - sparse) * whole),
             "mask_sparsity": one.sparsity,
             "model_sparsity": sparse,
             "effective_sparsity": effective_sparsity(expanded, plan.protocol.widths),
-            "layer_sparsity": str([0.0 if m is None else round(1 - float(m.mean()), 9) for m in expanded]),
+            "layer_sparsity": str(
+                [0.0 if m is None else round(1 - float(m.mean()), 9) for m in expanded]
+            ),
         }
-        again = {"budget": budget + plan.fresh_seeds, "validation": one.fresh_validation, "test": one.fresh_test, "key": "-"}
-        first = {"budget": budget, "validation": one.apparent, "test": one.test_accuracy, "key": one.key}
+        again = {
+            "budget": budget + plan.fresh_seeds,
+            "validation": one.fresh_validation,
+            "test": one.fresh_test,
+            "key": "-",
+        }
+        first = {
+            "budget": budget,
+            "validation": one.apparent,
+            "test": one.test_accuracy,
+            "key": one.key,
+        }
         best = {"bogp": "bogp", "random": "random_search"}[one.method]
         table.append(_identity(plan, LIKE, best, sparsity, one.search_seed) | first | common)
-        table.append(_identity(plan, LIKE, f"{one.method}_mask", sparsity, one.search_seed) | again | common)
+        table.append(
+            _identity(plan, LIKE, f"{one.method}_mask", sparsity, one.search_seed) | again | common
+        )
         if one.method == "bogp":
             table.append(_identity(plan, PAPER, "bogp", sparsity, one.search_seed) | again | common)
     return table
 
 
-def _identity(plan: Plan, accounting: str, method: str, sparsity: float, pair: int) -> dict[str, Any]:
-    names = {"dataset": plan.dataset, "protocol": plan.protocol.name, "accounting": accounting, "method": method}
+def _identity(
+    plan: Plan, accounting: str, method: str, sparsity: float, pair: int
+) -> dict[str, Any]:
+    names = {
+        "dataset": plan.dataset,
+        "protocol": plan.protocol.name,
+        "accounting": accounting,
+        "method": method,
+    }
     return names | {"target_sparsity": sparsity, "pair": pair}
 
 
 def layer_sparsities(
-    protocol: Protocol, dataset: str, methods: Sequence[str], sparsities: Sequence[float], seeds: int, evaluator: Evaluator
+    protocol: Protocol,
+    dataset: str,
+    methods: Sequence[str],
+    sparsities: Sequence[float],
+    seeds: int,
+    evaluator: Evaluator,
 ) -> pd.DataFrame:
-    """What each method would leave of each layer before any training; layers may be emptied here, which is what is to be seen.
+    """What each method would leave of each layer before any training; layers may be emptied here,
+    which is what is to be seen.
 
     Returns:
-        One row a method, sparsity, seed and layer: ``layer`` (0 reads the input), ``layer_sparsity``, ``empty``, and the model's ``effective_sparsity``.
+        One row a method, sparsity, seed and layer: ``layer`` (0 reads the input),
+            ``layer_sparsity``, ``empty``, and the model's ``effective_sparsity``.
     """
     rows = []
     for name in methods:
@@ -394,32 +492,65 @@ def layer_sparsities(
             for seed in range(search.FRESH_SEED, search.FRESH_SEED + seeds):
                 masks = baselines.first_masks(method, seed, protocol, evaluator.dataset(dataset))
                 if masks is None:
-                    raise InvalidInput(f"{name} prunes after training; only methods that prune before it can be shown without training.")
+                    raise InvalidInput(
+                        f"{name} prunes after training; only methods that prune before it can "
+                        "be shown without training."
+                    )
                 effective = effective_sparsity(masks, protocol.widths)
                 for layer, mask in enumerate(masks):
                     share = 0.0 if mask is None else 1 - float(mask.mean())
-                    rows.append((name, sparsity, seed, layer, share, mask is not None and not mask.any(), effective))
-    return pd.DataFrame(rows, columns=["method", "sparsity", "seed", "layer", "layer_sparsity", "empty", "effective_sparsity"])
+                    rows.append(
+                        (
+                            name,
+                            sparsity,
+                            seed,
+                            layer,
+                            share,
+                            mask is not None and not mask.any(),
+                            effective,
+                        )
+                    )
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "method",
+            "sparsity",
+            "seed",
+            "layer",
+            "layer_sparsity",
+            "empty",
+            "effective_sparsity",
+        ],
+    )
 
 
 def emptying_sparsity(widths: Sequence[int]) -> float:
-    """The sparsity at which global magnitude pruning of initial weights is expected to remove the last weight of the first layer.
+    """The sparsity at which global magnitude pruning of initial weights is expected to remove the
+    last weight of the first layer.
 
-    A layer's initial weights are uniform between -1 / sqrt(d_in) and 1 / sqrt(d_in), so those of a wide input are the smallest: when the first layer is gone,
-    each other layer has lost the share sqrt(d_in / widths[0]) of its weights.
+    A layer's initial weights are uniform between -1 / sqrt(d_in) and 1 / sqrt(d_in), so those of a
+    wide input are the smallest: when the first layer is gone, each other layer has lost the share
+    sqrt(d_in / widths[0]) of its weights.
 
     Args:
         widths: layer widths, none larger than the first.
     """
     sizes = [a * b for a, b in zip(widths, widths[1:], strict=False)]
-    return sum(size * np.sqrt(d_in / widths[0]) for size, d_in in zip(sizes, widths, strict=False)) / sum(sizes)
+    return sum(
+        size * np.sqrt(d_in / widths[0]) for size, d_in in zip(sizes, widths, strict=False)
+    ) / sum(sizes)
 
 
 def emptied(plan: Plan, sparsity: float, evaluator: Evaluator) -> pd.DataFrame:
-    """Global pruning before training where it empties a layer, beside uniform pruning of the same sparsity: ``repeats`` rows of the evaluator each."""
+    """Global pruning before training where it empties a layer, beside uniform pruning of the same
+    sparsity: ``repeats`` rows of the evaluator each.
+    """
     jobs, names = [], []
     for name in ("glob_1", "unif_1"):
         method = replace(baselines.named(name, sparsity), allow_empty=True)
-        jobs += [Job(method, plan.seed(pair), plan.protocol, plan.dataset) for pair in range(plan.repeats)]
+        jobs += [
+            Job(method, plan.seed(pair), plan.protocol, plan.dataset)
+            for pair in range(plan.repeats)
+        ]
         names += [name] * plan.repeats
     return evaluator.evaluate(jobs).assign(name=names)

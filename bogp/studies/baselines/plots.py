@@ -12,33 +12,67 @@ from bogp.studies.baselines.tables import LABELS
 
 # Okabe-Ito; a method keeps its colour and marker in every figure
 _STYLE = {
-    "bogp": ("#0072B2", "o"), "random": ("#D55E00", "s"), "glob": ("#009E73", "^"), "unif": ("#CC79A7", "v"), "erk": ("#E69F00", "D"),
-    "lamp": ("#56B4E9", "P"), "snip": ("#999999", "X"), "synflow": ("#7A6A00", "<"), "lottery": ("#5D3A9B", ">"), "base": ("#000000", "h"),
-    "smaller": ("#444444", "*"), "one": ("#777777", "p"),
-}  # fmt: skip
+    "bogp": ("#0072B2", "o"),
+    "random": ("#D55E00", "s"),
+    "glob": ("#009E73", "^"),
+    "unif": ("#CC79A7", "v"),
+    "erk": ("#E69F00", "D"),
+    "lamp": ("#56B4E9", "P"),
+    "snip": ("#999999", "X"),
+    "synflow": ("#7A6A00", "<"),
+    "lottery": ("#5D3A9B", ">"),
+    "base": ("#000000", "h"),
+    "smaller": ("#444444", "*"),
+    "one": ("#777777", "p"),
+}
 _SHARED = "95 % t interval over pairs"
 _UNPRUNED = ("base", "one_hidden_layer", "smaller_dense")
 _SHUFFLED = ("glob_1", "snip", "synflow")
 
 
 def layers(table: pd.DataFrame, widths: Sequence[int], emptying: float) -> Figure:
-    """Sparsity of each layer against that of the model, before any training; one panel a method, mean over seeds.
+    """Sparsity of each layer against that of the model, before any training; one panel a method,
+    mean over seeds.
 
     Args:
         table: from ``comparison.layer_sparsities``.
         widths: of the network.
-        emptying: where global magnitude pruning is expected to empty the first layer; drawn as a line in each panel.
+        emptying: where global magnitude pruning is expected to empty the first layer; drawn as a
+            line in each panel.
     """
     methods = list(dict.fromkeys(table["method"]))
-    figure, axes = plt.subplots(1, len(methods), figsize=(2.2 * len(methods) + 0.6, 2.9), sharey=True, squeeze=False)
-    names = [f"layer {i} ({a} x {b})" for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False))]
+    figure, axes = plt.subplots(
+        1, len(methods), figsize=(2.2 * len(methods) + 0.6, 2.9), sharey=True, squeeze=False
+    )
+    names = [
+        f"layer {i} ({a} x {b})" for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False))
+    ]
     colours = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9"]
     for ax, method in zip(axes[0], methods, strict=True):
-        mine = table[table["method"] == method].groupby(["layer", "sparsity"])["layer_sparsity"].mean()
+        mine = (
+            table[table["method"] == method].groupby(["layer", "sparsity"])["layer_sparsity"].mean()
+        )
         for layer, name in enumerate(names):
-            ax.plot(mine[layer].index, mine[layer], marker=".", color=colours[layer % len(colours)], label=name)
-        ax.axvline(emptying, color="#555555", linewidth=0.8, linestyle=":", label="Glob_1 is expected to empty layer 0")
-        ax.set(title=LABELS.get(method, method), xlim=(0, 1), ylim=(-0.03, 1.03), xlabel="sparsity of the model")
+            ax.plot(
+                mine[layer].index,
+                mine[layer],
+                marker=".",
+                color=colours[layer % len(colours)],
+                label=name,
+            )
+        ax.axvline(
+            emptying,
+            color="#555555",
+            linewidth=0.8,
+            linestyle=":",
+            label="Glob_1 is expected to empty layer 0",
+        )
+        ax.set(
+            title=LABELS.get(method, method),
+            xlim=(0, 1),
+            ylim=(-0.03, 1.03),
+            xlabel="sparsity of the model",
+        )
     axes[0, 0].set_ylabel("sparsity of the layer (share removed)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
@@ -62,7 +96,8 @@ PANELS = {  # methods of each panel by its title
 
 
 def accuracy(table: pd.DataFrame, accounting: str) -> Figure:
-    """Test accuracy against sparsity in one accounting, methods spread over panels, with the paper's values drawn in.
+    """Test accuracy against sparsity in one accounting, methods spread over panels, with the
+    paper's values drawn in.
 
     Args:
         table: from ``table_1.summary``, of one protocol.
@@ -70,7 +105,9 @@ def accuracy(table: pd.DataFrame, accounting: str) -> Figure:
     """
     mine = table[(table["accounting"] == accounting) & (table["measure"] == "test")]
     panels = PANELS[accounting]
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels) + 0.4, 4.8), squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(4.4 * len(panels) + 0.4, 4.8), squeeze=False
+    )
     for ax, (title, methods) in zip(axes[0], panels.items(), strict=True):
         shown = [m for m in methods if m in set(mine["method"])]
         for at, method in enumerate(shown):
@@ -80,47 +117,80 @@ def accuracy(table: pd.DataFrame, accounting: str) -> Figure:
             error = np.stack([one["mean"] - one["low"], one["high"] - one["mean"]])
             label = f"{LABELS.get(method, method)} (n = {one['n'].max()})"
             ax.errorbar(
-                one["target_sparsity"] + shift, one["mean"], yerr=error, fmt=marker, color=colour, mfc=face, capsize=2, ms=4.5, label=label
+                one["target_sparsity"] + shift,
+                one["mean"],
+                yerr=error,
+                fmt=marker,
+                color=colour,
+                mfc=face,
+                capsize=2,
+                ms=4.5,
+                label=label,
             )
             paper = one.dropna(subset="paper")
-            ax.plot(paper["target_sparsity"] + shift, paper["paper"], "x", color=colour, ms=6, mew=1.4)
+            ax.plot(
+                paper["target_sparsity"] + shift, paper["paper"], "x", color=colour, ms=6, mew=1.4
+            )
         if accounting == PAPER:
             ax.plot([], [], "x", color="#555555", label="the paper's number")
         seen = mine[mine["method"].isin(shown)]
         low, high = seen[["mean", "paper"]].min().min(), seen[["mean", "paper"]].max().max()
-        margin = max(0.15 * (high - low), 0.004)  # intervals of very few pairs may reach beyond: the means are what must be told apart
-        ax.set(title=title, xlabel="sparsity of the pruned layers (share removed)", ylim=(low - margin, high + margin))
+        # intervals of very few pairs may reach beyond: the means are what must be told apart
+        margin = max(0.15 * (high - low), 0.004)
+        ax.set(
+            title=title,
+            xlabel="sparsity of the pruned layers (share removed)",
+            ylim=(low - margin, high + margin),
+        )
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=7, ncols=2)
     limits = np.array([ax.get_ylim() for ax in axes[0]])
-    for ax in axes[0] if accounting == LIKE else ():  # in the paper's accounting one low number would flatten the other panels
+    # in the paper's accounting one low number would flatten the other panels
+    for ax in axes[0] if accounting == LIKE else ():
         ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
     axes[0, 0].set_ylabel("test accuracy")
     figure.suptitle(
-        f"{accounting}; bars: {_SHARED}, cut where they leave the range of the means{'' if accounting == LIKE else '; axes differ'}",
+        f"{accounting}; bars: {_SHARED}, cut where they leave the range of the "
+        f"means{'' if accounting == LIKE else '; axes differ'}",
         fontsize=9,
     )
     return figure
 
 
 def gaps(table: pd.DataFrame, accounting: str, methods: Sequence[str]) -> Figure:
-    """Difference in test accuracy from BoGP on the same pairs, one panel a sparsity, with 95 % t intervals.
+    """Difference in test accuracy from BoGP on the same pairs, one panel a sparsity, with 95 % t
+    intervals.
 
     Args:
         table, accounting: as in ``accuracy``.
         methods: to show, from top to bottom.
     """
-    mine = table[(table["accounting"] == accounting) & (table["measure"] == "test")].dropna(subset="gap")
+    mine = table[(table["accounting"] == accounting) & (table["measure"] == "test")].dropna(
+        subset="gap"
+    )
     shown = [m for m in methods if m in set(mine["method"])]
     sparsities = sorted(mine["target_sparsity"].unique())
     figure, axes = plt.subplots(
-        1, len(sparsities), figsize=(2.0 * len(sparsities) + 2.4, 0.3 * len(shown) + 1.6), sharey=True, squeeze=False
+        1,
+        len(sparsities),
+        figsize=(2.0 * len(sparsities) + 2.4, 0.3 * len(shown) + 1.6),
+        sharey=True,
+        squeeze=False,
     )
     for ax, sparsity in zip(axes[0], sparsities, strict=True):
         one = mine[mine["target_sparsity"] == sparsity].set_index("method").reindex(shown)
         ends = np.stack([one["gap"] - one["gap_low"], one["gap_high"] - one["gap"]])
         for at, method in enumerate(shown):
             colour, marker, face = style(method)
-            ax.errorbar(one["gap"].iloc[at], at, xerr=ends[:, [at]], fmt=marker, color=colour, mfc=face, capsize=2, ms=4.5)
+            ax.errorbar(
+                one["gap"].iloc[at],
+                at,
+                xerr=ends[:, [at]],
+                fmt=marker,
+                color=colour,
+                mfc=face,
+                capsize=2,
+                ms=4.5,
+            )
         ax.axvline(0, color="#000000", linewidth=0.8)
         ax.set_title(f"s = {sparsity:.2f}")
         ax.locator_params(axis="x", nbins=4)
@@ -128,15 +198,23 @@ def gaps(table: pd.DataFrame, accounting: str, methods: Sequence[str]) -> Figure
     axes[0, 0].set_yticks(range(len(shown)), [LABELS.get(m, m) for m in shown])
     axes[0, 0].invert_yaxis()
     figure.supxlabel("test accuracy minus BoGP's, same pairs", fontsize=9)
-    figure.suptitle(f"{accounting}; bars: 95 % t interval over pairs, not corrected for their number", fontsize=9)
+    figure.suptitle(
+        f"{accounting}; bars: 95 % t interval over pairs, not corrected for their number",
+        fontsize=9,
+    )
     return figure
 
 
 def style(method: str) -> tuple[str, str, str]:
-    """Colour, marker and face of a method: the same colour and marker for all its variants, an open face for those beside the plain one."""
+    """Colour, marker and face of a method: the same colour and marker for all its variants, an open
+    face for those beside the plain one.
+    """
     colour, marker = _STYLE.get(method.split("_")[0], ("#555555", "."))
     return (
         colour,
         marker,
-        "white" if method.endswith("_5") or method in ("lamp", "random_search", "random_mask", "random_hidden") else colour,
+        "white"
+        if method.endswith("_5")
+        or method in ("lamp", "random_search", "random_mask", "random_hidden")
+        else colour,
     )

@@ -1,4 +1,6 @@
-"""Table 1 from the results of ``comparison``: intervals, paired differences from BoGP, and what they come to."""
+"""Table 1 from the results of ``comparison``: intervals, paired differences from BoGP, and what
+they come to.
+"""
 
 from collections.abc import Collection
 
@@ -8,7 +10,9 @@ import pandas as pd
 from bogp.statistics import equivalence, mean_interval, paired_difference
 from bogp.studies.baselines.measure import LIKE, PAPER
 
-MARGIN = 0.002  # in accuracy: smaller differences count as none where equivalence is tested; set before the first run
+# in accuracy: smaller differences count as none where equivalence is tested; set before the first
+# run
+MARGIN = 0.002
 LABELS = {
     "base": "Base (unpruned)",
     "one_hidden_layer": "Base without the masked layer",
@@ -41,23 +45,50 @@ LABELS = {
     "lottery_best": "lottery ticket, best of n",
 }
 SHOWN = (
-    "base", "one_hidden_layer", "smaller_dense", "bogp", "bogp_mask", "random_mask", "random_hidden", "random", "erk", "glob_1", "glob_5", "unif_1", "unif_5",
-    "lamp", "snip", "synflow", "lottery", "base_best", "random_search", "random_best", "glob_1_best", "glob_5_best", "snip_best", "synflow_best",
+    "base",
+    "one_hidden_layer",
+    "smaller_dense",
+    "bogp",
+    "bogp_mask",
+    "random_mask",
+    "random_hidden",
+    "random",
+    "erk",
+    "glob_1",
+    "glob_5",
+    "unif_1",
+    "unif_5",
+    "lamp",
+    "snip",
+    "synflow",
+    "lottery",
+    "base_best",
+    "random_search",
+    "random_best",
+    "glob_1_best",
+    "glob_5_best",
+    "snip_best",
+    "synflow_best",
     "lottery_best",
-)  # fmt: skip
+)
 
 
 def summary(table: pd.DataFrame, printed: dict[str, dict[float, float]]) -> pd.DataFrame:
-    """Table 1: mean and 95 % t interval over pairs of each method at each sparsity, in both accountings.
+    """Table 1: mean and 95 % t interval over pairs of each method at each sparsity, in both
+    accountings.
 
     Args:
         table: from ``results``, of one or more sparsities.
-        printed: the paper's accuracy by method and sparsity; it stands beside ours in the paper's accounting.
+        printed: the paper's accuracy by method and sparsity; it stands beside ours in the paper's
+            accounting.
 
     Returns:
-        One row a protocol, accounting, method, sparsity and measure (``validation``, ``test``): mean, low, high, n, ``paper``, ``budget``, the three sparsities
-        (means), and the paired difference from BoGP on the same pairs, ``gap``, ``gap_low``, ``gap_high``, ``gap_n`` (from its network where a method's best of
-        several was chosen as well, else from its mask trained again), and ``at_par``: whether it is smaller than ``MARGIN`` by two one-sided tests at 5 %.
+        One row a protocol, accounting, method, sparsity and measure (``validation``, ``test``):
+        mean, low, high, n, ``paper``, ``budget``, the three sparsities (means), and the paired
+        difference from BoGP on the same pairs, ``gap``, ``gap_low``, ``gap_high``, ``gap_n`` (from
+        its network where a method's best of
+        several was chosen as well, else from its mask trained again), and ``at_par``: whether it is
+            smaller than ``MARGIN`` by two one-sided tests at 5 %.
     """
     rows = []
     keys = ["dataset", "protocol", "accounting", "target_sparsity"]
@@ -71,7 +102,13 @@ def summary(table: pd.DataFrame, printed: dict[str, dict[float, float]]) -> pd.D
         for measure in ("validation", "test"):
             row = dict(zip(keys, at, strict=True)) | {"method": method, "measure": measure}
             row |= vars(mean_interval(one[measure])) | {"paper": own} | one[shares].mean().to_dict()
-            row |= {"gap": np.nan, "gap_low": np.nan, "gap_high": np.nan, "gap_n": 0, "at_par": False}
+            row |= {
+                "gap": np.nan,
+                "gap_low": np.nan,
+                "gap_high": np.nan,
+                "gap_n": 0,
+                "at_par": False,
+            }
             if method != reference:
                 pairs = both[measure], both[f"{measure}_bogp"]
                 row |= {f"gap_{k}": v for k, v in vars(paired_difference(*pairs)).items()}
@@ -82,12 +119,20 @@ def summary(table: pd.DataFrame, printed: dict[str, dict[float, float]]) -> pd.D
 
 
 def is_chosen(method: str) -> bool:
-    """Whether a line of the accounting like for like shows the network that validation chose among a whole budget of them."""
+    """Whether a line of the accounting like for like shows the network that validation chose among
+    a whole budget of them.
+    """
     return method in ("bogp", "random_search") or method.endswith("_best")
 
 
-def rendered(table: pd.DataFrame, accounting: str, measure: str = "test", methods: Collection[str] | None = None) -> pd.DataFrame:
-    """One accounting of Table 1 for people: a line a method, a column a sparsity, mean and half width of the 95 % interval, the paper's number in brackets.
+def rendered(
+    table: pd.DataFrame,
+    accounting: str,
+    measure: str = "test",
+    methods: Collection[str] | None = None,
+) -> pd.DataFrame:
+    """One accounting of Table 1 for people: a line a method, a column a sparsity, mean and half
+    width of the 95 % interval, the paper's number in brackets.
 
     Args:
         table: from ``summary``, of one protocol.
@@ -112,27 +157,46 @@ def rendered(table: pd.DataFrame, accounting: str, measure: str = "test", method
 
 
 def shuffles(table: pd.DataFrame) -> pd.DataFrame:
-    """What a method's score is worth beyond how many weights each layer keeps: test accuracy minus that of its shuffled mask, on the same pairs.
+    """What a method's score is worth beyond how many weights each layer keeps: test accuracy minus
+    that of its shuffled mask, on the same pairs.
 
     Args:
         table: from ``results``, of one or more sparsities.
 
     Returns:
-        One row a method and sparsity whose shuffled control is there: mean difference, ``low``, ``high`` (95 % t interval) and ``n``.
+        One row a method and sparsity whose shuffled control is there: mean difference, ``low``,
+            ``high`` (95 % t interval) and ``n``.
     """
     rows, paper = [], table[table["accounting"] == PAPER]
-    for (method, sparsity), control in paper[paper["method"].str.endswith("_shuffled")].groupby(["method", "target_sparsity"], sort=False):
-        own = paper[(paper["method"] == method.removesuffix("_shuffled")) & (paper["target_sparsity"] == sparsity)]
+    for (method, sparsity), control in paper[paper["method"].str.endswith("_shuffled")].groupby(
+        ["method", "target_sparsity"], sort=False
+    ):
+        own = paper[
+            (paper["method"] == method.removesuffix("_shuffled"))
+            & (paper["target_sparsity"] == sparsity)
+        ]
         both = own.merge(control, on="pair", suffixes=("", "_shuffled"))
         if len(both):
             gap = paired_difference(both["test"], both["test_shuffled"])
-            rows.append((LABELS.get(method.removesuffix("_shuffled"), method), sparsity, gap.mean, gap.low, gap.high, gap.n))
-    return pd.DataFrame(rows, columns=["method", "sparsity", "method minus shuffled", "low", "high", "n"])
+            rows.append(
+                (
+                    LABELS.get(method.removesuffix("_shuffled"), method),
+                    sparsity,
+                    gap.mean,
+                    gap.low,
+                    gap.high,
+                    gap.n,
+                )
+            )
+    return pd.DataFrame(
+        rows, columns=["method", "sparsity", "method minus shuffled", "low", "high", "n"]
+    )
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """At how many sparsities each method is better or worse than BoGP on test images, or cannot be told apart from it (95 % intervals, uncorrected),
-    and at how many it is at par (two one-sided tests, margin ``MARGIN``).
+    """At how many sparsities each method is better or worse than BoGP on test images, or cannot be
+    told apart from it (95 % intervals, uncorrected), and at how many it is at par (two one-sided
+    tests, margin ``MARGIN``).
 
     Args:
         table: from ``summary``, of one protocol.
@@ -169,7 +233,8 @@ def answer(table: pd.DataFrame) -> str:
     return (
         "Like for like, against a mask by magnitude before training, BoGP's mask is "
         f"{one}; against a random one it is {_compared(test, LIKE, ['random'])}. With the whole "
-        f"budget, against the best of as many networks, it is {all_of} (test images, 95 % intervals)."
+        f"budget, against the best of as many networks, it is {all_of} (test images, 95 % "
+        "intervals)."
     )
 
 

@@ -45,7 +45,9 @@ def examples(name: str, part: Split) -> Examples:
 def train(
     model: nn.Module, some: Examples, *, steps: int, batch: int, rate: float, seed: int
 ) -> nn.Module:
-    """Train by Adam on batches that are drawn with replacement; the model itself, in evaluation mode."""
+    """Train by Adam on batches that are drawn with replacement; the model itself, in evaluation
+    mode.
+    """
     optimiser = torch.optim.Adam(model.parameters(), rate)
     rng = torch.Generator().manual_seed(seed)
     for rows in torch.randint(len(some), (steps, batch), generator=rng):
@@ -73,7 +75,9 @@ def difference(
 def cheapest(
     graph: ComputationGraph, scores: NDArray[np.float64], removed: int
 ) -> NDArray[np.bool_]:
-    """The mask without the candidate edges of the lowest scores, passing over those that would disconnect the network."""
+    """The mask without the candidate edges of the lowest scores, passing over those that would
+    disconnect the network.
+    """
     mask = graph.without([])
     for edge in graph.candidates[np.argsort(scores)]:
         without = mask & graph.without([edge])

@@ -109,7 +109,9 @@ def latency(
 
 
 def savings(removals: pd.DataFrame) -> pd.DataFrame:
-    """The shares of ``parameters`` and ``operations`` that a removal saves, by network; from ``pruned``."""
+    """The shares of ``parameters`` and ``operations`` that a removal saves, by network; from
+    ``pruned``.
+    """
     one = removals.set_index("network")
     kept = {"parameters": one["parameters_after"] / one["parameters_before"]}
     return 1 - pd.DataFrame(kept | {"operations": one["flops_after"] / one["flops_before"]})
@@ -129,6 +131,7 @@ def answer(graphs: pd.DataFrame, removals: pd.DataFrame) -> str:
         f"{graphs['edges'].max()} edges and compute what the networks do in {faithful.sum()} of "
         f"{len(graphs)} cases (relative difference at most {FAITHFUL:g}). A removed edge gives its "
         f"consumer zeros; the network that is left equals the masked one in {equal.sum()} of "
-        f"{len(removals)} cases (at most {EQUAL:g}), with {saved.min():.0%} to {saved.max():.0%} fewer "
+        f"{len(removals)} cases (at most {EQUAL:g}), with {saved.min():.0%} to "
+        f"{saved.max():.0%} fewer "
         f"operations for {removals['edges_removed'].max()} edges."
     )

@@ -99,13 +99,16 @@ def cases(kinds: Sequence[str], of: Sequence[str], epochs: Sequence[int]) -> lis
 
 
 def trained(case: Case, task: tasks.Task, seed: int) -> nn.Module:
-    """The network of a case, made and trained with a seed; a random graph is another one for each seed."""
+    """The network of a case, made and trained with a seed; a random graph is another one for each
+    seed.
+    """
     model = networks.untrained(case.network, task.train.inputs[0], task.outputs, seed)
     return tasks.train(model, task.train, task.loss, epochs=case.epochs, seed=seed)
 
 
 def connected_removals(graph: ComputationGraph, count: int, seed: int) -> NDArray[np.bool_]:
-    """Masks that remove from two to half of the candidate edges at random and keep every output connected.
+    """Masks that remove from two to half of the candidate edges at random and keep every output
+    connected.
 
     Returns:
         (count, E) masks.
@@ -120,13 +123,15 @@ def connected_removals(graph: ComputationGraph, count: int, seed: int) -> NDArra
         masks.append(graph.without(importance.order(graph, rng.random(candidates))[:wanted]))
     if min((~mask).sum() for mask in masks) < 2:
         raise InvalidInput(
-            "No two edges of this network can be removed together; there is nothing to say about several."
+            "No two edges of this network can be removed together; there is nothing to say "
+            "about several."
         )
     return np.array(masks)
 
 
 def unit(case: Case, settings: Settings, seed: int) -> pd.DataFrame:
-    """Train one network, find importances on calibration data, and measure what removals do on test data.
+    """Train one network, find importances on calibration data, and measure what removals do on test
+    data.
 
     Args:
         case: of the network.
@@ -146,7 +151,8 @@ def unit(case: Case, settings: Settings, seed: int) -> pd.DataFrame:
     task, most = tasks.load(case.task, seed), settings.calibration[-1]
     if most > len(task.calibration) or settings.test > len(task.test):
         raise InvalidInput(
-            f"{case.task} has {len(task.calibration)} examples for calibration and {len(task.test)} "
+            f"{case.task} has {len(task.calibration)} examples for calibration and "
+            f"{len(task.test)} "
             f"for testing; asked for {most} and {settings.test}."
         )
     rng = np.random.default_rng(seed)
@@ -166,7 +172,8 @@ def unit(case: Case, settings: Settings, seed: int) -> pd.DataFrame:
             _rows("single", name, count, edges, found, changes)
             for name, (found, _) in timed.items()
         ]
-    # A forward pass over all calibration examples is the unit of cost, and noise only makes it longer.
+    # A forward pass over all calibration examples is the unit of cost, and noise only makes it
+    # longer.
     forward = min(
         _seconds(lambda: tasks.measure(graph.module, calibration, (task.loss,)))[1]
         for _ in range(3)
@@ -228,7 +235,9 @@ def _several(
     found: Mapping[str, NDArray[np.float64]],
     masks: NDArray[np.bool_],
 ) -> dict[str, NDArray[np.float64]]:
-    """The change under each mask by each method: quadratic models with all their pairs, the others summed over the removed edges."""
+    """The change under each mask by each method: quadratic models with all their pairs, the others
+    summed over the removed edges.
+    """
     removed = (~masks[:, graph.candidates]).astype(float)
     predicted = {
         name: removed @ found[name]
@@ -251,7 +260,8 @@ def record(case: Case, settings: Settings, seed: int) -> tuple[str, dict[str, An
 def units(
     some: Sequence[Case], settings: Settings, seeds: int, folder: Path, cores: int = 1
 ) -> pd.DataFrame:
-    """The units of all cases and seeds, each kept in a file of its own (``records.kept_in_parallel``).
+    """The units of all cases and seeds, each kept in a file of its own
+    (``records.kept_in_parallel``).
 
     Args:
         some: cases.

@@ -56,7 +56,8 @@ def agreement(table: pd.DataFrame, target: float | None = TARGET) -> Figure:
 
 
 def by_examples(table: pd.DataFrame) -> Figure:
-    """Rank correlation with the true changes against the number of calibration examples, a panel a network.
+    """Rank correlation with the true changes against the number of calibration examples, a panel a
+    network.
 
     Args:
         table: from ``tables.summary``, with a column ``examples``.

@@ -1,4 +1,6 @@
-"""Notebook 11 in tables: how well importances agree with true changes, what they cost, and the answer."""
+"""Notebook 11 in tables: how well importances agree with true changes, what they cost, and the
+answer.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ def agreement(table: pd.DataFrame, part: str) -> pd.DataFrame:
         part: ``single`` or ``several``.
 
     Returns:
-        A row for each ``network``, ``seed``, ``method`` and number of ``examples``: ``signed`` (with
-        the true change) and ``absolute`` (with its size).
+        A row for each ``network``, ``seed``, ``method`` and number of ``examples``: ``signed``
+        (with the true change) and ``absolute`` (with its size).
     """
     keys = ["network", "seed", "method", "examples"]
     rows = [
@@ -40,16 +42,17 @@ def agreement(table: pd.DataFrame, part: str) -> pd.DataFrame:
 
 
 def summary(correlations: pd.DataFrame, value: str = "signed") -> pd.DataFrame:
-    """Mean over seeds with its 95 % t interval, and median, by network and method; and over all networks.
+    """Mean over seeds with its 95 % t interval, and median, by network and method; and over all
+    networks.
 
     Args:
         correlations: from ``agreement``, of one number of examples.
         value: ``signed`` or ``absolute``.
 
     Returns:
-        Columns ``network``, ``method``, ``mean``, ``low``, ``high``, ``n`` (seeds) and ``median`` (of
-        the correlations). Over all networks each seed counts with the mean over its networks, and
-        the median is that of all the correlations. NaN where a correlation is undefined.
+        Columns ``network``, ``method``, ``mean``, ``low``, ``high``, ``n`` (seeds) and ``median``
+        (of the correlations). Over all networks each seed counts with the mean over its networks,
+        and the median is that of all the correlations. NaN where a correlation is undefined.
     """
     rows = []
     for method, one in correlations.groupby("method", sort=False):
@@ -101,8 +104,8 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
         table: from ``measure.units``.
 
     Returns:
-        Columns ``network``, ``method``, ``seconds``, ``mean``, ``low``, ``high`` (forward passes: the
-        geometric mean over seeds with the 95 % t interval of the logarithms) and ``n``.
+        Columns ``network``, ``method``, ``seconds``, ``mean``, ``low``, ``high`` (forward passes:
+        the geometric mean over seeds with the 95 % t interval of the logarithms) and ``n``.
     """
     rows = []
     for (network, method), one in table[table["part"] == "cost"].groupby(
@@ -143,7 +146,8 @@ def references(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def reached(by_network: pd.DataFrame, method: str, threshold: float) -> pd.DataFrame:
-    """Whether a method's median rank correlation reaches a threshold, by network and over all of them.
+    """Whether a method's median rank correlation reaches a threshold, by network and over all of
+    them.
 
     Returns:
         Columns ``network``, ``median``, ``met``.
@@ -155,7 +159,8 @@ def reached(by_network: pd.DataFrame, method: str, threshold: float) -> pd.DataF
 
 
 def verdicts(target: pd.DataFrame, signed: pd.DataFrame) -> str:
-    """A line for each rule and network: what was measured, and ``met``, ``not met`` or ``no verdict``.
+    """A line for each rule and network: what was measured, and ``met``, ``not met`` or ``no
+    verdict``.
 
     Args:
         target: from ``reached``, of the exact Hessian.
@@ -168,7 +173,8 @@ def verdicts(target: pd.DataFrame, signed: pd.DataFrame) -> str:
         for row in target.itertuples()
     ]
     lines += [
-        f"Target 2, {row.network}: signed - unsigned {row.mean:+.2f} [{row.low:+.2f}, {row.high:+.2f}] "
+        f"Target 2, {row.network}: signed - unsigned {row.mean:+.2f} [{row.low:+.2f}, "
+        f"{row.high:+.2f}] "
         f"(n = {row.n}): {_verdict(row.low > 0, judged)}"
         for row in signed.itertuples()
     ]
@@ -176,12 +182,16 @@ def verdicts(target: pd.DataFrame, signed: pd.DataFrame) -> str:
 
 
 def answer(target: pd.DataFrame, signed: pd.DataFrame) -> str:
-    """The answer to the notebook's question in words, from the rows over all networks; as ``verdicts``."""
+    """The answer to the notebook's question in words, from the rows over all networks; as
+    ``verdicts``.
+    """
     judged = signed["n"].min() >= ENOUGH
     median, gap = target.iloc[-1]["median"], signed.iloc[-1]
     return (
-        f"Over all networks the second order reaches a median rank correlation of {median:.2f} with "
-        f"the true change of single edges (target {TARGET}: {_verdict(median >= TARGET, judged)}); for "
+        "Over all networks the second order reaches a median rank correlation of "
+        f"{median:.2f} with "
+        f"the true change of single edges (target {TARGET}: "
+        f"{_verdict(median >= TARGET, judged)}); for "
         f"several edges at once the signed first order differs from the unsigned published form by "
         f"{gap['mean']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}], n = {gap['n']} seeds "
         f"(target above 0: {_verdict(gap['low'] > 0, judged)})."

@@ -21,7 +21,8 @@ from bogp.studies.printed import PAPER_BASE, PAPER_BOGP
 from bogp.training.evaluation import protocol_settings
 from bogp.training.protocols import Protocol
 
-FIXED_SPARSITY = "03_fixed_sparsity_bo"  # folder of the results of that notebook, and start of the names of its figures
+# folder of the results of that notebook, and start of the names of its figures
+FIXED_SPARSITY = "03_fixed_sparsity_bo"
 MEASURES = ("apparent", "fresh_validation", "fresh_test")  # accuracies of a chosen mask
 GAP = "bogp - random"  # the method that stands for the paired difference
 

@@ -1,4 +1,6 @@
-"""Figures of notebook 02: ranges of properties, their correlations, what look-ups reach, one mask as a graph."""
+"""Figures of notebook 02: ranges of properties, their correlations, what look-ups reach, one mask
+as a graph.
+"""
 
 from collections.abc import Sequence
 
@@ -13,13 +15,24 @@ from bogp.plotting import LABELS
 
 
 def property_ranges(table: pd.DataFrame, columns: Sequence[str]) -> Figure:
-    """Distribution of each property at each target sparsity, one panel a property: box from quartile to quartile, whiskers to the extremes."""
+    """Distribution of each property at each target sparsity, one panel a property: box from
+    quartile to quartile, whiskers to the extremes.
+    """
     import seaborn as sns  # half a second, for these figures alone
 
     rows = -(-len(columns) // 5)
     figure, axes = plt.subplots(rows, 5, figsize=(13, 2.4 * rows), sharex=True, squeeze=False)
     for ax, column in zip(axes.flat, columns, strict=False):
-        sns.boxplot(table, x="target_sparsity", y=column, ax=ax, whis=(0, 100), color="#56B4E9", linewidth=0.8, width=0.6)
+        sns.boxplot(
+            table,
+            x="target_sparsity",
+            y=column,
+            ax=ax,
+            whis=(0, 100),
+            color="#56B4E9",
+            linewidth=0.8,
+            width=0.6,
+        )
         ax.set(xlabel="", ylabel="")
         ax.set_title(LABELS[column], fontsize=8)
     for ax in axes.flat[len(columns) :]:
@@ -32,12 +45,23 @@ def correlations(matrices: dict[str, pd.DataFrame]) -> Figure:
     """Correlation matrices side by side, titled by their keys, with the numbers in the cells."""
     import seaborn as sns
 
-    figure, axes = plt.subplots(1, len(matrices), figsize=(4.9 * len(matrices) + 0.8, 4.9), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1, len(matrices), figsize=(4.9 * len(matrices) + 0.8, 4.9), squeeze=False, sharey=True
+    )
     for ax, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
         sns.heatmap(
-            matrix, ax=ax, vmin=-1, vmax=1, cmap="vlag", annot=True, fmt=".2f", annot_kws={"size": 7}, square=True,
-            cbar=ax is axes[0][-1], cbar_kws={"label": "Pearson correlation", "shrink": 0.8},
-        )  # fmt: skip
+            matrix,
+            ax=ax,
+            vmin=-1,
+            vmax=1,
+            cmap="vlag",
+            annot=True,
+            fmt=".2f",
+            annot_kws={"size": 7},
+            square=True,
+            cbar=ax is axes[0][-1],
+            cbar_kws={"label": "Pearson correlation", "shrink": 0.8},
+        )
         ax.set_title(title)
         ax.tick_params(axis="x", rotation=45)
         plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
@@ -45,21 +69,40 @@ def correlations(matrices: dict[str, pd.DataFrame]) -> Figure:
 
 
 def reach(table: pd.DataFrame) -> Figure:
-    """How many masks uniform queries can reach, by metric and scaling (columns metric, scaling, target_sparsity, share)."""
+    """How many masks uniform queries can reach, by metric and scaling (columns metric, scaling,
+    target_sparsity, share).
+    """
     import seaborn as sns
 
     sparsities = sorted(table["target_sparsity"].unique())
-    figure, axes = plt.subplots(1, len(sparsities), figsize=(3.2 * len(sparsities) + 0.8, 2.8), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(sparsities), figsize=(3.2 * len(sparsities) + 0.8, 2.8), sharey=True, squeeze=False
+    )
     for ax, sparsity in zip(axes[0], sparsities, strict=True):
         one = table[table["target_sparsity"] == sparsity]
-        sns.barplot(one, x="metric", y="share", hue="scaling", ax=ax, palette=["#0072B2", "#E69F00", "#009E73"], legend=ax is axes[0][-1])
-        ax.set(title=f"sparsity {sparsity:g}", xlabel="metric", ylabel="share of the masks\nreached by the queries", ylim=(0, 1))
+        sns.barplot(
+            one,
+            x="metric",
+            y="share",
+            hue="scaling",
+            ax=ax,
+            palette=["#0072B2", "#E69F00", "#009E73"],
+            legend=ax is axes[0][-1],
+        )
+        ax.set(
+            title=f"sparsity {sparsity:g}",
+            xlabel="metric",
+            ylabel="share of the masks\nreached by the queries",
+            ylim=(0, 1),
+        )
     axes[0, -1].legend(title="scaling", loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
 def mask_and_graph(mask: Mask, title: str) -> Figure:
-    """A mask as a matrix beside its relational graph (spring layout; self-loops and node numbers not drawn)."""
+    """A mask as a matrix beside its relational graph (spring layout; self-loops and node numbers
+    not drawn).
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4))
     left.imshow(mask, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
     left.set(title=title, xlabel="input channel", ylabel="output channel")
@@ -68,9 +111,16 @@ def mask_and_graph(mask: Mask, title: str) -> Figure:
     graph.remove_edges_from(list(nx.selfloop_edges(graph)))
     degree = np.array([d for _, d in graph.degree()])
     positions = nx.spring_layout(graph, seed=0)
-    nx.draw_networkx_edges(graph, positions, ax=right, width=0.3, alpha=min(1.0, 250 / max(graph.number_of_edges(), 1)))
-    dots = nx.draw_networkx_nodes(graph, positions, ax=right, node_size=18, node_color=degree, cmap="viridis")
+    nx.draw_networkx_edges(
+        graph, positions, ax=right, width=0.3, alpha=min(1.0, 250 / max(graph.number_of_edges(), 1))
+    )
+    dots = nx.draw_networkx_nodes(
+        graph, positions, ax=right, node_size=18, node_color=degree, cmap="viridis"
+    )
     figure.colorbar(dots, ax=right, label="degree (edges)", shrink=0.7)
-    right.set(title=f"{len(graph)} nodes, {graph.number_of_edges():,} edges, {int(np.trace(mask))} self-loops")
+    right.set(
+        title=f"{len(graph)} nodes, {graph.number_of_edges():,} edges, {int(np.trace(mask))} "
+        "self-loops"
+    )
     right.axis("off")
     return figure

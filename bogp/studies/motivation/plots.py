@@ -1,4 +1,6 @@
-"""Plots of section 3 (Figures 5 to 7): every connected graph of a few nodes, and accuracy against its properties."""
+"""Plots of section 3 (Figures 5 to 7): every connected graph of a few nodes, and accuracy against
+its properties.
+"""
 
 from collections.abc import Sequence
 
@@ -27,27 +29,38 @@ _MOST = 21  # graphs drawn in one figure: those of 5 nodes
 
 
 def graph_gallery(graphs: pd.DataFrame, masks: Mask) -> Figure:
-    """The graphs with their numbers and edges, nodes on a circle, the first on top; self-edges, which every node has, are not drawn.
+    """The graphs with their numbers and edges, nodes on a circle, the first on top; self-edges,
+    which every node has, are not drawn.
 
     Args:
         graphs: columns ``graph`` and ``edges``.
-        masks: (graphs, n, n), in the same order; of more than 21, that many are drawn, evenly spread.
+        masks: (graphs, n, n), in the same order; of more than 21, that many are drawn, evenly
+            spread.
     """
     rows = _spread(len(masks))
-    figure, axes = plt.subplots(-(-len(rows) // 7), 7, figsize=(9, 1.45 * -(-len(rows) // 7)), squeeze=False)
+    figure, axes = plt.subplots(
+        -(-len(rows) // 7), 7, figsize=(9, 1.45 * -(-len(rows) // 7)), squeeze=False
+    )
     for ax in axes.flat:
         ax.axis("off")
     for ax, row in zip(axes.flat, rows, strict=False):
         _draw(ax, masks[row], 22)
         ax.set(xlim=(-1.25, 1.25), ylim=(-1.25, 1.25), aspect="equal")
-        ax.set_title(f"{graphs['graph'].iloc[row]}: {graphs['edges'].iloc[row]} edges", fontsize=8, fontweight="normal")
+        ax.set_title(
+            f"{graphs['graph'].iloc[row]}: {graphs['edges'].iloc[row]} edges",
+            fontsize=8,
+            fontweight="normal",
+        )
     if len(rows) < len(masks):
         figure.suptitle(f"{len(rows)} of the {len(masks)} graphs")
     return figure
 
 
-def accuracy_with_graphs(graphs: pd.DataFrame, trainings: pd.DataFrame, masks: Mask, columns: Sequence[str], variant: str) -> Figure:
-    """Test accuracy against properties, a panel each, with the graphs drawn above their points: a dot is a graph, mean over seeds with 95 % t interval.
+def accuracy_with_graphs(
+    graphs: pd.DataFrame, trainings: pd.DataFrame, masks: Mask, columns: Sequence[str], variant: str
+) -> Figure:
+    """Test accuracy against properties, a panel each, with the graphs drawn above their points: a
+    dot is a graph, mean over seeds with 95 % t interval.
 
     Args:
         graphs: columns ``graph`` and the properties.
@@ -74,8 +87,11 @@ def accuracy_with_graphs(graphs: pd.DataFrame, trainings: pd.DataFrame, masks: M
     return figure
 
 
-def accuracy_panels(graphs: pd.DataFrame, trainings: pd.DataFrame, columns: Sequence[str], variant: str) -> Figure:
-    """Test accuracy against many properties as small multiples: a dot is a graph, mean over seeds with 95 % t interval.
+def accuracy_panels(
+    graphs: pd.DataFrame, trainings: pd.DataFrame, columns: Sequence[str], variant: str
+) -> Figure:
+    """Test accuracy against many properties as small multiples: a dot is a graph, mean over seeds
+    with 95 % t interval.
 
     Args:
         graphs: columns ``graph`` and the properties.
@@ -96,19 +112,36 @@ def accuracy_panels(graphs: pd.DataFrame, trainings: pd.DataFrame, columns: Sequ
 
 
 def correlation_dots(table: pd.DataFrame) -> Figure:
-    """Rank correlation of each property with test accuracy, raw, given density, and at matched width: mean over seeds with 95 % t interval.
+    """Rank correlation of each property with test accuracy, raw, given density, and at matched
+    width: mean over seeds with 95 % t interval.
 
     Args:
-        table: columns ``property``, ``variant``, ``kind``, ``mean``, ``low``, ``high``, ``n``; an undefined coefficient (NaN) has no dot, and a property
-            with none at all no row.
+        table: columns ``property``, ``variant``, ``kind``, ``mean``, ``low``, ``high``, ``n``; an
+            undefined coefficient (NaN) has no dot, and a property with none at all no row.
     """
     table = table[table.groupby("property")["mean"].transform("count") > 0]
     names = list(dict.fromkeys(table["property"]))
     figure, ax = plt.subplots(figsize=(8, 0.55 * len(names) + 1.4))
     for i, ((variant, kind), (label, colour, marker)) in enumerate(_KINDS.items()):
-        one = table[(table["variant"] == variant) & (table["kind"] == kind)].set_index("property").loc[names]
-        y, ends = np.arange(len(names)) + 0.18 * (i - 1.5), [one["mean"] - one["low"], one["high"] - one["mean"]]
-        ax.errorbar(one["mean"], y, xerr=ends, fmt=marker, color=colour, capsize=2, elinewidth=1, label=label)
+        one = (
+            table[(table["variant"] == variant) & (table["kind"] == kind)]
+            .set_index("property")
+            .loc[names]
+        )
+        y, ends = (
+            np.arange(len(names)) + 0.18 * (i - 1.5),
+            [one["mean"] - one["low"], one["high"] - one["mean"]],
+        )
+        ax.errorbar(
+            one["mean"],
+            y,
+            xerr=ends,
+            fmt=marker,
+            color=colour,
+            capsize=2,
+            elinewidth=1,
+            label=label,
+        )
     ax.axvline(0, color="#000000", linewidth=0.8)
     ax.set_yticks(range(len(names)), [LABELS[name].split(" (")[0] for name in names])
     ax.invert_yaxis()
@@ -120,20 +153,34 @@ def correlation_dots(table: pd.DataFrame) -> Figure:
 
 
 def _points(graphs: pd.DataFrame, trainings: pd.DataFrame, variant: str) -> pd.DataFrame:
-    """The graphs with the mean test accuracy of one variant, its interval's ends and the number of seeds."""
+    """The graphs with the mean test accuracy of one variant, its interval's ends and the number of
+    seeds.
+    """
     one = trainings[trainings["variant"] == variant]
     intervals = group_intervals(one, ["graph"], ["test_accuracy"]).drop(columns="measure")
     return graphs.merge(intervals, on="graph", how="left", validate="one_to_one")
 
 
 def _scatter(ax: Axes, table: pd.DataFrame, column: str) -> NDArray[np.float64]:
-    """Dots with their intervals; graphs of one value stand side by side in order of their numbers. Returns where on the axis."""
+    """Dots with their intervals; graphs of one value stand side by side in order of their numbers.
+    Returns where on the axis.
+    """
     ranks = table.groupby(column).cumcount() + 1
     beside = ranks - ranks.groupby(table[column]).transform("mean")
-    step = 0.08 / max(12, ranks.max()) * np.ptp(table[column])  # the largest group keeps to a twelfth of the axis
+    # the largest group keeps to a twelfth of the axis
+    step = 0.08 / max(12, ranks.max()) * np.ptp(table[column])
     places = (table[column] + step * beside).to_numpy()
     ends = [table["mean"] - table["low"], table["high"] - table["mean"]]
-    ax.errorbar(places, table["mean"], yerr=ends, fmt="o", color="#0072B2", ecolor="#56B4E9", elinewidth=1, capsize=1.5)
+    ax.errorbar(
+        places,
+        table["mean"],
+        yerr=ends,
+        fmt="o",
+        color="#0072B2",
+        ecolor="#56B4E9",
+        elinewidth=1,
+        capsize=1.5,
+    )
     ax.set_xlabel(LABELS[column])
     return places
 
@@ -147,7 +194,11 @@ def _lead(figure: Figure, above: Axes, ax: Axes, at: float, x: float, y: float) 
 
 
 def _title(figure: Figure, table: pd.DataFrame, variant: str) -> None:
-    parts = (VARIANTS[variant], f"dot: a graph, mean over {table['n'].max()} seeds with 95 % t interval", "equal values set side by side")
+    parts = (
+        VARIANTS[variant],
+        f"dot: a graph, mean over {table['n'].max()} seeds with 95 % t interval",
+        "equal values set side by side",
+    )
     figure.suptitle("; ".join(parts), fontsize=9)
 
 

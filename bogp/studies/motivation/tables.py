@@ -29,7 +29,8 @@ def accuracies(trainings: pd.DataFrame, variant: str) -> NDArray[np.float64]:
 def correlations(
     graphs: pd.DataFrame, trainings: pd.DataFrame, columns: Sequence[str] = COLUMNS
 ) -> pd.DataFrame:
-    """Spearman's correlation of each property with test accuracy, raw and given density, in both variants.
+    """Spearman's correlation of each property with test accuracy, raw and given density, in both
+    variants.
 
     Args:
         graphs: from ``describe``.
@@ -37,9 +38,10 @@ def correlations(
         columns: the properties, columns of ``graphs``.
 
     Returns:
-        Rows of ``property``, ``variant``, ``kind`` (``raw`` or ``partial``, given density), ``mean`` over seeds with ``low`` and ``high`` (95 % t interval over
-        ``n`` seeds), and ``of_means``, the coefficient of the mean accuracies. NaN where it is undefined: the property is constant, or
-        for ``partial`` in the order of density itself.
+        Rows of ``property``, ``variant``, ``kind`` (``raw`` or ``partial``, given density),
+        ``mean`` over seeds with ``low`` and ``high`` (95 % t interval over ``n`` seeds), and
+        ``of_means``, the coefficient of the mean accuracies. NaN where it is undefined: the
+        property is constant, or for ``partial`` in the order of density itself.
     """
     rows = []
     density = graphs["density"]
@@ -74,7 +76,8 @@ def correlations(
 def monotone(
     graphs: pd.DataFrame, trainings: pd.DataFrame, columns: Sequence[str] = COLUMNS
 ) -> pd.DataFrame:
-    """Whether test accuracy is a monotone function of each property: ``statistics.monotonicity``, one row a property and variant.
+    """Whether test accuracy is a monotone function of each property: ``statistics.monotonicity``,
+    one row a property and variant.
 
     Args:
         graphs: from ``describe``.
@@ -100,7 +103,8 @@ def monotone(
 def density_margin(
     graphs: pd.DataFrame, trainings: pd.DataFrame, column: str, variant: str = "same"
 ) -> Interval:
-    """How much stronger density orders accuracy than a property does: difference of the two correlations, each taken positive along its direction.
+    """How much stronger density orders accuracy than a property does: difference of the two
+    correlations, each taken positive along its direction.
 
     Args:
         graphs: from ``describe``.
@@ -109,7 +113,8 @@ def density_margin(
         variant: ``same`` or ``matched``.
 
     Returns:
-        Mean over seeds of the paired difference with its 95 % t interval; above zero, density is the stronger. NaN with n = 0 where undefined.
+        Mean over seeds of the paired difference with its 95 % t interval; above zero, density is
+        the stronger. NaN with n = 0 where undefined.
     """
     y = accuracies(trainings, variant)
     strength = []
@@ -124,11 +129,14 @@ def density_margin(
 def verdict(
     table: pd.DataFrame, judgements: pd.DataFrame, columns: Sequence[str] = tuple(FIGURES_5_TO_7)
 ) -> str:
-    """The verdict on "performance is a monotonic function of multiple properties" (paper section 3), by a rule fixed beforehand.
+    """The verdict on "performance is a monotonic function of multiple properties" (paper section
+    3), by a rule fixed beforehand.
 
-    At equal width, a property *supports* the claim if the interval of its raw correlation leaves zero out, a monotone relation is not rejected, and no
-    two graphs of the same value differ significantly (accuracy would then be no function of the property at all). Two that support it are
-    enough for ``supported``. If fewer than two are left that neither of the two counts against, the claim is ``contradicted``. Anything else is ``undecided``.
+    At equal width, a property *supports* the claim if the interval of its raw correlation leaves
+    zero out, a monotone relation is not rejected, and no two graphs of the same value differ
+    significantly (accuracy would then be no function of the property at all). Two that support it
+    are enough for ``supported``. If fewer than two are left that neither of the two counts against,
+    the claim is ``contradicted``. Anything else is ``undecided``.
 
     Args:
         table: from ``correlations``.

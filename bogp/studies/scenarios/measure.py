@@ -1,8 +1,11 @@
-"""The three scenarios of the paper (section 2): edge removal, edge removal with fine-tuning, and transfer learning, for any method of importance.
+"""The three scenarios of the paper (section 2): edge removal, edge removal with fine-tuning, and
+transfer learning, for any method of importance.
 
-One *unit* is a network trained with one seed and all that is measured on it: a table of its own, kept as it is made (``studied``). Seed k gives the data
-split (and the synthetic data), the initial weights, the order of the examples, and the draws at random. Nothing is chosen by test data: the checkpoint is the
-last one, the shares of removed edges are fixed beforehand, and importances read calibration examples alone.
+One *unit* is a network trained with one seed and all that is measured on it: a table of its own,
+kept as it is made (``studied``). Seed k gives the data
+split (and the synthetic data), the initial weights, the order of the examples, and the draws at
+random. Nothing is chosen by test data: the checkpoint is the last one, the shares of removed edges
+are fixed beforehand, and importances read calibration examples alone.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ METHODS = {
     "block_influence": "block influence",
     "first_order": "first order, signed",
     "absolute_first_order": "first order, absolute",
-    "unsigned_taylor": "unsigned Taylor = Fisher diagonal",  # the one is half of the other, so they give one order
+    # the one is half of the other, so they give one order
+    "unsigned_taylor": "unsigned Taylor = Fisher diagonal",
     "fisher": "Fisher, full",
     "gauss_newton": "Gauss-Newton",
     "hessian": "Hessian",
@@ -58,19 +62,24 @@ class Study:
 
     Attributes:
         network: of ``networks.KINDS``.
-        task: of ``tasks.NAMES``; photographs for ``residual`` and ``inception``, texts for ``transformer``, rows of features for ``dag``.
+        task: of ``tasks.NAMES``; photographs for ``residual`` and ``inception``, texts for
+            ``transformer``, rows of features for ``dag``.
         epochs: of the first training.
         deepest: share of the candidate edges that is removed at most, in (0, 1).
-        share: of the candidate edges that is removed before fine-tuning and in transfer, at most ``deepest``.
+        share: of the candidate edges that is removed before fine-tuning and in transfer, at most
+            ``deepest``.
         tuning_epochs: passes of fine-tuning.
         tuning_part: share of the training examples that each of them goes over, in (0, 1].
         methods: of ``METHODS``.
         draws: orders at random, whose mean is the method ``random``.
-        anew: methods whose pruned structure is also trained from new initial weights, and then fine-tuned, just as the network was.
-        calibration: examples that importances are computed from, at most; ``test``: examples that are reported on, at most.
+        anew: methods whose pruned structure is also trained from new initial weights, and then
+            fine-tuned, just as the network was.
+        calibration: examples that importances are computed from, at most; ``test``: examples that
+            are reported on, at most.
         old, new: classes to learn first, and classes to transfer to; none for no transfer.
         head_epochs: passes over the new task's examples in which its new head is trained.
-        rate, tuning_rate, head_rate: highest learning rates of training, of fine-tuning, and of the new head.
+        rate, tuning_rate, head_rate: highest learning rates of training, of fine-tuning, and of the
+            new head.
         size: of random graphs, a class of ``zoo.SIZES``.
     """
 
@@ -116,7 +125,8 @@ class Study:
             whole(what, getattr(self, what), 1)
         if not 0 < number("share", self.share) <= number("deepest", self.deepest) < 1:
             raise InvalidInput(
-                f"share is {self.share} and deepest {self.deepest}; 0 < share <= deepest < 1 is needed."
+                f"share is {self.share} and deepest {self.deepest}; 0 < share <= deepest < 1 "
+                "is needed."
             )
         rates = dict.fromkeys(("rate", "tuning_rate", "head_rate"), tasks.MOST_RATE)
         for what, high in ({"tuning_part": 1.0} | rates).items():
@@ -172,11 +182,15 @@ def unit(study: Study, seed: int) -> pd.DataFrame:
         seed: of all that is random.
 
     Returns:
-        A row a measurement on test examples: ``network``, ``seed``, ``scenario`` (``removal``, ``transfer``), ``method`` (of ``METHODS``, or ``unpruned``),
-        ``chosen_on`` (the task whose calibration examples importances were computed from: ``this``, ``old``, or ``none``), ``draw`` (of ``random``),
-        ``weights`` (``kept``: as they were; ``tuned``: trained further; ``new``: trained from new initial values), ``level`` (multiple of 1/12, NaN at
-        ``share``), ``share_edges`` (of the candidates, removed), ``share_parameters`` (removed), ``loss``, ``change`` (of the loss from that of the unpruned
-        network with the weights as they were), ``absolute_change``, ``accuracy``.
+        A row a measurement on test examples: ``network``, ``seed``, ``scenario`` (``removal``,
+            ``transfer``), ``method`` (of ``METHODS``, or ``unpruned``),
+        ``chosen_on`` (the task whose calibration examples importances were computed from: ``this``,
+            ``old``, or ``none``), ``draw`` (of ``random``),
+        ``weights`` (``kept``: as they were; ``tuned``: trained further; ``new``: trained from new
+        initial values), ``level`` (multiple of 1/12, NaN at ``share``), ``share_edges`` (of the
+        candidates, removed), ``share_parameters`` (removed), ``loss``, ``change`` (of the loss from
+        that of the unpruned network with the weights as they were), ``absolute_change``,
+        ``accuracy``.
 
     Raises:
         InvalidInput: an order of removals ends before ``deepest``.
@@ -205,10 +219,12 @@ def removal(study: Study, task: Task, seed: int) -> list[dict[str, Any]]:
 
 
 def transfer(study: Study, task: Task, seed: int) -> list[dict[str, Any]]:
-    """Train on the old classes, replace the head, prune, and fine-tune on the new classes; rows as in ``unit``.
+    """Train on the old classes, replace the head, prune, and fine-tune on the new classes; rows as
+    in ``unit``.
 
-    The new head is linear and trained alone, on what the old network's body makes of the new examples: the body, its normalisation statistics included, stays
-    as it was. Fine-tuning then trains all weights that are left.
+    The new head is linear and trained alone, on what the old network's body makes of the new
+    examples: the body, its normalisation statistics included, stays as it was. Fine-tuning then
+    trains all weights that are left.
     """
     before, after = tasks.classes(task, study.old), tasks.classes(task, study.new)
     old = _trained(network(study, before, seed), study, before, seed)
@@ -223,7 +239,8 @@ def transfer(study: Study, task: Task, seed: int) -> list[dict[str, Any]]:
 def with_new_head(
     model: nn.Module, task: Task, *, epochs: int, seed: int, rate: float
 ) -> nn.Module:
-    """A copy of a network whose ``head`` is a new linear layer for another task, trained alone on what the network's body makes of its training examples.
+    """A copy of a network whose ``head`` is a new linear layer for another task, trained alone on
+    what the network's body makes of its training examples.
 
     Raises:
         InvalidInput: the network has no linear layer of the name ``head``.
@@ -283,7 +300,9 @@ def _test(study: Study, task: Task) -> Examples:
 
 
 def _orders(study: Study, graph: ComputationGraph, task: Task, seed: int, on: str) -> Orders:
-    """The order of removals of each method, from the calibration examples of a task; ``on`` names it."""
+    """The order of removals of each method, from the calibration examples of a task; ``on`` names
+    it.
+    """
     examples = task.calibration.part(slice(study.calibration))
     deepest = _removed(graph, study.deepest)
     # Those of one score an edge; random and hessian are made below.

@@ -33,7 +33,8 @@ def loss_curves(table: pd.DataFrame, x: str = "share_edges", y: str = "change") 
 
     Args:
         table: long, from ``measure.studied``.
-        x: ``share_edges`` or ``share_parameters`` (its mean over seeds, at the same share of edges).
+        x: ``share_edges`` or ``share_parameters`` (its mean over seeds, at the same share of
+            edges).
         y: ``change`` or ``accuracy``.
     """
     data = curves(table)
@@ -85,7 +86,9 @@ def _say_seeds(figure: Figure, seeds: int, more: str) -> None:
 
 
 def area_dots(table: pd.DataFrame) -> Figure:
-    """The area under each method's curve, mean over seeds with 95 % t interval; a panel a network, random as a line."""
+    """The area under each method's curve, mean over seeds with 95 % t interval; a panel a network,
+    random as a line.
+    """
     found = group_intervals(areas(table), ["network", "method"], ["change"])
     places: dict[Hashable, str] = {
         m: label for m, label in METHODS.items() if m in set(found["method"])
@@ -101,7 +104,9 @@ def area_dots(table: pd.DataFrame) -> Figure:
 
 
 def tuning(table: pd.DataFrame) -> Figure:
-    """Test loss at the share that is fine-tuned, before and after, and from new initial weights; a panel a network."""
+    """Test loss at the share that is fine-tuned, before and after, and from new initial weights; a
+    panel a network.
+    """
     labels = {
         "kept": "pruned",
         "tuned": "pruned and fine-tuned",
@@ -111,7 +116,9 @@ def tuning(table: pd.DataFrame) -> Figure:
 
 
 def transfer(table: pd.DataFrame) -> Figure:
-    """Test loss on the new classes after fine-tuning, by the task that the removed edges were chosen on; a panel a network."""
+    """Test loss on the new classes after fine-tuning, by the task that the removed edges were
+    chosen on; a panel a network.
+    """
     labels = {
         "this": "chosen on the new task",
         "old": "chosen on the old task",

@@ -1,4 +1,6 @@
-"""What the scenarios' long table says: one number a method, intervals over seeds, and comparisons in pairs of one seed."""
+"""What the scenarios' long table says: one number a method, intervals over seeds, and comparisons
+in pairs of one seed.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def areas(table: pd.DataFrame) -> pd.DataFrame:
-    """One number a method: the mean over the share of removed edges, from none to the most, by the trapezoidal rule.
+    """One number a method: the mean over the share of removed edges, from none to the most, by the
+    trapezoidal rule.
 
     Returns:
         A row for each ``network``, ``seed`` and ``method``: ``change`` of the loss (signed),
@@ -86,7 +89,9 @@ def compared(pairs: Pairs) -> pd.DataFrame:
 
 
 def against_random(table: pd.DataFrame, value: str = "change") -> pd.DataFrame:
-    """Each method against random removal: areas under the curves, paired over seeds, one family a network (``compared``)."""
+    """Each method against random removal: areas under the curves, paired over seeds, one family a
+    network (``compared``).
+    """
     found = []
     for network, one in areas(table).groupby("network", sort=False):
         wide = _wide(one, value)
@@ -209,7 +214,8 @@ def verdicts(table: pd.DataFrame, margin: float, comparable: bool = True) -> pd.
 
 
 def answer(against: pd.DataFrame, closed: pd.DataFrame, comparable: bool) -> str:
-    """The answer to the notebook's question in words: what removal costs, and what fine-tuning wins back.
+    """The answer to the notebook's question in words: what removal costs, and what fine-tuning wins
+    back.
 
     Args:
         against: from ``against_random``.
@@ -221,9 +227,11 @@ def answer(against: pd.DataFrame, closed: pd.DataFrame, comparable: bool) -> str
         mine = against[against["network"] == one.network]
         best = mine.loc[mine["mean"].idxmin()]
         said.append(
-            f"{one.network}: {(mine['verdict'] == 'lower').sum()} of {len(mine)} methods cost less than "
+            f"{one.network}: {(mine['verdict'] == 'lower').sum()} of {len(mine)} methods cost "
+            "less than "
             f"random removal, least {METHODS[best['method']]} ({best['mean']:+.2f} against "
-            f"{best['mean'] - best['difference']:+.2f} nats); fine-tuning takes the spread over methods "
+            f"{best['mean'] - best['difference']:+.2f} nats); fine-tuning takes the spread "
+            "over methods "
             f"from {one.before:.2f} to {one.after:.2f} nats ({one.verdict})"
         )
     small = "" if comparable else " This run is too small for verdicts."

@@ -106,7 +106,8 @@ def task_of(name: str) -> tasks.Task:
 
 
 def trained(size: str, seed: int, settings: Settings) -> Network:
-    """The network of a graph, trained; the seed gives graph, initial weights and order of the images.
+    """The network of a graph, trained; the seed gives graph, initial weights and order of the
+    images.
 
     Raises:
         InvalidInput: the data set has fewer images than are asked for.
@@ -151,7 +152,8 @@ def drawn(
 
     Args:
         graph: of the network.
-        count: how many; fewer where 200 times as many draws do not give them, for small graphs have few masks.
+        count: how many; fewer where 200 times as many draws do not give them, for small graphs have
+            few masks.
         rng: of the draws.
         connected: only those that connect input and output, by rejection.
         without: (M, E) masks that are left out.
@@ -202,7 +204,8 @@ def taylor_models(
 
 
 def measure(size: str, seed: int, settings: Settings) -> pd.DataFrame:
-    """Train one network and measure all its masks: the table that every correlation of this graph follows from.
+    """Train one network and measure all its masks: the table that every correlation of this graph
+    follows from.
 
     Returns:
         A row a mask: ``part`` (``published``, ``larger``: designs; ``half``, ``connected``: to be
@@ -251,7 +254,9 @@ def measure(size: str, seed: int, settings: Settings) -> pd.DataFrame:
 
 
 def shortened(table: pd.DataFrame) -> pd.DataFrame:
-    """Seven significant digits: what is recorded is what is used, and equal networks have equal numbers whatever was summed first."""
+    """Seven significant digits: what is recorded is what is used, and equal networks have equal
+    numbers whatever was summed first.
+    """
     numbers = table.select_dtypes("float").columns
     return table.assign(**{c: [float(f"{x:.7g}") for x in table[c]] for c in numbers})
 
@@ -278,7 +283,9 @@ def looked_up(masks: Masks, values: ArrayLike) -> surrogate.Predictor:
 
 
 def record(size: str, seed: int, settings: Settings) -> tuple[str, dict[str, Any]]:
-    """The file that a graph's table of ``measure`` is kept in, and the parameters by which it is found again."""
+    """The file that a graph's table of ``measure`` is kept in, and the parameters by which it is
+    found again.
+    """
     name = f"ranks-{size.replace('> ', 'over-')}-{seed}.csv"
     return name, {"size": size, "seed": seed} | vars(settings)
 
@@ -286,7 +293,8 @@ def record(size: str, seed: int, settings: Settings) -> tuple[str, dict[str, Any
 def measured(
     sizes: Iterable[str], graphs: int, settings: Settings, folder: Path, cores: int = 1
 ) -> dict[tuple[str, int], pd.DataFrame]:
-    """The tables of ``measure`` by class and seed, each kept in a file of its own (``records.kept_in_parallel``).
+    """The tables of ``measure`` by class and seed, each kept in a file of its own
+    (``records.kept_in_parallel``).
 
     Args:
         sizes: classes of ``networks.SIZES``.

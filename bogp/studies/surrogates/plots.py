@@ -50,7 +50,8 @@ SETS = {
 
 
 def correlations(table: pd.DataFrame) -> Figure:
-    """Mean Spearman correlation of each predictor with the measured losses, a panel a class of graphs.
+    """Mean Spearman correlation of each predictor with the measured losses, a panel a class of
+    graphs.
 
     Args:
         table: from ``tables.summary``, with 95 % t intervals and the printed values.
@@ -74,7 +75,8 @@ def correlations(table: pd.DataFrame) -> Figure:
 
 
 def regrets(found: pd.DataFrame, within: float = WITHIN) -> Figure:
-    """Regret against the share of the masks that were evaluated, a panel a method: each graph, their mean and its 95 % t interval.
+    """Regret against the share of the masks that were evaluated, a panel a method: each graph,
+    their mean and its 95 % t interval.
 
     Args:
         found: from ``searching.searches``, of all graphs.
@@ -106,7 +108,8 @@ def _at(found: pd.DataFrame, shares: NDArray[np.float64]) -> NDArray[np.float64]
 def agreement(
     table: pd.DataFrame, predicted: Mapping[tuple[str, str], NDArray[np.float64]]
 ) -> Figure:
-    """Predicted against measured change of the loss for connected masks, a panel a predictor and a dot a mask.
+    """Predicted against measured change of the loss for connected masks, a panel a predictor and a
+    dot a mask.
 
     Args:
         table: of one graph, from ``measure.measure``; its first row is the full network.

@@ -27,7 +27,9 @@ ZERO_SHOT = (
 def surrogates(
     graph: ComputationGraph, taylor: surrogate.Predictor
 ) -> dict[str, dict[str, surrogate.Surrogate]]:
-    """The surrogates by name, those of each design; ``live`` ones read which edges lie on a live path, the others the mask."""
+    """The surrogates by name, those of each design; ``live`` ones read which edges lie on a live
+    path, the others the mask.
+    """
     own = own_edges(graph)
     kept, live = surrogate.kept_features(own), surrogate.live_features(graph, own)
     few: dict[str, surrogate.Surrogate] = {
@@ -46,7 +48,8 @@ def surrogates(
 def predictions(
     table: pd.DataFrame, graph: ComputationGraph, reading: str = "removed"
 ) -> dict[tuple[str, str], NDArray[np.float64]]:
-    """What each predictor says of all masks; surrogates are fitted to the losses on calibration images.
+    """What each predictor says of all masks; surrogates are fitted to the losses on calibration
+    images.
 
     Args:
         table: from ``measure.measure``.

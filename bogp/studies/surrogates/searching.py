@@ -55,20 +55,24 @@ class Budget:
 
 
 def removals(graph: ComputationGraph) -> tuple[int, int]:
-    """The number k of removed candidate edges for which there are most feasible masks, and how many those are."""
+    """The number k of removed candidate edges for which there are most feasible masks, and how many
+    those are.
+    """
     masks = feasible(graph, len(graph.candidates))
     counts = np.bincount((~masks).sum(axis=1))[1:]
     return int(np.argmax(counts)) + 1, int(counts.max())
 
 
 def feasible(graph: ComputationGraph, removed: int) -> Masks:
-    """The masks that remove 1 to ``removed`` of at most 14 candidate edges and keep the output connected.
+    """The masks that remove 1 to ``removed`` of at most 14 candidate edges and keep the output
+    connected.
 
     Returns:
         (M, E) masks.
 
     Raises:
-        InvalidInput: there are more candidate edges, or ``removed`` is no whole number of at least 1.
+        InvalidInput: there are more candidate edges, or ``removed`` is no whole number of at least
+            1.
     """
     candidates = len(graph.candidates)
     if candidates > MOST:
@@ -84,7 +88,9 @@ def feasible(graph: ComputationGraph, removed: int) -> Masks:
 
 
 def search_seeds(graphs: int) -> list[int]:
-    """The first seeds of the smallest class whose graphs have at most 14 candidate edges, and at least 300 feasible masks of some k."""
+    """The first seeds of the smallest class whose graphs have at most 14 candidate edges, and at
+    least 300 feasible masks of some k.
+    """
 
     def fits(seed: int) -> bool:
         graph = blank_graph(SIZE, seed)
@@ -94,7 +100,8 @@ def search_seeds(graphs: int) -> list[int]:
 
 
 def measure_all(seed: int, settings: Settings) -> pd.DataFrame:
-    """Train one small network and measure every feasible mask of up to k removed edges: the table that all its searches read.
+    """Train one small network and measure every feasible mask of up to k removed edges: the table
+    that all its searches read.
 
     Returns:
         A row a mask: ``mask``, ``edges`` (removed), ``loss`` (mean over validation images, nats),
@@ -161,14 +168,17 @@ def searches(table: pd.DataFrame, seed: int, budget: Budget) -> pd.DataFrame:
 
 
 def record(seed: int, settings: Settings) -> tuple[str, dict[str, Any]]:
-    """The file that a graph's table of ``measure_all`` is kept in, and the parameters by which it is found again."""
+    """The file that a graph's table of ``measure_all`` is kept in, and the parameters by which it
+    is found again.
+    """
     return f"search-{seed}.csv", {"seed": seed} | vars(settings)
 
 
 def all_searches(
     graphs: int, settings: Settings, budget: Budget, folder: Path, cores: int = 1
 ) -> pd.DataFrame:
-    """The ``searches`` on so many graphs; the tables that they read are kept (``records.kept_in_parallel``).
+    """The ``searches`` on so many graphs; the tables that they read are kept
+    (``records.kept_in_parallel``).
 
     Args:
         graphs: the first that ``search_seeds`` finds.

@@ -1,4 +1,6 @@
-"""Notebook 14 in tables: means over graphs beside the printed values, the three rules, and the answer."""
+"""Notebook 14 in tables: means over graphs beside the printed values, the three rules, and the
+answer.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,8 @@ def summary(ranked: pd.DataFrame) -> pd.DataFrame:
 
 
 def signed_against_unsigned(ranked: pd.DataFrame) -> pd.DataFrame:
-    """Spearman of the signed first order less that of the unsigned published form, paired over graphs.
+    """Spearman of the signed first order less that of the unsigned published form, paired over
+    graphs.
 
     Returns:
         A row for each set of ``masks`` (``connected``, ``single``) and ``size`` (``all`` first):
@@ -70,7 +73,8 @@ def signed_against_unsigned(ranked: pd.DataFrame) -> pd.DataFrame:
 
 
 def reached(found: pd.DataFrame, within: float = WITHIN, share: float = SHARE) -> pd.DataFrame:
-    """For each method, how many graphs have a mean regret (over repeats) within a bound after a share of the evaluations.
+    """For each method, how many graphs have a mean regret (over repeats) within a bound after a
+    share of the evaluations.
 
     Args:
         found: from ``searching.searches``, of all graphs.
@@ -78,8 +82,8 @@ def reached(found: pd.DataFrame, within: float = WITHIN, share: float = SHARE) -
         share: of the feasible masks.
 
     Returns:
-        ``method``, ``graphs`` within the bound, ``of`` all graphs, and the mean regret with its 95 %
-        t interval over graphs.
+        ``method``, ``graphs`` within the bound, ``of`` all graphs, and the mean regret with its 95
+        % t interval over graphs.
     """
     early = found[found["share"] <= share + 1e-9].groupby(["method", "seed", "repeat"], sort=False)
     regret = early["regret"].last().groupby(["method", "seed"], sort=False).mean()
@@ -93,7 +97,8 @@ def reached(found: pd.DataFrame, within: float = WITHIN, share: float = SHARE) -
 def verdicts(
     ranked: pd.DataFrame, summarised: pd.DataFrame, reached_by: pd.DataFrame, share: float
 ) -> pd.DataFrame:
-    """The three targets by their rules: met, not met, or no verdict where there are too few graphs or other settings than the rule's.
+    """The three targets by their rules: met, not met, or no verdict where there are too few graphs
+    or other settings than the rule's.
 
     Args:
         ranked: from ``ranking.ranks``, of all graphs.
@@ -111,12 +116,14 @@ def verdicts(
             "Signed first order beats the unsigned published form on connected masks",
             seeds.min() >= ENOUGH and len(seeds) == len(SIZES),
             pair["low"] > 0,
-            f"Difference in Spearman {pair['mean']:+.3f} [{pair['low']:+.3f}, {pair['high']:+.3f}], "
+            f"Difference in Spearman {pair['mean']:+.3f} [{pair['low']:+.3f}, "
+            f"{pair['high']:+.3f}], "
             f"n = {pair['n']} graphs.",
         )
     ]
     fitted = summarised.query(
-        "size == '> 100' and masks == 'connected' and design != 'zero-shot' and reading == 'removed'"
+        "size == '> 100' and masks == 'connected' and design != 'zero-shot' and reading == "
+        "'removed'"
     )
     if len(fitted):
         best = fitted.sort_values("spearman").iloc[-1]
@@ -126,17 +133,20 @@ def verdicts(
                 best["n"] >= ENOUGH,
                 best["spearman"] >= REACHES,
                 f"Best: {best['predictor']} ({best['design']} design), mean Spearman "
-                f"{best['spearman']:.3f} [{best['spearman_low']:.3f}, {best['spearman_high']:.3f}].",
+                f"{best['spearman']:.3f} [{best['spearman_low']:.3f}, "
+                f"{best['spearman_high']:.3f}].",
             )
         )
     (bo,) = reached_by[reached_by["method"] == "bo"].itertuples()
     others = reached_by[reached_by["method"] != "bo"].itertuples()
     rows.append(
         (
-            "Search with the Taylor prior reaches 5 % regret with 10 % of the evaluations in 8 of 10 graphs",
+            "Search with the Taylor prior reaches 5 % regret with 10 % of the evaluations in "
+            "8 of 10 graphs",
             bo.of >= ENOUGH and share >= SHARE,
             bo.graphs >= 0.8 * bo.of,
-            f"{bo.graphs} of {bo.of} graphs, mean regret {bo.mean:.3f} [{bo.low:.3f}, {bo.high:.3f}]; "
+            f"{bo.graphs} of {bo.of} graphs, mean regret {bo.mean:.3f} [{bo.low:.3f}, "
+            f"{bo.high:.3f}]; "
             f"{'; '.join(f'{r.method} {r.graphs} of {r.of}' for r in others)}.",
         )
     )
@@ -149,7 +159,8 @@ def verdicts(
 
 
 def answer(judged: pd.DataFrame) -> str:
-    """The answer to the notebook's question in words: the three rules, their verdicts and what was measured.
+    """The answer to the notebook's question in words: the three rules, their verdicts and what was
+    measured.
 
     Args:
         judged: from ``verdicts``.
@@ -158,7 +169,8 @@ def answer(judged: pd.DataFrame) -> str:
 
 
 def facts(measured: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
-    """Accuracy of the full networks, and the share of half-masks that keep them connected: means by class.
+    """Accuracy of the full networks, and the share of half-masks that keep them connected: means by
+    class.
 
     Args:
         measured: from ``measure.measured``.
@@ -175,7 +187,9 @@ def facts(measured: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
 
 
 def wide(summarised: pd.DataFrame) -> pd.DataFrame:
-    """The correlations of ``summary`` with a column for each class of graphs, by reading and masks."""
+    """The correlations of ``summary`` with a column for each class of graphs, by reading and
+    masks.
+    """
     index = ["reading", "masks", "design", "predictor"]
     values = ["spearman", "kendall"]
     sizes = summarised["size"].unique()

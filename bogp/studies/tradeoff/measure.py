@@ -1,8 +1,9 @@
 """Algorithm 4: accuracy traded against sparsity by a weight alpha (paper section 5.3 and Table 2).
 
-Two forms of the objective, by name: ``sum``, accuracy + alpha * sparsity, as the paper prints it (the default), and ``interpolated``,
-(1 - alpha) * accuracy + alpha * sparsity, as the released code computes it. The two order masks alike: ``interpolated`` at alpha is
-(1 - alpha) times ``sum`` at alpha / (1 - alpha). Sparsity is that of the mask, accuracy the validation accuracy.
+Two forms of the objective, by name: ``sum``, accuracy + alpha * sparsity, as the paper prints it
+(the default), and ``interpolated``, (1 - alpha) * accuracy + alpha * sparsity, as the released code
+computes it. The two order masks alike: ``interpolated`` at alpha is (1 - alpha) times ``sum`` at
+alpha / (1 - alpha). Sparsity is that of the mask, accuracy the validation accuracy.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -70,9 +71,14 @@ class TradeOff:
     form: str = "sum"
 
     def __post_init__(self) -> None:
-        number = isinstance(self.alpha, (int, float, np.number)) and not isinstance(self.alpha, bool)
+        number = isinstance(self.alpha, (int, float, np.number)) and not isinstance(
+            self.alpha, bool
+        )
         if not number or not 0 <= self.alpha <= 1:  # NaN is neither
-            raise InvalidInput(f"alpha is {self.alpha!r}; it weighs sparsity against accuracy, a number from 0 to 1.")
+            raise InvalidInput(
+                f"alpha is {self.alpha!r}; it weighs sparsity against accuracy, a number from "
+                "0 to 1."
+            )
         choice("form of the objective", self.form, FORMS)
         object.__setattr__(self, "alpha", float(self.alpha))
 
@@ -81,7 +87,10 @@ class TradeOff:
         weight = 1.0 if self.form == "sum" else 1.0 - self.alpha
         a, s = floats("accuracy", accuracy), floats("sparsity", sparsity)
         if a.shape != s.shape and a.ndim and s.ndim:
-            raise InvalidInput(f"As many accuracies as sparsities are needed, or one; got shapes {a.shape} and {s.shape}.")
+            raise InvalidInput(
+                f"As many accuracies as sparsities are needed, or one; got shapes {a.shape} "
+                f"and {s.shape}."
+            )
         return weight * a + self.alpha * s
 
     def __call__(self, rows: pd.DataFrame) -> NDArray[np.float64]:
@@ -93,11 +102,15 @@ def trade_offs(alphas: Sequence[float]) -> list[TradeOff]:
     """Both forms at each alpha.
 
     Raises:
-        InvalidInput: no alphas, one that is out of range or no number, or two that are the same to two decimals, by which files are named.
+        InvalidInput: no alphas, one that is out of range or no number, or two that are the same to
+            two decimals, by which files are named.
     """
     objectives = [TradeOff(alpha, form) for alpha in listed("alphas", alphas) for form in FORMS]
     if not objectives or len({f"{alpha:.2f}" for alpha in alphas}) != len(alphas):
-        raise InvalidInput(f"alphas is {list(alphas)}; at least one is needed, and all different in the first two decimals.")
+        raise InvalidInput(
+            f"alphas is {list(alphas)}; at least one is needed, and all different in the "
+            "first two decimals."
+        )
     return objectives
 
 
@@ -110,7 +123,8 @@ def search_all(
     protocol: Protocol,
     dataset: str,
 ) -> pd.DataFrame:
-    """Search for each objective with each seed, by BoGP and at random with the same budget; all advance together, one call of the evaluator a round.
+    """Search for each objective with each seed, by BoGP and at random with the same budget; all
+    advance together, one call of the evaluator a round.
 
     Args:
         objectives: what is searched for.
@@ -120,21 +134,30 @@ def search_all(
         evaluator, protocol, dataset: as in ``search.run``.
 
     Returns:
-        The histories of ``search.run``, with ``alpha`` and ``form`` before them, ordered by both. Random search draws the same masks whatever
-        it is asked for, so that its trainings are shared.
+        The histories of ``search.run``, with ``alpha`` and ``form`` before them, ordered by both.
+        Random search draws the same masks whatever it is asked for, so that its trainings are
+        shared.
 
     Raises:
         InvalidInput: as ``search.run`` and the searchers, before any training.
     """
-    named = {f"{method} {o.form} {o.alpha!r}": (method, o) for o in objectives for method in ("bogp", "random")}
+    named = {
+        f"{method} {o.form} {o.alpha!r}": (method, o)
+        for o in objectives
+        for method in ("bogp", "random")
+    }
     searchers: list[search.Searcher] = []
     for name, (method, _) in named.items():
         for seed in range(searches):
             box = method == "bogp"
             searchers.append(
-                search.BoxSearch(masks, settings, seed, name) if box else search.RandomSearch(masks, settings.budget, seed, name)
-            )  # fmt: skip
-    history = search.run(searchers, masks, evaluator, protocol, dataset, {name: o for name, (_, o) in named.items()})
+                search.BoxSearch(masks, settings, seed, name)
+                if box
+                else search.RandomSearch(masks, settings.budget, seed, name)
+            )
+    history = search.run(
+        searchers, masks, evaluator, protocol, dataset, {name: o for name, (_, o) in named.items()}
+    )
     of = [named[name] for name in history["method"]]
     history["method"] = [method for method, _ in of]
     history.insert(0, "form", [o.form for _, o in of])
@@ -159,12 +182,15 @@ def histories(
     parameters: Mapping[str, Any],
     inputs: Sequence[Path] = (),
 ) -> pd.DataFrame:
-    """The searches of each alpha: taken from its table if that was made in the same way, else searched and written there.
+    """The searches of each alpha: taken from its table if that was made in the same way, else
+    searched and written there.
 
-    A recorded table counts only if it has the same parameters, the evaluator would ask for the very evaluations in it, and knows them all.
+    A recorded table counts only if it has the same parameters, the evaluator would ask for the very
+    evaluations in it, and knows them all.
 
     Args:
-        alphas, masks, settings, searches, evaluator, protocol, dataset: as in ``search_all``; both forms of each alpha.
+        alphas, masks, settings, searches, evaluator, protocol, dataset: as in ``search_all``; both
+            forms of each alpha.
         path_of: from alpha to the CSV of its history.
         parameters: all that the histories depend on, alpha apart.
         inputs: files that were read, for the provenance.
@@ -176,9 +202,16 @@ def histories(
         InvalidInput: as ``trade_offs`` and ``search_all``, before any training.
     """
     objectives = trade_offs(alphas)
-    tables = {a: _known(path_of(a), {**parameters, "alpha": a}, masks, evaluator, protocol, dataset) for a in alphas}
+    tables = {
+        a: _known(path_of(a), {**parameters, "alpha": a}, masks, evaluator, protocol, dataset)
+        for a in alphas
+    }
     new = [o for o in objectives if tables[o.alpha] is None]
-    searched = search_all(new, masks, settings, searches, evaluator, protocol, dataset) if new else pd.DataFrame()
+    searched = (
+        search_all(new, masks, settings, searches, evaluator, protocol, dataset)
+        if new
+        else pd.DataFrame()
+    )
     for alpha in dict.fromkeys(o.alpha for o in new):
         tables[alpha] = searched[searched["alpha"] == alpha]
         write_table(tables[alpha], path_of(alpha), {**parameters, "alpha": alpha}, inputs)
@@ -186,13 +219,21 @@ def histories(
 
 
 def _known(
-    path: Path, parameters: Mapping[str, Any], masks: MaskDatabase, evaluator: Evaluator, protocol: Protocol, dataset: str
+    path: Path,
+    parameters: Mapping[str, Any],
+    masks: MaskDatabase,
+    evaluator: Evaluator,
+    protocol: Protocol,
+    dataset: str,
 ) -> pd.DataFrame | None:
     table, row_of = recorded_table(path, parameters), masks.row_of()
     if table is None or not set(table["mask_id"]) <= set(row_of):
         return None
     visited = zip(table["mask_id"], table["training_seed"], strict=True)
-    keys = [evaluator.key(search.mask_job(masks, row_of[mask_id], seed, protocol, dataset)) for mask_id, seed in visited]
+    keys = [
+        evaluator.key(search.mask_job(masks, row_of[mask_id], seed, protocol, dataset))
+        for mask_id, seed in visited
+    ]
     if keys != table["key"].tolist() or set(evaluator.store.get(keys)) != set(keys):
         return None
     evaluator.asked.update(keys)
@@ -200,7 +241,12 @@ def _known(
 
 
 def chosen_masks(
-    history: pd.DataFrame, masks: MaskDatabase, evaluator: Evaluator, protocol: Protocol, dataset: str, fresh_seeds: int
+    history: pd.DataFrame,
+    masks: MaskDatabase,
+    evaluator: Evaluator,
+    protocol: Protocol,
+    dataset: str,
+    fresh_seeds: int,
 ) -> pd.DataFrame:
     """The mask that each search recommends, trained again with fresh seeds.
 
@@ -210,36 +256,55 @@ def chosen_masks(
         fresh_seeds: trainings of each.
 
     Returns:
-        One row a search, as ``search.retrain`` gives it, with ``model_sparsity`` and ``effective_sparsity`` (of the whole network, each a share), and
-        ``fresh_objective``: the objective with the test accuracy of the fresh seeds.
+        One row a search, as ``search.retrain`` gives it, with ``model_sparsity`` and
+        ``effective_sparsity`` (of the whole network, each a share), and ``fresh_objective``: the
+        objective with the test accuracy of the fresh seeds.
     """
-    best = pd.concat([search.recommend(one) for _, one in history.groupby(["alpha", "form"])], ignore_index=True)
+    best = pd.concat(
+        [search.recommend(one) for _, one in history.groupby(["alpha", "form"])], ignore_index=True
+    )
     chosen = search.retrain(best, masks, evaluator, protocol, dataset, fresh_seeds)
     row_of = masks.row_of()
-    layers = [layer_masks(masks.mask(row_of[m]), protocol.widths, protocol.masked_layers) for m in chosen["mask_id"]]
+    layers = [
+        layer_masks(masks.mask(row_of[m]), protocol.widths, protocol.masked_layers)
+        for m in chosen["mask_id"]
+    ]
     chosen["model_sparsity"] = [model_sparsity(each, protocol.widths) for each in layers]
     chosen["effective_sparsity"] = [effective_sparsity(each, protocol.widths) for each in layers]
-    scored = zip(chosen["alpha"], chosen["form"], chosen["fresh_test"], chosen["sparsity"], strict=True)
-    chosen["fresh_objective"] = [float(TradeOff(alpha, form).score(a, s)) for alpha, form, a, s in scored]
+    scored = zip(
+        chosen["alpha"], chosen["form"], chosen["fresh_test"], chosen["sparsity"], strict=True
+    )
+    chosen["fresh_objective"] = [
+        float(TradeOff(alpha, form).score(a, s)) for alpha, form, a, s in scored
+    ]
     return chosen
 
 
 def spread(masks: MaskDatabase, count: int) -> list[int]:
-    """Rows of masks spread over the sparsities of a database, the densest and the sparsest among them.
+    """Rows of masks spread over the sparsities of a database, the densest and the sparsest among
+    them.
 
     Raises:
         InvalidInput: fewer than two, or more than there are.
     """
     if not 2 <= whole("reference masks", count) <= len(masks):
-        raise InvalidInput(f"{count} reference masks were asked for; from 2 to the {len(masks)} of the database are possible.")
+        raise InvalidInput(
+            f"{count} reference masks were asked for; from 2 to the {len(masks)} of the "
+            "database are possible."
+        )
     order = np.argsort(masks.table["sparsity"].to_numpy(), kind="stable")
     return [int(row) for row in order[np.linspace(0, len(masks) - 1, count).round().astype(int)]]
 
 
 def reference_curve(
-    masks: MaskDatabase, rows: Sequence[int], protocols: Sequence[Protocol], evaluator: Evaluator, dataset: str
+    masks: MaskDatabase,
+    rows: Sequence[int],
+    protocols: Sequence[Protocol],
+    evaluator: Evaluator,
+    dataset: str,
 ) -> pd.DataFrame:
-    """Accuracy against sparsity for given masks under several protocols, each trained once, with seed 0.
+    """Accuracy against sparsity for given masks under several protocols, each trained once, with
+    seed 0.
 
     Args:
         masks: the database.
@@ -248,7 +313,8 @@ def reference_curve(
         evaluator, dataset: as in ``search.run``.
 
     Returns:
-        One row a protocol and mask: ``protocol``, ``mask_id``, ``sparsity``, ``model_sparsity``, ``effective_sparsity``, the accuracies, ``key``.
+        One row a protocol and mask: ``protocol``, ``mask_id``, ``sparsity``, ``model_sparsity``,
+            ``effective_sparsity``, the accuracies, ``key``.
     """
     once = list(dict.fromkeys(protocols))
     jobs = [search.mask_job(masks, row, 0, protocol, dataset) for protocol in once for row in rows]
@@ -257,4 +323,14 @@ def reference_curve(
     table["mask_id"] = masks.table["mask_id"].to_numpy()[list(rows) * len(once)]
     table["sparsity"] = masks.table["sparsity"].to_numpy()[list(rows) * len(once)]
     accuracies = ["train_accuracy", "validation_accuracy", "test_accuracy"]
-    return table[["protocol", "mask_id", "sparsity", "model_sparsity", "effective_sparsity", *accuracies, "key"]]
+    return table[
+        [
+            "protocol",
+            "mask_id",
+            "sparsity",
+            "model_sparsity",
+            "effective_sparsity",
+            *accuracies,
+            "key",
+        ]
+    ]

@@ -21,8 +21,17 @@ def layers(model: nn.Module) -> Figure:
     masks = {name: mask for name, mask in model.named_buffers() if name.endswith("weight_mask")}
     figure, axes = plt.subplots(1, len(masks), figsize=(4.4 * len(masks), 3.6), squeeze=False)
     for ax, (name, mask) in zip(axes[0], masks.items(), strict=True):
-        ax.imshow(mask.flatten(2).amax(2) if mask.dim() > 2 else mask, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-        ax.set(title=name.removesuffix(".weight_mask"), xlabel="input channel", ylabel="output channel")
+        ax.imshow(
+            mask.flatten(2).amax(2) if mask.dim() > 2 else mask,
+            cmap="Greys",
+            vmin=0,
+            vmax=1,
+            aspect="auto",
+            interpolation="nearest",
+        )
+        ax.set(
+            title=name.removesuffix(".weight_mask"), xlabel="input channel", ylabel="output channel"
+        )
         ax.grid(False)
     return figure
 
@@ -37,10 +46,17 @@ def searches(history: pd.DataFrame, score: str) -> Figure:
     figure, ax = plt.subplots(figsize=(5.8, 3.6))
     table = history.assign(best=best_so_far(history))
     for method, (label, colour, marker) in styles(names(table["method"])).items():
-        curve = [mean_interval(g["best"]) for _, g in table[table["method"] == method].groupby("evaluation")]
+        curve = [
+            mean_interval(g["best"])
+            for _, g in table[table["method"] == method].groupby("evaluation")
+        ]
         named = f"{label} (n = {curve[0].n} searches)"
         band(ax, np.arange(1, len(curve) + 1), curve, colour, marker=marker, label=named)
-    ax.set(xlabel="evaluations (networks trained)", ylabel=f"best {score} so far", title="mean over searches; band: 95 % t interval")
+    ax.set(
+        xlabel="evaluations (networks trained)",
+        ylabel=f"best {score} so far",
+        title="mean over searches; band: 95 % t interval",
+    )
     ax.legend(loc="lower right")
     return figure
 

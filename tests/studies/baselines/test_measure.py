@@ -1,4 +1,6 @@
-"""Table 1: what is compared with what, how often, at which cost; and the arithmetic of its cells."""
+"""Table 1: what is compared with what, how often, at which cost; and the arithmetic of its
+cells.
+"""
 
 from dataclasses import replace
 
@@ -22,9 +24,17 @@ from bogp.training.store import Store
 
 SHORT = replace(CALIBRATED, name="short", widths=(784, 32, 32, 10), steps=6)
 PLAN = Plan(
-    SHORT, "mnist-5k", ("base", "glob_1", "glob_5", "smaller_dense", "one_hidden_layer"), ("base", "random", "snip", "smaller_dense"),
-    ("glob_1", "glob_5", "base"), ("base", "glob_1", "random", "glob_1_best", "base_best"), pairs=3, repeats=2, budget=6, fresh_seeds=2,
-)  # fmt: skip
+    SHORT,
+    "mnist-5k",
+    ("base", "glob_1", "glob_5", "smaller_dense", "one_hidden_layer"),
+    ("base", "random", "snip", "smaller_dense"),
+    ("glob_1", "glob_5", "base"),
+    ("base", "glob_1", "random", "glob_1_best", "base_best"),
+    pairs=3,
+    repeats=2,
+    budget=6,
+    fresh_seeds=2,
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,23 +45,33 @@ def by(tmp_path_factory):
 
 
 def chosen_at(sparsities):
-    return pd.DataFrame({"method": "bogp", "search_seed": range(len(sparsities)), "sparsity": sparsities})
+    return pd.DataFrame(
+        {"method": "bogp", "search_seed": range(len(sparsities)), "sparsity": sparsities}
+    )
 
 
 def test_every_method_gets_its_pairs_budget_and_seeds():
     entries = measure.entries(PLAN, 0.5, chosen_at([0.5, 0.51171875, 0.4921875]))
     counted = pd.DataFrame(
-        [(e.accounting, e.method, e.pair, e.budget) for e in entries], columns=["accounting", "method", "pair", "budget"]
+        [(e.accounting, e.method, e.pair, e.budget) for e in entries],
+        columns=["accounting", "method", "pair", "budget"],
     )
     times = counted.groupby(["accounting", "method"]).pair.apply(list).to_dict()
-    assert times[PAPER, "glob_1"] == times[PAPER, "base"] == times[LIKE, "random"] == times[PAPER, "random_hidden"] == [0, 1, 2]
+    assert (
+        times[PAPER, "glob_1"]
+        == times[PAPER, "base"]
+        == times[LIKE, "random"]
+        == times[PAPER, "random_hidden"]
+        == [0, 1, 2]
+    )
     assert times[PAPER, "glob_5"] == times[LIKE, "snip"] == times[LIKE, "glob_5_best"] == [0, 1]
     budgets = counted.groupby(["accounting", "method"]).budget.unique().to_dict()
     assert budgets[PAPER, "glob_1"] == [1] and budgets[PAPER, "glob_5"] == [5]
     assert budgets[LIKE, "glob_1_best"] == [6] and budgets[LIKE, "base_best"] == [6]
     assert budgets[LIKE, "glob_5_best"] == [5]  # a second one would cost more than the budget
     once = [e for e in entries if len(e.jobs) == 1 and not e.method.endswith("_best")]
-    assert {(e.pair, e.jobs[0].seed) for e in once} == {(0, 5000), (1, 5002), (2, 5004)}  # the first fresh seed of each search
+    # the first fresh seed of each search
+    assert {(e.pair, e.jobs[0].seed) for e in once} == {(0, 5000), (1, 5002), (2, 5004)}
     best = [[job.seed for job in e.jobs] for e in entries if e.method == "glob_1_best"]
     assert len({s for seeds in best for s in seeds}) == 18, "no network serves two pairs"
 
@@ -67,7 +87,11 @@ def test_like_for_like_removes_exactly_as_many_weights_of_the_same_layer(home):
         if entry.accounting == LIKE or entry.method == "random_hidden":
             first = job.recipe.rounds == 1
             assert removed[0] == removed[2] == 0
-            assert removed[1] == round(exact[entry.pair] * 1024) if first else removed[1] < exact[entry.pair] * 1024
+            assert (
+                removed[1] == round(exact[entry.pair] * 1024)
+                if first
+                else removed[1] < exact[entry.pair] * 1024
+            )
         elif job.recipe.rounds == 1:
             assert sum(removed) == round(0.5 * (784 * 32 + 32 * 32 + 320))
 
@@ -78,9 +102,11 @@ def test_controls_without_a_mask_have_the_weights_that_are_left():
     assert by_name[PAPER, "one_hidden_layer"] == (784, 32, 10)
     first, width, same, last = by_name[PAPER, "smaller_dense"]
     assert (first, last) == (784, 10) and width == same
-    assert abs(784 * width + width**2 + 10 * width - 13_216) <= (784 + 2 * width + 10) / 2 + 1  # half a unit away at most
+    # half a unit away at most
+    assert abs(784 * width + width**2 + 10 * width - 13_216) <= (784 + 2 * width + 10) / 2 + 1
     assert by_name[LIKE, "smaller_dense"][:2] == (784, 32)
-    assert by_name[LIKE, "smaller_dense"][2] == 20  # 32 * w + 10 * w is nearest to 512 + 320 at 19.8
+    # 32 * w + 10 * w is nearest to 512 + 320 at 19.8
+    assert by_name[LIKE, "smaller_dense"][2] == 20
 
 
 def test_results_choose_on_validation_and_account_for_every_weight(home, by):
@@ -91,22 +117,37 @@ def test_results_choose_on_validation_and_account_for_every_weight(home, by):
         rows = store.table().set_index("key")
     whole = 784 * 32 + 32 * 32 + 320
     one = table.set_index(["accounting", "method", "pair"]).sort_index()
-    candidates = rows[(rows.seed >= measure.CANDIDATE_SEED) & rows.method.str.contains('"rounds": 1')]
+    candidates = rows[
+        (rows.seed >= measure.CANDIDATE_SEED) & rows.method.str.contains('"rounds": 1')
+    ]
     for pair in range(3):
-        mine = candidates[candidates.seed.between(measure.CANDIDATE_SEED + 6 * pair, measure.CANDIDATE_SEED + 6 * pair + 5)]
+        mine = candidates[
+            candidates.seed.between(
+                measure.CANDIDATE_SEED + 6 * pair, measure.CANDIDATE_SEED + 6 * pair + 5
+            )
+        ]
         assert len(mine) == 6
         assert one.loc[(LIKE, "glob_1_best", pair), "validation"] == mine.validation_accuracy.max()
         assert one.loc[(LIKE, "glob_1_best", pair), "test"] in set(
             mine.test_accuracy[mine.validation_accuracy == mine.validation_accuracy.max()]
         )
-        removed = {m: whole - one.loc[(LIKE, m, pair), "weights"] for m in ("bogp", "bogp_mask", "random", "glob_1_best")}
+        removed = {
+            m: whole - one.loc[(LIKE, m, pair), "weights"]
+            for m in ("bogp", "bogp_mask", "random", "glob_1_best")
+        }
         assert len(set(removed.values())) == 1, "the same number of pruned weights"
-        assert one.loc[(LIKE, "random", pair), "mask_sparsity"] == pytest.approx(removed["bogp"] / 1024)
-        assert one.loc[(PAPER, "glob_1", pair), "model_sparsity"] == pytest.approx(round(0.8 * whole) / whole)
+        assert one.loc[(LIKE, "random", pair), "mask_sparsity"] == pytest.approx(
+            removed["bogp"] / 1024
+        )
+        assert one.loc[(PAPER, "glob_1", pair), "model_sparsity"] == pytest.approx(
+            round(0.8 * whole) / whole
+        )
     assert (table.effective_sparsity >= table.model_sparsity - 1e-12).all()
     network = table[table.key != "-"]
     assert (rows.loc[network.key, "test_accuracy"].to_numpy() == network.test.to_numpy()).all()
-    assert set(table.method[table.key == "-"]) == {"bogp", "bogp_mask", "random_mask"}, "retrained with several seeds"
+    assert set(table.method[table.key == "-"]) == {"bogp", "bogp_mask", "random_mask"}, (
+        "retrained with several seeds"
+    )
     assert set(table.budget[table.method == "bogp_mask"]) == {6 + 2}
 
 
@@ -127,9 +168,16 @@ def test_the_masks_of_notebook_03_are_taken_if_they_are_of_this_search(home, by,
     searchers = [search.BoxSearch(masks, by.settings, seed) for seed in range(2)]
     searchers += [search.RandomSearch(masks, by.settings.budget, seed) for seed in range(2)]
     history = search.run(searchers, masks, evaluator, SHORT, "mnist-5k")
-    chosen = search.retrain(search.recommend(history), masks, evaluator, SHORT, "mnist-5k", small.fresh_seeds)
-    recorded = fixed_sparsity_tables.search_parameters(SHORT, 0.5, by.settings, 2, by.spec, "mnist-5k")
-    recorded |= {"dataset_checksum": evaluator.dataset("mnist-5k").checksum, "fresh_seeds": small.fresh_seeds}
+    chosen = search.retrain(
+        search.recommend(history), masks, evaluator, SHORT, "mnist-5k", small.fresh_seeds
+    )
+    recorded = fixed_sparsity_tables.search_parameters(
+        SHORT, 0.5, by.settings, 2, by.spec, "mnist-5k"
+    )
+    recorded |= {
+        "dataset_checksum": evaluator.dataset("mnist-5k").checksum,
+        "fresh_seeds": small.fresh_seeds,
+    }
     path = home / "data/results/t/03_fixed_sparsity_bo/short_s0.50_chosen.csv"
     results = home / "data/results/t/05_baselines/short_s0.50_results.csv"
     searched = []
@@ -148,14 +196,25 @@ def test_the_masks_of_notebook_03_are_taken_if_they_are_of_this_search(home, by,
 
 
 def test_without_the_local_store_the_export_suffices(home, by):
-    small = replace(PLAN, methods=("base", "glob_1"), like=("random",), chosen=(), paired=("base", "glob_1", "random"), pairs=2, repeats=1)
+    small = replace(
+        PLAN,
+        methods=("base", "glob_1"),
+        like=("random",),
+        chosen=(),
+        paired=("base", "glob_1", "random"),
+        pairs=2,
+        repeats=1,
+    )
     table = measure.at_sparsity(small, 0.5, by, "t")
     (home / "data/evaluations.sqlite").unlink()
     (home / "data/results/t/05_baselines/short_s0.50_results.csv").unlink()
     pd.testing.assert_frame_equal(measure.at_sparsity(small, 0.5, by, "t"), table)
     exported = pd.read_parquet(home / "data/evaluations/t/05_baselines_short_s0.50.parquet")
     with Store(home / "data/evaluations.sqlite") as store:
-        pd.testing.assert_frame_equal(store.table()[["key", "seconds"]], exported[["key", "seconds"]])  # nothing was trained anew
+        # nothing was trained anew
+        pd.testing.assert_frame_equal(
+            store.table()[["key", "seconds"]], exported[["key", "seconds"]]
+        )
 
 
 def made_up(values):
@@ -164,26 +223,54 @@ def made_up(values):
         for (accounting, method, budget), each in values.items()
         for pair, v in enumerate(each)
     ]
-    names = ["dataset", "protocol", "accounting", "method", "target_sparsity", "pair", "budget", "validation", "test"]
-    return pd.DataFrame(rows, columns=[*names, "mask_sparsity", "model_sparsity", "effective_sparsity"])
+    names = [
+        "dataset",
+        "protocol",
+        "accounting",
+        "method",
+        "target_sparsity",
+        "pair",
+        "budget",
+        "validation",
+        "test",
+    ]
+    return pd.DataFrame(
+        rows, columns=[*names, "mask_sparsity", "model_sparsity", "effective_sparsity"]
+    )
 
 
 def test_summary_against_scipy_and_pairs():
     rng = np.random.default_rng(0)
     bogp, glob, mask, best = rng.normal(0.9, 0.01, (4, 6))
-    values = {(PAPER, "bogp", 26): bogp, (PAPER, "glob_1", 1): glob, (PAPER, "glob_5", 5): glob[:3], (LIKE, "bogp", 25): bogp,
-              (LIKE, "bogp_mask", 26): mask, (LIKE, "glob_1", 1): glob, (LIKE, "glob_1_best", 25): best}  # fmt: skip
-    table = baselines_tables.summary(made_up(values), {"glob_1": {0.5: 0.97}}).set_index(["accounting", "method", "measure"])
+    values = {
+        (PAPER, "bogp", 26): bogp,
+        (PAPER, "glob_1", 1): glob,
+        (PAPER, "glob_5", 5): glob[:3],
+        (LIKE, "bogp", 25): bogp,
+        (LIKE, "bogp_mask", 26): mask,
+        (LIKE, "glob_1", 1): glob,
+        (LIKE, "glob_1_best", 25): best,
+    }
+    table = baselines_tables.summary(made_up(values), {"glob_1": {0.5: 0.97}}).set_index(
+        ["accounting", "method", "measure"]
+    )
     cell = table.loc[(PAPER, "glob_1", "test")]
     low, high = stats.t.interval(0.95, 5, glob.mean() + 0.1, stats.sem(glob))
-    assert (cell["low"], cell["high"], cell["n"], cell["paper"]) == pytest.approx((low, high, 6, 0.97))
+    assert (cell["low"], cell["high"], cell["n"], cell["paper"]) == pytest.approx(
+        (low, high, 6, 0.97)
+    )
     assert np.isnan(table.loc[(LIKE, "glob_1", "test"), "paper"]), "the paper has one accounting"
     for key, reference, mine in [
-        ((PAPER, "glob_1"), bogp, glob), ((PAPER, "glob_5"), bogp[:3], glob[:3]), ((LIKE, "glob_1"), mask, glob), ((LIKE, "glob_1_best"), bogp, best),
-    ]:  # fmt: skip
+        ((PAPER, "glob_1"), bogp, glob),
+        ((PAPER, "glob_5"), bogp[:3], glob[:3]),
+        ((LIKE, "glob_1"), mask, glob),
+        ((LIKE, "glob_1_best"), bogp, best),
+    ]:
         gap = stats.ttest_rel(mine, reference).confidence_interval()
         row = table.loc[(*key, "validation")]
-        assert (row.gap, row.gap_low, row.gap_high) == pytest.approx(((mine - reference).mean(), gap.low, gap.high))
+        assert (row.gap, row.gap_low, row.gap_high) == pytest.approx(
+            ((mine - reference).mean(), gap.low, gap.high)
+        )
         assert row.gap_n == len(mine)
     assert np.isnan(table.loc[(PAPER, "bogp", "test"), "gap"])
 
@@ -206,7 +293,12 @@ def test_verdicts_and_the_rendered_table_say_what_the_summary_says():
     lines = baselines_tables.rendered(table, PAPER).set_index("method")["s = 0.50"]
     assert lines["Unif_1"].startswith("1.0150 ± ") and lines["Unif_1"].endswith("[0.123]")
     assert "[" not in lines["Glob_1"]
-    assert baselines_tables.rendered(table, PAPER).method.tolist() == ["BoGP", "Glob_1", "Unif_1", "SNIP"]
+    assert baselines_tables.rendered(table, PAPER).method.tolist() == [
+        "BoGP",
+        "Glob_1",
+        "Unif_1",
+        "SNIP",
+    ]
 
 
 def test_the_answer_counts_like_for_like():
@@ -247,24 +339,33 @@ def test_at_par_is_an_equivalence_test():
 
 @pytest.mark.parametrize("widths", [(784, 128, 128, 10), (784, 32, 16, 10)])
 def test_where_global_pruning_empties_the_first_layer(widths):
-    """Against the weights themselves: the share of all weights that are no larger than the first layer's largest."""
+    """Against the weights themselves: the share of all weights that are no larger than the first
+    layer's largest.
+    """
     from bogp.training.engine import initial_layers
 
     protocol = replace(CALIBRATED, widths=widths)
     shares = []
     for seed in range(5):
         weights = [w[0].abs() for w, _ in initial_layers(seed, protocol)]
-        shares.append(sum(int((w <= weights[0].max()).sum()) for w in weights) / sum(w.numel() for w in weights))
+        shares.append(
+            sum(int((w <= weights[0].max()).sum()) for w in weights)
+            / sum(w.numel() for w in weights)
+        )
     assert measure.emptying_sparsity(widths) == pytest.approx(np.mean(shares), abs=0.004)
 
 
 def test_layer_sparsities_show_the_emptied_layer(home):
-    table = measure.layer_sparsities(CALIBRATED, "mnist-5k", ["glob_1", "unif_1", "lamp_1"], [0.5, 0.92], 1, Evaluator())
+    table = measure.layer_sparsities(
+        CALIBRATED, "mnist-5k", ["glob_1", "unif_1", "lamp_1"], [0.5, 0.92], 1, Evaluator()
+    )
     assert len(table) == 3 * 2 * 3
     empty = table[table["empty"]]
     assert empty[["method", "sparsity", "layer"]].to_numpy().tolist() == [["glob_1", 0.92, 0]]
     assert empty.effective_sparsity.item() == 1
-    assert table[table.method == "unif_1"].layer_sparsity.to_numpy() == pytest.approx(table[table.method == "unif_1"].sparsity, abs=1e-3)
+    assert table[table.method == "unif_1"].layer_sparsity.to_numpy() == pytest.approx(
+        table[table.method == "unif_1"].sparsity, abs=1e-3
+    )
     with pytest.raises(InvalidInput, match="lottery prunes after training"):
         measure.layer_sparsities(CALIBRATED, "mnist-5k", ["lottery"], [0.5], 1, Evaluator())
 
@@ -281,12 +382,18 @@ def test_bad_plans_are_refused_before_any_training(home, by):
     with pytest.raises(InvalidInput, match="would remove every weight of layer 0"):
         measure.check(replace(PLAN, protocol=CALIBRATED), 0.92, Evaluator())
     with pytest.raises(InvalidInput, match=r"5 rounds.* would remove every weight of layer 2"):
-        measure.check(replace(PLAN, methods=("unif_5",), paired=(), protocol=CALIBRATED), 0.9998, Evaluator())
+        measure.check(
+            replace(PLAN, methods=("unif_5",), paired=(), protocol=CALIBRATED), 0.9998, Evaluator()
+        )
     with pytest.raises(DatabaseError, match=r"no masks of sparsity 0\.7"):
         measure.at_sparsity(PLAN, 0.7, by, "t")
     with pytest.raises(InvalidInput, match="3 pairs"):
         measure.entries(PLAN, 0.5, chosen_at([0.5]))
     with pytest.raises(UnreachableSparsity):
-        measure.entries(replace(PLAN, protocol=replace(SHORT, widths=(784, 2, 2, 10))), 0.9, chosen_at([0.9] * 3))
+        measure.entries(
+            replace(PLAN, protocol=replace(SHORT, widths=(784, 2, 2, 10))),
+            0.9,
+            chosen_at([0.9] * 3),
+        )
     with Store(home / "data/evaluations.sqlite") as store:
         assert store.table().empty

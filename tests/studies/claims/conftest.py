@@ -18,7 +18,9 @@ def digits() -> Dataset:
 
 @pytest.fixture
 def evaluator(home: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> Iterator[Evaluator]:
-    """An evaluator with a store of its own, which knows ``mnist-5k`` alone; databases are built without further processes."""
+    """An evaluator with a store of its own, which knows ``mnist-5k`` alone; databases are built
+    without further processes.
+    """
     monkeypatch.setattr(datasets, "load", lambda name: {"mnist-5k": digits}[name])
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     evaluator = Evaluator(progress=False)

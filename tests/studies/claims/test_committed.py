@@ -1,4 +1,6 @@
-"""The committed results of notebook 06 follow from the committed trainings, and these from the committed evaluations."""
+"""The committed results of notebook 06 follow from the committed trainings, and these from the
+committed evaluations.
+"""
 
 import json
 from dataclasses import replace
@@ -9,7 +11,19 @@ import pytest
 import yaml
 
 from bogp import records
-from bogp.studies.claims import NOTEBOOK, crossed, defects, designs, evidence, exchangeable, regions, replay, reported, settings, verdicts
+from bogp.studies.claims import (
+    NOTEBOOK,
+    crossed,
+    defects,
+    designs,
+    evidence,
+    exchangeable,
+    regions,
+    replay,
+    reported,
+    settings,
+    verdicts,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "data" / "results" / "paper"
@@ -21,18 +35,28 @@ def committed(name):
 
 def same(found, name):
     expected = committed(name)
-    pd.testing.assert_frame_equal(found.reset_index(drop=True)[list(expected.columns)], expected, check_dtype=False, rtol=1e-6, atol=1e-12)
+    pd.testing.assert_frame_equal(
+        found.reset_index(drop=True)[list(expected.columns)],
+        expected,
+        check_dtype=False,
+        rtol=1e-6,
+        atol=1e-12,
+    )
 
 
 @pytest.mark.parametrize("name", ["audit", "crossed", "changed", "regions", "converged_trainings"])
 def test_trainings_are_the_committed_evaluations(name):
-    stored = pd.read_parquet(ROOT / "data" / "evaluations" / "paper" / f"{NOTEBOOK}_calibrated.parquet").set_index("key")
+    stored = pd.read_parquet(
+        ROOT / "data" / "evaluations" / "paper" / f"{NOTEBOOK}_calibrated.parquet"
+    ).set_index("key")
     rows = committed(name)
     mine = stored.loc[rows.key]
     assert (mine.test_accuracy.to_numpy() == rows.test_accuracy.to_numpy()).all()
     assert (mine.validation_accuracy.to_numpy() == rows.validation_accuracy.to_numpy()).all()
     assert (mine.seed.to_numpy() == rows.seed.to_numpy()).all()
-    assert set(mine.device) == {"cpu"} and set(mine.precision) == {"float32"}, "numbers of different devices never meet in one comparison"
+    assert set(mine.device) == {"cpu"} and set(mine.precision) == {"float32"}, (
+        "numbers of different devices never meet in one comparison"
+    )
 
 
 def test_summaries_follow_from_the_trainings():
@@ -42,7 +66,10 @@ def test_summaries_follow_from_the_trainings():
     same(crossed.spreads(trainings), "spreads")
     same(exchangeable.parts(committed("changed")), "changed_parts")
     same(defects.effects(committed("defects")), "defect_effects")
-    same(crossed.parts(committed("regions"), by=("region", "dataset", "sparsity", "numbering")), "regions_parts")
+    same(
+        crossed.parts(committed("regions"), by=("region", "dataset", "sparsity", "numbering")),
+        "regions_parts",
+    )
     same(regions.advantages(committed("regions_replayed")), "advantages")
     same(replay.summary(committed("replayed")), "searches")
     same(replay.against_permuted(committed("replayed")), "against_permuted")
@@ -56,7 +83,9 @@ def test_verdicts_follow_from_the_tables_alone(monkeypatch):
     for name, table in before.tables.items():
         same(table, name)
     names = ("audit", "crossed", "predicted", "twins", "replayed", "defects", "regions_replayed")
-    judged = verdicts.judge(evidence.of_tables({name: committed(name) for name in names} | before.tables, "calibrated"))
+    judged = verdicts.judge(
+        evidence.of_tables({name: committed(name) for name in names} | before.tables, "calibrated")
+    )
     summary = verdicts.overall(judged)
     same(judged, "evidence")
     same(summary, "claims")
@@ -74,15 +103,24 @@ def test_what_the_page_of_results_says_in_words():
 
 
 def test_the_designs_have_the_sizes_of_the_profile():
-    profile = yaml.safe_load((ROOT / "notebooks" / "profiles" / "paper.yaml").read_text())["claims"]["calibrated"]
+    profile = yaml.safe_load((ROOT / "notebooks" / "profiles" / "paper.yaml").read_text())[
+        "claims"
+    ]["calibrated"]
     design = designs.named(profile["design"])
     parts = committed("parts").drop_duplicates("set").set_index("set")
     sizes = {f"bernoulli, s = {s:.2f}": design.bernoulli for s in profile["sparsities"]}
-    sizes |= {f"{f}, s = {s:.2f}": design.structured for f in profile["families"] for s in profile["sparsities"]}
+    sizes |= {
+        f"{f}, s = {s:.2f}": design.structured
+        for f in profile["families"]
+        for s in profile["sparsities"]
+    }
     sizes["released, s = 0.60"] = design.released
     assert {name: (row.n_masks, row.n_seeds) for name, row in parts.iterrows()} == sizes
     assert design.bernoulli == (256, 16)
-    assert (len(committed("settings")), {*committed("settings").n}) == (design.audited[0], {design.audited[1]})
+    assert (len(committed("settings")), {*committed("settings").n}) == (
+        design.audited[0],
+        {design.audited[1]},
+    )
     assert {*committed("searches").n} == {design.replays[1]} and design.replays[1] >= 30
     assert {*committed("advantages").n} == {design.everywhere[1]}
     grid = committed("regions").groupby(["dataset", "sparsity", "numbering"])
@@ -94,14 +132,20 @@ def test_the_designs_have_the_sizes_of_the_profile():
     assert (long["mask"].nunique() == families * design.converged[0]).all()
     assert (long["seed"].nunique() == design.converged[1]).all()
     changed = committed("changed_parts").drop_duplicates("change")
-    assert changed[["graphs", "versions", "seeds"]].drop_duplicates().to_numpy().tolist() == [[4 * families, 4, 4]]
+    assert changed[["graphs", "versions", "seeds"]].drop_duplicates().to_numpy().tolist() == [
+        [4 * families, 4, 4]
+    ]
     assert design.changed == (4, 4, 4)
     assert committed("defects").groupby("defect").search_seed.nunique().eq(design.defects[1]).all()
     beside = (RESULTS / NOTEBOOK / "calibrated_replays" / "s0.60.json").read_text()
     recorded = json.loads(beside)["parameters"]["settings"]
-    assert recorded["n_initial"] + recorded["n_iterations"] == design.replays[0] == design.defects[0]
+    assert (
+        recorded["n_initial"] + recorded["n_iterations"] == design.replays[0] == design.defects[0]
+    )
     everywhere = replace(designs.search_of(design.everywhere[0]), columns=tuple(profile["space"]))
-    beside = (RESULTS / NOTEBOOK / "calibrated_replays" / "mnist_s0.90_native_properties.json").read_text()
+    beside = (
+        RESULTS / NOTEBOOK / "calibrated_replays" / "mnist_s0.90_native_properties.json"
+    ).read_text()
     assert json.loads(beside)["parameters"]["settings"] == json.loads(json.dumps(vars(everywhere)))
 
 

@@ -35,7 +35,12 @@ DESIGN = replace(designs.NAMED["smoke"], bernoulli=(4, 3), structured=(2, 2), re
 def test_the_sets_are_the_first_masks_of_the_database_and_of_each_family(evaluator):
     whole = build(SPEC, database_dir("x"))
     found = crossed.hidden(whole, "x", DESIGN, [0.8, 0.6], ["ws_flex"])
-    assert list(found) == ["bernoulli, s = 0.80", "bernoulli, s = 0.60", "ws_flex, s = 0.80", "ws_flex, s = 0.60"]
+    assert list(found) == [
+        "bernoulli, s = 0.80",
+        "bernoulli, s = 0.60",
+        "ws_flex, s = 0.80",
+        "ws_flex, s = 0.60",
+    ]
     first = found["bernoulli, s = 0.80"]
     assert first.table["mask_id"].tolist() == [f"s0.8-0000{i}" for i in range(4)]
     np.testing.assert_array_equal(first.masks(), whole.at(0.8).masks()[:4])
@@ -46,7 +51,9 @@ def test_the_sets_are_the_first_masks_of_the_database_and_of_each_family(evaluat
 @pytest.mark.parametrize("count", [1, 6])
 def test_more_masks_than_the_database_has_are_refused(count, evaluator):
     with pytest.raises(InvalidInput, match=f"number of masks is {count}; .*from 2 to 5"):
-        crossed.hidden(build(SPEC, database_dir("x")), "x", replace(DESIGN, bernoulli=(count, 2)), [0.8], [])
+        crossed.hidden(
+            build(SPEC, database_dir("x")), "x", replace(DESIGN, bernoulli=(count, 2)), [0.8], []
+        )
 
 
 def test_masks_of_another_sparsity_are_refused(evaluator):
@@ -78,8 +85,13 @@ def test_a_mixture_holds_each_familys_own_masks_under_names_that_tell_them_apart
     for k, family in enumerate(FAMILIES):
         alone = database.open_database(database_dir(f"m-3-{family}-0.8"))
         np.testing.assert_array_equal(mixed.masks()[3 * k : 3 * k + 3], alone.masks())
-        assert mixed.table["clustering"].tolist()[3 * k : 3 * k + 3] == alone.table["clustering"].tolist()
-        assert mixed.table["mask_id"].tolist()[3 * k : 3 * k + 3] == [f"{family}-{mask_id}" for mask_id in alone.table["mask_id"]]
+        assert (
+            mixed.table["clustering"].tolist()[3 * k : 3 * k + 3]
+            == alone.table["clustering"].tolist()
+        )
+        assert mixed.table["mask_id"].tolist()[3 * k : 3 * k + 3] == [
+            f"{family}-{mask_id}" for mask_id in alone.table["mask_id"]
+        ]
     assert mixed.table["mask_id"].is_unique
 
 
@@ -109,10 +121,15 @@ def test_a_protocol_laid_over_all_layers_differs_in_scope_and_name_alone():
 def test_every_mask_is_trained_from_every_seed(protocol, masks, evaluator):
     found = crossed.train(masks, 2, protocol, "mnist-5k", evaluator)
     assert list(found.columns) == ["mask", "seed", *MEASURED]
-    assert found[["mask", "seed"]].to_numpy().tolist() == [[m, s] for m in range(3) for s in range(2)]
+    assert found[["mask", "seed"]].to_numpy().tolist() == [
+        [m, s] for m in range(3) for s in range(2)
+    ]
     assert evaluator.trained == 6
     first = {"hidden": lambda m: None, "all": lambda m: expand(m, 784, 16)}[protocol.scope]
-    jobs = [Job(Recipe((first(masks[row.mask]), masks[row.mask], None)), row.seed, protocol, "mnist-5k") for row in found.itertuples()]
+    jobs = [
+        Job(Recipe((first(masks[row.mask]), masks[row.mask], None)), row.seed, protocol, "mnist-5k")
+        for row in found.itertuples()
+    ]
     known = evaluator.evaluate(jobs)
     assert evaluator.trained == 6  # the very same trainings
     pd.testing.assert_frame_equal(found[MEASURED], known[MEASURED])
@@ -130,17 +147,27 @@ def test_layer_masks_that_are_no_graph_are_trained_as_given(masks, evaluator):
     odd = np.random.default_rng(0).random((16, 784)) < 0.2
     layers = [(odd, None, None), (None, np.triu(np.ones((16, 16), bool)), None)]
     found = crossed.train_layers(layers, 2, ALL, "mnist-5k", evaluator)
-    assert found["key"].tolist() == [evaluator.key(Job(Recipe(one), seed, ALL, "mnist-5k")) for one in layers for seed in (0, 1)]
+    assert found["key"].tolist() == [
+        evaluator.key(Job(Recipe(one), seed, ALL, "mnist-5k")) for one in layers for seed in (0, 1)
+    ]
     graph = [layer_masks(mask, ALL.widths, ALL.masked_layers) for mask in masks]
     pd.testing.assert_frame_equal(
-        crossed.train_layers(graph, 2, ALL, "mnist-5k", evaluator), crossed.train(masks, 2, ALL, "mnist-5k", evaluator)
+        crossed.train_layers(graph, 2, ALL, "mnist-5k", evaluator),
+        crossed.train(masks, 2, ALL, "mnist-5k", evaluator),
     )
 
 
 def test_each_set_is_trained_and_the_first_masks_under_released(evaluator, monkeypatch):
     asked = []
-    monkeypatch.setattr(crossed, "train", lambda masks, seeds, protocol, *_: asked.append((len(masks), seeds, protocol)) or TRAININGS)
-    sets = {name: build(SPEC, database_dir("x")).at(0.8) for name in ("bernoulli, s = 0.80", "ws_flex, s = 0.80")}
+    monkeypatch.setattr(
+        crossed,
+        "train",
+        lambda masks, seeds, protocol, *_: asked.append((len(masks), seeds, protocol)) or TRAININGS,
+    )
+    sets = {
+        name: build(SPEC, database_dir("x")).at(0.8)
+        for name in ("bernoulli, s = 0.80", "ws_flex, s = 0.80")
+    }
     found = crossed.train_sets(sets, DESIGN, PROTOCOL, "mnist-5k", evaluator)
     assert asked == [(5, 3, PROTOCOL), (5, 2, PROTOCOL), (2, 2, RELEASED)]
     assert found["set"].unique().tolist() == [*sets, "released, s = 0.80"]
@@ -150,7 +177,12 @@ def test_each_set_is_trained_and_the_first_masks_under_released(evaluator, monke
 # --- tables ---
 
 TRAININGS = pd.DataFrame(
-    {"mask": np.repeat(range(3), 2), "seed": [0, 1] * 3, "test_accuracy": [0, 1, 10, 11, 20, 21], "validation_accuracy": range(6)}
+    {
+        "mask": np.repeat(range(3), 2),
+        "seed": [0, 1] * 3,
+        "test_accuracy": [0, 1, 10, 11, 20, 21],
+        "validation_accuracy": range(6),
+    }
 )
 
 
@@ -179,8 +211,19 @@ def test_what_is_no_crossed_design_is_refused(rows, message):
 
 def made_up(masks, seeds, between, rest, seed=0):
     rng = np.random.default_rng(seed)
-    y = 0.9 + between * rng.normal(size=(masks, 1)) + 0.01 * rng.normal(size=seeds) + rest * rng.normal(size=(masks, seeds))
-    rows = pd.DataFrame({"mask": np.repeat(np.arange(masks), seeds), "seed": np.tile(np.arange(seeds), masks), "test_accuracy": y.ravel()})
+    y = (
+        0.9
+        + between * rng.normal(size=(masks, 1))
+        + 0.01 * rng.normal(size=seeds)
+        + rest * rng.normal(size=(masks, seeds))
+    )
+    rows = pd.DataFrame(
+        {
+            "mask": np.repeat(np.arange(masks), seeds),
+            "seed": np.tile(np.arange(seeds), masks),
+            "test_accuracy": y.ravel(),
+        }
+    )
     return rows.sample(frac=1, random_state=0)
 
 
@@ -195,9 +238,20 @@ def test_parts_are_the_components_of_each_design_in_the_order_given():
     found = crossed.parts(trainings).set_index(["set", "part"])
     for name, rows in sets.items():
         expected = components(crossed.table(rows))
-        assert tuple(found.loc[(name, "icc"), ["n_masks", "n_seeds"]]) == (expected.masks, expected.seeds)
-        for part, estimate in {"masks": expected.between_masks, "residual": expected.residual, "ceiling": expected.ceiling}.items():
-            assert tuple(found.loc[(name, part), ["value", "low", "high"]]) == (estimate.value, estimate.low, estimate.high)
+        assert tuple(found.loc[(name, "icc"), ["n_masks", "n_seeds"]]) == (
+            expected.masks,
+            expected.seeds,
+        )
+        for part, estimate in {
+            "masks": expected.between_masks,
+            "residual": expected.residual,
+            "ceiling": expected.ceiling,
+        }.items():
+            assert tuple(found.loc[(name, part), ["value", "low", "high"]]) == (
+                estimate.value,
+                estimate.low,
+                estimate.high,
+            )
         assert found.loc[(name, "masks"), "p"] == expected.p
     assert found.loc["b", "p"].iloc[0] < 1e-6 < 0.01 < found.loc["a", "p"].iloc[0]
     assert found["detectable"].notna().sum() == 2
@@ -206,7 +260,12 @@ def test_parts_are_the_components_of_each_design_in_the_order_given():
 
 
 def test_spreads_judge_the_standard_deviation_between_masks():
-    found = crossed.spreads(tidy({"wide": made_up(60, 6, 0.01, 0.001), "narrow": made_up(60, 6, 0.0005, 0.001, seed=1)}), 0.002)
+    found = crossed.spreads(
+        tidy(
+            {"wide": made_up(60, 6, 0.01, 0.001), "narrow": made_up(60, 6, 0.0005, 0.001, seed=1)}
+        ),
+        0.002,
+    )
     wide, narrow = found.to_dict("records")
     assert wide["low"] > 0.002 and wide["p_for"] < 0.05 < wide["p_against"]
     assert narrow["high"] < 0.002 and narrow["p_against"] < 0.05 < narrow["p_for"]

@@ -8,7 +8,9 @@ from bogp.studies.claims import designs
 
 
 def test_the_sizes_of_the_paper_are_those_that_were_fixed_before_the_run():
-    """As the notebook's table has them; the committed tables are compared with them in ``test_committed``."""
+    """As the notebook's table has them; the committed tables are compared with them in
+    ``test_committed``.
+    """
     paper = designs.named("paper")
     assert (paper.audited, paper.bernoulli, paper.structured, paper.released) == (
         (16, 5),

@@ -1,4 +1,6 @@
-"""From tables to evidence: each claim reads its own table, and of that the rows that it speaks of."""
+"""From tables to evidence: each claim reads its own table, and of that the rows that it speaks
+of.
+"""
 
 import numpy as np
 import pandas as pd
@@ -57,19 +59,52 @@ def tables():
     )
     numberings = ("native", "relabelled")
     return {
-        "audit": pd.DataFrame({"protocol": ["paper"] * 3 + ["calibrated"] * 3, "test_accuracy": ACCURACIES + [0.97] * 3}),
-        "crossed": pd.concat([trainings(f"{f}, s = 0.60", rng.normal(0.97, 0.001, (6, 3))) for f in ("bernoulli", "ws_flex", "released")]),
-        "predicted": pd.DataFrame([predicted | {"set": f"{f}, s = 0.60"} for f in ("bernoulli", "ws_flex", "all families")]),
-        "twins": pd.DataFrame({"case": ["a", "b"], "difference": [1e-12, 2e-12], "same_start": 1.0, "n": [100, 100]}),
-        "replayed": pd.concat([searches.assign(table=name) for name in ("s = 0.60", "planted: hill")]),
-        "cursed": pd.DataFrame([{"case": "x"} | of_values(0.001, 0.002), {"case": "x"} | of_values(0.003, 0.004)]).assign(method=["random", "bogp"]),
-        "compared": pd.DataFrame([{"case": "x"} | of_values(0.003, 0.004), {"case": "x"} | of_values(0.1, 0.2)]).assign(against=["glob_1", "glob_1_best"]),
+        "audit": pd.DataFrame(
+            {
+                "protocol": ["paper"] * 3 + ["calibrated"] * 3,
+                "test_accuracy": ACCURACIES + [0.97] * 3,
+            }
+        ),
+        "crossed": pd.concat(
+            [
+                trainings(f"{f}, s = 0.60", rng.normal(0.97, 0.001, (6, 3)))
+                for f in ("bernoulli", "ws_flex", "released")
+            ]
+        ),
+        "predicted": pd.DataFrame(
+            [
+                predicted | {"set": f"{f}, s = 0.60"}
+                for f in ("bernoulli", "ws_flex", "all families")
+            ]
+        ),
+        "twins": pd.DataFrame(
+            {"case": ["a", "b"], "difference": [1e-12, 2e-12], "same_start": 1.0, "n": [100, 100]}
+        ),
+        "replayed": pd.concat(
+            [searches.assign(table=name) for name in ("s = 0.60", "planted: hill")]
+        ),
+        "cursed": pd.DataFrame(
+            [{"case": "x"} | of_values(0.001, 0.002), {"case": "x"} | of_values(0.003, 0.004)]
+        ).assign(method=["random", "bogp"]),
+        "compared": pd.DataFrame(
+            [{"case": "x"} | of_values(0.003, 0.004), {"case": "x"} | of_values(0.1, 0.2)]
+        ).assign(against=["glob_1", "glob_1_best"]),
         "best_of_all": pd.DataFrame(columns=["case", *verdicts.TESTED]),
         "defects": pd.DataFrame(
-            {"defect": [defects.CORRECT] * 3 + ["b"] * 3, "search_seed": [0, 1, 2, 2, 1, 0], "reported": [0.90, 0.95, 0.80, 0.81, 0.96, 0.91]}
+            {
+                "defect": [defects.CORRECT] * 3 + ["b"] * 3,
+                "search_seed": [0, 1, 2, 2, 1, 0],
+                "reported": [0.90, 0.95, 0.80, 0.81, 0.96, 0.91],
+            }
         ),
-        "regions_replayed": pd.concat([pool.assign(numbering=n, searched=s) for n in numberings for s in ("properties", "labelled features")]),
-    }  # fmt: skip
+        "regions_replayed": pd.concat(
+            [
+                pool.assign(numbering=n, searched=s)
+                for n in numberings
+                for s in ("properties", "labelled features")
+            ]
+        ),
+    }
 
 
 @pytest.fixture
@@ -91,9 +126,18 @@ def test_each_claim_reads_its_own_table_and_one_without_rows_is_no_evidence(foun
         .to_dict()
     )
     assert names == {
-        1: "audit.csv", 2: "spreads.csv", 3: "predicted.csv", 4: "twins.csv", 5: "searches.csv", 6: "against_permuted.csv", 7: "cursed.csv",
-        8: "compared.csv", 10: "defects.csv", 11: "advantages.csv", 12: "advantages.csv",
-    }  # fmt: skip
+        1: "audit.csv",
+        2: "spreads.csv",
+        3: "predicted.csv",
+        4: "twins.csv",
+        5: "searches.csv",
+        6: "against_permuted.csv",
+        7: "cursed.csv",
+        8: "compared.csv",
+        10: "defects.csv",
+        11: "advantages.csv",
+        12: "advantages.csv",
+    }
     assert (found["cell"] == [verdicts.CLAIMS[claim - 1].section for claim in found["claim"]]).all()
 
 

@@ -31,7 +31,9 @@ from bogp.training.protocols import Protocol
 from bogp.variance import nested
 
 PROTOCOL = Protocol("small", widths=(784, 32, 32, 10), learning_rate=1e-2, batch_size=50, steps=30)
-ALL = Protocol("all", widths=(784, 16, 16, 10), learning_rate=1e-2, batch_size=50, steps=3, scope="all")
+ALL = Protocol(
+    "all", widths=(784, 16, 16, 10), learning_rate=1e-2, batch_size=50, steps=3, scope="all"
+)
 TRUE_PROPERTIES = [c for c in properties.ALL if c != "cycle_length"]
 SEEDS = st.integers(0, 2**32)
 
@@ -40,7 +42,9 @@ SEEDS = st.integers(0, 2**32)
 def masks(draw, smallest=1, largest=8):
     n = draw(st.integers(smallest, largest))
     upper = np.zeros((n, n), bool)
-    upper[np.triu_indices(n)] = draw(st.lists(st.booleans(), min_size=n * (n + 1) // 2, max_size=n * (n + 1) // 2))
+    upper[np.triu_indices(n)] = draw(
+        st.lists(st.booleans(), min_size=n * (n + 1) // 2, max_size=n * (n + 1) // 2)
+    )
     return upper | upper.T
 
 
@@ -51,11 +55,19 @@ def masks(draw, smallest=1, largest=8):
 def test_relabelling_keeps_every_property_but_the_length_of_the_cycle_found(mask, seed):
     after = relabel(mask, np.random.default_rng(seed))
     assert nx.is_isomorphic(mask_to_graph(mask), mask_to_graph(after))
-    np.testing.assert_allclose(properties.measure(after, TRUE_PROPERTIES), properties.measure(mask, TRUE_PROPERTIES), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        properties.measure(after, TRUE_PROPERTIES),
+        properties.measure(mask, TRUE_PROPERTIES),
+        rtol=1e-9,
+        atol=1e-12,
+    )
 
 
 def test_relabelling_changes_the_mask_and_the_length_of_the_cycle_found():
-    mask, rng = erdos_renyi(16, 0.7, np.random.default_rng(0), diagonal=False), np.random.default_rng(1)
+    mask, rng = (
+        erdos_renyi(16, 0.7, np.random.default_rng(0), diagonal=False),
+        np.random.default_rng(1),
+    )
     others = np.stack([relabel(mask, rng) for _ in range(12)])
     assert len({m.tobytes() for m in (mask, *others)}) == 13
     assert properties.measure(others, ["cycle_length"])["cycle_length"].nunique() > 1
@@ -76,7 +88,9 @@ def test_rewiring_keeps_degrees_and_loops_and_gives_a_mask(mask, seed):
 
 
 def test_rewiring_changes_most_of_what_it_can():
-    """In a random graph of density 1/3, as many edges stay as two independent graphs share: about a third."""
+    """In a random graph of density 1/3, as many edges stay as two independent graphs share: about a
+    third.
+    """
     for seed in range(3):
         mask = erdos_renyi(40, 0.66, np.random.default_rng(seed))
         edges, after = np.triu(mask, 1), np.triu(rewire(mask, np.random.default_rng(seed + 10)), 1)
@@ -91,21 +105,30 @@ def with_degrees(degrees):
             yield frozenset(edges)
 
 
-@pytest.mark.parametrize(("degrees", "count"), [((1, 1, 1, 1), 3), ((2, 2, 2, 2, 2, 2), 70), ((3, 2, 2, 2, 2, 1), 36)], ids=str)
+@pytest.mark.parametrize(
+    ("degrees", "count"),
+    [((1, 1, 1, 1), 3), ((2, 2, 2, 2, 2, 2), 70), ((3, 2, 2, 2, 2, 1), 36)],
+    ids=str,
+)
 def test_rewiring_reaches_every_graph_of_these_degrees_and_each_as_often(degrees, count):
-    """The second ones are 60 hexagons and 10 pairs of triangles, so that graphs come apart and together again."""
+    """The second ones are 60 hexagons and 10 pairs of triangles, so that graphs come apart and
+    together again.
+    """
     graphs = dict.fromkeys(with_degrees(degrees), 0)
     assert len(graphs) == count
     mask, rng = np.zeros((len(degrees), len(degrees)), bool), np.random.default_rng(0)
     for a, b in next(iter(graphs)):
         mask[a, b] = mask[b, a] = True
     for _ in range(25 * count):
-        graphs[frozenset(zip(*np.nonzero(np.triu(rewire(mask, rng))), strict=True))] += 1  # a graph of other degrees is a KeyError
+        # a graph of other degrees is a KeyError
+        graphs[frozenset(zip(*np.nonzero(np.triu(rewire(mask, rng))), strict=True))] += 1
     assert chisquare(list(graphs.values())).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(
-    "mask", [np.eye(3, dtype=bool), np.ones((4, 4), bool), np.array([[0, 1], [1, 0]], bool)], ids=["no edges", "complete", "one edge"]
+    "mask",
+    [np.eye(3, dtype=bool), np.ones((4, 4), bool), np.array([[0, 1], [1, 0]], bool)],
+    ids=["no edges", "complete", "one edge"],
 )
 def test_rewiring_leaves_what_is_alone_with_its_degrees(mask):
     np.testing.assert_array_equal(rewire(mask, np.random.default_rng(0)), mask)
@@ -115,14 +138,17 @@ def test_rewiring_leaves_what_is_alone_with_its_degrees(mask):
 
 
 def test_shuffling_keeps_the_number_of_weights_in_each_layer_and_nothing_else():
-    layers = layer_masks(barabasi_albert(64, 0.9, np.random.default_rng(0)), (784, 128, 64, 10), (0, 1))
+    layers = layer_masks(
+        barabasi_albert(64, 0.9, np.random.default_rng(0)), (784, 128, 64, 10), (0, 1)
+    )
     before = [None if m is None else m.copy() for m in layers]
     after = shuffle(layers, np.random.default_rng(1))
     assert after[2] is None
     for old, kept, new in zip(layers[:2], before[:2], after[:2], strict=True):
         np.testing.assert_array_equal(old, kept)  # the masks that were given stay as they are
         assert (new.shape, new.dtype, new.sum()) == (old.shape, bool, old.sum())
-        for axis in (0, 1):  # hubs are gone: units differ in their number of weights as independent draws do
+        # hubs are gone: units differ in their number of weights as independent draws do
+        for axis in (0, 1):
             mean, size = new.sum(axis=axis).mean(), new.shape[axis]
             spread = np.sqrt(mean * (1 - mean / size))
             assert 0.5 * spread < new.sum(axis=axis).std() < 1.3 * spread < old.sum(axis=axis).std()
@@ -171,14 +197,21 @@ def gap(*networks):
 def test_the_networks_of_a_pair_have_the_same_losses_from_weights_permuted_alike(seed, digits):
     pair = exchangeable_pair(erdos_renyi(16, 0.6, np.random.default_rng(seed)))
     assert gap(*pair, SWAP, SAME, PROTOCOL, digits, seed) < 1e-12
-    assert gap(*pair, SAME, SWAP, PROTOCOL, digits, seed) < 1e-12  # X (x) A is (I (x) A) with its columns swapped, too
-    assert gap(*pair, SAME, SAME, PROTOCOL, digits, seed) > 1e-3  # the control: each mask from the same weights
+    # X (x) A is (I (x) A) with its columns swapped, too
+    assert gap(*pair, SAME, SWAP, PROTOCOL, digits, seed) < 1e-12
+    # the control: each mask from the same weights
+    assert gap(*pair, SAME, SAME, PROTOCOL, digits, seed) > 1e-3
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_permuted_units_on_both_sides_are_the_same_network(seed, digits):
-    """The layer need not be square; its mask and the permutations are any, so that an inverse taken for a permutation is found out."""
-    rng, protocol = np.random.default_rng(seed), replace(PROTOCOL, widths=(784, 24, 32, 10), steps=12)
+    """The layer need not be square; its mask and the permutations are any, so that an inverse taken
+    for a permutation is found out.
+    """
+    rng, protocol = (
+        np.random.default_rng(seed),
+        replace(PROTOCOL, widths=(784, 24, 32, 10), steps=12),
+    )
     first, rows, columns = rng.random((32, 24)) < 0.4, rng.permutation(32), rng.permutation(24)
     second = first[np.ix_(rows, columns)]
     assert gap(first, second, rows, columns, protocol, digits, seed) < 1e-12
@@ -198,7 +231,8 @@ def test_both_networks_are_trained_in_float64_on_the_same_batches(digits, monkey
     losses = twin_losses(first, second, SWAP, SAME, PROTOCOL, digits, 7)
     assert (asked["precision"], asked["seeds"]) == ("float64", [7, 7])
     assert [[m is None for m in masks] for masks in asked["masks"]] == [[True, False, True]] * 2
-    own = train([(None, first, None)], [7], PROTOCOL, digits, precision="float64")  # from the seed's own weights
+    # from the seed's own weights
+    own = train([(None, first, None)], [7], PROTOCOL, digits, precision="float64")
     np.testing.assert_array_equal(losses[0], own.loss[0])
     assert losses.shape == (2, PROTOCOL.steps)
 
@@ -210,12 +244,16 @@ def test_the_gap_is_the_largest_relative_difference_of_two_curves():
 
 
 def test_twins_are_compared_from_renumbered_starts_and_from_one_start(digits):
-    blocks = {name: erdos_renyi(16, s, np.random.default_rng(0)) for name, s in (("b", 0.6), ("a", 0.8))}
+    blocks = {
+        name: erdos_renyi(16, s, np.random.default_rng(0)) for name, s in (("b", 0.6), ("a", 0.8))
+    }
     found, losses = twins(blocks, replace(PROTOCOL, steps=7), digits, steps=30, seed=3)
     assert found["case"].tolist() == ["b", "a"]
     assert (found["difference"] < 1e-12).all()
     for row in found.itertuples():
-        assert row.same_start == gap(*exchangeable_pair(blocks[row.case]), SAME, SAME, PROTOCOL, digits, 3)
+        assert row.same_start == gap(
+            *exchangeable_pair(blocks[row.case]), SAME, SAME, PROTOCOL, digits, 3
+        )
         assert row.same_start > 1e-3
         assert row.n == 30
     assert losses.shape == (2, 30) and loss_gap(losses) == found["difference"][0]
@@ -230,7 +268,9 @@ def test_blocks_are_quarters_of_the_first_bernoulli_masks(tmp_path):
 
 def test_a_training_that_diverges_has_no_gap(digits):
     wild = replace(PROTOCOL, learning_rate=1e300)
-    assert np.isnan(gap(np.eye(32, dtype=bool), np.eye(32, dtype=bool), SAME, SAME, wild, digits, 0))
+    assert np.isnan(
+        gap(np.eye(32, dtype=bool), np.eye(32, dtype=bool), SAME, SAME, wild, digits, 0)
+    )
 
 
 @pytest.mark.parametrize(
@@ -244,22 +284,40 @@ def test_a_training_that_diverges_has_no_gap(digits):
 def test_what_cannot_be_one_network_is_refused(rows, columns, widths, message, digits):
     mask = np.eye(32, dtype=bool)
     with pytest.raises(InvalidInput, match=message):
-        twin_losses(mask, mask, rows, columns, Protocol("x", widths=widths, batch_size=50, steps=2, scope="all"), digits, 0)
+        twin_losses(
+            mask,
+            mask,
+            rows,
+            columns,
+            Protocol("x", widths=widths, batch_size=50, steps=2, scope="all"),
+            digits,
+            0,
+        )
 
 
 # --- changed versions of masks ---
 
 
 def expected_draw(change, i, version, mask):
-    """Version by version, from generators written out here: what was trained once must be drawn again."""
-    rng = np.random.default_rng(np.random.SeedSequence(i, spawn_key=(6, ("relabelled", "rewired", "shuffled").index(change), version)))
+    """Version by version, from generators written out here: what was trained once must be drawn
+    again.
+    """
+    rng = np.random.default_rng(
+        np.random.SeedSequence(
+            i, spawn_key=(6, ("relabelled", "rewired", "shuffled").index(change), version)
+        )
+    )
     if change == "shuffled":
         return shuffle(layer_masks(mask, ALL.widths, (0, 1)), rng)
-    return layer_masks({"relabelled": relabel, "rewired": rewire}[change](mask, rng), ALL.widths, (0, 1))
+    return layer_masks(
+        {"relabelled": relabel, "rewired": rewire}[change](mask, rng), ALL.widths, (0, 1)
+    )
 
 
 def same_layers(one, other):
-    return all((a is None and b is None) or np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    return all(
+        (a is None and b is None) or np.array_equal(a, b) for a, b in zip(one, other, strict=True)
+    )
 
 
 @pytest.mark.parametrize("change", ["relabelled", "rewired", "shuffled"])
@@ -284,7 +342,10 @@ def test_changed_versions_are_trained_from_each_seed_and_numbered(evaluator, tmp
     assert rows["version"].tolist() == [0, 0, 1, 1, 2, 2] * 2
     assert rows["seed"].tolist() == [0, 1] * 6
     layers = variants(database.masks()[:2], "rewired", 3, ALL)
-    jobs = [Job(Recipe(layers[3 * row.graph + row.version]), row.seed, ALL, "mnist-5k") for row in rows.itertuples()]
+    jobs = [
+        Job(Recipe(layers[3 * row.graph + row.version]), row.seed, ALL, "mnist-5k")
+        for row in rows.itertuples()
+    ]
     known = evaluator.evaluate(jobs)
     assert evaluator.trained == 36  # nothing but what was trained already
     pd.testing.assert_frame_equal(rows[["test_accuracy", "key"]], known[["test_accuracy", "key"]])
@@ -292,12 +353,37 @@ def test_changed_versions_are_trained_from_each_seed_and_numbered(evaluator, tmp
 
 def test_parts_are_those_of_the_nested_design_whatever_the_order_of_rows():
     rng = np.random.default_rng(0)
-    y = 0.9 + 0.01 * rng.normal(size=(5, 1, 1)) + 0.003 * rng.normal(size=(5, 3, 1)) + 0.001 * rng.normal(size=(5, 3, 2))
-    index = pd.MultiIndex.from_product([range(5), range(3), range(2)], names=["graph", "version", "seed"])
-    rows = pd.DataFrame({"test_accuracy": y.ravel()}, index).reset_index().assign(change="rewired").sample(frac=1, random_state=1)
+    y = (
+        0.9
+        + 0.01 * rng.normal(size=(5, 1, 1))
+        + 0.003 * rng.normal(size=(5, 3, 1))
+        + 0.001 * rng.normal(size=(5, 3, 2))
+    )
+    index = pd.MultiIndex.from_product(
+        [range(5), range(3), range(2)], names=["graph", "version", "seed"]
+    )
+    rows = (
+        pd.DataFrame({"test_accuracy": y.ravel()}, index)
+        .reset_index()
+        .assign(change="rewired")
+        .sample(frac=1, random_state=1)
+    )
     found = exchangeable.parts(rows).set_index("part")
     expected = nested(y)
-    for part, estimate in (("graphs", expected.between_graphs), ("versions", expected.between_versions), ("share", expected.share)):
-        assert tuple(found.loc[part, ["value", "low", "high"]]) == (estimate.value, estimate.low, estimate.high)
-    assert tuple(found.loc["graphs", ["graphs", "versions", "seeds", "p"]]) == (5, 3, 2, expected.p_graphs)
+    for part, estimate in (
+        ("graphs", expected.between_graphs),
+        ("versions", expected.between_versions),
+        ("share", expected.share),
+    ):
+        assert tuple(found.loc[part, ["value", "low", "high"]]) == (
+            estimate.value,
+            estimate.low,
+            estimate.high,
+        )
+    assert tuple(found.loc["graphs", ["graphs", "versions", "seeds", "p"]]) == (
+        5,
+        3,
+        2,
+        expected.p_graphs,
+    )
     assert found.loc["versions", "p"] == expected.p_versions

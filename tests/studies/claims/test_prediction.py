@@ -9,23 +9,41 @@ from bogp.graphs.families import bernoulli
 from bogp.graphs.properties import measure
 from bogp.statistics import partial_rank_correlation
 from bogp.studies.claims import prediction
-from bogp.studies.claims.prediction import out_of_fold, pooled, predictors, spearman, spearman_p, table
+from bogp.studies.claims.prediction import (
+    out_of_fold,
+    pooled,
+    predictors,
+    spearman,
+    spearman_p,
+    table,
+)
 from bogp.variance import components
 
 
 def database(n=8, **columns):
     values = pd.DataFrame(columns)
-    return MaskDatabase(values, DatabaseSpec((0.5,), len(values), n=n), np.zeros((len(values), n * n // 8), dtype=np.uint8))
+    return MaskDatabase(
+        values,
+        DatabaseSpec((0.5,), len(values), n=n),
+        np.zeros((len(values), n * n // 8), dtype=np.uint8),
+    )
 
 
 def planted(masks=80, seeds=8, rest=0.002, signal=0.01, seed=0):
     """Accuracies that are a smooth function of one property, a part of the seed, and noise."""
     rng = np.random.default_rng(seed)
     values = pd.DataFrame(
-        rng.normal(size=(masks, 4)), columns=["clustering", "path_length", "s_metric", "density"], index=rng.permutation(masks)
+        rng.normal(size=(masks, 4)),
+        columns=["clustering", "path_length", "s_metric", "density"],
+        index=rng.permutation(masks),
     )
     x = values["clustering"].to_numpy()
-    accuracies = 0.95 + signal * (x - 0.15 * x**2)[:, None] + rng.normal(0, 0.02, seeds) + rng.normal(0, rest, (masks, seeds))
+    accuracies = (
+        0.95
+        + signal * (x - 0.15 * x**2)[:, None]
+        + rng.normal(0, 0.02, seeds)
+        + rng.normal(0, rest, (masks, seeds))
+    )
     return values, accuracies
 
 
@@ -36,7 +54,14 @@ def r2(y, predicted):
 def test_a_planted_signal_is_found_and_nothing_else_is():
     values, accuracies = planted()
     found = table(values, accuracies, folds=5, models=["ridge"]).set_index("predictor")
-    assert list(found.index) == ["clustering", "path_length", "s_metric", "density", "all", "all + density"]
+    assert list(found.index) == [
+        "clustering",
+        "path_length",
+        "s_metric",
+        "density",
+        "all",
+        "all + density",
+    ]
     for name in ("clustering", "all", "all + density"):
         row = found.loc[name]
         assert 0.95 < row.share < 1.01
@@ -51,7 +76,9 @@ def test_a_planted_signal_is_found_and_nothing_else_is():
         assert row.rho_low < 0 < row.rho_high
     x, mean = values["clustering"], accuracies.mean(axis=1)
     assert found.rho["clustering"] == pytest.approx(stats.spearmanr(x, mean).statistic)
-    assert found.rho_given_density["clustering"] == pytest.approx(partial_rank_correlation(x, mean, values["density"]))
+    assert found.rho_given_density["clustering"] == pytest.approx(
+        partial_rank_correlation(x, mean, values["density"])
+    )
     assert np.isnan(found.rho_given_density["density"])
     np.testing.assert_allclose(found.ceiling, components(accuracies).ceiling.value)
     np.testing.assert_allclose(found.share, found.cv_r2 / found.ceiling)
@@ -59,7 +86,8 @@ def test_a_planted_signal_is_found_and_nothing_else_is():
 
 
 def test_a_noisy_signal_is_predicted_as_well_as_noise_allows():
-    values, accuracies = planted(masks=300, rest=0.03)  # three quarters of the noise averaged away leave a ceiling near one half
+    # three quarters of the noise averaged away leave a ceiling near one half
+    values, accuracies = planted(masks=300, rest=0.03)
     found = table(values, accuracies, models=["ridge"]).set_index("predictor").loc["clustering"]
     assert 0.3 < found.ceiling < 0.7
     assert found.cv_r2 < found.ceiling + 0.1
@@ -68,7 +96,9 @@ def test_a_noisy_signal_is_predicted_as_well_as_noise_allows():
 
 def test_the_forest_finds_the_planted_signal_too():
     values, accuracies = planted()
-    found = table(values[["clustering", "s_metric"]], accuracies, folds=3, models=["forest"]).set_index("predictor")
+    found = table(
+        values[["clustering", "s_metric"]], accuracies, folds=3, models=["forest"]
+    ).set_index("predictor")
     assert list(found.model) == ["ridge", "ridge", "forest"]  # no density, so no row with it
     assert found.share["all"] > 0.8
     assert found.rho["all"] > 0.9
@@ -117,10 +147,15 @@ def test_the_order_of_masks_does_not_matter_and_the_seed_does():
     values, accuracies = planted(masks=40, rest=0.03)
     values = values.drop(columns="density")
     order = np.random.default_rng(4).permutation(40)
-    first, second = (table(v, a, folds=2) for v, a in ((values, accuracies), (values.iloc[order], accuracies[order])))
+    first, second = (
+        table(v, a, folds=2)
+        for v, a in ((values, accuracies), (values.iloc[order], accuracies[order]))
+    )
     pd.testing.assert_frame_equal(first, second, rtol=1e-9)
     x, y = values.to_numpy(), accuracies.mean(axis=1)
-    assert not np.array_equal(out_of_fold(x, y, "ridge", 4, seed=0), out_of_fold(x, y, "ridge", 4, seed=1))
+    assert not np.array_equal(
+        out_of_fold(x, y, "ridge", 4, seed=0), out_of_fold(x, y, "ridge", 4, seed=1)
+    )
 
 
 def test_ridge_fits_squares_and_does_not_mind_units():
@@ -128,7 +163,9 @@ def test_ridge_fits_squares_and_does_not_mind_units():
     y = x[:, 0] ** 2 - x[:, 1]
     predicted = out_of_fold(x, y, "ridge")
     assert r2(y, predicted) > 0.999
-    np.testing.assert_allclose(out_of_fold(x * [1e3, 1e-3] + [5, 0], y, "ridge"), predicted, atol=1e-6)
+    np.testing.assert_allclose(
+        out_of_fold(x * [1e3, 1e-3] + [5, 0], y, "ridge"), predicted, atol=1e-6
+    )
 
 
 def test_the_r2_and_its_interval_are_those_of_scikit_learn_and_of_scipys_bootstrap():
@@ -138,7 +175,13 @@ def test_the_r2_and_its_interval_are_those_of_scikit_learn_and_of_scipys_bootstr
     predicted = out_of_fold(values[["clustering"]], y, "ridge")
     assert row.cv_r2 == pytest.approx(r2(y, predicted))
     ends = stats.bootstrap(
-        (y, predicted), r2, paired=True, vectorized=False, n_resamples=9999, method="percentile", rng=0
+        (y, predicted),
+        r2,
+        paired=True,
+        vectorized=False,
+        n_resamples=9999,
+        method="percentile",
+        rng=0,
     ).confidence_interval
     np.testing.assert_allclose([row.r2_low, row.r2_high], ends, atol=0.016)  # random by 0.005
 
@@ -146,10 +189,15 @@ def test_the_r2_and_its_interval_are_those_of_scikit_learn_and_of_scipys_bootstr
 def test_accuracies_without_differences_have_nothing_to_predict():
     values, _ = planted(masks=20)
     found = table(values, np.full((20, 3), 0.97), folds=4, models=["ridge"])
-    assert found[["rho", "rho_low", "cv_r2", "r2_low", "share", "ceiling", "p_above"]].isna().all(axis=None)
+    assert (
+        found[["rho", "rho_low", "cv_r2", "r2_low", "share", "ceiling", "p_above"]]
+        .isna()
+        .all(axis=None)
+    )
     rng = np.random.default_rng(0)
     seeds = np.tile(rng.normal(size=(1, 4)), (20, 1)) + rng.normal(0, 0.1, (20, 4))
-    seeds -= seeds.mean(axis=1, keepdims=True) - rng.normal(0, 1e-3, (20, 1))  # mean square of masks far below that of the rest
+    # mean square of masks far below that of the rest
+    seeds -= seeds.mean(axis=1, keepdims=True) - rng.normal(0, 1e-3, (20, 1))
     below = table(values, seeds, folds=4, models=["ridge"])
     assert (below.ceiling == 0).all()
     assert below.share.isna().all()
@@ -166,10 +214,14 @@ def test_predictors_are_the_columns_that_vary_and_the_rows_without_nan():
         edge_connectivity=[1, 2, 3, 4, nan],  # not asked for
         sparsity=[0.5, 0.6, 0.7, 0.5, 0.6],
     )
-    found = predictors(masks, ["path_length", "clustering", "wiener_index", "s_metric", "cycle_rank"])
+    found = predictors(
+        masks, ["path_length", "clustering", "wiener_index", "s_metric", "cycle_rank"]
+    )
     assert list(found.columns) == ["path_length", "clustering", "density"]
     assert list(found.index) == [0, 2, 3, 4]
-    np.testing.assert_allclose(found, [[1, 0.1, 0.5], [2, 0.3, 0.3], [3, 0.4, 0.5], [1.5, 0.5, 0.4]])
+    np.testing.assert_allclose(
+        found, [[1, 0.1, 0.5], [2, 0.3, 0.3], [3, 0.4, 0.5], [1.5, 0.5, 0.4]]
+    )
     fixed = database(clustering=[0.1, 0.2, 0.3], sparsity=[0.5, 0.5, 0.5])
     assert list(predictors(fixed, ["clustering"]).columns) == ["clustering"]
     with pytest.raises(InvalidInput, match="constant"):
@@ -179,7 +231,10 @@ def test_predictors_are_the_columns_that_vary_and_the_rows_without_nan():
 
 
 def test_pooled_databases_keep_what_differs_between_them_and_the_seeds_that_all_have():
-    one, two = database(clustering=[0.1, 0.1], sparsity=[0.5, 0.5]), database(clustering=[0.3, 0.3, 0.3], sparsity=[0.6, 0.6, 0.6])
+    one, two = (
+        database(clustering=[0.1, 0.1], sparsity=[0.5, 0.5]),
+        database(clustering=[0.3, 0.3, 0.3], sparsity=[0.6, 0.6, 0.6]),
+    )
     a, b = np.arange(8.0).reshape(2, 4), 10 + np.arange(6.0).reshape(3, 2)
     whole, accuracies = pooled([(one, a), (two, b)])
     np.testing.assert_array_equal(accuracies, [[0, 1], [4, 5], [10, 11], [12, 13], [14, 15]])
@@ -192,7 +247,8 @@ def test_pooled_databases_keep_what_differs_between_them_and_the_seeds_that_all_
 @pytest.mark.parametrize("r", [0.0, 0.5, -0.9])
 def test_the_interval_of_spearmans_correlation_covers_the_truth(r):
     draws = np.random.default_rng(6).multivariate_normal([0, 0], [[1, r], [r, 1]], (1000, 80))
-    found = [spearman(np.exp(pairs[:, 0]), pairs[:, 1] ** 3) for pairs in draws]  # ranks do not see monotone changes
+    # ranks do not see monotone changes
+    found = [spearman(np.exp(pairs[:, 0]), pairs[:, 1] ** 3) for pairs in draws]
     truth = 6 / np.pi * np.arcsin(r / 2)
     covered = np.mean([f.low < truth < f.high for f in found])
     assert abs(covered - 0.95) < 3.5 * np.sqrt(0.05 * 0.95 / 1000)
@@ -217,7 +273,11 @@ def test_the_interval_has_the_standard_error_of_bonett_and_wright():
     r = 1 - 6 * 10 / (7 * 48)  # the ranks' squared differences sum to 10
     half = 1.959964 * np.sqrt((1 + r**2 / 2) / 4)
     found = spearman(x, y)
-    np.testing.assert_allclose([found.value, found.low, found.high], [r, *np.tanh([np.arctanh(r) - half, np.arctanh(r) + half])], rtol=1e-6)
+    np.testing.assert_allclose(
+        [found.value, found.low, found.high],
+        [r, *np.tanh([np.arctanh(r) - half, np.arctanh(r) + half])],
+        rtol=1e-6,
+    )
 
 
 def test_orders_that_are_the_same_have_a_correlation_of_one_and_constants_none():
@@ -230,7 +290,11 @@ def test_orders_that_are_the_same_have_a_correlation_of_one_and_constants_none()
 
 def test_what_cannot_be_used_is_refused():
     values, accuracies = planted(masks=12, seeds=2)
-    for arguments in ((values, accuracies.mean(axis=1)), (values, accuracies[:, :1]), (values[:3], accuracies[:3], 3)):
+    for arguments in (
+        (values, accuracies.mean(axis=1)),
+        (values, accuracies[:, :1]),
+        (values[:3], accuracies[:3], 3),
+    ):
         with pytest.raises(InvalidInput):
             table(*arguments)
     with pytest.raises(InvalidInput, match="at least four pairs; got 3"):
@@ -238,36 +302,74 @@ def test_what_cannot_be_used_is_refused():
 
 
 def test_sets_are_predicted_alone_and_with_others_of_their_sparsity(monkeypatch):
-    monkeypatch.setattr(prediction, "of", lambda one, y, columns: pd.DataFrame({"n": [len(one)], "seeds": y.shape[1]}))
-    trainings = pd.concat([
-        pd.DataFrame({"mask": np.repeat(range(3), k), "seed": [*range(k)] * 3, "test_accuracy": 0.9, "set": name})
-        for name, k in (("bernoulli, s = 0.60", 4), ("bernoulli, s = 0.90", 4), ("ws_flex, s = 0.60", 2))
-    ])  # fmt: skip
+    monkeypatch.setattr(
+        prediction,
+        "of",
+        lambda one, y, columns: pd.DataFrame({"n": [len(one)], "seeds": y.shape[1]}),
+    )
+    trainings = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "mask": np.repeat(range(3), k),
+                    "seed": [*range(k)] * 3,
+                    "test_accuracy": 0.9,
+                    "set": name,
+                }
+            )
+            for name, k in (
+                ("bernoulli, s = 0.60", 4),
+                ("bernoulli, s = 0.90", 4),
+                ("ws_flex, s = 0.60", 2),
+            )
+        ]
+    )
     masks = database(clustering=[0.1, 0.2, 0.3], sparsity=[0.5, 0.5, 0.5])
-    found = prediction.of_sets(dict.fromkeys(trainings["set"].unique(), masks), trainings).set_index("set")
-    assert found["n"].to_dict() == dict.fromkeys(trainings["set"].unique(), 3) | {"all families, s = 0.60": 6, "all families, s = 0.90": 3}
+    found = prediction.of_sets(
+        dict.fromkeys(trainings["set"].unique(), masks), trainings
+    ).set_index("set")
+    assert found["n"].to_dict() == dict.fromkeys(trainings["set"].unique(), 3) | {
+        "all families, s = 0.60": 6,
+        "all families, s = 0.90": 3,
+    }
     assert found["seeds"].tolist() == [4, 4, 2, 2, 4]
 
 
 def test_of_takes_the_accuracies_of_the_masks_that_have_all_properties():
-    masks = np.array([family(12, 0.75, np.random.default_rng(k)) for k, family in enumerate([bernoulli] * 20)])
-    table = measure(masks).assign(sparsity=1 - masks.mean(axis=(1, 2)), mask_id=[str(k) for k in range(20)])
+    masks = np.array(
+        [family(12, 0.75, np.random.default_rng(k)) for k, family in enumerate([bernoulli] * 20)]
+    )
+    table = measure(masks).assign(
+        sparsity=1 - masks.mean(axis=(1, 2)), mask_id=[str(k) for k in range(20)]
+    )
     assert table.path_length.isna().any() and table.path_length.notna().sum() > 6
-    database = MaskDatabase(table, DatabaseSpec((0.75,), 20, n=12), np.packbits(masks.reshape(20, -1), axis=1))
+    database = MaskDatabase(
+        table, DatabaseSpec((0.75,), 20, n=12), np.packbits(masks.reshape(20, -1), axis=1)
+    )
     accuracies = np.random.default_rng(0).normal(0.97, 0.001, (20, 3))
     found = prediction.of(database, accuracies, ["path_length", "clustering"])
     known = table.path_length.notna().to_numpy()
     assert set(found.left_out) == {(~known).sum()} and set(found.n) == {known.sum()}
     alone = found[found.predictor == "path_length"].iloc[0]
-    assert alone.rho == pytest.approx(stats.spearmanr(table.path_length[known], accuracies.mean(1)[known])[0])
+    assert alone.rho == pytest.approx(
+        stats.spearmanr(table.path_length[known], accuracies.mean(1)[known])[0]
+    )
 
 
 def test_indications_take_the_better_model_and_pay_for_the_choice():
-    rows = pd.DataFrame({
-        "set": ["a", "a", "a", "b", "b"], "predictor": ["clustering", "all", "all", "all", "all"], "model": ["ridge", "ridge", "forest", "ridge", "forest"],
-        "n": 100, "rho": [0.9, 0.2, 0.4, 0.1, -0.1], "rho_low": 0.0, "rho_high": 0.5,
-        "p_above": [0.0, 0.3, 0.02, 0.7, 0.9], "p_below": [1, 0.1, 0.9, 0.01, 0.001],
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "set": ["a", "a", "a", "b", "b"],
+            "predictor": ["clustering", "all", "all", "all", "all"],
+            "model": ["ridge", "ridge", "forest", "ridge", "forest"],
+            "n": 100,
+            "rho": [0.9, 0.2, 0.4, 0.1, -0.1],
+            "rho_low": 0.0,
+            "rho_high": 0.5,
+            "p_above": [0.0, 0.3, 0.02, 0.7, 0.9],
+            "p_below": [1, 0.1, 0.9, 0.01, 0.001],
+        }
+    )
     found = prediction.indications(rows).set_index("case")
     assert found.estimate.to_dict() == {"a": 0.4, "b": 0.1}
     assert found.p_for.to_dict() == {"a": pytest.approx(0.04), "b": 1.0}
@@ -278,9 +380,12 @@ def test_a_detectable_correlation_is_found_as_often_as_it_says():
     n, threshold = 200, 0.3
     truth = threshold + prediction.detectable_correlation(n, threshold)
     rng = np.random.default_rng(1)
-    pearson = 2 * np.sin(np.pi * truth / 6)  # of the normal pair whose rank correlation is the truth
+    # of the normal pair whose rank correlation is the truth
+    pearson = 2 * np.sin(np.pi * truth / 6)
     found = []
     for _ in range(400):
         x, e = rng.normal(size=(2, n))
-        found.append(prediction.spearman_p(x, pearson * x + np.sqrt(1 - pearson**2) * e, threshold)[0] < 0.05)
+        found.append(
+            prediction.spearman_p(x, pearson * x + np.sqrt(1 - pearson**2) * e, threshold)[0] < 0.05
+        )
     assert abs(np.mean(found) - 0.8) < 4 * np.sqrt(0.8 * 0.2 / 400)

@@ -21,7 +21,9 @@ def changed(before, after):
 def test_the_path_leads_from_paper_to_calibrated_by_one_change_at_a_time_which_the_name_says():
     path = settings.path()
     assert (path[0], path[-1]) == (PAPER, CALIBRATED)
-    steps = {after.name: changed(before, after) for before, after in zip(path, path[1:], strict=False)}
+    steps = {
+        after.name: changed(before, after) for before, after in zip(path, path[1:], strict=False)
+    }
     assert steps == {
         "... held-out images": {"split": "held_out"},
         "... learning rate 0.01": {"learning_rate": 0.01},
@@ -39,7 +41,8 @@ def test_readings_differ_from_paper_in_what_they_say_alone():
         "paper, learning rate 3e-2": {"learning_rate": 0.03},
         "paper, learning rate 3e-1": {"learning_rate": 0.3},
         "paper, learning rate 3e4, as printed": {"learning_rate": 30_000.0},
-        "paper, 50 epochs in batches of 128": {"batch_size": 128, "steps": 23_400},  # 468 whole batches in 60,000 images
+        # 468 whole batches in 60,000 images
+        "paper, 50 epochs in batches of 128": {"batch_size": 128, "steps": 23_400},
         "paper, raw inputs": {"input_scaling": "raw"},
         "paper, softmax twice": {"loss": "softmax_cross_entropy"},
         "released": {"input_scaling": "raw", "loss": "softmax_cross_entropy"},
@@ -71,18 +74,34 @@ def test_the_audit_trains_the_unpruned_network_under_each_protocol_from_each_see
         replace(SMALL, name="c", widths=(784, 8, 10), scope="all"),
     )
     audited = settings.audit(protocols, 2, "mnist-5k", evaluator)
-    assert list(audited.columns) == ["protocol", "seed", "validation_accuracy", "test_accuracy", "key"]
-    assert audited[["protocol", "seed"]].to_numpy().tolist() == [[name, seed] for name in "bac" for seed in (0, 1)]
+    assert list(audited.columns) == [
+        "protocol",
+        "seed",
+        "validation_accuracy",
+        "test_accuracy",
+        "key",
+    ]
+    assert audited[["protocol", "seed"]].to_numpy().tolist() == [
+        [name, seed] for name in "bac" for seed in (0, 1)
+    ]
     assert evaluator.trained == 6
-    jobs = [Job(Recipe(layer_masks(None, p.widths, ())), seed, p, "mnist-5k") for p in protocols for seed in (0, 1)]
+    jobs = [
+        Job(Recipe(layer_masks(None, p.widths, ())), seed, p, "mnist-5k")
+        for p in protocols
+        for seed in (0, 1)
+    ]
     known = evaluator.evaluate(jobs)
     assert evaluator.trained == 6  # the very same trainings
     pd.testing.assert_frame_equal(
-        audited[["validation_accuracy", "test_accuracy", "key"]], known[["validation_accuracy", "test_accuracy", "key"]]
+        audited[["validation_accuracy", "test_accuracy", "key"]],
+        known[["validation_accuracy", "test_accuracy", "key"]],
     )
     assert (known["model_sparsity"] == 0).all()
     reported = audited["protocol"] == "a"
-    np.testing.assert_array_equal(audited["validation_accuracy"] == audited["test_accuracy"], reported)  # there these are the same images
+    # there these are the same images
+    np.testing.assert_array_equal(
+        audited["validation_accuracy"] == audited["test_accuracy"], reported
+    )
 
 
 def test_audits_of_some_protocols_and_of_more_agree(evaluator):
@@ -93,7 +112,9 @@ def test_audits_of_some_protocols_and_of_more_agree(evaluator):
 
 
 def test_a_summary_has_the_mean_of_each_protocol_in_the_order_of_the_audit():
-    audited = pd.DataFrame({"protocol": ["z", "z", "a", "a"], "test_accuracy": [0.5, 0.7, 0.9, 0.9]})
+    audited = pd.DataFrame(
+        {"protocol": ["z", "z", "a", "a"], "test_accuracy": [0.5, 0.7, 0.9, 0.9]}
+    )
     found = settings.summary(audited)
     assert found["protocol"].tolist() == ["z", "a"]
     assert found["mean"].tolist() == pytest.approx([0.6, 0.9])

@@ -1,4 +1,6 @@
-"""The rules: every branch on evidence made by hand, tests against scipy, and the notebook's table against the claims."""
+"""The rules: every branch on evidence made by hand, tests against scipy, and the notebook's table
+against the claims.
+"""
 
 import json
 import re
@@ -24,10 +26,32 @@ VALUES = np.array([0.9712, 0.9725, 0.9708, 0.9731, 0.9719, 0.9703])
 SAMPLES = st.lists(st.integers(-40, 60).map(lambda k: k / 10_000), min_size=3, max_size=12)
 
 
-def case(claim, p_for, p_against, name="the only one", estimate=0.0, detectable=0.001, n=20, source="a.csv"):
+def case(
+    claim,
+    p_for,
+    p_against,
+    name="the only one",
+    estimate=0.0,
+    detectable=0.001,
+    n=20,
+    source="a.csv",
+):
     """One row of evidence."""
-    row = {"claim": claim, "case": name, "estimate": estimate, "low": estimate - 0.001, "high": estimate + 0.001, "n": n}
-    return row | {"p_for": p_for, "p_against": p_against, "detectable": detectable, "source": source, "cell": "a section"}
+    row = {
+        "claim": claim,
+        "case": name,
+        "estimate": estimate,
+        "low": estimate - 0.001,
+        "high": estimate + 0.001,
+        "n": n,
+    }
+    return row | {
+        "p_for": p_for,
+        "p_against": p_against,
+        "detectable": detectable,
+        "source": source,
+        "cell": "a section",
+    }
 
 
 def judged(*rows):
@@ -50,7 +74,8 @@ def test_a_case_is_judged_by_the_side_that_its_interval_lies_on():
     assert family(8, (0.049, 1.0)).verdict.tolist() == [HOLDS]
     assert family(8, (1.0, 0.049)).verdict.tolist() == [FAILS]
     assert family(8, (0.05, 0.05)).verdict.tolist() == [UNDECIDED]
-    assert family(5, (0.01, 0.001)).verdict.tolist() == [HOLDS]  # above 0 and below 0.0005: a gain, if a small one
+    # above 0 and below 0.0005: a gain, if a small one
+    assert family(5, (0.01, 0.001)).verdict.tolist() == [HOLDS]
 
 
 def test_holm_takes_a_verdict_back_within_a_claim_and_not_across_claims():
@@ -62,11 +87,17 @@ def test_holm_takes_a_verdict_back_within_a_claim_and_not_across_claims():
         case(1, 0.03, 1.0),
         case(7, 1.0, 0.03),
     )
-    np.testing.assert_allclose(together.p_for_holm, [*statistics.holm([0.001, 0.03, 1, 1]), 0.03, 1])
-    np.testing.assert_allclose(together.p_against_holm, [*statistics.holm([1, 1, 0.012, 0.02]), 1, 0.03])
+    np.testing.assert_allclose(
+        together.p_for_holm, [*statistics.holm([0.001, 0.03, 1, 1]), 0.03, 1]
+    )
+    np.testing.assert_allclose(
+        together.p_against_holm, [*statistics.holm([1, 1, 0.012, 0.02]), 1, 0.03]
+    )
     # 4 x 0.001, 3 x 0.03; 4 x 0.012, 3 x 0.02 - while each of claims 1 and 7 is a family of one
     assert together.verdict.tolist() == [HOLDS, UNDECIDED, FAILS, UNDECIDED, HOLDS, FAILS]
-    assert family(8, (0.03, 1.0)).verdict.tolist() == [HOLDS] and family(8, (1.0, 0.02)).verdict.tolist() == [FAILS]
+    assert family(8, (0.03, 1.0)).verdict.tolist() == [HOLDS] and family(
+        8, (1.0, 0.02)
+    ).verdict.tolist() == [FAILS]
 
 
 def test_a_universal_claim_needs_every_case():
@@ -87,7 +118,10 @@ def test_that_there_are_regions_needs_one_case(claim):
 
 def test_no_other_claim_is_of_that_kind():
     assert [c.number for c in verdicts.CLAIMS if c.existential] == [11, 12]
-    assert all(rows_of(c.number, FOR, AGAINST).verdict == (HOLDS if c.number > 10 else FAILS) for c in verdicts.CLAIMS)
+    assert all(
+        rows_of(c.number, FOR, AGAINST).verdict == (HOLDS if c.number > 10 else FAILS)
+        for c in verdicts.CLAIMS
+    )
 
 
 def test_what_is_no_evidence_is_refused():
@@ -99,7 +133,10 @@ def test_what_is_no_evidence_is_refused():
         judged(case(5, 0.1, 0.1, "a"), case(3, np.nan, 0.1, "b"))
 
 
-@pytest.mark.parametrize(("threshold", "fails_below"), [(0.0, 0.0), (0.9705, 0.971), (0.9716, 0.9716), (0.9725, 0.973), (0.98, 0.98)])
+@pytest.mark.parametrize(
+    ("threshold", "fails_below"),
+    [(0.0, 0.0), (0.9705, 0.971), (0.9716, 0.9716), (0.9725, 0.973), (0.98, 0.98)],
+)
 def test_above_is_scipys_t_test_doubled(threshold, fails_below):
     found = above(VALUES, threshold, fails_below)
     greater = stats.ttest_1samp(VALUES, threshold, alternative="greater")
@@ -128,7 +165,9 @@ def test_within_is_equivalence_and_outside_is_a_t_test_from_the_margins_edge(cen
 def test_the_detectable_effect_is_found_four_times_in_five():
     found, error, df = above(VALUES, 0.97, 0.97), VALUES.std(ddof=1) / np.sqrt(6), 5
     shift, critical = found.detectable / error, stats.t.ppf(0.975, df)
-    assert stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift) == pytest.approx(0.8, abs=1e-6)
+    assert stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift) == pytest.approx(
+        0.8, abs=1e-6
+    )
     assert within(VALUES, 0.001, 0.97).detectable == found.detectable
 
 
@@ -150,14 +189,18 @@ def test_too_few_values_are_refused(values):
 
 @given(SAMPLES)
 def test_one_case_is_judged_exactly_as_its_interval_lies(values):
-    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95) if np.ptp(values) > 0 else (values[0],) * 2
+    low, high = (
+        stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        if np.ptp(values) > 0
+        else (values[0],) * 2
+    )
     assume(min(abs(low), abs(high - 0.0005)) > 1e-9)
     verdict = judged(case(5, 1, 1) | {"case": "x"} | vars(above(values, 0, 0.0005))).verdict[0]
     assert verdict == (HOLDS if low > 0 else FAILS if high < 0.0005 else UNDECIDED)
 
 
 @given(SAMPLES, st.sampled_from([0.0005, 0.002]))
-def test_on_a_par_exactly_when_the_90_per_cent_interval_lies_inside_and_not_when_the_95_per_cent_interval_lies_outside(values, margin):
+def test_on_a_par_exactly_when_the_90_per_cent_interval_lies_inside(values, margin):
     assume(np.ptp(values) > 0)
     test = stats.ttest_1samp(values, 0)
     (low, high), (inner, outer) = test.confidence_interval(0.95), test.confidence_interval(0.90)
@@ -169,9 +212,15 @@ def test_on_a_par_exactly_when_the_90_per_cent_interval_lies_inside_and_not_when
 
 def test_the_claims_are_those_of_the_notebooks_table():
     notebook = json.loads((paths.home() / "notebooks" / f"{NOTEBOOK}.ipynb").read_text())
-    text = "\n".join("".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown")
-    rows = [line.strip("| ").split(" | ") for line in text.split("\n") if re.match(r"\| \d+ \|", line)]
-    assert [[str(c.number), c.statement, c.quantity, c.holds_if, c.fails_if] for c in verdicts.CLAIMS] == rows
+    text = "\n".join(
+        "".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown"
+    )
+    rows = [
+        line.strip("| ").split(" | ") for line in text.split("\n") if re.match(r"\| \d+ \|", line)
+    ]
+    assert [
+        [str(c.number), c.statement, c.quantity, c.holds_if, c.fails_if] for c in verdicts.CLAIMS
+    ] == rows
 
 
 def test_sizes_are_those_of_the_rules():
@@ -184,7 +233,10 @@ def test_sizes_are_those_of_the_rules():
 
 
 def test_the_papers_gap_to_glob_1_is_what_table_1_says():
-    gaps = [round(papers.PAPER_BOGP[s] - papers.PAPER_TABLE_1["glob_1"][s], 3) for s in papers.PAPER_BOGP]
+    gaps = [
+        round(papers.PAPER_BOGP[s] - papers.PAPER_TABLE_1["glob_1"][s], 3)
+        for s in papers.PAPER_BOGP
+    ]
     assert f"{min(gaps):.3f} to +{max(gaps):.3f}" in verdicts.CLAIMS[7].paper
     printed = list(papers.PAPER_BOGP.values())
     assert verdicts.CLAIMS[6].paper.startswith(f"{min(printed):.3f} to {max(printed):.3f}")
@@ -192,7 +244,10 @@ def test_the_papers_gap_to_glob_1_is_what_table_1_says():
 
 
 def test_evidence_of_one_claim_may_come_in_parts_with_rows_numbered_alike():
-    parts = [pd.DataFrame([case(8, 0.03, 1.0, name, estimate)]) for name, estimate in (("a", 0.0012), ("b", -0.0003))]
+    parts = [
+        pd.DataFrame([case(8, 0.03, 1.0, name, estimate)])
+        for name, estimate in (("a", 0.0012), ("b", -0.0003))
+    ]
     found = verdicts.judge(pd.concat(parts))
     assert found["p_for_holm"].tolist() == [0.06, 0.06]
     table = verdicts.rendered(verdicts.overall(found), found)
@@ -201,17 +256,25 @@ def test_evidence_of_one_claim_may_come_in_parts_with_rows_numbered_alike():
 
 def several():
     return judged(
-        case(11, 0.5, 0.5, "MNIST", 0.0021, 0.0034, 40, "regions.csv"), case(1, 1.0, 0.001, "paper", 0.81, 0.02, 5),
-        case(8, 0.001, 1.0, "s = 0.15", -0.00004, n=20), case(8, 0.3, 0.3, "s = 0.30", 0.0012, 0.0011, 15),
-        case(8, 0.3, 0.3, "s = 0.90", -0.0003, 0.0016, 20, "b.csv"), case(9, 0.001, 1, "s = 0.15"), case(9, 0.001, 1, "s = 0.75"),
-    )  # fmt: skip
+        case(11, 0.5, 0.5, "MNIST", 0.0021, 0.0034, 40, "regions.csv"),
+        case(1, 1.0, 0.001, "paper", 0.81, 0.02, 5),
+        case(8, 0.001, 1.0, "s = 0.15", -0.00004, n=20),
+        case(8, 0.3, 0.3, "s = 0.30", 0.0012, 0.0011, 15),
+        case(8, 0.3, 0.3, "s = 0.90", -0.0003, 0.0016, 20, "b.csv"),
+        case(9, 0.001, 1, "s = 0.15"),
+        case(9, 0.001, 1, "s = 0.75"),
+    )
 
 
 def test_the_summary_counts_cases_and_names_their_range():
     found = verdicts.overall(several()).set_index("claim")
     assert found.index.tolist() == [1, 8, 9, 11]
     assert found.loc[8, ["cases", "hold", "fail", "undecided"]].tolist() == [3, 1, 0, 2]
-    assert (found.loc[8, "ours"], found.loc[8, "n"], found.loc[8, "source"]) == ("-0.0003 to +0.0012", "15 to 20", "a.csv, b.csv")
+    assert (found.loc[8, "ours"], found.loc[8, "n"], found.loc[8, "source"]) == (
+        "-0.0003 to +0.0012",
+        "15 to 20",
+        "a.csv, b.csv",
+    )
     assert (found.loc[1, "ours"], found.loc[1, "n"]) == ("0.8100", "5")
     assert found["verdict"].tolist() == [FAILS, UNDECIDED, HOLDS, UNDECIDED]
 
@@ -219,7 +282,9 @@ def test_the_summary_counts_cases_and_names_their_range():
 def test_the_table_for_people():
     evidence = several()
     table = verdicts.rendered(verdicts.overall(evidence), evidence)
-    assert table["claim"].tolist()[0] == "1: the printed settings train the unpruned network to 0.970"
+    assert (
+        table["claim"].tolist()[0] == "1: the printed settings train the unpruned network to 0.970"
+    )
     assert table["we got"].tolist() == [
         "0.8100 [0.8090, 0.8110]",
         "-0.0003 [-0.0013, +0.0007] (s = 0.90) to +0.0012 [+0.0002, +0.0022] (s = 0.30)",
@@ -228,7 +293,8 @@ def test_the_table_for_people():
     ]
     assert table["verdict"].tolist() == [
         "does not hold",
-        "cannot be decided (of 3 cases 1 hold, 0 do not, 2 undecided); an effect of 0.0011 to 0.0016 would have been found",
+        "cannot be decided (of 3 cases 1 hold, 0 do not, 2 undecided); an effect of 0.0011 to "
+        "0.0016 would have been found",
         "holds (in each of 2 cases)",
         "cannot be decided; an effect of 0.0034 would have been found",
     ]
@@ -247,13 +313,19 @@ def test_findings_name_every_claim_once_under_its_verdict():
     hold, fail, undecided = text.removesuffix(".").split(". Claims ")
     assert hold == "Claims that hold: 1 of 4, namely best of all at s = .15 and .75 (9)"
     assert fail.startswith("that do not hold: 1 of 4") and "(1)" in fail
-    assert undecided.startswith("that cannot be decided: 2 of 4") and "(8)" in undecided and "(11)" in undecided
+    assert (
+        undecided.startswith("that cannot be decided: 2 of 4")
+        and "(8)" in undecided
+        and "(11)" in undecided
+    )
     assert verdicts.findings(verdicts.overall(family(8, FOR))).count("Claims that") == 1
 
 
 def motivation_tables():
     folder = paths.results_dir("paper") / measure.MOTIVATION
-    return pd.read_csv(folder / "calibrated_correlations.csv"), pd.read_csv(folder / "calibrated_monotone.csv")
+    return pd.read_csv(folder / "calibrated_correlations.csv"), pd.read_csv(
+        folder / "calibrated_monotone.csv"
+    )
 
 
 def test_notebooks_01_and_04_keep_the_verdicts_of_their_own_rules():
@@ -261,13 +333,23 @@ def test_notebooks_01_and_04_keep_the_verdicts_of_their_own_rules():
     assert monotone_verdict(correlations, judgements) == "supported"
     found = verdicts.elsewhere(correlations, judgements, tables.tables_compared())
     assert found["verdict"].tolist() == [HOLDS, FAILS]
-    assert found["we got"][0].startswith("correlations: clustering -0.32 [-0.45, -0.19], path_length") and found["n"][0] == "12"
-    # model 784-128-128-10: its six rows have sparsities that no mask reaches; mask, interpolated: five are beaten by Table 1
+    assert (
+        found["we got"][0].startswith("correlations: clustering -0.32 [-0.45, -0.19], path_length")
+        and found["n"][0] == "12"
+    )
+    # model 784-128-128-10: its six rows have sparsities that no mask reaches; mask, interpolated:
+    # five are beaten by Table 1
     assert found["we got"][1] == "5 to 6 of 6 rows of Table 2 refuted, in 6 readings"
     assert all((paths.results_dir("paper") / source).exists() for source in found["table"])
-    contradicted = verdicts.elsewhere(correlations, judgements.assign(rejected=True), tables.tables_compared())
+    contradicted = verdicts.elsewhere(
+        correlations, judgements.assign(rejected=True), tables.tables_compared()
+    )
     assert contradicted["verdict"][0] == FAILS
-    undecided = verdicts.elsewhere(correlations.assign(low=-1.0, high=1.0), judgements.assign(rejected=False), tables.tables_compared())
+    undecided = verdicts.elsewhere(
+        correlations.assign(low=-1.0, high=1.0),
+        judgements.assign(rejected=False),
+        tables.tables_compared(),
+    )
     assert undecided["verdict"][0] == UNDECIDED
 
 
@@ -284,4 +366,8 @@ def test_those_rows_stand_below_the_others():
     evidence = several()
     others = verdicts.elsewhere(*motivation_tables(), tables.tables_compared())
     table = verdicts.rendered(verdicts.overall(evidence), evidence, others)
-    assert len(table) == 6 and table["claim"].iloc[-1].startswith("notebook 04") and not table.isna().any(axis=None)
+    assert (
+        len(table) == 6
+        and table["claim"].iloc[-1].startswith("notebook 04")
+        and not table.isna().any(axis=None)
+    )

@@ -49,7 +49,9 @@ def test_every_connected_graph_is_there_once(nodes):
             if (
                 len(graph) == nodes
                 and nx.is_connected(graph)
-                and not any(nx.could_be_isomorphic(graph, g) and nx.is_isomorphic(graph, g) for g in found)
+                and not any(
+                    nx.could_be_isomorphic(graph, g) and nx.is_isomorphic(graph, g) for g in found
+                )
             ):
                 found.append(graph)
     masks = graph_set(nodes)
@@ -95,7 +97,11 @@ def test_the_network_of_a_study_masks_all_layers_but_the_last_and_is_otherwise_t
     network = STUDY.network(40)
     assert network.widths == (784, 40, 40, 40, 10)
     assert network.masked_layers == (0, 1, 2)
-    assert (network.steps, network.learning_rate, network.split) == (CALIBRATED.steps, CALIBRATED.learning_rate, CALIBRATED.split)
+    assert (network.steps, network.learning_rate, network.split) == (
+        CALIBRATED.steps,
+        CALIBRATED.learning_rate,
+        CALIBRATED.split,
+    )
     assert Study(CALIBRATED, hidden_layers=1).network(9).widths == (784, 9, 10)
 
 
@@ -104,19 +110,27 @@ def test_kept_weights_are_those_of_the_masks_that_are_trained(masks, width):
     network = STUDY.network(width)
     for mask in masks:
         layers = layer_masks(mask, network.widths, network.masked_layers)
-        assert kept_weights(mask, network) == sum(int(m.sum()) for m in layers if m is not None) + width * 10
+        assert (
+            kept_weights(mask, network)
+            == sum(int(m.sum()) for m in layers if m is not None) + width * 10
+        )
 
 
 def test_matched_width_is_the_best_of_all_widths(masks):
     wanted = kept_weights(masks[-1], STUDY.network(32))
     for mask in masks:
-        off = {width: abs(kept_weights(mask, STUDY.network(width)) - wanted) for width in range(5, 120)}
+        off = {
+            width: abs(kept_weights(mask, STUDY.network(width)) - wanted) for width in range(5, 120)
+        }
         assert matched_width(mask, STUDY, wanted) == min(off, key=lambda width: (off[width], width))
 
 
 def test_matched_width_where_more_weights_are_wanted_than_a_layer_may_have_units(masks):
     for mask in masks:
-        found = [kept_weights(mask, STUDY.network(matched_width(mask, STUDY, 2**18) + step)) for step in (-1, 0, 1)]
+        found = [
+            kept_weights(mask, STUDY.network(matched_width(mask, STUDY, 2**18) + step))
+            for step in (-1, 0, 1)
+        ]
         assert min(found, key=lambda kept: abs(kept - 2**18)) == found[1]
 
 
@@ -148,13 +162,20 @@ def test_equal_properties_are_exactly_equal(graphs):
 def test_where_density_is_all_there_is_nothing_is_left_of_the_properties(graphs):
     trainings = made_up(graphs, 0.9 + 0.1 * graphs.density)
     table = tables.correlations(graphs, trainings).set_index(["property", "variant", "kind"])
-    density, clustering = table.loc["density", "same", "raw"], table.loc["clustering", "same", "raw"]
+    density, clustering = (
+        table.loc["density", "same", "raw"],
+        table.loc["clustering", "same", "raw"],
+    )
     assert density["mean"] > 0.9
-    assert density.of_means == pytest.approx(stats.spearmanr(graphs.density, tables.accuracies(trainings, "same").mean(0)).statistic)
+    assert density.of_means == pytest.approx(
+        stats.spearmanr(graphs.density, tables.accuracies(trainings, "same").mean(0)).statistic
+    )
     assert clustering.low > 0.5
     for column in measure.FIGURES_5_TO_7:
         assert abs(table.loc[column, "same", "partial"]["mean"]) < 0.25
-        assert tables.density_margin(graphs, trainings, column).low > (0 if column != "path_length" else -0.05)
+        assert tables.density_margin(graphs, trainings, column).low > (
+            0 if column != "path_length" else -0.05
+        )
     for column in ("density", "degree_centrality", "cycle_rank"):
         assert np.isnan(table.loc[column, "same", "partial"]["mean"]), column
     assert np.isnan(table.loc["cycle_length", "same", "raw"]["mean"])
@@ -177,7 +198,8 @@ def test_where_a_property_is_all_there_is_it_is_found(graphs):
 @pytest.mark.parametrize(
     ("truth", "verdict"),
     [
-        (lambda g: 0.9 + 0.005 * g.density.rank(), "contradicted"),  # all three properties have exceptions to the order of density
+        # all three properties have exceptions to the order of density
+        (lambda g: 0.9 + 0.005 * g.density.rank(), "contradicted"),
         (lambda g: 0.9 + 0.0 * g.density, "undecided"),
         (lambda g: 0.9 + 0.1 * (g.density > 0.9) - 0.1 * (g.density < 0.55), "contradicted"),
     ],
@@ -206,11 +228,23 @@ def test_verdicts_of_known_truths(graphs, truth, verdict):
 )
 def test_the_rule_of_the_verdict(raw, rejected, verdict):
     columns = list(measure.FIGURES_5_TO_7)
-    table = pd.DataFrame({"property": columns, "variant": "same", "kind": "raw", "low": [r[0] for r in raw], "high": [r[1] for r in raw]})
-    judged = pd.DataFrame({"property": columns, "variant": "same", "rejected": rejected, "tied_apart": 0})
+    table = pd.DataFrame(
+        {
+            "property": columns,
+            "variant": "same",
+            "kind": "raw",
+            "low": [r[0] for r in raw],
+            "high": [r[1] for r in raw],
+        }
+    )
+    judged = pd.DataFrame(
+        {"property": columns, "variant": "same", "rejected": rejected, "tied_apart": 0}
+    )
     assert tables.verdict(table, judged) == verdict
     apart = judged.assign(rejected=False, tied_apart=np.array(rejected) * 3)
-    assert tables.verdict(table, apart) == verdict, "one value and two accuracies count as a monotone function rejected"
+    assert tables.verdict(table, apart) == verdict, (
+        "one value and two accuracies count as a monotone function rejected"
+    )
 
 
 def test_answers_say_what_the_tables_hold(graphs):
@@ -218,7 +252,10 @@ def test_answers_say_what_the_tables_hold(graphs):
     table, judged = tables.correlations(graphs, trainings), tables.monotone(graphs, trainings)
     answers = tables.beside_the_paper(graphs, trainings, table, judged).set_index("property")
     one = table.set_index(["property", "variant", "kind"]).loc[("clustering", "same", "raw")]
-    assert answers.loc["clustering", "correlation"] == f"{one['mean']:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"
+    assert (
+        answers.loc["clustering", "correlation"]
+        == f"{one['mean']:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"
+    )
     assert answers.loc["density", "given density"] == "undefined"
     assert answers.loc["clustering", "monotone?"] == "not rejected (0 of 193 pairs against)"
     assert answers.loc["path_length", "monotone?"].startswith("rejected")
@@ -244,7 +281,9 @@ def test_figures_show_every_graph_or_say_how_many(nodes):
     dots = panels.axes[0].lines[0].get_xydata()
     means = trainings[trainings.variant == "same"].groupby("graph").test_accuracy.mean()
     np.testing.assert_allclose(dots[:, 1], means)
-    np.testing.assert_allclose(dots[:, 0], graphs.clustering, atol=0.041 * np.ptp(graphs.clustering))
+    np.testing.assert_allclose(
+        dots[:, 0], graphs.clustering, atol=0.041 * np.ptp(graphs.clustering)
+    )
     plt.close("all")
 
 

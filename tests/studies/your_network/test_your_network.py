@@ -59,8 +59,10 @@ def test_choices_are_each_searches_best_and_the_first_random_mask():
     )
     chosen = tables.choices(history)
     assert chosen[["method", "mask_id"]].to_numpy().tolist() == [
-        ["bogp", "b"], ["random", "d"], ["any mask", "c"],
-    ]  # fmt: skip
+        ["bogp", "b"],
+        ["random", "d"],
+        ["any mask", "c"],
+    ]
 
 
 def test_masks_of_the_family_have_equal_edges_and_unequal_nodes():
