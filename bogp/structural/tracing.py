@@ -261,6 +261,7 @@ def _by_fx(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
         elif node in memory.written:
             raise NotCapturable(f"{node.name} writes into {memory.written[node]}")
     _follow_the_mode(module)
+    _reshape_views(module.graph)
     return _taken_apart(cleaned(module), inputs)
 
 
@@ -303,6 +304,19 @@ class _Memory(fx.Interpreter):
 
 def _tensors(value: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _reshape_views(graph: fx.Graph) -> None:
+    """Let views copy where they have to.
+
+    A view needs values to lie in memory as they did when the network was traced. Behind a gate, in
+    a derivative, or where the other side of a sum is gone, they may lie otherwise.
+    """
+    for node in graph.nodes:
+        if node.target == "view" and not any(isinstance(a, torch.dtype) for a in node.args):
+            node.target = "reshape"
+        elif node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
 
 
 def _follow_the_mode(module: fx.GraphModule) -> None:
@@ -391,6 +405,7 @@ def _by_export(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
         if not node.users and (node.op == "call_module" or "assert" in str(node.target)):
             graph.erase_node(node)
     _assert_sizes(graph, program, inputs)
+    _reshape_views(graph)
     for node in graph.nodes:
         node.meta, node.type = {}, None
     return cleaned(fx.GraphModule(exported, graph, type(model).__name__))
