@@ -35,7 +35,9 @@ test: .venv/ready  ## lint, types, unit tests and notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	TQDM_DISABLE=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
+	# One thread a process: there is a process for each core.
+	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile \
+		--no-loadscope-reorder
 
 test-full: test  ## that, and the tests that take minutes
 	TQDM_DISABLE=1 $(BIN)/python -m pytest -m full

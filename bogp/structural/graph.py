@@ -29,7 +29,7 @@ from torch.utils import _pytree as pytree
 
 from bogp.checks import bits, indices
 from bogp.errors import InvalidInput, NotCapturable
-from bogp.structural.sizes import OTHER_SIZES
+from bogp.structural.sizes import OTHER_SIZES, Sizes
 
 _ATEN = torch.ops.aten
 # The operations that go on when one of their arguments is cut; all others die with an argument.
@@ -126,6 +126,11 @@ class ComputationGraph:
         each edge, or None. It shares the network's parameters.
         """
         return _with_gates(self.module, self.edges)
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """How the sizes of all values follow from those of the inputs."""
+        return Sizes(self.module, self.example_inputs)
 
     def outputs(self, gates: Tensor, references: References, inputs: tuple[Any, ...]) -> Any:
         """What the network gives under gates; arguments as for ``gated``.

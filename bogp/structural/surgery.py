@@ -38,7 +38,7 @@ from bogp.structural.graph import (
     edge_values,
     with_arguments,
 )
-from bogp.structural.sizes import Sizes, assert_sizes
+from bogp.structural.sizes import assert_sizes
 
 _ATEN = torch.ops.aten
 _SUBTRACTIONS = {
@@ -193,7 +193,6 @@ class _Known:
     def __init__(self, graph: ComputationGraph, module: fx.GraphModule) -> None:
         values = edge_values(graph, graph.example_inputs)
         self._values = {name: v for name, v in values.items() if isinstance(v, Tensor)}
-        self._sizes = Sizes(graph.module, graph.example_inputs)
         self._alike = {node: node.name for node in module.graph.nodes}
         self._graph, self._module, self._fixed = graph, module, False
 
@@ -208,18 +207,22 @@ class _Known:
 
     def same_shape(self, one: fx.Node, other: fx.Node) -> bool:
         """Whether two values have the same shape, whatever the inputs' sizes."""
+        shape = self.of(one).shape
+        if shape == self.of(other).shape and 1 not in shape:
+            return True  # no side is spread along the other, or the model would fail elsewhere
         a, b = self._alike[one], self._alike[other]
-        if self._sizes.known(a) and self._sizes.known(b):
-            return self._sizes.shape(a) == self._sizes.shape(b)
-        return self.of(one).shape == self.of(other).shape
+        sizes = self._graph.sizes
+        if sizes.known(a) and sizes.known(b):
+            return sizes.shape(a) == sizes.shape(b)
+        return shape == self.of(other).shape
 
     def shape(self, node: fx.Node) -> list[Any]:
         """The sizes of a node's value: numbers, and nodes that follow from the inputs' sizes."""
-        name = self._alike[node]
-        if self._sizes.known(name):
+        name, sizes = self._alike[node], self._graph.sizes
+        if sizes.known(name):
             with contextlib.suppress(NotCapturable):
-                rank = len(self._sizes.shape(name))
-                return [self._sizes.size(self._module.graph, name, dim) for dim in range(rank)]
+                dims = range(len(sizes.shape(name)))
+                return [sizes.size(self._module.graph, name, dim) for dim in dims]
         if not self._fixed:  # the example's sizes hold for inputs of its sizes alone
             assert_sizes(self._module.graph, self._graph.example_inputs)
             self._fixed = True
