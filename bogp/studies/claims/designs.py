@@ -1,9 +1,10 @@
 """How large each experiment of notebook 06 is; the sizes were fixed before the run."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from bogp.checks import choice, whole
 from bogp.search.searchers import SearchSettings
+from bogp.training.protocols import Protocol
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Design:
         replays: evaluations of a search on one hidden layer, and searches of each kind.
         everywhere: evaluations of a search over all layers, and searches of each kind.
         changed_sparsity: of ``changed`` and ``converged``.
+        steps: of a training, at most, whatever its protocol says.
 
     Raises:
         InvalidInput: fewer than two repetitions, between which nothing could vary, or nothing to
@@ -39,6 +41,12 @@ class Design:
     replays: tuple[int, int]
     everywhere: tuple[int, int]
     changed_sparsity: float = 0.9
+    steps: int = 1_000_000
+
+    def shortened(self, protocol: Protocol) -> Protocol:
+        """The protocol with as many steps as the design allows; early stopping keeps one look."""
+        steps = max(self.steps, protocol.check_every or 0)
+        return replace(protocol, steps=min(protocol.steps, steps))
 
     def __post_init__(self) -> None:
         for name, sizes in asdict(self).items():
@@ -63,6 +71,7 @@ NAMED = {
         defects=(2, 2),
         replays=(4, 2),
         everywhere=(3, 2),
+        steps=200,
     ),
     "paper": Design(
         audited=(16, 5),

@@ -106,7 +106,8 @@ def train_long(
     """
     few = crossed.first_of_each(mixed[design.changed_sparsity], design.converged[0])
     graphs = {(name, design.changed_sparsity): {"native": few} for name in datasets}
-    return train(graphs, design.converged[1], crossed.laid_over_all(CONVERGED), evaluator)
+    long = crossed.laid_over_all(design.shortened(CONVERGED))
+    return train(graphs, design.converged[1], long, evaluator)
 
 
 def search(
