@@ -283,7 +283,7 @@ _Loader.add_constructor(f"{_TAG}int", lambda loader, node: int(loader.construct_
 
 def _yaml(text: str, complaint: str) -> Any:
     try:
-        return yaml.load(text, _Loader)
+        return _Loader(text).get_single_data()
     except Exception as error:  # beside YAMLError, an empty !!int is an IndexError, and so on
         reason = (str(error).splitlines() or [""])[0]
         raise InvalidInput(f"{complaint} ({type(error).__name__}: {reason[:120]}).") from None

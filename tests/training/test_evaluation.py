@@ -243,7 +243,7 @@ def bars(monkeypatch):
             self.n += n
             self.path.append(self.n)
 
-    monkeypatch.setattr(parallel, "bar", Bar)
+    monkeypatch.setattr(parallel, "progress_bar", Bar)
     return made
 
 
