@@ -5,7 +5,7 @@
 #   profile.yaml ─> 01_motivation (one job per protocol)
 #                ─> 02_mask_database
 #                ─> 03_fixed_sparsity_bo (a job per protocol and sparsity) ──> fixed_sparsity
-#                     └─> 05_baselines (a job per protocol and sparsity) ──> 05_baselines: Table 1
+#                     └─> 05_baselines (a job per protocol and sparsity) ──> Table 1
 #                ─> 04_alpha_tradeoff_bo (one job per alpha) ──> 04_alpha_tradeoff_bo: Table 2
 #                ─> 06_claims, which reads the results of 01, 03, 04 and 05
 #                ─> 07_your_own_network, and 10 to 14 (structural pruning): each stands alone
@@ -58,6 +58,8 @@ SECTIONS = NAMES | {"02": "database", "03": "fixed_sparsity"}
 # What the files of a job begin with, where a notebook has several jobs.
 CASES = dict.fromkeys(["01", "04", "05", "06"], "{protocol}") | {"03": "{protocol}_s{sparsity}"}
 ONE_ALPHA, ONE_SPARSITY = "{protocol}_a{alpha}", "{protocol}_s{sparsity}"
+# Small notebooks wait for imports and compilers more than they compute: several share the cores.
+THREADS = config.get("threads", workflow.cores)
 PRIORITIES = {"02": 2, "03": 1}  # so that the first figures are there in a minute
 
 HISTORY = RESULTS / "04_alpha_tradeoff_bo" / f"{ONE_ALPHA}_history.csv"
@@ -166,7 +168,7 @@ for number, notebook in NOTEBOOKS.items():
             version=SCHEMA_VERSION if number == "02" else ENGINE_VERSION,
             code=code_digest(notebook),
         priority: PRIORITIES.get(number, 0)
-        threads: workflow.cores  # the engine uses them all
+        threads: THREADS
         shell:
             RUNNER
 
@@ -186,7 +188,7 @@ rule tradeoff_cell:  # one alpha of Table 2
         ),
         version=ENGINE_VERSION,
         code=code_digest(NOTEBOOKS["04"]),
-    threads: workflow.cores
+    threads: THREADS
     shell:
         RUNNER
 
@@ -208,7 +210,7 @@ rule baselines_cell:  # one sparsity of Table 1; what the whole table says bette
         ),
         version=ENGINE_VERSION,
         code=code_digest(NOTEBOOKS["05"]),
-    threads: workflow.cores
+    threads: THREADS
     shell:
         RUNNER
 
