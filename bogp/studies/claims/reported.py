@@ -170,7 +170,8 @@ def like_for_like(results: pd.DataFrame) -> pd.DataFrame:
         ``estimate``, ``low``, ``high`` (95 % t interval), ``n`` (pairs), ``p_for`` (two one-sided
         tests, within ``MARGIN``; Schuirmann 1987), ``p_against`` (outside it), ``detectable``,
         ``p_different`` (paired t test), and each p value adjusted over the sparsities of that
-        method (Holm 1979): ``p_for_holm``, ``p_against_holm``, ``p_different_holm``.
+        method (Holm 1979): ``p_for_holm``, ``p_against_holm``, ``p_different_holm``. A method with
+        a single pair has no row.
 
     Raises:
         InvalidInput: a method is missing.
@@ -182,6 +183,8 @@ def like_for_like(results: pd.DataFrame) -> pd.DataFrame:
             difference = _differences(
                 own, "bogp" if is_chosen(name) else "bogp_mask", name, sparsity
             )
+            if len(difference) < 2:
+                continue  # of one pair nothing can be said
             either = above(difference, 0.0, 0.0)
             row = {
                 "against": name,
@@ -217,7 +220,10 @@ def best_of_all(
     own, rows = results[results["accounting"] == PAPER], []
     for sparsity in sparsities:
         for name in PAPERS:
-            tested = above(_differences(own, "bogp", name, sparsity), 0.0, 0.0)
+            difference = _differences(own, "bogp", name, sparsity)
+            if len(difference) < 2:
+                continue
+            tested = above(difference, 0.0, 0.0)
             rows.append(
                 {
                     "against": name,

@@ -230,6 +230,17 @@ def test_results_without_a_method_are_refused(results):
         reported.like_for_like(results[results["method"] != "glob_1"])
 
 
+def test_a_method_with_a_single_pair_has_no_row(results):
+    """As in a small run, whose other methods are compared all the same."""
+    few = results[(results["method"] != "glob_1_best") | (results["pair"] == 0)]
+    found, whole = reported.like_for_like(few), reported.like_for_like(results)
+    assert "glob_1_best" in set(whole["against"])
+    rest = whole[whole["against"] != "glob_1_best"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, rest)
+    alone = results[(results["method"] != "glob_5") | (results["pair"] == 0)]
+    assert set(reported.best_of_all(alone)["against"]) == {"glob_1", "unif_1", "unif_5"}
+
+
 def test_what_has_not_run_has_tables_without_rows_and_is_said(monkeypatch, tmp_path):
     there = reported.read("paper", "calibrated")
     monkeypatch.setenv("BOGP_HOME", str(tmp_path))
