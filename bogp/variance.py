@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from bogp.checks import floats, number, share, whole
+from bogp.checks import floats, number, refuse, share, whole
 from bogp.errors import InvalidInput
 
 _ROUNDING = 1e-12  # of the largest value: what is smaller is rounding, and counts as no spread
@@ -115,10 +115,10 @@ def spread_p(table: ArrayLike, threshold: float) -> tuple[float, float]:
         InvalidInput: as ``components``, or a threshold that is negative or not finite.
     """
     y = _checked(table, 2, "(masks, seeds)")
-    if not 0 <= number("threshold", threshold) < np.inf:
-        raise InvalidInput(
-            f"threshold is {threshold}; a standard deviation of at least 0 is needed."
-        )
+    refuse(
+        not 0 <= number("threshold", threshold) < np.inf,
+        f"threshold is {threshold}; a standard deviation of at least 0 is needed.",
+    )
     between, _, rest = _mean_squares(y)
     spread = _Spread(between, rest, len(y) - 1, (len(y) - 1) * (y.shape[1] - 1), y.shape[1])
     above = _inverted(lambda tail: spread.low(tail) - threshold**2)
@@ -144,11 +144,10 @@ def detectable_spread(
         InvalidInput: a size, residual, power or level out of range.
     """
     _check_power(residual, power, level)
-    if min(whole("masks", masks, high=10**9), whole("seeds", seeds, high=10**9)) < 2:
-        raise InvalidInput(
-            f"A table of {masks} masks x {seeds} seeds has no F test; at least two of each "
-            "are needed."
-        )
+    refuse(
+        min(whole("masks", masks, high=10**9), whole("seeds", seeds, high=10**9)) < 2,
+        f"A table of {masks} masks x {seeds} seeds has no F test; at least two of each are needed.",
+    )
     df, df_rest = masks - 1, (masks - 1) * (seeds - 1)
     ratio = stats.f.isf(level, df, df_rest) / stats.f.isf(power, df, df_rest)
     return float(residual * np.sqrt((ratio - 1) / seeds))
@@ -186,10 +185,10 @@ def detectable_mean(error: float, df: float, power: float = 0.8, level: float = 
         InvalidInput: an error, degrees of freedom, power or level out of range.
     """
     _check_power(error, power, level)
-    if not 1 <= number("df", df) < np.inf:
-        raise InvalidInput(
-            f"df is {df}; at least one degree of freedom is needed, and finitely many."
-        )
+    refuse(
+        not 1 <= number("df", df) < np.inf,
+        f"df is {df}; at least one degree of freedom is needed, and finitely many.",
+    )
     critical = stats.t.isf(level / 2, df)
 
     def excess(shift: float) -> float:
@@ -384,10 +383,10 @@ def _inverted(clearance: Callable[[float], float]) -> float:
 
 def _checked(values: ArrayLike, dimensions: int, axes: str) -> NDArray[np.float64]:
     y = floats("values", values)
-    if y.ndim != dimensions or min(y.shape) < 2 or not np.isfinite(y).all():
-        raise InvalidInput(
-            f"Finite values {axes} are needed, at least two of each; got shape {y.shape}."
-        )
+    refuse(
+        y.ndim != dimensions or min(y.shape) < 2 or not np.isfinite(y).all(),
+        f"Finite values {axes} are needed, at least two of each; got shape {y.shape}.",
+    )
     return y
 
 
@@ -401,9 +400,9 @@ def _check_power(residual: float, power: float, level: float) -> None:
         number("power", power),
         number("level", level),
     )
-    if not (0 <= residual < np.inf and _EXTREME <= level < power <= 1 - _EXTREME):
-        raise InvalidInput(
-            f"A standard deviation of at least 0, and {_EXTREME:g} <= level < power <= 1 - "
-            f"{_EXTREME:g} are needed; "
-            f"got {residual}, level {level} and power {power}."
-        )
+    refuse(
+        not (0 <= residual < np.inf and _EXTREME <= level < power <= 1 - _EXTREME),
+        f"A standard deviation of at least 0, and {_EXTREME:g} <= level < power <= 1 - "
+        f"{_EXTREME:g} are needed; "
+        f"got {residual}, level {level} and power {power}.",
+    )

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
 from bogp import parallel, paths
-from bogp.checks import choice, floats, listed, texts, whole
+from bogp.checks import choice, floats, listed, refuse, texts, whole
 from bogp.errors import BogpError, DatabaseError, InvalidInput
 from bogp.graphs import families as mask_families
 from bogp.graphs import properties
@@ -82,23 +82,22 @@ class DatabaseSpec:
                 "lists are needed."
             ) from None
         object.__setattr__(self, "parameters", parameters)
-        if self.sparsity_range is not None and len(self.sparsities):
-            raise InvalidInput(
-                f"sparsities is {self.sparsities} and sparsity_range {self.sparsity_range}; "
-                "give one of them."
-            )
-        if self.sparsity_range is None and (
-            not self.sparsities or len(set(self.sparsities)) != len(self.sparsities)
-        ):
-            raise InvalidInput(
-                f"sparsities is {self.sparsities}; at least one is needed, and each only once."
-            )
+        refuse(
+            self.sparsity_range is not None and len(self.sparsities),
+            f"sparsities is {self.sparsities} and sparsity_range {self.sparsity_range}; "
+            "give one of them.",
+        )
+        refuse(
+            self.sparsity_range is None
+            and (not self.sparsities or len(set(self.sparsities)) != len(self.sparsities)),
+            f"sparsities is {self.sparsities}; at least one is needed, and each only once.",
+        )
         ends = self.sparsity_range or (0.0, 1.0)
-        if len(ends) != 2 or not ends[0] < ends[1]:
-            raise InvalidInput(
-                f"sparsity_range is {self.sparsity_range}; "
-                "the lowest and the highest sparsity are needed, in this order."
-            )
+        refuse(
+            len(ends) != 2 or not ends[0] < ends[1],
+            f"sparsity_range is {self.sparsity_range}; "
+            "the lowest and the highest sparsity are needed, in this order.",
+        )
         whole("masks_per_sparsity", self.masks_per_sparsity, 1, MOST_MASKS)
         whole("shard_size", self.shard_size, 1)
         whole("seed", self.seed, 0, 2**63 - 1)  # a column of 64 bits
@@ -223,11 +222,12 @@ class MaskDatabase:
         """
         mask_families.check_size(self.spec.n, sparsity)
         chosen = np.isclose(self.table["target_sparsity"], sparsity, rtol=0, atol=1e-9)
-        if not chosen.any() or self.spec.sparsity_range:
-            raise DatabaseError(
-                f"The database holds no masks of sparsity {sparsity:g}; it holds "
-                f"{self.spec.description}. Build one with that sparsity."
-            )
+        refuse(
+            not chosen.any() or self.spec.sparsity_range,
+            f"The database holds no masks of sparsity {sparsity:g}; it holds "
+            f"{self.spec.description}. Build one with that sparsity.",
+            DatabaseError,
+        )
         return self.take(np.flatnonzero(chosen))
 
     def take(self, rows: Sequence[int] | NDArray[np.intp]) -> "MaskDatabase":
@@ -250,11 +250,11 @@ class MaskDatabase:
             InvalidInput: the table has that column, or the function gives something else for a
                 mask, which is named.
         """
-        if not name or name in self.table.columns:
-            raise InvalidInput(
-                f"A new property cannot be named {name!r}; names that are taken: "
-                f"{', '.join(self.table.columns)}."
-            )
+        refuse(
+            not name or name in self.table.columns,
+            f"A new property cannot be named {name!r}; names that are taken: "
+            f"{', '.join(self.table.columns)}.",
+        )
         values = np.empty(len(self))
         for row, mask in enumerate(self.masks()):
             value = function(mask)
@@ -304,13 +304,15 @@ def build(
         InvalidInput: the family does not know one of the parameters.
         DatabaseError: the folder holds another database, or cannot be written.
     """
-    if sampler and spec.family in mask_families.FAMILIES:
-        raise InvalidInput(
-            f"The spec's family is {spec.family!r}, a built-in one; give masks of your own "
-            "sampler a family name of their own."
-        )
-    if whole("workers", workers, -1) == 0:
-        raise InvalidInput("workers is 0; at least one is needed, and -1 is one for each core.")
+    refuse(
+        sampler and spec.family in mask_families.FAMILIES,
+        f"The spec's family is {spec.family!r}, a built-in one; give masks of your own "
+        "sampler a family name of their own.",
+    )
+    refuse(
+        whole("workers", workers, -1) == 0,
+        "workers is 0; at least one is needed, and -1 is one for each core.",
+    )
     draw = sampler or mask_families.family(spec.family)
     try:
         for sparsity in spec.extremes:  # refuse what cannot be drawn before work starts
@@ -361,11 +363,12 @@ def open_database(folder: Path) -> MaskDatabase:
             (which is named).
     """
     manifest = _read_manifest(folder)
-    if not manifest:
-        raise DatabaseError(
-            f"{folder} is no finished mask database, or its manifest is damaged. "
-            f"{_REBUILD.format('what is missing')}"
-        )
+    refuse(
+        not manifest,
+        f"{folder} is no finished mask database, or its manifest is damaged. "
+        f"{_REBUILD.format('what is missing')}",
+        DatabaseError,
+    )
     if not _is_sound(manifest):
         version = manifest.get("schema_version")
         raise DatabaseError(
@@ -383,22 +386,25 @@ def open_database(folder: Path) -> MaskDatabase:
                 f"{path} is missing or unreadable ({error.strerror}). "
                 f"{_REBUILD.format('this shard alone')}"
             ) from None
-        if hashlib.sha256(content).hexdigest() != expected:
-            raise DatabaseError(
-                f"{path} is damaged: its checksum is not the manifest's. "
-                f"{_REBUILD.format('this shard alone')}"
-            )
-        tables.append(pq.read_table(io.BytesIO(content)))
-        if tables[-1].schema.names != _COLUMNS:
-            raise DatabaseError(
-                f"{path} has columns {tables[-1].schema.names}; expected {_COLUMNS}. "
-                f"{_REBUILD.format('this shard alone')}"
-            )
-    if len(tables) != len(spec.shards):
-        raise DatabaseError(
-            f"{folder}/manifest.json lists {len(tables)} shards where its spec makes "
-            f"{len(spec.shards)}. Build it again."
+        refuse(
+            hashlib.sha256(content).hexdigest() != expected,
+            f"{path} is damaged: its checksum is not the manifest's. "
+            f"{_REBUILD.format('this shard alone')}",
+            DatabaseError,
         )
+        tables.append(pq.read_table(io.BytesIO(content)))
+        refuse(
+            tables[-1].schema.names != _COLUMNS,
+            f"{path} has columns {tables[-1].schema.names}; expected {_COLUMNS}. "
+            f"{_REBUILD.format('this shard alone')}",
+            DatabaseError,
+        )
+    refuse(
+        len(tables) != len(spec.shards),
+        f"{folder}/manifest.json lists {len(tables)} shards where its spec makes "
+        f"{len(spec.shards)}. Build it again.",
+        DatabaseError,
+    )
     whole = pa.concat_tables(tables)
     bits = np.frombuffer(b"".join(whole.column("bits").to_pylist()), dtype=np.uint8).reshape(
         len(whole), -1
@@ -456,24 +462,27 @@ def fit_scaling(database: MaskDatabase, columns: Sequence[str], name: str = "min
     """
     choice("scaling", name, SCALINGS)
     allowed = tuple(database.table.select_dtypes("number").columns)
-    if (
+    refuse(
         isinstance(columns, str)
         or not (columns := texts("columns", columns))
-        or not set(columns) <= set(allowed)
-    ):
-        raise InvalidInput(f"columns are {columns}; name one or more of {', '.join(allowed)}.")
-    if len(database) == 0:
-        raise DatabaseError("The database is empty: there is nothing to scale or to search.")
+        or not set(columns) <= set(allowed),
+        f"columns are {columns}; name one or more of {', '.join(allowed)}.",
+    )
+    refuse(
+        len(database) == 0,
+        "The database is empty: there is nothing to scale or to search.",
+        DatabaseError,
+    )
     constants = [_scaling_constants(database.table[c].to_numpy(np.float64)) for c in columns]
     # rounding is no variation
     kept = [
         i for i, c in enumerate(constants) if c["max"] - c["min"] > 1e-9 * max(abs(c["max"]), 1.0)
     ]
-    if not kept:
-        raise InvalidInput(
-            f"Each of {', '.join(columns)} is constant over the {len(database)} masks: "
-            "nothing tells them apart."
-        )
+    refuse(
+        not kept,
+        f"Each of {', '.join(columns)} is constant over the {len(database)} masks: "
+        "nothing tells them apart.",
+    )
     low, high, mean, std = (
         np.array([constants[i][k] for i in kept]) for k in ("min", "max", "mean", "std")
     )
@@ -504,22 +513,23 @@ def nearest(
     """
     points = np.atleast_2d(floats("queries", queries))
     choice("metric", metric, METRICS)
-    if points.ndim != 2 or points.shape[1] != len(scaling.columns):
-        raise InvalidInput(
-            f"A query holds {len(scaling.columns)} values ({', '.join(scaling.columns)}); got "
-            f"an array of shape {np.shape(queries)}."
-        )
+    refuse(
+        points.ndim != 2 or points.shape[1] != len(scaling.columns),
+        f"A query holds {len(scaling.columns)} values ({', '.join(scaling.columns)}); got "
+        f"an array of shape {np.shape(queries)}.",
+    )
     if not np.isfinite(points).all():
         raise InvalidInput(
             f"A query holds NaN or infinity: {points[~np.isfinite(points).all(axis=1)][0]}."
         )
     values = database.values(scaling.columns)
     complete = np.isfinite(values).all(axis=1)
-    if not complete.any():
-        raise DatabaseError(
-            f"None of the {len(database)} masks has a finite value for each of "
-            f"{', '.join(scaling.columns)}."
-        )
+    refuse(
+        not complete.any(),
+        f"None of the {len(database)} masks has a finite value for each of "
+        f"{', '.join(scaling.columns)}.",
+        DatabaseError,
+    )
     similarity = _similarity(scaling.transform(points), scaling.transform(values[complete]), metric)
     best = np.argmax(similarity >= similarity.max(axis=1, keepdims=True) - _TIE, axis=1)
     return Nearest(

@@ -17,8 +17,8 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from bogp.checks import choice, flag, number, share, whole
-from bogp.errors import InvalidInput, UnreachableSparsity
+from bogp.checks import choice, flag, number, refuse, share, whole
+from bogp.errors import UnreachableSparsity
 from bogp.graphs.relational import Mask
 
 Family = Callable[..., Mask]
@@ -92,8 +92,10 @@ def ws_flex(
         UnreachableSparsity: the degree would be below 2 (no ring) or above n - 1.
     """
     check_size(n, sparsity)
-    if not 0.0 <= number("rewire", rewire) <= 1.0:
-        raise InvalidInput(f"rewire is {rewire}; a probability in [0, 1] is needed.")
+    refuse(
+        not 0.0 <= number("rewire", rewire) <= 1.0,
+        f"rewire is {rewire}; a probability in [0, 1] is needed.",
+    )
     edges = _edges_for(
         "ws_flex", n, sparsity, diagonal, low=min(n, n * (n - 1) // 2), high=n * (n - 1) // 2
     )
@@ -203,11 +205,11 @@ def stochastic_block(
         UnreachableSparsity: the ratio would need a density above one.
     """
     check_size(n, sparsity)
-    if not 1 <= whole("blocks", blocks) <= n or not 0 < number("ratio", ratio) < np.inf:
-        raise InvalidInput(
-            f"blocks is {blocks} and ratio {ratio}; from 1 to n = {n} blocks and a positive "
-            "ratio are needed."
-        )
+    refuse(
+        not 1 <= whole("blocks", blocks) <= n or not 0 < number("ratio", ratio) < np.inf,
+        f"blocks is {blocks} and ratio {ratio}; from 1 to n = {n} blocks and a positive "
+        "ratio are needed.",
+    )
     member = np.arange(n) * blocks // n
     rows, columns = np.triu_indices(n, 1)
     within = member[rows] == member[columns]

@@ -31,7 +31,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
-from bogp.errors import InvalidInput
+from bogp.checks import refuse
 from bogp.graphs.database import MaskDatabase
 from bogp.graphs.relational import Mask, as_masks, expand
 
@@ -86,18 +86,18 @@ class _Pixels:
 
 
 def _pixels(images: NDArray[np.uint8], side: int, n: int) -> _Pixels:
-    if np.ndim(images) != 2 or images.shape[1] != side * side or len(images) == 0:
-        raise InvalidInput(
-            f"Images of side {side} are an array of shape (images, {side * side}), at least "
-            f"one; this has shape {np.shape(images)}."
-        )
+    refuse(
+        np.ndim(images) != 2 or images.shape[1] != side * side or len(images) == 0,
+        f"Images of side {side} are an array of shape (images, {side * side}), at least "
+        f"one; this has shape {np.shape(images)}.",
+    )
     # one after another: a copy of all in float64 would be large
     variance = np.array([pixel.var(dtype=np.float64) for pixel in images.T])
-    if not variance.any():
-        raise InvalidInput(
-            "No pixel differs between the images, so none carries anything; give the images "
-            "that networks are trained on."
-        )
+    refuse(
+        not variance.any(),
+        "No pixel differs between the images, so none carries anything; give the images "
+        "that networks are trained on.",
+    )
     holds = expand(np.eye(n, dtype=bool), side * side, n)  # (n, pixels)
     count = holds.sum(axis=1)
     rows, columns = np.divmod(np.arange(side * side), side)

@@ -24,9 +24,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bogp.checks import texts
+from bogp.checks import refuse, texts
 from bogp.compiled import compiled
-from bogp.errors import InvalidInput
 from bogp.graphs import bitsets
 from bogp.graphs.bitsets import lowest, popcount
 from bogp.graphs.centrality import eigenvector_centrality
@@ -81,8 +80,10 @@ def measure(masks: ArrayLike, columns: Sequence[str] = ALL) -> pd.DataFrame:
         InvalidInput: the masks are no masks (see ``relational.as_masks``), or a property is
             unknown.
     """
-    if isinstance(columns, str) or not set(texts("columns", columns)) <= set(ALL):
-        raise InvalidInput(f"columns is {columns!r}; name properties among {', '.join(ALL)}.")
+    refuse(
+        isinstance(columns, str) or not set(texts("columns", columns)) <= set(ALL),
+        f"columns is {columns!r}; name properties among {', '.join(ALL)}.",
+    )
     checked = as_masks(masks)
     values = {c: np.empty(len(checked)) for c in columns}
     for start in range(0, len(checked), _BLOCK):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bogp.checks import listed, whole
+from bogp.checks import listed, refuse, whole
 from bogp.errors import InvalidInput
 
 if TYPE_CHECKING:  # imported where it is used, so that training needs numpy and torch only
@@ -46,14 +46,14 @@ def as_masks(masks: ArrayLike) -> Mask:
             "Masks are square, (n, n) or (N, n, n); these rows differ in length, so they have "
             "no shape."
         ) from None
-    if array.dtype == object or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
-        raise InvalidInput(
-            f"A mask holds numbers 0 and 1 or booleans; this one has type {array.dtype}."
-        )
-    if array.ndim not in (2, 3) or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
-        raise InvalidInput(
-            f"Masks are square, (n, n) or (N, n, n) with n >= 1; this has shape {array.shape}."
-        )
+    refuse(
+        array.dtype == object or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool),
+        f"A mask holds numbers 0 and 1 or booleans; this one has type {array.dtype}.",
+    )
+    refuse(
+        array.ndim not in (2, 3) or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0,
+        f"Masks are square, (n, n) or (N, n, n) with n >= 1; this has shape {array.shape}.",
+    )
     batch = array if array.ndim == 3 else array[None]
     if batch.dtype != bool:
         bad = ~((batch == 0) | (batch == 1))
@@ -94,11 +94,11 @@ def graph_to_mask(graph: nx.Graph) -> Mask:
     """
     import networkx as nx
 
-    if graph.is_directed() or graph.is_multigraph() or len(graph) == 0:
-        raise InvalidInput(
-            "graph_to_mask takes an undirected graph without parallel edges and with at least "
-            "one node."
-        )
+    refuse(
+        graph.is_directed() or graph.is_multigraph() or len(graph) == 0,
+        "graph_to_mask takes an undirected graph without parallel edges and with at least "
+        "one node.",
+    )
     return nx.to_numpy_array(graph, weight=None) > 0
 
 
@@ -121,18 +121,20 @@ def expand(mask: ArrayLike, d_in: int, d_out: int) -> Mask:
     """
     checked = _one(mask)
     n = len(checked)
-    if min(whole("d_in", d_in, high=MOST_UNITS), whole("d_out", d_out, high=MOST_UNITS)) < n:
-        raise InvalidInput(
-            f"A graph of {n} nodes cannot be laid over a {d_in} x {d_out} layer: each node "
-            "needs a channel on both sides."
-        )
+    refuse(
+        min(whole("d_in", d_in, high=MOST_UNITS), whole("d_out", d_out, high=MOST_UNITS)) < n,
+        f"A graph of {n} nodes cannot be laid over a {d_in} x {d_out} layer: each node "
+        "needs a channel on both sides.",
+    )
     return checked[np.ix_(_node_of_channel(d_out, n), _node_of_channel(d_in, n))]
 
 
 def _one(mask: ArrayLike) -> Mask:
     checked = as_masks(mask)
-    if len(checked) != 1:
-        raise InvalidInput(f"One (n, n) mask is needed here; this is a batch of {len(checked)}.")
+    refuse(
+        len(checked) != 1,
+        f"One (n, n) mask is needed here; this is a batch of {len(checked)}.",
+    )
     return checked[0]
 
 
@@ -160,11 +162,11 @@ def layer_masks(mask: ArrayLike | None, widths: Sequence[int], layers: Sequence[
         [whole("A layer", layer) for layer in listed("layers", layers)],
     )
     unknown = set(layers) - set(range(len(widths) - 1))
-    if unknown:
-        raise InvalidInput(
-            f"Widths {tuple(widths)} make layers 0 to {len(widths) - 2}; {sorted(unknown)} "
-            "were asked for."
-        )
+    refuse(
+        unknown,
+        f"Widths {tuple(widths)} make layers 0 to {len(widths) - 2}; {sorted(unknown)} "
+        "were asked for.",
+    )
     return tuple(
         expand(mask, d_in, d_out) if mask is not None and layer in layers else None
         for layer, (d_in, d_out) in enumerate(zip(widths, widths[1:], strict=False))
@@ -209,11 +211,11 @@ def weight_shapes(widths: Sequence[int]) -> list[tuple[int, int]]:
 def check_layer_masks(masks: LayerMasks, widths: Sequence[int]) -> None:
     """Refuse layer masks that do not fit a network of such layer widths."""
     shapes = weight_shapes(widths)
-    if len(masks) != len(shapes):
-        raise InvalidInput(
-            f"A network of widths {tuple(widths)} has {len(shapes)} layers; "
-            f"{len(masks)} layer masks were given."
-        )
+    refuse(
+        len(masks) != len(shapes),
+        f"A network of widths {tuple(widths)} has {len(shapes)} layers; "
+        f"{len(masks)} layer masks were given.",
+    )
     for layer, (mask, shape) in enumerate(zip(masks, shapes, strict=True)):
         if mask is not None and mask.shape != shape:
             raise InvalidInput(

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from bogp.checks import is_one_of, number, texts, whole
-from bogp.errors import InvalidInput
+from bogp.checks import is_one_of, number, refuse, texts, whole
 from bogp.graphs.database import (
     METRICS,
     SCALINGS,
@@ -60,15 +59,17 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", texts("columns", self.columns))
-        if not is_one_of(self.metric, METRICS) or not is_one_of(self.scaling, SCALINGS):
-            raise InvalidInput(
-                f"metric is {self.metric!r} and scaling {self.scaling!r}; "
-                f"allowed: {METRICS} and {SCALINGS}."
-            )
+        refuse(
+            not is_one_of(self.metric, METRICS) or not is_one_of(self.scaling, SCALINGS),
+            f"metric is {self.metric!r} and scaling {self.scaling!r}; "
+            f"allowed: {METRICS} and {SCALINGS}.",
+        )
         whole("n_initial", self.n_initial, 1, SEED_LIMIT)
         whole("n_iterations", self.n_iterations, 0, SEED_LIMIT)
-        if not 0 <= number("kappa", self.kappa) < np.inf:
-            raise InvalidInput(f"kappa is {self.kappa}; it is finite and not negative.")
+        refuse(
+            not 0 <= number("kappa", self.kappa) < np.inf,
+            f"kappa is {self.kappa}; it is finite and not negative.",
+        )
 
     @property
     def budget(self) -> int:
@@ -191,10 +192,10 @@ def permuted(database: MaskDatabase, seed: int) -> MaskDatabase:
     Raises:
         InvalidInput: fewer than two masks.
     """
-    if len(database) < 2:
-        raise InvalidInput(
-            f"A database of {len(database)} masks has no properties to permute among them."
-        )
+    refuse(
+        len(database) < 2,
+        f"A database of {len(database)} masks has no properties to permute among them.",
+    )
     order = np.random.default_rng(np.random.SeedSequence(seed)).permutation(len(database))
     numeric = database.table.select_dtypes("number")
     moved = {column: values.to_numpy()[order] for column, values in numeric.items()}
@@ -214,11 +215,11 @@ class RandomSearch:
         self, database: MaskDatabase, budget: int, seed: int, name: str = "random"
     ) -> None:
         self.name, self.seed = name, checked_seed(seed)
-        if not 1 <= whole("budget", budget) <= len(database):
-            raise InvalidInput(
-                f"A random search of {budget} masks needs a database of at least as many; "
-                f"this one has {len(database)}."
-            )
+        refuse(
+            not 1 <= whole("budget", budget) <= len(database),
+            f"A random search of {budget} masks needs a database of at least as many; "
+            f"this one has {len(database)}.",
+        )
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
         rows = rng.choice(len(database), budget, replace=False).tolist()
         self._proposals = [Proposal(row, "random", {}) for row in rows]
@@ -354,11 +355,11 @@ class PoolSearch:
         self.name, self.seed = name, checked_seed(seed)
         self._settings, self._values = settings, unit_values(database, settings.columns)
         candidates = np.flatnonzero(np.isfinite(self._values).all(axis=1))
-        if settings.budget > len(candidates):
-            raise InvalidInput(
-                f"A search of {settings.budget} masks, each at most once, needs at least as many; "
-                f"{len(candidates)} have all the properties."
-            )
+        refuse(
+            settings.budget > len(candidates),
+            f"A search of {settings.budget} masks, each at most once, needs at least as many; "
+            f"{len(candidates)} have all the properties.",
+        )
         first, self._surrogate_seed = np.random.SeedSequence(seed, spawn_key=(2,)).spawn(2)
         rng = np.random.default_rng(first)
         self._open = candidates  # rows that may be proposed
@@ -434,10 +435,10 @@ def best_posterior_mean(rows: Sequence[int], scores: Sequence[float], values: Ar
     visited, y = _evaluations(rows, scores)
     vectors = np.asarray(values, dtype=np.float64)[visited]
     complete = np.isfinite(vectors).all(axis=1)
-    if not complete.any():
-        raise InvalidInput(
-            "None of the visited masks has all the properties; a surrogate cannot tell them apart."
-        )
+    refuse(
+        not complete.any(),
+        "None of the visited masks has all the properties; a surrogate cannot tell them apart.",
+    )
     visited, y, vectors = visited[complete], y[complete], vectors[complete]
     distinct, at = np.unique(vectors, axis=0, return_inverse=True)
     mean, _ = _predict(_fitted(vectors, y, 0), distinct)
@@ -448,11 +449,11 @@ def _evaluations(
     rows: Sequence[int], scores: Sequence[float]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     visited, y = np.asarray(rows, dtype=np.intp), np.asarray(scores, dtype=np.float64)
-    if visited.ndim != 1 or visited.shape != y.shape or len(y) == 0 or not np.isfinite(y).all():
-        raise InvalidInput(
-            "At least one evaluation is needed, and one finite score a row; "
-            f"got {visited.shape} rows and {y.shape} scores."
-        )
+    refuse(
+        visited.ndim != 1 or visited.shape != y.shape or len(y) == 0 or not np.isfinite(y).all(),
+        "At least one evaluation is needed, and one finite score a row; "
+        f"got {visited.shape} rows and {y.shape} scores.",
+    )
     return visited, y
 
 

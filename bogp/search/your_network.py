@@ -25,6 +25,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import prune
 
 from bogp import parallel
+from bogp.checks import refuse
 from bogp.errors import InvalidInput
 from bogp.graphs.database import MaskDatabase
 from bogp.graphs.relational import Mask, as_masks, expand
@@ -60,10 +61,10 @@ def apply(model: nn.Module, mask: ArrayLike, layers: Sequence[str]) -> nn.Module
             parametrised, or shared with another layer.
     """
     checked = as_masks(mask)
-    if len(checked) != 1:
-        raise InvalidInput(
-            f"One (n, n) mask is laid over a network; this is a batch of {len(checked)}."
-        )
+    refuse(
+        len(checked) != 1,
+        f"One (n, n) mask is laid over a network; this is a batch of {len(checked)}.",
+    )
     chosen = _layers(model, layers)
     masks = {layer: _weight_mask(name, layer, checked[0]) for name, layer in chosen.items()}
     for layer, weight_mask in masks.items():
@@ -87,17 +88,17 @@ def _renew(model: nn.Module, _: Any) -> None:
 
 def _layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear | nn.Conv2d]:
     """The layers of those names, each refused that cannot be masked whatever the mask."""
-    if isinstance(names, str) or not names or len(set(names)) != len(names):
-        raise InvalidInput(
-            f"layers is {names!r}; a list of one or more names of layers is needed, each once."
-        )
+    refuse(
+        isinstance(names, str) or not names or len(set(names)) != len(names),
+        f"layers is {names!r}; a list of one or more names of layers is needed, each once.",
+    )
     modules = {plain: module for plain, _, module in _plain_names(model)}
     usable = ", ".join(n for n, m in modules.items() if _refusal(m) is None) or "none"
     for name in names:
-        if name not in modules:
-            raise InvalidInput(
-                f"The network has no layer {name!r}; layers that can be masked: {usable}."
-            )
+        refuse(
+            name not in modules,
+            f"The network has no layer {name!r}; layers that can be masked: {usable}.",
+        )
         if refusal := _refusal(modules[name]):
             raise InvalidInput(
                 f"The layer {name!r} {refusal}. Layers that can be masked: {usable}."
@@ -112,11 +113,11 @@ def _layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear | nn.
             for n, p in module.named_parameters(recurse=False)
             if p is layer.weight
         ]
-        if len(holders) > 1:
-            raise InvalidInput(
-                f"The weight of {name!r} is shared ({', '.join(holders)}); a mask would reach "
-                "one of them only. Leave it out."
-            )
+        refuse(
+            len(holders) > 1,
+            f"The weight of {name!r} is shared ({', '.join(holders)}); a mask would reach "
+            "one of them only. Leave it out.",
+        )
     return chosen
 
 
@@ -149,12 +150,12 @@ def _weight_mask(name: str, layer: nn.Linear | nn.Conv2d, mask: Mask) -> torch.T
     """The mask of a layer's weight, (d_out, d_in) or (d_out, d_in, height, width)."""
     weight = layer.weight
     d_out, d_in = weight.shape[:2]
-    if min(d_out, d_in) < len(mask):
-        raise InvalidInput(
-            f"The layer {name!r} has {d_in} inputs and {d_out} outputs, and the graph "
-            f"{len(mask)} nodes: each node needs a channel on both sides. "
-            "Leave the layer out, or take masks with fewer nodes."
-        )
+    refuse(
+        min(d_out, d_in) < len(mask),
+        f"The layer {name!r} has {d_in} inputs and {d_out} outputs, and the graph "
+        f"{len(mask)} nodes: each node needs a channel on both sides. "
+        "Leave the layer out, or take masks with fewer nodes.",
+    )
     pairs = torch.from_numpy(expand(mask, d_in, d_out)).to(weight.device)
     return pairs.reshape(d_out, d_in, *(1 for _ in weight.shape[2:])).expand_as(weight)
 
@@ -184,11 +185,10 @@ def sparsity(model: nn.Module) -> Sparsity:
         InvalidInput: the network has no weights.
     """
     weights = sum(p.numel() for p in model.parameters() if p.dim() >= 2)
-    if weights == 0:
-        raise InvalidInput(
-            "The network has no weights (parameters of two or more dimensions), so it has no "
-            "sparsity."
-        )
+    refuse(
+        weights == 0,
+        "The network has no weights (parameters of two or more dimensions), so it has no sparsity.",
+    )
     masks = {
         prefix if tensor == "weight" else f"{prefix}.{tensor}".lstrip("."): mask
         for prefix, _, module in _plain_names(model, remove_duplicate=True)
@@ -227,11 +227,11 @@ def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """
     state = dict(model.state_dict())
     for name, value in state.items():
-        if not isinstance(value, torch.Tensor):
-            raise InvalidInput(
-                f"The state of the network holds {name!r}, a {type(value).__name__}; only "
-                "tensors can be exported."
-            )
+        refuse(
+            not isinstance(value, torch.Tensor),
+            f"The state of the network holds {name!r}, a {type(value).__name__}; only "
+            "tensors can be exported.",
+        )
     plain: dict[str, torch.Tensor] = {}
     for ours, theirs, module in _plain_names(model):
         for name in _pruned(module):
@@ -283,11 +283,10 @@ def save(model: nn.Module, path: Path | str) -> Path:
     from safetensors.torch import save as as_safetensors
 
     path = Path(path).expanduser()
-    if path.suffix not in (".pt", ".safetensors"):
-        raise InvalidInput(
-            f"{path.name} ends in {path.suffix or 'no suffix'!r}; .pt and .safetensors can be "
-            "written."
-        )
+    refuse(
+        path.suffix not in (".pt", ".safetensors"),
+        f"{path.name} ends in {path.suffix or 'no suffix'!r}; .pt and .safetensors can be written.",
+    )
     state, buffer = plain_state(model), io.BytesIO()
     if path.suffix == ".pt":
         torch.save(state, buffer)
@@ -402,8 +401,10 @@ class _Scores:
         settings: Mapping[str, Any] | None,
         bar: Any,
     ) -> None:
-        if len(database) == 0:
-            raise InvalidInput("The database is empty: there is no mask to score.")
+        refuse(
+            len(database) == 0,
+            "The database is empty: there is no mask to score.",
+        )
         self._make_model, self._score, self._bar = make_model, score, bar
         self._database, self._layers = database, layers
         with torch.random.fork_rng():
@@ -471,8 +472,8 @@ class _Scores:
 def _name(function: Callable[..., Any], record: Path | str | None) -> str:
     """The name by which a record knows a function."""
     name = getattr(function, "__qualname__", "")
-    if record is not None and (not name or name.endswith("<lambda>")):
-        raise InvalidInput(
-            "A record knows make_model and score by their names; give it functions made with def."
-        )
+    refuse(
+        record is not None and (not name or name.endswith("<lambda>")),
+        "A record knows make_model and score by their names; give it functions made with def.",
+    )
     return name

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bogp.checks import flag, is_one_of, share, texts, whole
+from bogp.checks import flag, is_one_of, refuse, share, texts, whole
 from bogp.datasets import Dataset
 from bogp.errors import BogpError, InvalidInput, UnreachableSparsity
 from bogp.graphs.relational import LayerMasks, weight_shapes
@@ -76,23 +76,22 @@ class Method:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sparsity", share("A method's sparsity", self.sparsity))
         for field, allowed in (("score", SCORES), ("allocation", ALLOCATIONS), ("layers", LAYERS)):
-            if not is_one_of(getattr(self, field), allowed):
-                raise InvalidInput(
-                    f"A method's {field} is {getattr(self, field)!r}; allowed: "
-                    f"{', '.join(allowed)}."
-                )
+            refuse(
+                not is_one_of(getattr(self, field), allowed),
+                f"A method's {field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}.",
+            )
         object.__setattr__(self, "rounds", whole("A method's rounds", self.rounds, 1, 100))
         for field in ("pretrain", "rewind", "shuffle", "allow_empty"):
             object.__setattr__(self, field, flag(f"A method's {field}", getattr(self, field)))
-        if self.score == "synflow" and self.rounds > 1:
-            raise InvalidInput(
-                "synflow prunes in many small steps before one training; it has one round."
-            )
-        if self.shuffle and self.rounds > 1:
-            raise InvalidInput(
-                "Only a mask that is made in one round can be shuffled: what was trained on "
-                "it would be lost."
-            )
+        refuse(
+            self.score == "synflow" and self.rounds > 1,
+            "synflow prunes in many small steps before one training; it has one round.",
+        )
+        refuse(
+            self.shuffle and self.rounds > 1,
+            "Only a mask that is made in one round can be shuffled: what was trained on "
+            "it would be lost.",
+        )
 
     @property
     def id(self) -> str:
@@ -210,11 +209,11 @@ def fit(
         InvalidInput: as ``first_masks``, in any round; or the methods do not agree.
         BogpError: a network diverged in a round that others were to follow.
     """
-    if len({(m.rounds, m.pretrain, m.rewind) for m in methods}) != 1 or len(seeds) != len(methods):
-        raise InvalidInput(
-            "Networks that advance together need one seed each, and methods with the same "
-            "rounds, pretrain and rewind."
-        )
+    refuse(
+        len({(m.rounds, m.pretrain, m.rewind) for m in methods}) != 1 or len(seeds) != len(methods),
+        "Networks that advance together need one seed each, and methods with the same "
+        "rounds, pretrain and rewind.",
+    )
     one, done = methods[0], 0
     starts = [initial_layers(seed, protocol) for seed in seeds]
     initial = [
@@ -314,11 +313,12 @@ def kept_weights(method: Method, rounds: float, shapes: Sequence[tuple[int, int]
     sizes = [d_out * d_in for d_out, d_in in shapes]
     density = (1 - method.sparsity) ** (rounds / method.rounds)
     total = round(density * sum(sizes))
-    if round((1 - method.sparsity) * sum(sizes)) == 0:
-        raise UnreachableSparsity(
-            f"{_title(method)} would leave none of {sum(sizes):,} weights; the highest "
-            f"sparsity is {1 - 1 / sum(sizes):.6f}."
-        )
+    refuse(
+        round((1 - method.sparsity) * sum(sizes)) == 0,
+        f"{_title(method)} would leave none of {sum(sizes):,} weights; the highest "
+        f"sparsity is {1 - 1 / sum(sizes):.6f}.",
+        UnreachableSparsity,
+    )
     if method.allocation == "global":
         return [total]
     if method.allocation == "uniform":
@@ -336,11 +336,12 @@ def _prune(
     dataset: Dataset,
 ) -> LayerMasks:
     """The masks of a network after the pruning of round ``number``; ``before`` it had those."""
-    if not all(np.isfinite(w).all() for w, _ in network):
-        raise BogpError(
-            f"The network of seed {seed} diverged in training, so {_title(method)} cannot go "
-            "on pruning it. Lower the learning rate."
-        )
+    refuse(
+        not all(np.isfinite(w).all() for w, _ in network),
+        f"The network of seed {seed} diverged in training, so {_title(method)} cannot go "
+        "on pruning it. Lower the learning rate.",
+        BogpError,
+    )
     pruned = _pruned_layers(method, protocol)
     shapes = [weight_shapes(protocol.widths)[i] for i in pruned]
     alive = [np.ones(w.shape, bool) for w, _ in network]

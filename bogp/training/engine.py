@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bogp.checks import is_one_of, whole
+from bogp.checks import is_one_of, refuse, whole
 from bogp.datasets import Dataset, Split
 from bogp.errors import InvalidInput
 from bogp.graphs.relational import LayerMasks, check_layer_masks, weight_shapes
@@ -116,12 +116,14 @@ def resolve_precision(precision: str, device: str = "cpu") -> str:
         InvalidInput: no such precision or device, or this machine has not got it.
     """
     cuda = isinstance(device, str) and re.fullmatch(r"cuda(:\d+)?", device) is not None
-    if not cuda and not is_one_of(device, ("cpu",)):
-        raise InvalidInput(f"device is {device!r}; allowed: cpu, cuda, cuda:0, cuda:1, ...")
-    if cuda and not torch.cuda.is_available():
-        raise InvalidInput(
-            f"device is {device!r}, but PyTorch finds no CUDA device here; use 'cpu'."
-        )
+    refuse(
+        not cuda and not is_one_of(device, ("cpu",)),
+        f"device is {device!r}; allowed: cpu, cuda, cuda:0, cuda:1, ...",
+    )
+    refuse(
+        cuda and not torch.cuda.is_available(),
+        f"device is {device!r}, but PyTorch finds no CUDA device here; use 'cpu'.",
+    )
     if cuda and (torch.device(device).index or 0) >= torch.cuda.device_count():
         raise InvalidInput(
             f"device is {device!r}, but PyTorch finds {torch.cuda.device_count()} CUDA "
@@ -133,13 +135,15 @@ def resolve_precision(precision: str, device: str = "cpu") -> str:
             if (torch.cuda.is_bf16_supported(including_emulation=False) if cuda else has_amx())
             else "float32"
         )
-    if not is_one_of(precision, PRECISIONS):
-        raise InvalidInput(f"precision is {precision!r}; allowed: auto, {', '.join(PRECISIONS)}.")
-    if (precision == "tf32" and not cuda) or (precision == "float64" and cuda):
-        raise InvalidInput(
-            f"precision {precision!r} is not for device {device!r}: tf32 is a mode of CUDA "
-            "devices, and float64 is for the CPU."
-        )
+    refuse(
+        not is_one_of(precision, PRECISIONS),
+        f"precision is {precision!r}; allowed: auto, {', '.join(PRECISIONS)}.",
+    )
+    refuse(
+        (precision == "tf32" and not cuda) or (precision == "float64" and cuda),
+        f"precision {precision!r} is not for device {device!r}: tf32 is a mode of CUDA "
+        "devices, and float64 is for the CPU.",
+    )
     return precision
 
 
@@ -243,18 +247,18 @@ def train(
     precision = resolve_precision(precision, device)
     _check(layer_masks, seeds, protocol, dataset)
     k, shapes = len(seeds), weight_shapes(protocol.widths)
-    if init is not None and [(w.shape, b.shape) for w, b in init] != [
-        ((k, d_out, d_in), (k, d_out)) for d_out, d_in in shapes
-    ]:
-        raise InvalidInput(
-            f"init does not hold the layers of {len(seeds)} networks of widths {protocol.widths}."
-        )
+    refuse(
+        init is not None
+        and [(w.shape, b.shape) for w, b in init]
+        != [((k, d_out, d_in), (k, d_out)) for d_out, d_in in shapes],
+        f"init does not hold the layers of {len(seeds)} networks of widths {protocol.widths}.",
+    )
     data = prepared or prepare(dataset, protocol, precision, device)
-    if data.purpose != purpose_of(dataset, protocol, precision, device):
-        raise InvalidInput(
-            "The prepared data belong to another data set, split, scaling, kind of batch, "
-            "precision or device."
-        )
+    refuse(
+        data.purpose != purpose_of(dataset, protocol, precision, device),
+        "The prepared data belong to another data set, split, scaling, kind of batch, "
+        "precision or device.",
+    )
     if workers is None:
         workers = cores() if device == "cpu" else 1
     whole("workers", workers, 1)
@@ -610,28 +614,28 @@ def cores() -> int:
 def _check(
     layer_masks: Sequence[LayerMasks], seeds: Sequence[int], protocol: Protocol, dataset: Dataset
 ) -> None:
-    if not seeds or len(layer_masks) != len(seeds):
-        raise InvalidInput(
-            f"{len(layer_masks)} networks' masks and {len(seeds)} seeds were given; there "
-            "must be as many, and at least one."
-        )
+    refuse(
+        not seeds or len(layer_masks) != len(seeds),
+        f"{len(layer_masks)} networks' masks and {len(seeds)} seeds were given; there "
+        "must be as many, and at least one.",
+    )
     for masks in layer_masks:
         check_layer_masks(masks, protocol.widths)
-    if dataset.train.images.shape[1] != protocol.widths[0]:
-        raise InvalidInput(
-            f"Images have {dataset.train.images.shape[1]} pixels; the protocol's input width "
-            f"is {protocol.widths[0]}."
-        )
+    refuse(
+        dataset.train.images.shape[1] != protocol.widths[0],
+        f"Images have {dataset.train.images.shape[1]} pixels; the protocol's input width "
+        f"is {protocol.widths[0]}.",
+    )
     classes = 1 + max(
         int(part.labels.max()) for part in (dataset.train, dataset.validation, dataset.test)
     )
-    if classes > protocol.widths[-1]:
-        raise InvalidInput(
-            f"The labels are of {classes} classes; the protocol's output width is "
-            f"{protocol.widths[-1]}."
-        )
+    refuse(
+        classes > protocol.widths[-1],
+        f"The labels are of {classes} classes; the protocol's output width is "
+        f"{protocol.widths[-1]}.",
+    )
     images = len(dataset.train) + (len(dataset.validation) if protocol.split == "reported" else 0)
-    if (protocol.batch_size or 1) > images:
-        raise InvalidInput(
-            f"batch_size {protocol.batch_size} is more than the {images} training images."
-        )
+    refuse(
+        (protocol.batch_size or 1) > images,
+        f"batch_size {protocol.batch_size} is more than the {images} training images.",
+    )

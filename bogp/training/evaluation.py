@@ -22,8 +22,7 @@ import numpy as np
 import pandas as pd
 
 from bogp import datasets, parallel, paths
-from bogp.checks import is_one_of, listed
-from bogp.errors import InvalidInput
+from bogp.checks import is_one_of, listed, refuse
 from bogp.graphs.relational import LayerMasks, effective_sparsity, model_sparsity
 from bogp.training.protocols import Protocol
 from bogp.training.store import COLUMNS, Store
@@ -43,14 +42,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         masks = listed("layer_masks", self.layer_masks)
-        if any(
-            mask is not None and not (isinstance(mask, np.ndarray) and mask.dtype == bool)
-            for mask in masks
-        ):
-            raise InvalidInput(
-                "The layer masks of a recipe are boolean arrays (True where the weight stays) "
-                "or None."
-            )
+        refuse(
+            any(
+                mask is not None and not (isinstance(mask, np.ndarray) and mask.dtype == bool)
+                for mask in masks
+            ),
+            "The layer masks of a recipe are boolean arrays (True where the weight stays) or None.",
+        )
 
     @property
     def id(self) -> str:
@@ -292,14 +290,12 @@ class Evaluator:
         return self._prepared
 
     def _identity(self, job: Job) -> dict[str, Any]:
-        if (
+        refuse(
             isinstance(job.seed, bool)
             or not isinstance(job.seed, (int, np.integer))
-            or not 0 <= job.seed < 2**31
-        ):
-            raise InvalidInput(
-                f"A job's seed is {job.seed!r}; a whole number from 0 to 2^31 - 1 is needed."
-            )
+            or not 0 <= job.seed < 2**31,
+            f"A job's seed is {job.seed!r}; a whole number from 0 to 2^31 - 1 is needed.",
+        )
         identity = {"recipe": job.recipe.id, "seed": int(job.seed), "protocol": job.protocol.id}
         return identity | self.settings(job.dataset)
 

@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 
 from bogp import paths
-from bogp.checks import texts
+from bogp.checks import refuse, texts
 from bogp.errors import BogpError, StoreError
 
 # ``method``: settings of a pruning method as JSON, empty for layer masks; ``trainings``: how many
@@ -83,12 +83,13 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # SQLite would take it for a new one
-            if path.exists() and path.stat().st_size == 0 and Path(f"{path}.lock").exists():
-                raise StoreError(
-                    f"The store {path} is empty, though evaluations were kept in it. It was "
-                    "cut off: delete it with its -wal, -shm "
-                    "and .lock files and import the exported Parquet files."
-                )
+            refuse(
+                path.exists() and path.stat().st_size == 0 and Path(f"{path}.lock").exists(),
+                f"The store {path} is empty, though evaluations were kept in it. It was "
+                "cut off: delete it with its -wal, -shm "
+                "and .lock files and import the exported Parquet files.",
+                StoreError,
+            )
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
             try:
                 self._open()
@@ -106,12 +107,13 @@ class Store:
         its maker wrote), or one that is damaged.
         """
         self._db.execute("PRAGMA trusted_schema = OFF")
-        if self._schema() not in ("", _BEFORE, _SCHEMA):
-            raise StoreError(
-                f"The store {self.path} has other columns, or more in it, than the table of "
-                "evaluations of this version of bogp; "
-                "move it away, or export it with the bogp that wrote it."
-            )
+        refuse(
+            self._schema() not in ("", _BEFORE, _SCHEMA),
+            f"The store {self.path} has other columns, or more in it, than the table of "
+            "evaluations of this version of bogp; "
+            "move it away, or export it with the bogp that wrote it.",
+            StoreError,
+        )
         if (problem := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise StoreError(
                 f"The store {self.path} is damaged ({' '.join(problem.split())}); {_RECOVER}"
@@ -220,11 +222,12 @@ class Store:
         if keys is not None:
             keys = texts("keys", keys)
             missing = set(keys) - set(table["key"])
-            if missing:
-                raise StoreError(
-                    f"{len(missing)} of the {len(set(keys))} evaluations to export are not in "
-                    f"the store {self.path}; run them first."
-                )
+            refuse(
+                missing,
+                f"{len(missing)} of the {len(set(keys))} evaluations to export are not in "
+                f"the store {self.path}; run them first.",
+                StoreError,
+            )
             table = table[table["key"].isin(set(keys))]
         content, buffer = pa.Table.from_pandas(table, preserve_index=False), io.BytesIO()
         digest = _digest_of_all(_rows(content))
@@ -247,13 +250,14 @@ class Store:
         known = dict(present)
         for row in rows:
             there = known.setdefault(row["key"], row)
-            if any(there[c] != row[c] for c in ("validation_accuracy", "test_accuracy")):
-                raise StoreError(
-                    f"{path} contradicts the store on evaluation {row['key']} (seed "
-                    f"{row['seed']}): same identity, other accuracy. "
-                    "If it comes from another kind of processor, keep it in a store of its "
-                    "own (another BOGP_HOME)."
-                )
+            refuse(
+                any(there[c] != row[c] for c in ("validation_accuracy", "test_accuracy")),
+                f"{path} contradicts the store on evaluation {row['key']} (seed "
+                f"{row['seed']}): same identity, other accuracy. "
+                "If it comes from another kind of processor, keep it in a store of its "
+                "own (another BOGP_HOME).",
+                StoreError,
+            )
         self.add(rows)
         return len(known) - len(present)
 
@@ -321,17 +325,19 @@ def _exported(path: Path) -> list[tuple[Any, ...]]:
         raise StoreError(
             f"{path} cannot be read as an export of evaluations ({str(error)[:200]})."
         ) from None
-    if table.schema.names != list(COLUMNS) or strange:
-        raise StoreError(
-            f"{path} has other columns than exports of this version of bogp. Move it away: "
-            "its networks are trained again."
-        )
+    refuse(
+        table.schema.names != list(COLUMNS) or strange,
+        f"{path} has other columns than exports of this version of bogp. Move it away: "
+        "its networks are trained again.",
+        StoreError,
+    )
     expected = (table.schema.metadata or {}).get(_DIGEST.encode())
-    if expected is not None and expected.decode(errors="replace") != _digest_of_all(rows):
-        raise StoreError(
-            f"{path} is damaged: its rows are not those that were exported. Fetch it anew, or "
-            "delete it: its networks are trained again."
-        )
+    refuse(
+        expected is not None and expected.decode(errors="replace") != _digest_of_all(rows),
+        f"{path} is damaged: its rows are not those that were exported. Fetch it anew, or "
+        "delete it: its networks are trained again.",
+        StoreError,
+    )
     return rows
 
 

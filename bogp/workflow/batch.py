@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from bogp import paths
+from bogp.checks import refuse
 from bogp.errors import BogpError, InvalidInput
 from bogp.workflow import snakemake_record
 
@@ -97,8 +98,11 @@ def outputs(profile: Path) -> list[Output]:
         BogpError: Snakemake cannot read the profile or the workflow.
     """
     done = _snakemake(profile, "--summary")
-    if done.returncode:
-        raise BogpError(f"The profile {profile} cannot be planned: {_last_words(done.stderr)}")
+    refuse(
+        done.returncode,
+        f"The profile {profile} cannot be planned: {_last_words(done.stderr)}",
+        BogpError,
+    )
     rows = [line.split("\t") for line in done.stdout.splitlines() if line.count("\t") == 5][1:]
     rows = [row for row in rows if row[4] != "removed temp file"]
     names = [row[0] for row in rows]

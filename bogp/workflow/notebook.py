@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from bogp.checks import number
+from bogp.checks import number, refuse
 from bogp.errors import BogpError, InvalidInput
 
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
@@ -56,10 +56,10 @@ def run_notebook(
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    if out.resolve() == notebook.resolve():
-        raise InvalidInput(
-            f"The executed copy would overwrite the notebook {notebook}; choose another OUT."
-        )
+    refuse(
+        out.resolve() == notebook.resolve(),
+        f"The executed copy would overwrite the notebook {notebook}; choose another OUT.",
+    )
     checked = check_parameters(declared_parameters(notebook), parameters)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -137,11 +137,12 @@ def declared_parameters(notebook: Path) -> dict[str, str]:
         for x in lines
         if isinstance(x, ast.AnnAssign)
     }
-    if not found:
-        raise BogpError(
-            f"{notebook} declares no parameters: it needs a cell tagged 'parameters' "
-            "with lines 'name: type = value  # help'."
-        )
+    refuse(
+        not found,
+        f"{notebook} declares no parameters: it needs a cell tagged 'parameters' "
+        "with lines 'name: type = value  # help'.",
+        BogpError,
+    )
     return found
 
 
@@ -163,14 +164,14 @@ def output_names(notebook: Path, kind: str) -> list[str]:
     for call in (node for tree in _trees(notebook) for node in ast.walk(tree)):
         if isinstance(call, ast.Call) and ast.unparse(call.func) == f"out.{kind}":
             given = call.args[1:2] + [word.value for word in call.keywords if word.arg == "name"]
-            name = given[0] if given else None
-            if not isinstance(name, ast.Constant) or name.value in names:
+            name = str(given[0].value) if given and isinstance(given[0], ast.Constant) else None
+            if name is None or name in names:
                 raise InvalidInput(
                     f"{notebook.name}: {ast.unparse(call)[:120]} has to have a name of its own, "
                     "written as a text in quotes: the workflow reads the names of all outputs "
                     "from the code."
                 )
-            names.append(str(name.value))
+            names.append(name)
     return sorted(names)
 
 
@@ -183,14 +184,17 @@ def code_digest(notebook: Path) -> str:
     Raises:
         BogpError: it cannot be read as a notebook of Python.
     """
-    trees = repr([_syntax(tree) for tree in _trees(notebook)])
-    return hashlib.sha256(trees.encode()).hexdigest()[:16]
+    trees = [_syntax(tree) for tree in _trees(notebook)]
+    return hashlib.sha256(repr(trees).encode()).hexdigest()[:16]
 
 
 def _trees(notebook: Path, tag: str = "") -> list[ast.Module]:
     """Syntax trees of the cells with a tag; without one, of all but injected parameters."""
-    if not notebook.is_file():
-        raise BogpError(f"There is no notebook {notebook}.")
+    refuse(
+        not notebook.is_file(),
+        f"There is no notebook {notebook}.",
+        BogpError,
+    )
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         code = [
@@ -295,11 +299,11 @@ def _converted(name: str, value: Any, annotation: str) -> Any:
         allowed = f"use {', '.join(_TYPES)} or a list of one of them, as in list[float]"
         raise InvalidInput(f"The annotation {annotation!r} is not supported; {allowed}.")
     if annotation != inner:
-        if not isinstance(value, (list, tuple)):
-            raise InvalidInput(
-                f"Parameter {name!r} is a {annotation}; got {value!r}. "
-                "Write a list, as in '[0.6, 0.9]'."
-            )
+        refuse(
+            not isinstance(value, (list, tuple)),
+            f"Parameter {name!r} is a {annotation}; got {value!r}. "
+            "Write a list, as in '[0.6, 0.9]'.",
+        )
         return [_converted(name, item, inner) for item in value]
     if inner == "float" and type(value) is int:
         return number(f"Parameter {name!r}", value)
@@ -363,8 +367,10 @@ def _gather(arguments: argparse.Namespace) -> dict[str, Any]:
     texts += [("the value of -y", text) for text in arguments.parameters_yaml]
     for source, text in texts:
         loaded = _yaml(text, f"{source} is no YAML")
-        if not isinstance(loaded, dict):
-            raise InvalidInput(f"{source} should hold 'name: value' lines.")
+        refuse(
+            not isinstance(loaded, dict),
+            f"{source} should hold 'name: value' lines.",
+        )
         given |= {str(k): v for k, v in loaded.items()}
     for name, text in arguments.parameter:
         given[name] = parse_value(name, text, declared.get(name, "str"))

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bogp import paths
-from bogp.checks import is_one_of
+from bogp.checks import is_one_of, refuse
 from bogp.errors import DatasetError
 
 _CIFAR_ARRAYS = {  # of the subset: shape and sha256 of the array's bytes
@@ -92,11 +92,12 @@ def wikitext2() -> dict[str, str]:
                 for name in _TEXTS
             }
     for name, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != _TEXTS[name]:
-            raise DatasetError(
-                f"{name} of wikitext-2 ({found[name] or _WIKITEXT[1]}) is not the official "
-                "text; replace it."
-            )
+        refuse(
+            hashlib.sha256(content).hexdigest() != _TEXTS[name],
+            f"{name} of wikitext-2 ({found[name] or _WIKITEXT[1]}) is not the official "
+            "text; replace it.",
+            DatasetError,
+        )
     return {
         name.removesuffix(".txt"): content.decode("utf-8") for name, content in contents.items()
     }
@@ -118,10 +119,11 @@ def check(name: str) -> dict[str, Path | None]:
         "cifar10-12k": ("cifar10-12k.npz",),
         "wikitext-2": tuple(f"wikitext-2/{text}" for text in _TEXTS),
     }
-    if not is_one_of(name, files):
-        raise DatasetError(
-            f"There is no data set {name!r} to check; there are: cifar10-12k, wikitext-2."
-        )
+    refuse(
+        not is_one_of(name, files),
+        f"There is no data set {name!r} to check; there are: cifar10-12k, wikitext-2.",
+        DatasetError,
+    )
     found = {file: _found(file) for file in files[name]}
     if all(found.values()):
         cifar10(name) if name == "cifar10-12k" else wikitext2()
@@ -137,11 +139,12 @@ def _subset(path: Path) -> Images:
             f"{path} cannot be read as the subset of CIFAR-10 ({error}); replace it."
         ) from None
     for name, (shape, sha256) in _CIFAR_ARRAYS.items():
-        if (
+        refuse(
             held[name].shape != shape
-            or hashlib.sha256(np.ascontiguousarray(held[name]).tobytes()).hexdigest() != sha256
-        ):
-            raise DatasetError(f"{name} in {path} is not what cifar10-12k holds; replace the file.")
+            or hashlib.sha256(np.ascontiguousarray(held[name]).tobytes()).hexdigest() != sha256,
+            f"{name} in {path} is not what cifar10-12k holds; replace the file.",
+            DatasetError,
+        )
     return Images(**held)
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bogp.checks import is_one_of, whole
-from bogp.errors import InvalidInput
+from bogp.checks import is_one_of, refuse, whole
 
 # edges, the classes of the paper's surrogate
 SIZES = {"10-15": (10, 15), "20-40": (20, 40), "50-100": (50, 100), "> 100": (101, 150)}
@@ -32,8 +31,10 @@ def random_parents(size: str, seed: int) -> tuple[tuple[int, ...], ...]:
     Raises:
         InvalidInput: no such class.
     """
-    if not is_one_of(size, SIZES):
-        raise InvalidInput(f"There is no class of graphs {size!r}; there are: {', '.join(SIZES)}.")
+    refuse(
+        not is_one_of(size, SIZES),
+        f"There is no class of graphs {size!r}; there are: {', '.join(SIZES)}.",
+    )
     rng = np.random.default_rng(
         np.random.SeedSequence(whole("seed", seed, 0), spawn_key=(list(SIZES).index(size),))
     )
@@ -271,11 +272,11 @@ def untrained(
     """
     images, tokens = inputs.dim() == 4, not inputs.is_floating_point()
     reads = {"dag": not tokens, "residual": images, "inception": images, "transformer": tokens}
-    if not is_one_of(kind, KINDS) or not reads[kind]:
-        raise InvalidInput(
-            f"A network {kind!r} cannot read inputs of shape {tuple(inputs.shape)}; there "
-            f"are: {', '.join(KINDS)}."
-        )
+    refuse(
+        not is_one_of(kind, KINDS) or not reads[kind],
+        f"A network {kind!r} cannot read inputs of shape {tuple(inputs.shape)}; there "
+        f"are: {', '.join(KINDS)}.",
+    )
     shape = inputs.shape[1:]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

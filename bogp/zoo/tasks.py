@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bogp import datasets, parallel
-from bogp.checks import is_one_of, number, whole
-from bogp.errors import DatasetError, InvalidInput, NotFinite
+from bogp.checks import is_one_of, number, refuse, whole
+from bogp.errors import DatasetError, NotFinite
 from bogp.structural.gates import Examples, Loss, accuracy, cross_entropy
 from bogp.zoo import cifar_wikitext
 
@@ -79,8 +79,11 @@ def load(name: str, seed: int = 0) -> Task:
     Raises:
         DatasetError: an unknown name, or a data set that is missing or damaged.
     """
-    if not is_one_of(name, NAMES):
-        raise DatasetError(f"There is no task {name!r}; there are: {', '.join(NAMES)}.")
+    refuse(
+        not is_one_of(name, NAMES),
+        f"There is no task {name!r}; there are: {', '.join(NAMES)}.",
+        DatasetError,
+    )
     whole("seed", seed, 0)
     if name == "mixture":
         from sklearn.datasets import make_classification
@@ -131,18 +134,16 @@ def classes(task: Task, kept: Sequence[int]) -> Task:
             whose targets are not classes.
     """
     wanted = [whole("A class", c) for c in kept]
-    if task.train.targets.dim() != 1:
-        raise InvalidInput(
-            f"{task.name} has no classes to choose from; transfer needs a task of classification."
-        )
-    if (
+    refuse(
+        task.train.targets.dim() != 1,
+        f"{task.name} has no classes to choose from; transfer needs a task of classification.",
+    )
+    refuse(
         len(wanted) < 2
         or len(set(wanted)) != len(wanted)
-        or not set(wanted) <= set(range(task.outputs))
-    ):
-        raise InvalidInput(
-            f"classes are {wanted}; name two or more different ones from 0 to {task.outputs - 1}."
-        )
+        or not set(wanted) <= set(range(task.outputs)),
+        f"classes are {wanted}; name two or more different ones from 0 to {task.outputs - 1}.",
+    )
     new = torch.full((task.outputs,), -1)
     new[torch.tensor(wanted)] = torch.arange(len(wanted))
 
@@ -194,14 +195,16 @@ def train(
     """
     whole("epochs", epochs, 0), whole("seed", seed, 0)
     batch = min(whole("batch", batch, 2), len(examples))
-    if not (0 < number("rate", rate) <= MOST_RATE and 0 <= number("decay", decay) <= MOST_RATE):
-        raise InvalidInput(
-            f"rate is {rate} and decay {decay}; the rate is positive, the decay not negative, "
-            f"and both are at most {MOST_RATE:g}."
-        )
+    refuse(
+        not (0 < number("rate", rate) <= MOST_RATE and 0 <= number("decay", decay) <= MOST_RATE),
+        f"rate is {rate} and decay {decay}; the rate is positive, the decay not negative, "
+        f"and both are at most {MOST_RATE:g}.",
+    )
     weights = [p for p in model.parameters() if p.requires_grad]
-    if not weights:
-        raise InvalidInput("The model has no parameters to train.")
+    refuse(
+        not weights,
+        "The model has no parameters to train.",
+    )
     steps = epochs * max(1, len(examples) // batch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -228,11 +231,12 @@ def train(
                         schedule.step()
                         bar.update()
                         value = float(mean.detach())
-                    if not math.isfinite(value):
-                        raise NotFinite(
-                            f"The loss became {value} in epoch {epoch + 1} of training; lower "
-                            f"the learning rate (now {rate})."
-                        )
+                    refuse(
+                        not math.isfinite(value),
+                        f"The loss became {value} in epoch {epoch + 1} of training; lower "
+                        f"the learning rate (now {rate}).",
+                        NotFinite,
+                    )
     return model.eval()
 
 
