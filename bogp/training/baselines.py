@@ -109,6 +109,22 @@ class Method:
         return self.rounds + self.pretrain
 
 
+# settings of named methods: of those with a number of rounds in their name, and of the others
+_IN_ROUNDS: dict[str, dict[str, Any]] = {
+    "glob": {},
+    "unif": {"allocation": "uniform"},
+    "lamp": {"score": "lamp"},
+}
+_ONCE: dict[str, dict[str, Any]] = {
+    "random": {"score": "random", "allocation": "uniform"},
+    "erk": {"score": "random", "allocation": "erk"},
+    "snip": {"score": "snip"},
+    "synflow": {"score": "synflow"},
+    "lottery": {"pretrain": True, "rewind": True},
+    "lamp": {"score": "lamp", "pretrain": True},
+}
+
+
 def named(name: str, sparsity: float, layers: str = "all") -> Method:
     """The method that goes by a name.
 
@@ -123,28 +139,15 @@ def named(name: str, sparsity: float, layers: str = "all") -> Method:
         InvalidInput: there is no method of that name, or its sparsity is out of range.
     """
     texts("A method's name", [name])
-    shuffle, plain = name.endswith("_shuffled"), name.removesuffix("_shuffled")
-    method = Method(sparsity, layers=layers, shuffle=shuffle)
+    plain = name.removesuffix("_shuffled")
     found = re.fullmatch(r"(glob|unif|lamp)_([1-9]\d?)", plain)
-    if found:
-        what: dict[str, Any] = {
-            "glob": {},
-            "unif": {"allocation": "uniform"},
-            "lamp": {"score": "lamp"},
-        }[found[1]]
-        return replace(method, rounds=int(found[2]), **what)
-    if plain == "lottery":
-        return replace(method, pretrain=True, rewind=True)
-    if plain == "lamp":
-        return replace(method, score="lamp", pretrain=True)
-    if plain in ("snip", "synflow"):
-        return replace(method, score=plain)
-    if plain in ("random", "erk"):
-        return replace(method, score="random", allocation="erk" if plain == "erk" else "uniform")
-    raise InvalidInput(
+    refuse(
+        not found and plain not in _ONCE,
         f"There is no pruning method {name!r}; there are: glob_N, unif_N, lamp_N, random, "
-        "erk, snip, synflow, lottery, lamp."
+        "erk, snip, synflow, lottery, lamp.",
     )
+    settings = _IN_ROUNDS[found[1]] | {"rounds": int(found[2])} if found else _ONCE[plain]
+    return Method(sparsity, layers=layers, shuffle=plain != name, **settings)
 
 
 @dataclass(frozen=True)
@@ -282,14 +285,12 @@ def score_weights(
     if method.score == "snip":
         part = training_part(dataset, protocol)
         chosen = _generator(seed, _IMAGES).permutation(len(part))[:SNIP_IMAGES]
-        images = part.images[chosen] / (255.0 if protocol.input_scaling == "unit" else 1.0)
-        extra_softmax = protocol.loss == "softmax_cross_entropy"
         return weight_scores.snip(
             weights,
             [b for _, b in network],
-            images,
+            part.images[chosen] / (255.0 if protocol.input_scaling == "unit" else 1.0),
             part.labels[chosen].astype(np.int64),
-            extra_softmax,
+            extra_softmax=protocol.loss == "softmax_cross_entropy",
         )
     if method.score == "synflow":
         return weight_scores.synflow(weights)
@@ -319,11 +320,11 @@ def kept_weights(method: Method, rounds: float, shapes: Sequence[tuple[int, int]
         f"sparsity is {1 - 1 / sum(sizes):.6f}.",
         UnreachableSparsity,
     )
-    if method.allocation == "global":
-        return [total]
-    if method.allocation == "uniform":
-        return [round(density * size) for size in sizes]
-    return weight_scores.erk(total, shapes)
+    return {
+        "global": [total],
+        "uniform": [round(density * size) for size in sizes],
+        "erk": weight_scores.erk(total, shapes),
+    }[method.allocation]
 
 
 def _prune(
@@ -342,25 +343,21 @@ def _prune(
         "on pruning it. Lower the learning rate.",
         BogpError,
     )
-    pruned = _pruned_layers(method, protocol)
-    shapes = [weight_shapes(protocol.widths)[i] for i in pruned]
-    alive = [np.ones(w.shape, bool) for w, _ in network]
-    for i, mask in enumerate(before or ()):
-        alive[i] = alive[i] if mask is None else mask
+    pruned, shapes = _pruned_layers(method, protocol)
+    alive = [
+        np.ones(w.shape, bool) if mask is None else mask
+        for (w, _), mask in zip(network, before or (None,) * len(network), strict=True)
+    ]
     steps = SYNFLOW_STEPS if method.score == "synflow" else 1
     for step in range(1, steps + 1):
         weights = score_weights(method, network, alive, seed, protocol, dataset)
         kept = kept_weights(method, number - 1 + step / steps, shapes)
         together = [pruned] if method.allocation == "global" else [[i] for i in pruned]
         for group, count in zip(together, kept, strict=True):
-            for i, mask in zip(
-                group,
-                weight_scores.highest(
-                    [weights[i] for i in group], [alive[i] for i in group], count
-                ),
-                strict=True,
-            ):
-                alive[i] = mask
+            stay = weight_scores.highest(
+                [weights[i] for i in group], [alive[i] for i in group], count
+            )
+            alive = [stay[group.index(i)] if i in group else a for i, a in enumerate(alive)]
     if method.shuffle:
         rng = _generator(seed, _SHUFFLE)
         for i in pruned:
@@ -377,8 +374,8 @@ def _check_counts(method: Method, protocol: Protocol, seed: int) -> None:
     """Refuse a sparsity that no round can reach, and layers that the allocation alone leaves
     without a weight in the end.
     """
-    pruned = _pruned_layers(method, protocol)
-    kept = kept_weights(method, method.rounds, [weight_shapes(protocol.widths)[i] for i in pruned])
+    pruned, shapes = _pruned_layers(method, protocol)
+    kept = kept_weights(method, method.rounds, shapes)
     if method.allocation != "global":
         _refuse_empty(
             method, protocol, seed, [i for i, count in zip(pruned, kept, strict=True) if count == 0]
@@ -395,12 +392,11 @@ def _refuse_empty(method: Method, protocol: Protocol, seed: int, empty: list[int
         )
 
 
-def _pruned_layers(method: Method, protocol: Protocol) -> list[int]:
-    return (
-        list(range(len(protocol.widths) - 1))
-        if method.layers == "all"
-        else list(protocol.masked_layers)
-    )
+def _pruned_layers(method: Method, protocol: Protocol) -> tuple[list[int], list[tuple[int, int]]]:
+    """Their indices and the shapes of their weights."""
+    shapes = weight_shapes(protocol.widths)
+    chosen = list(range(len(shapes)) if method.layers == "all" else protocol.masked_layers)
+    return chosen, [shapes[i] for i in chosen]
 
 
 def _network(layers: Layers, k: int) -> Network:

@@ -71,8 +71,7 @@ class Protocol:
     def __post_init__(self) -> None:
         for field in ("steps", "batch_size", "check_every", "patience"):
             if field == "steps" or getattr(self, field) is not None:
-                value = whole(f"Protocol {field}", getattr(self, field), 1)
-                object.__setattr__(self, field, value)
+                object.__setattr__(self, field, whole(f"Protocol {field}", getattr(self, field), 1))
         for field, allowed in _CHOICES.items():
             refuse(
                 not is_one_of(getattr(self, field), allowed),
@@ -82,10 +81,10 @@ class Protocol:
         object.__setattr__(
             self, "learning_rate", number("Protocol learning_rate", self.learning_rate)
         )
-        widths = listed("Protocol widths", self.widths)
-        object.__setattr__(
-            self, "widths", tuple(whole("A width", w, 1, MOST_UNITS) for w in widths)
-        )
+        widths = [
+            whole("A width", w, 1, MOST_UNITS) for w in listed("Protocol widths", self.widths)
+        ]
+        object.__setattr__(self, "widths", tuple(widths))
         refuse(
             len(self.widths) < 3,
             f"Protocol widths are {self.widths}; at least an input, a hidden and an output width.",
