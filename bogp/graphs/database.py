@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,8 +130,7 @@ class DatabaseSpec:
         """Target sparsity of the mask of that number, where the spec has a range: it depends on
         nothing but the seed and the number.
         """
-        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(number,)))
-        return float(rng.uniform(min(self.extremes), max(self.extremes)))
+        return float(_generator(self, number).uniform(min(self.extremes), max(self.extremes)))
 
 
 _SIX = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
@@ -324,9 +323,7 @@ def build(
         ) from None
     try:
         return _build(spec, folder, workers, draw)
-    except DatabaseError:
-        raise
-    except BogpError as error:  # of writing a file
+    except BogpError as error:  # of writing a file, or what already is a DatabaseError
         raise DatabaseError(str(error)) from None
 
 
@@ -369,12 +366,12 @@ def open_database(folder: Path) -> MaskDatabase:
         f"{_REBUILD.format('what is missing')}",
         DatabaseError,
     )
-    if not _is_sound(manifest):
-        version = manifest.get("schema_version")
-        raise DatabaseError(
-            f"{folder} has schema version {version}; this bogp reads {SCHEMA_VERSION}. "
-            f"{_REBUILD.format('the manifest')}"
-        )
+    refuse(
+        not _is_sound(manifest),
+        f"{folder} has schema version {manifest.get('schema_version')}; this bogp reads "
+        f"{SCHEMA_VERSION}. {_REBUILD.format('the manifest')}",
+        DatabaseError,
+    )
     spec = _spec_from_json(manifest["spec"], folder)
     tables = []
     for i, expected in enumerate(manifest["shards"]):
@@ -486,8 +483,11 @@ def fit_scaling(database: MaskDatabase, columns: Sequence[str], name: str = "min
     low, high, mean, std = (
         np.array([constants[i][k] for i in kept]) for k in ("min", "max", "mean", "std")
     )
-    offset = {"minmax": low, "zscore": mean, "none": np.zeros(len(kept))}[name]
-    scale = {"minmax": high - low, "zscore": std, "none": np.ones(len(kept))}[name]
+    offset, scale = {
+        "minmax": (low, high - low),
+        "zscore": (mean, std),
+        "none": (np.zeros(len(kept)), np.ones(len(kept))),
+    }[name]
     return Scaling(name, tuple(columns[i] for i in kept), offset, scale)
 
 
@@ -554,9 +554,12 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _draw(spec: DatabaseSpec, draw: mask_families.Family, sparsity: float, number: int) -> Mask:
     # the same mask whatever other sparsities the database has, and however it is sharded
-    key = (round(sparsity * 1e9), number)
-    rng = np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=key))
+    rng = _generator(spec, round(sparsity * 1e9), number)
     return draw(spec.n, sparsity, rng, **dict(spec.parameters))
+
+
+def _generator(spec: DatabaseSpec, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=key))
 
 
 def _write_shard(spec: DatabaseSpec, draw: mask_families.Family, folder: Path, shard: int) -> int:
@@ -609,10 +612,8 @@ def _readable(path: Path, rows: int) -> bool:
 
 def _matches_manifest(path: Path) -> bool:
     manifest = _read_manifest(path.parent)
-    if manifest.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
-        return False
-    if not _is_sound(manifest):
-        return True
+    if not _is_sound(manifest):  # without one, as in a build that was interrupted, all do
+        return manifest.get("schema_version", SCHEMA_VERSION) == SCHEMA_VERSION
     number = int(path.stem.removeprefix("part-"))
     return (
         number < len(manifest["shards"])
@@ -629,8 +630,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         return {}
     # Manifests of earlier versions have no checksum.
-    checked = manifest.get("schema_version") == SCHEMA_VERSION and "sha256" in manifest
-    return {} if checked and manifest["sha256"] != _checksum(manifest) else manifest
+    unchecked = manifest.get("schema_version") != SCHEMA_VERSION or "sha256" not in manifest
+    return manifest if unchecked or manifest["sha256"] == _checksum(manifest) else {}
 
 
 def _checksum(manifest: dict[str, Any]) -> str:
@@ -654,30 +655,28 @@ def _claim(spec: DatabaseSpec, folder: Path) -> None:
         try:
             fields = json.loads(path.read_text())
         except (OSError, ValueError):
-            remedy = f"{path} cannot be read. Delete the folder {folder} and build again."
-            raise DatabaseError(remedy) from None
-        found = _spec_from_json(fields, folder)
-        if found != spec:
-            different = [k for k, v in asdict(spec).items() if asdict(found)[k] != v]
             raise DatabaseError(
-                f"{path} says that the folder already holds a database with other "
-                f"{', '.join(different)}. "
-                "Choose another name, or delete the folder."
-            )
+                f"{path} cannot be read. Delete the folder {folder} and build again."
+            ) from None
+        found = asdict(_spec_from_json(fields, folder))
+        different = [k for k, v in asdict(spec).items() if found[k] != v]
+        refuse(
+            different,
+            f"{path} says that the folder already holds a database with other "
+            f"{', '.join(different)}. Choose another name, or delete the folder.",
+            DatabaseError,
+        )
     else:
         write_atomically({path: (json.dumps(_as_json(spec), indent=2) + "\n").encode()})
 
 
 def _write_manifest(spec: DatabaseSpec, folder: Path) -> None:
-    shards = [
-        hashlib.sha256((folder / _shard_name(i)).read_bytes()).hexdigest()
-        for i in range(len(spec.shards))
-    ]
+    paths_of_shards = [folder / _shard_name(i) for i in range(len(spec.shards))]
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "spec": _as_json(spec),
-        "shards": shards,
-        "scaling": dict(_all_constants(spec, folder)),
+        "shards": [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths_of_shards],
+        "scaling": _all_constants(spec, paths_of_shards),
     }
     manifest["sha256"] = _checksum(manifest)
     write_atomically({folder / "manifest.json": (json.dumps(manifest, indent=2) + "\n").encode()})
@@ -688,30 +687,24 @@ def _write_manifest(spec: DatabaseSpec, folder: Path) -> None:
 
 
 def _all_constants(
-    spec: DatabaseSpec, folder: Path
-) -> Iterator[tuple[str, dict[str, dict[str, float | None]]]]:
+    spec: DatabaseSpec, shards: Sequence[Path]
+) -> dict[str, dict[str, dict[str, float | None]]]:
     """Constants of each scaling, for each sparsity or over a whole range: what ``fit_scaling``
     uses, kept for readers of other languages.
     """
-    parts = [
-        pq.read_table(folder / _shard_name(i), columns=["target_sparsity", *properties.ALL])
-        for i in range(len(spec.shards))
-    ]
-    whole = pa.concat_tables(parts).to_pandas()
-    groups = (
-        [("all", whole)]
-        if spec.sparsity_range
-        else [(repr(float(s)), group) for s, group in whole.groupby("target_sparsity")]
-    )
-    for name, group in groups:
-        constants = {c: _scaling_constants(group[c].to_numpy(np.float64)) for c in properties.ALL}
-        yield (
-            name,
-            {
-                c: {k: v if np.isfinite(v) else None for k, v in each.items()}
-                for c, each in constants.items()
-            },
-        )
+    columns = ["target_sparsity", *properties.ALL]
+    whole = pa.concat_tables([pq.read_table(path, columns=columns) for path in shards]).to_pandas()
+    groups = {repr(float(s)): group for s, group in whole.groupby("target_sparsity")}
+    return {
+        name: {
+            c: {
+                k: v if np.isfinite(v) else None
+                for k, v in _scaling_constants(group[c].to_numpy(np.float64)).items()
+            }
+            for c in properties.ALL
+        }
+        for name, group in ({"all": whole} if spec.sparsity_range else groups).items()
+    }
 
 
 def _scaling_constants(values: NDArray[np.float64]) -> dict[str, float]:

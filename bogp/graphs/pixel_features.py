@@ -69,8 +69,8 @@ def with_features(
         database: the masks.
         images, side: as in ``measure``, which also says what is refused.
     """
-    measured = measure(database.masks(), images, side)
-    table = database.table.assign(**{name: measured[name].to_numpy() for name in FEATURES})
+    features = measure(database.masks(), images, side).set_index(database.table.index)
+    table = database.table.assign(**features)
     return MaskDatabase(table, database.spec, database.bits)
 
 
@@ -112,9 +112,11 @@ def _features(mask: Mask, pixels: _Pixels) -> tuple[float, float, float]:
         return np.nan, np.nan, np.nan
     per_connection = (reads @ pixels.variance) / (reads @ pixels.count)
     edges = np.triu(mask, 1)
-    distance = pixels.distance[edges].mean() if edges.any() else np.nan
     # The squared distances between all pairs of k points add up to 2 k^2 times the mean square
     # distance from their centroid.
     between = ((mask @ pixels.distance**2) * mask).sum(axis=1)[reads > 0]
-    spread = np.sqrt(between / (2 * reads[reads > 0] ** 2)).mean()
-    return per_connection / (pixels.variance.sum() / pixels.count.sum()), distance, spread
+    return (
+        per_connection / (pixels.variance.sum() / pixels.count.sum()),
+        pixels.distance[edges].mean() if edges.any() else np.nan,
+        np.sqrt(between / (2 * reads[reads > 0] ** 2)).mean(),
+    )

@@ -141,17 +141,9 @@ def _degree_centrality(graphs: _Graphs) -> Values:
     return graphs.degree.mean(1) / (graphs.n - 1) if graphs.n > 1 else np.ones(len(graphs.degree))
 
 
-def _path_length(graphs: _Graphs) -> Values:
-    return graphs.distances[0] / max(graphs.n * (graphs.n - 1), 1)
-
-
 def _s_metric(graphs: _Graphs) -> Values:
     """Product of the degrees at the two ends, summed over the edges."""
     return ((graphs.degree * graphs.around).sum(1) + (graphs.loops * graphs.degree**2).sum(1)) / 2
-
-
-def _cycle_rank(graphs: _Graphs) -> Values:
-    return graphs.degree.sum(1) / 2 - graphs.n + graphs.distances[1]
 
 
 _PROPERTIES: dict[str, Callable[[_Graphs], Values]] = {
@@ -159,12 +151,12 @@ _PROPERTIES: dict[str, Callable[[_Graphs], Values]] = {
     "degree_connectivity": lambda graphs: _degree_connectivity(graphs.degree, graphs.around),
     "eigenvector_centrality": lambda graphs: eigenvector_centrality(graphs.adjacency),
     "clustering": lambda graphs: _clustering(graphs.rows, graphs.neighbours),
-    "path_length": _path_length,
+    "path_length": lambda graphs: graphs.distances[0] / max(graphs.n * (graphs.n - 1), 1),
     "s_metric": _s_metric,
     "wiener_index": lambda graphs: graphs.distances[0] / 2,
     "edge_connectivity": lambda graphs: edge_connectivity(graphs.adjacency, graphs.rows),
     "cycle_length": lambda graphs: _cycle_length(graphs.adjacency),
-    "cycle_rank": _cycle_rank,
+    "cycle_rank": lambda graphs: graphs.degree.sum(1) / 2 - graphs.n + graphs.distances[1],
 }
 
 

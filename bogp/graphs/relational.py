@@ -9,6 +9,7 @@ the mask is one; a one on the diagonal is a self-loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -180,8 +181,7 @@ def mask_sparsity(masks: ArrayLike) -> NDArray[np.float64]:
 
 def model_sparsity(masks: LayerMasks, widths: Sequence[int]) -> float:
     """Share of all weights of the network that the layer masks remove; biases are not counted."""
-    kept = sum(int(m.sum()) for m in _full(masks, widths))
-    return 1.0 - kept / n_weights(widths)
+    return 1.0 - sum(int(m.sum()) for m in _full(masks, widths)) / n_weights(widths)
 
 
 def effective_sparsity(masks: LayerMasks, widths: Sequence[int]) -> float:
@@ -192,14 +192,17 @@ def effective_sparsity(masks: LayerMasks, widths: Sequence[int]) -> float:
         & Kempe 2023).
     """
     full = _full(masks, widths)
-    forward: list[NDArray[np.bool_]] = [np.ones(widths[0], dtype=bool)]
-    for m in full:
-        forward.append(np.any(m & forward[-1], axis=1))
-    backward: list[NDArray[np.bool_]] = [np.ones(widths[-1], dtype=bool)]
-    for m in reversed(full):
-        backward.append(np.any(m & backward[-1][:, None], axis=0))
-    backward.reverse()
-    kept = sum(int((m & forward[i] & backward[i + 1][:, None]).sum()) for i, m in enumerate(full))
+    # which units of each layer an input reaches, and which reach an output, from both ends
+    forward = accumulate(
+        full, lambda live, m: np.any(m & live, axis=1), initial=np.ones(widths[0], bool)
+    )
+    backward = accumulate(
+        reversed(full),
+        lambda live, m: np.any(m & live[:, None], axis=0),
+        initial=np.ones(widths[-1], bool),
+    )
+    units = zip(full, forward, list(backward)[-2::-1], strict=False)
+    kept = sum(int((m & before & after[:, None]).sum()) for m, before, after in units)
     return 1.0 - kept / n_weights(widths)
 
 

@@ -290,7 +290,7 @@ def score_weights(
             [b for _, b in network],
             part.images[chosen] / (255.0 if protocol.input_scaling == "unit" else 1.0),
             part.labels[chosen].astype(np.int64),
-            extra_softmax=protocol.loss == "softmax_cross_entropy",
+            protocol.loss == "softmax_cross_entropy",
         )
     if method.score == "synflow":
         return weight_scores.synflow(weights)
