@@ -134,8 +134,10 @@ def share(what: str, value: Any) -> float:
     Raises:
         InvalidInput: it is of another type, or out of range.
     """
+    is_number = isinstance(value, (int, float, np.integer, np.floating))
     refuse(
-        not 0 < number(what, value) < 1, f"{what} is {value!r}; it lies strictly between 0 and 1."
+        not is_number or isinstance(value, bool) or not 0 < value < 1,
+        f"{what} is {value!r}; it lies strictly between 0 and 1.",
     )
     return float(value)
 

@@ -74,8 +74,9 @@ def run(
             an objective without a searcher; a row that the database does not have; the graph does
             not fit the protocol.
     """
-    measure = _trained(database, evaluator, protocol, dataset)
-    return advance(searchers, database, measure, objective, _MEASURED)
+    return advance(
+        searchers, database, _trained(database, evaluator, protocol, dataset), objective, _MEASURED
+    )
 
 
 def advance(
@@ -221,8 +222,13 @@ def retrain(
     Raises:
         InvalidInput: a number of seeds out of range, or a mask that the database does not have.
     """
-    measure = _trained(database, evaluator, protocol, dataset)
-    means = fresh_means(chosen, database, measure, seeds, ["validation_accuracy", "test_accuracy"])
+    means = fresh_means(
+        chosen,
+        database,
+        _trained(database, evaluator, protocol, dataset),
+        seeds,
+        ["validation_accuracy", "test_accuracy"],
+    )
     return chosen.assign(
         apparent=chosen["validation_accuracy"],
         fresh_validation=means[:, 0],

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import prune
@@ -65,8 +65,10 @@ def apply(model: nn.Module, mask: ArrayLike, layers: Sequence[str]) -> nn.Module
         len(checked) != 1,
         f"One (n, n) mask is laid over a network; this is a batch of {len(checked)}.",
     )
-    chosen = _layers(model, layers)
-    masks = {layer: _weight_mask(name, layer, checked[0]) for name, layer in chosen.items()}
+    masks = {
+        layer: _weight_mask(name, layer, checked[0])
+        for name, layer in _layers(model, layers).items()
+    }
     for layer, weight_mask in masks.items():
         prune.custom_from_mask(layer, "weight", weight_mask)
     if not any(hook is _renew for hook in model._forward_pre_hooks.values()):
@@ -81,9 +83,8 @@ def _renew(model: nn.Module, _: Any) -> None:
     ``F.linear(x, self.fc.weight)``, would go on with that of the last call.
     """
     for layer in model.modules():
-        for hook in layer._forward_pre_hooks.values():
-            if isinstance(hook, prune.BasePruningMethod):
-                hook(layer, ())
+        for hook in _pruning(layer):
+            hook(layer, ())
 
 
 def _layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear | nn.Conv2d]:
@@ -123,27 +124,22 @@ def _layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear | nn.
 
 def _refusal(layer: nn.Module) -> str | None:
     """Why a layer cannot be masked; None if it can."""
-    if not isinstance(layer, (nn.Linear, nn.Conv2d)):
-        return f"is a {type(layer).__name__}; only Linear and Conv2d layers are masked"
-    if isinstance(layer, NonDynamicallyQuantizableLinear):
-        return (
-            "belongs to an attention module, which uses its weight without calling it, so that "
-            "torch's pruning would not reach it"
-        )
-    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
-        return (
-            f"is a convolution with {layer.groups} groups; its weight has no entry for each "
-            "pair "
-            "of channels"
-        )
-    if "weight" in _pruned(layer):
-        return (
-            "is already pruned; begin with a new model, or make its mask permanent with "
-            "torch.nn.utils.prune.remove"
-        )
-    if "weight" not in dict(layer.named_parameters(recurse=False)):
-        return "has no plain weight, for it is parametrised; remove that first"
-    return None
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    reasons = {  # the first that holds
+        f"is a {type(layer).__name__}; only Linear and Conv2d layers are masked": not isinstance(
+            layer, (nn.Linear, nn.Conv2d)
+        ),
+        "belongs to an attention module, which uses its weight without calling it, so that "
+        "torch's pruning would not reach it": isinstance(layer, NonDynamicallyQuantizableLinear),
+        f"is a convolution with {groups} groups; its weight has no entry for each pair of "
+        "channels": groups > 1,
+        "is already pruned; begin with a new model, or make its mask permanent with "
+        "torch.nn.utils.prune.remove": "weight" in [h._tensor_name for h in _pruning(layer)],
+        "has no plain weight, for it is parametrised; remove that first": (
+            "weight" not in dict(layer.named_parameters(recurse=False))
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def _weight_mask(name: str, layer: nn.Linear | nn.Conv2d, mask: Mask) -> torch.Tensor:
@@ -192,7 +188,7 @@ def sparsity(model: nn.Module) -> Sparsity:
     masks = {
         prefix if tensor == "weight" else f"{prefix}.{tensor}".lstrip("."): mask
         for prefix, _, module in _plain_names(model, remove_duplicate=True)
-        for tensor in _pruned(module)
+        for tensor in [hook._tensor_name for hook in _pruning(module)]
         if (mask := module.get_buffer(f"{tensor}_mask")).dim() >= 2
     }
     sizes = {name: mask.numel() for name, mask in masks.items()}
@@ -205,10 +201,10 @@ def sparsity(model: nn.Module) -> Sparsity:
     )
 
 
-def _pruned(module: nn.Module) -> list[str]:
-    """Names of the tensors of one module that torch prunes."""
+def _pruning(module: nn.Module) -> list[Any]:
+    """Torch's hooks that prune tensors of one module, each of the tensor ``_tensor_name``."""
     hooks = module._forward_pre_hooks.values()
-    return [hook._tensor_name for hook in hooks if isinstance(hook, prune.BasePruningMethod)]
+    return [hook for hook in hooks if isinstance(hook, prune.BasePruningMethod)]
 
 
 def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -234,8 +230,8 @@ def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
         )
     plain: dict[str, torch.Tensor] = {}
     for ours, theirs, module in _plain_names(model):
-        for name in _pruned(module):
-            full = f"{theirs}.{name}".lstrip(".")
+        for hook in _pruning(module):
+            full = f"{theirs}.{hook._tensor_name}".lstrip(".")
             state[full] = state.pop(f"{full}_orig") * state.pop(f"{full}_mask")
         begin, short = f"{theirs}.".lstrip("."), f"{ours}.".lstrip(".")
         own = [name for name in state if name.startswith(begin) and "." not in name[len(begin) :]]
@@ -345,7 +341,13 @@ def search(
     """
     with parallel.progress_bar(0, "network", label="search") as bar:
         scores = _Scores(make_model, score, database, layers, record, settings, bar)
-        return advance(searchers, database, scores.measure, _objective, _MEASURED)
+        return advance(
+            searchers,
+            database,
+            scores.measure,
+            lambda rows: rows["objective"].to_numpy(dtype=np.float64),
+            _MEASURED,
+        )
 
 
 def retrain(
@@ -379,10 +381,6 @@ def retrain(
         scores = _Scores(make_model, score, database, layers, record, settings, bar)
         means = fresh_means(chosen, database, scores.measure, seeds, ["objective"])
     return chosen.assign(apparent=chosen["objective"], fresh=means[:, 0], fresh_seeds=seeds)
-
-
-def _objective(rows: pd.DataFrame) -> NDArray[np.float64]:
-    return rows["objective"].to_numpy(dtype=np.float64)
 
 
 class _Scores:
@@ -430,8 +428,9 @@ class _Scores:
 
     def _of(self, row: int, seed: int) -> dict[str, float]:
         mask = self._database.bits[row].tobytes().hex()
-        identity = {"nodes": self._database.spec.n, "mask": mask, "seed": int(seed)}
-        key = score_key(self._common | identity)
+        key = score_key(
+            self._common | {"nodes": self._database.spec.n, "mask": mask, "seed": int(seed)}
+        )
         scored = self._record.get(key)
         if scored is None:
             scored = self._train(row, seed)
@@ -449,14 +448,13 @@ class _Scores:
             objective = float(value)
         except (TypeError, ValueError):
             objective = math.nan
-        if not math.isfinite(objective):
-            mask_id = self._database.table["mask_id"].iloc[row]
-            raise InvalidInput(
-                f"score(model, {seed}) gave {value!r} for mask {mask_id}; a finite number is "
-                "needed. "
-                "Return your lowest score where a training fails. "
-                "Scores before this one are kept if there is a record."
-            )
+        refuse(
+            not math.isfinite(objective),
+            f"score(model, {seed}) gave {value!r} for mask "
+            f"{self._database.table['mask_id'].iloc[row]}; a finite number is needed. "
+            "Return your lowest score where a training fails. "
+            "Scores before this one are kept if there is a record.",
+        )
         return {
             "objective": objective,
             "seconds": seconds,

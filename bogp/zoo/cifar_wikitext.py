@@ -69,11 +69,14 @@ def cifar10(name: str = "cifar10-12k") -> Images:
     Raises:
         DatasetError: an unknown name, or a file that is missing everywhere or fails its check.
     """
-    if is_one_of(name, ("cifar10-12k",)):
-        return _subset(_found(f"{name}.npz") or _missing(f"{name}.npz"))
-    if is_one_of(name, ("cifar10",)):
+    refuse(
+        not is_one_of(name, ("cifar10-12k", "cifar10")),
+        f"There is no data set {name!r} of images; there are: cifar10-12k, cifar10.",
+        DatasetError,
+    )
+    if name == "cifar10":
         return _official(_archive(*_CIFAR))
-    raise DatasetError(f"There is no data set {name!r} of images; there are: cifar10-12k, cifar10.")
+    return _subset(_found(f"{name}.npz") or _missing(f"{name}.npz"))
 
 
 def wikitext2() -> dict[str, str]:
@@ -149,21 +152,13 @@ def _subset(path: Path) -> Images:
 
 
 def _official(path: Path) -> Images:
-    rows = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
+    names = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
     with tarfile.open(path) as archive:
-        held = {}
-        for part, names in rows.items():
-            members = [archive.extractfile(f"cifar-10-batches-bin/{name}") for name in names]
-            held[part] = np.concatenate(
-                [np.frombuffer(m.read(), dtype=np.uint8).reshape(-1, 3073) for m in members if m]
-            )
-    images = {
-        part: table[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).copy()
-        for part, table in held.items()
-    }
-    return Images(
-        images["train"], held["train"][:, 0].copy(), images["test"], held["test"][:, 0].copy()
-    )
+        members = [archive.extractfile(f"cifar-10-batches-bin/{name}") for name in names]
+        tables = [np.frombuffer(m.read(), np.uint8).reshape(-1, 3073) for m in members if m]
+    train, test = np.concatenate(tables[:-1]), tables[-1]  # rows of a label, then the pixels
+    images = (t[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).copy() for t in (train, test))
+    return Images(next(images), train[:, 0].copy(), next(images), test[:, 0].copy())
 
 
 def _found(name: str) -> Path | None:
