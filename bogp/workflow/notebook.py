@@ -75,9 +75,9 @@ def run_notebook(
             )
     except PapermillExecutionError as error:
         reason = (str(error.evalue).splitlines() or [""])[0]
-        where = f"The executed copy with the error is {out}."
         raise BogpError(
-            f"{notebook.name} stopped in cell {error.exec_count}: {error.ename}: {reason}\n{where}"
+            f"{notebook.name} stopped in cell {error.exec_count}: {error.ename}: {reason}\n"
+            f"The executed copy with the error is {out}."
         ) from None
     except DeadKernelError:
         raise BogpError(
@@ -94,7 +94,8 @@ def run_notebook(
             f"({error.strerror or error})."
         ) from None
     finally:
-        _strip(out)
+        if out.is_file():
+            _strip(out)
     return out
 
 
@@ -117,8 +118,6 @@ def _strip(out: Path) -> None:
     """
     import nbformat
 
-    if not out.is_file():
-        return
     notebook = nbformat.read(out, as_version=4)
     for part in (notebook, *notebook.cells):
         part.metadata.pop("papermill", None)
@@ -131,11 +130,11 @@ def declared_parameters(notebook: Path) -> dict[str, str]:
     Raises:
         BogpError: the file is missing or is no notebook, or declares none.
     """
-    lines = [line for tree in _trees(notebook, "parameters") for line in tree.body]
     found = {
-        ast.unparse(x.target): ast.unparse(x.annotation)
-        for x in lines
-        if isinstance(x, ast.AnnAssign)
+        ast.unparse(line.target): ast.unparse(line.annotation)
+        for tree in _trees(notebook, "parameters")
+        for line in tree.body
+        if isinstance(line, ast.AnnAssign)
     }
     refuse(
         not found,
@@ -196,9 +195,10 @@ def _trees(notebook: Path, tag: str = "") -> list[ast.Module]:
         BogpError,
     )
     try:
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         code = [
-            (c["metadata"].get("tags", []), c["source"]) for c in cells if c["cell_type"] == "code"
+            (c["metadata"].get("tags", []), c["source"])
+            for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+            if c["cell_type"] == "code"
         ]
         return [
             ast.parse("".join(source))
@@ -206,8 +206,10 @@ def _trees(notebook: Path, tag: str = "") -> list[ast.Module]:
             if (tag in tags if tag else "injected-parameters" not in tags)
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
-        reason = f"{type(error).__name__}: {str(error)[:160]}"
-        raise BogpError(f"{notebook} cannot be read as a notebook of Python ({reason}).") from None
+        raise BogpError(
+            f"{notebook} cannot be read as a notebook of Python "
+            f"({type(error).__name__}: {str(error)[:160]})."
+        ) from None
 
 
 def _syntax(node: Any) -> Any:
@@ -240,12 +242,12 @@ def check_parameters(declared: Mapping[str, str], given: Mapping[str, Any]) -> d
     import difflib
 
     for name in given:
-        if name not in declared:
-            close = difflib.get_close_matches(str(name), declared, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise InvalidInput(
-                f"There is no parameter {name!r}; {hint}The notebook has: {', '.join(declared)}."
-            )
+        close = difflib.get_close_matches(str(name), declared, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        refuse(
+            name not in declared,
+            f"There is no parameter {name!r}; {hint}The notebook has: {', '.join(declared)}.",
+        )
     return {name: _converted(name, value, declared[name]) for name, value in given.items()}
 
 
@@ -255,9 +257,7 @@ def parse_value(name: str, text: str, annotation: str) -> Any:
     Raises:
         InvalidInput: it cannot be read as what the annotation says.
     """
-    if annotation == "str":
-        return text
-    if annotation in ("int", "float"):
+    if annotation in ("str", "int", "float"):
         try:
             return _TYPES[annotation](text)
         except ValueError:
@@ -295,9 +295,11 @@ def _yaml(text: str, complaint: str) -> Any:
 
 def _converted(name: str, value: Any, annotation: str) -> Any:
     inner = annotation.removeprefix("list[").removesuffix("]")
-    if inner not in _TYPES:
-        allowed = f"use {', '.join(_TYPES)} or a list of one of them, as in list[float]"
-        raise InvalidInput(f"The annotation {annotation!r} is not supported; {allowed}.")
+    refuse(
+        inner not in _TYPES,
+        f"The annotation {annotation!r} is not supported; use {', '.join(_TYPES)} or a list of "
+        "one of them, as in list[float].",
+    )
     if annotation != inner:
         refuse(
             not isinstance(value, (list, tuple)),
@@ -307,9 +309,11 @@ def _converted(name: str, value: Any, annotation: str) -> Any:
         return [_converted(name, item, inner) for item in value]
     if inner == "float" and type(value) is int:
         return number(f"Parameter {name!r}", value)
-    if type(value) is not _TYPES[inner]:
-        got = f"{value!r}, which is of type {type(value).__name__}"
-        raise InvalidInput(f"Parameter {name!r} is of type {inner}; got {got}.")
+    refuse(
+        type(value) is not _TYPES[inner],
+        f"Parameter {name!r} is of type {inner}; got {value!r}, which is of type "
+        f"{type(value).__name__}.",
+    )
     return value
 
 
@@ -372,9 +376,10 @@ def _gather(arguments: argparse.Namespace) -> dict[str, Any]:
             f"{source} should hold 'name: value' lines.",
         )
         given |= {str(k): v for k, v in loaded.items()}
-    for name, text in arguments.parameter:
-        given[name] = parse_value(name, text, declared.get(name, "str"))
-    return given
+    return given | {
+        name: parse_value(name, text, declared.get(name, "str"))
+        for name, text in arguments.parameter
+    }
 
 
 def _set_aside(out: Path, message: str, folder: Path) -> str:
@@ -409,12 +414,11 @@ def main(argv: list[str] | None = None) -> int:
             progress=not arguments.no_progress,
         )
     except BogpError as error:
-        message = (
-            _set_aside(arguments.out, str(error), arguments.failed)
-            if arguments.failed
-            else str(error)
+        failed = arguments.failed
+        print(
+            f"bogp: {_set_aside(arguments.out, str(error), failed) if failed else error}",
+            file=sys.stderr,
         )
-        print(f"bogp: {message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         logging.getLogger("asyncio").setLevel(

@@ -108,9 +108,9 @@ def load(name: str, seed: int = 0) -> Task:
         x, y, many = photos.train_images, photos.train_labels, len(photos.train_labels)
         sizes = (many - many // 10 - many // 20, many // 20, many // 10)
         parts = [(x[rows], y[rows]) for rows in datasets.stratified(y, sizes, seed)]
-        scale = (0.491, 0.482, 0.447), (0.247, 0.244, 0.262)  # mean and standard deviation
-        tested = photos.test_images, photos.test_labels
-        return _task(name, [_images(*part, *scale) for part in (*parts, tested)], 10)
+        parts.append((photos.test_images, photos.test_labels))
+        mean, std = (0.491, 0.482, 0.447), (0.247, 0.244, 0.262)
+        return _task(name, [_images(i, c, mean, std) for i, c in parts], 10)
     return _wikitext(seed)
 
 
