@@ -121,8 +121,10 @@ def spread_p(table: ArrayLike, threshold: float) -> tuple[float, float]:
     )
     between, _, rest = _mean_squares(y)
     spread = _Spread(between, rest, len(y) - 1, (len(y) - 1) * (y.shape[1] - 1), y.shape[1])
-    above = _inverted(lambda tail: spread.low(tail) - threshold**2)
-    return above, _inverted(lambda tail: threshold**2 - spread.high(tail)) if threshold > 0 else 1.0
+    return (
+        _inverted(lambda tail: spread.low(tail) - threshold**2),
+        _inverted(lambda tail: threshold**2 - spread.high(tail)) if threshold > 0 else 1.0,
+    )
 
 
 def detectable_spread(
@@ -264,10 +266,6 @@ def nested(values: ArrayLike, level: float = 0.95) -> Nested:
         for ms, df in ((graphs, df_graphs), (versions, df_versions), (rest, df_rest))
     )
     shares = _graph_share(one, two, three, v)
-    low, high = (
-        np.quantile(np.nan_to_num(shares, nan=0.0), tail),
-        np.quantile(np.nan_to_num(shares, nan=1.0), 1 - tail),
-    )
     return Nested(
         graphs=g,
         versions=v,
@@ -275,7 +273,11 @@ def nested(values: ArrayLike, level: float = 0.95) -> Nested:
         between_graphs=_Spread(graphs, versions, df_graphs, df_versions, v * s).estimate(tail),
         between_versions=_Spread(versions, rest, df_versions, df_rest, s).estimate(tail),
         residual=_residual(rest, df_rest, tail),
-        share=Estimate(float(_graph_share(graphs, versions, rest, v)), float(low), float(high)),
+        share=Estimate(
+            float(_graph_share(graphs, versions, rest, v)),
+            float(np.quantile(np.nan_to_num(shares, nan=0.0), tail)),
+            float(np.quantile(np.nan_to_num(shares, nan=1.0), 1 - tail)),
+        ),
         p_graphs=_p(_ratio(graphs, versions), df_graphs, df_versions),
         p_versions=_p(_ratio(versions, rest), df_versions, df_rest),
     )
@@ -319,16 +321,12 @@ def _mean_squares(y: NDArray[np.float64]) -> tuple[float, float, float]:
     """Of rows, of columns, and of the rest."""
     rows, columns, mean = y.mean(axis=1, keepdims=True), y.mean(axis=0, keepdims=True), y.mean()
     m, s = y.shape
-    sums = (
-        s * np.square(rows - mean).sum(),
-        m * np.square(columns - mean).sum(),
-        np.square(y - rows - columns + mean).sum(),
+    negligible = _negligible(y)
+    return (
+        _or_none(s * np.square(rows - mean).sum() / (m - 1), negligible),
+        _or_none(m * np.square(columns - mean).sum() / (s - 1), negligible),
+        _or_none(np.square(y - rows - columns + mean).sum() / ((m - 1) * (s - 1)), negligible),
     )
-    between, across, rest = (
-        _or_none(x / df, _negligible(y))
-        for x, df in zip(sums, (m - 1, s - 1, (m - 1) * (s - 1)), strict=True)
-    )
-    return between, across, rest
 
 
 def _negligible(y: NDArray[np.float64]) -> float:
@@ -375,10 +373,8 @@ def _inverted(clearance: Callable[[float], float]) -> float:
         return 1.0
     if clearance(_SMALLEST_TAIL) > 0:
         return 0.0
-    root = optimize.brentq(
-        lambda x: clearance(np.exp(x)), np.log(_SMALLEST_TAIL), np.log(0.5), xtol=1e-12
-    )
-    return float(2 * np.exp(root))
+    ends = np.log(_SMALLEST_TAIL), np.log(0.5)
+    return float(2 * np.exp(optimize.brentq(lambda x: clearance(np.exp(x)), *ends, xtol=1e-12)))
 
 
 def _checked(values: ArrayLike, dimensions: int, axes: str) -> NDArray[np.float64]:
