@@ -309,9 +309,11 @@ def _remedy(path: Path) -> str:
     if not path.is_absolute():  # an address
         return ""
     own = paths.data_dir()
-    if own and path.is_relative_to(own):
-        return "Replace it, or unset BOGP_DATA_DIR to use a downloaded copy."
-    return "Delete it and load the data set again, or point BOGP_DATA_DIR at a good copy."
+    return (
+        "Replace it, or unset BOGP_DATA_DIR to use a downloaded copy."
+        if own and path.is_relative_to(own)
+        else "Delete it and load the data set again, or point BOGP_DATA_DIR at a good copy."
+    )
 
 
 def _download(dataset: str, file: _IdxFile, mirrors: Sequence[str]) -> bytes:

@@ -403,10 +403,10 @@ def open_database(folder: Path) -> MaskDatabase:
         DatabaseError,
     )
     whole = pa.concat_tables(tables)
-    bits = np.frombuffer(b"".join(whole.column("bits").to_pylist()), dtype=np.uint8).reshape(
-        len(whole), -1
+    bits = np.frombuffer(b"".join(whole.column("bits").to_pylist()), dtype=np.uint8)
+    return MaskDatabase(
+        whole.drop_columns(["bits"]).to_pandas(), spec, bits.reshape(len(whole), -1)
     )
-    return MaskDatabase(whole.drop_columns(["bits"]).to_pandas(), spec, bits)
 
 
 def load(name: str, *, workers: int = -1) -> MaskDatabase:
@@ -422,9 +422,11 @@ def load(name: str, *, workers: int = -1) -> MaskDatabase:
         DatabaseError: its folder holds a database of another spec, or is damaged.
     """
     folder = paths.database_dir(name)
-    if name not in NAMED and folder.exists():
-        return open_database(folder)
-    return build(named(name), folder, workers=workers)
+    return (
+        open_database(folder)
+        if name not in NAMED and folder.exists()
+        else build(named(name), folder, workers=workers)
+    )
 
 
 _REBUILD = "Run bogp.graphs.database.build with the same spec: it rebuilds {}."
@@ -542,9 +544,11 @@ def nearest(
 def _similarity(
     points: NDArray[np.float64], rows: NDArray[np.float64], metric: str
 ) -> NDArray[np.float64]:
-    if metric == "cosine":
-        return _unit(points) @ _unit(rows).T
-    return -cdist(points, rows, "cityblock" if metric == "l1" else "euclidean")
+    return (
+        _unit(points) @ _unit(rows).T
+        if metric == "cosine"
+        else -cdist(points, rows, "cityblock" if metric == "l1" else "euclidean")
+    )
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -636,8 +640,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 def _checksum(manifest: dict[str, Any]) -> str:
     """Of all that a manifest says beside its checksum."""
-    said = {k: v for k, v in manifest.items() if k != "sha256"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    said = json.dumps({k: v for k, v in manifest.items() if k != "sha256"}, sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def _is_sound(manifest: dict[str, Any]) -> bool:
@@ -709,14 +713,8 @@ def _all_constants(
 
 def _scaling_constants(values: NDArray[np.float64]) -> dict[str, float]:
     finite = values[np.isfinite(values)]
-    if len(finite) == 0:
-        return dict.fromkeys(("min", "max", "mean", "std"), float("nan"))
-    return {
-        "min": float(finite.min()),
-        "max": float(finite.max()),
-        "mean": float(finite.mean()),
-        "std": float(finite.std()),
-    }
+    names = ("min", "max", "mean", "std")
+    return {k: float(getattr(finite, k)()) if len(finite) else float("nan") for k in names}
 
 
 def _as_json(spec: DatabaseSpec) -> dict[str, Any]:

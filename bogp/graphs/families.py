@@ -166,8 +166,7 @@ def barabasi_albert(
     # to m (n - m).
     m = next((m for m in range(1, best + 1) if edges <= m * (n - m)), 1)
     arrivals = np.full(max(n - m - 1, 0), m)
-    surplus = m + int(arrivals.sum()) - edges
-    arrivals[rng.choice(len(arrivals), surplus, replace=False)] -= 1
+    arrivals[rng.choice(len(arrivals), m + int(arrivals.sum()) - edges, replace=False)] -= 1
     mask = np.zeros((n, n), dtype=bool)
     mask[0, 1 : m + 1] = mask[1 : m + 1, 0] = True
     ends = [0] * m + list(range(1, m + 1))  # one entry per edge end: a uniform draw is preferential

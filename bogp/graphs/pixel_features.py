@@ -70,8 +70,7 @@ def with_features(
         images, side: as in ``measure``, which also says what is refused.
     """
     features = measure(database.masks(), images, side).set_index(database.table.index)
-    table = database.table.assign(**features)
-    return MaskDatabase(table, database.spec, database.bits)
+    return MaskDatabase(database.table.assign(**features), database.spec, database.bits)
 
 
 @dataclass(frozen=True)

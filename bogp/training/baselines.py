@@ -177,10 +177,12 @@ def first_masks(
         InvalidInput: a layer would lose all its weights, and that is not allowed.
     """
     _check_counts(method, protocol, seed)
-    if method.pretrain:
-        return None
-    return _prune(
-        method, 1, _network(initial_layers(seed, protocol), 0), None, seed, protocol, dataset
+    return (
+        None
+        if method.pretrain
+        else _prune(
+            method, 1, _network(initial_layers(seed, protocol), 0), None, seed, protocol, dataset
+        )
     )
 
 
@@ -292,9 +294,11 @@ def score_weights(
             part.labels[chosen].astype(np.int64),
             protocol.loss == "softmax_cross_entropy",
         )
-    if method.score == "synflow":
-        return weight_scores.synflow(weights)
-    return [np.abs(w) for w in weights]
+    return (
+        weight_scores.synflow(weights)
+        if method.score == "synflow"
+        else [np.abs(w) for w in weights]
+    )
 
 
 def kept_weights(method: Method, rounds: float, shapes: Sequence[tuple[int, int]]) -> list[int]:

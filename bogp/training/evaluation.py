@@ -23,7 +23,12 @@ import pandas as pd
 
 from bogp import datasets, parallel, paths
 from bogp.checks import is_one_of, listed, refuse, whole
-from bogp.graphs.relational import LayerMasks, effective_sparsity, model_sparsity
+from bogp.graphs.relational import (
+    LayerMasks,
+    check_layer_masks,
+    effective_sparsity,
+    model_sparsity,
+)
 from bogp.training.protocols import Protocol
 from bogp.training.store import COLUMNS, Store
 
@@ -148,9 +153,8 @@ class Evaluator:
         wanted = dict(zip(keys, jobs, strict=True))
         self.asked.update(keys)
         for job in wanted.values():
-            if isinstance(job.recipe, Recipe):
-                # refuses masks that do not fit, before work starts
-                model_sparsity(job.recipe.layer_masks, job.protocol.widths)
+            if isinstance(job.recipe, Recipe):  # refused before work starts if it does not fit
+                check_layer_masks(job.recipe.layer_masks, job.protocol.widths)
         rows = self.store.get(list(wanted))
         unknown = {k: j for k, j in wanted.items() if k not in rows}
         # refuses methods that cannot do what is asked, before anything is trained

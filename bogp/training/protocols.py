@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 
 from bogp.checks import choice, is_one_of, listed, number, refuse, texts, whole
 from bogp.errors import UnreachableSparsity
-from bogp.graphs.relational import MOST_UNITS
+from bogp.graphs.relational import MOST_UNITS, n_weights
 
 _CHOICES = {
     "input_scaling": ("unit", "raw"),
@@ -186,7 +186,7 @@ def smaller_dense(protocol: Protocol, weights: int, narrow: str) -> Protocol:
         return (first, *([width] * len(hidden) if narrow == "all" else [*hidden[:-1], width]), last)
 
     def count(width: int) -> int:
-        return sum(a * b for a, b in zip(with_width(width), with_width(width)[1:], strict=False))
+        return n_weights(with_width(width))
 
     best = min(range(1, max(hidden) + 1), key=lambda width: abs(count(width) - weights))
     refuse(

@@ -407,28 +407,29 @@ def main(argv: list[str] | None = None) -> int:
         for suffix in (".ipynb", ".txt"):
             (arguments.failed / arguments.out.name).with_suffix(suffix).unlink(missing_ok=True)
     try:
-        out = run_notebook(
-            arguments.notebook,
-            arguments.out,
-            _gather(arguments),
-            progress=not arguments.no_progress,
-        )
-    except BogpError as error:
-        failed = arguments.failed
         print(
-            f"bogp: {_set_aside(arguments.out, str(error), failed) if failed else error}",
-            file=sys.stderr,
+            run_notebook(
+                arguments.notebook,
+                arguments.out,
+                _gather(arguments),
+                progress=not arguments.no_progress,
+            )
         )
+        return 0
+    except BogpError as error:
+        message = (
+            _set_aside(arguments.out, str(error), arguments.failed)
+            if arguments.failed
+            else str(error)
+        )
+        print(f"bogp: {message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        logging.getLogger("asyncio").setLevel(
-            logging.CRITICAL
-        )  # the cell that was cut off would log its traceback on the way out
+        # the cell that was cut off would log its traceback on the way out
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         print(
             "bogp: interrupted; evaluations and database shards finished so far are kept, "
             "and the same command goes on from there.",
             file=sys.stderr,
         )
         return 130
-    print(out)
-    return 0
