@@ -9,14 +9,14 @@ already have. ``BOGP_STORE`` is the SQLite file that evaluations are kept in (de
 import os
 from pathlib import Path
 
+from bogp.checks import refuse
 from bogp.errors import InvalidInput
 
 
 def home() -> Path:
     """The folder that holds ``data/`` and ``figures/``."""
-    if value := os.environ.get("BOGP_HOME"):
-        return Path(value).expanduser().resolve()
-    return checkout() or Path.home() / "bogp"
+    value = os.environ.get("BOGP_HOME")
+    return Path(value).expanduser().resolve() if value else checkout() or Path.home() / "bogp"
 
 
 def checkout() -> Path | None:
@@ -57,11 +57,6 @@ def cache_dir() -> Path:
     return Path(pooch.os_cache("bogp"))
 
 
-def databases_dir() -> Path:
-    """Where mask databases are built, one folder each."""
-    return home() / "data" / "databases"
-
-
 def store_path() -> Path:
     """The SQLite file that every evaluation is written to first (``BOGP_STORE``, if it is set)."""
     value = os.environ.get("BOGP_STORE")
@@ -93,19 +88,17 @@ def failed_dir(run: str) -> Path:
 
 
 def database_dir(name: str) -> Path:
-    """The folder of one mask database."""
-    return databases_dir() / _simple(name)
+    """The folder that one mask database is built in."""
+    return home() / "data" / "databases" / _simple(name)
 
 
 def _simple(name: str) -> str:
-    if (
+    refuse(
         not isinstance(name, str)
         or not name
         or name.startswith(".")
-        or not all(c.isalnum() or c in "-_." for c in name)
-    ):
-        raise InvalidInput(
-            f"{name!r} is no usable name: letters, digits, '-', '_' and '.' only, and not "
-            "starting with '.'."
-        )
+        or not all(c.isalnum() or c in "-_." for c in name),
+        f"{name!r} is no usable name: letters, digits, '-', '_' and '.' only, and not "
+        "starting with '.'.",
+    )
     return name

@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import prune
 
 from bogp import parallel
+from bogp.checks import refuse
 from bogp.errors import InvalidInput
 from bogp.graphs.database import MaskDatabase
 from bogp.graphs.relational import Mask, as_masks, expand
@@ -60,12 +61,14 @@ def apply(model: nn.Module, mask: ArrayLike, layers: Sequence[str]) -> nn.Module
             parametrised, or shared with another layer.
     """
     checked = as_masks(mask)
-    if len(checked) != 1:
-        raise InvalidInput(
-            f"One (n, n) mask is laid over a network; this is a batch of {len(checked)}."
-        )
-    chosen = _layers(model, layers)
-    masks = {layer: _weight_mask(name, layer, checked[0]) for name, layer in chosen.items()}
+    refuse(
+        len(checked) != 1,
+        f"One (n, n) mask is laid over a network; this is a batch of {len(checked)}.",
+    )
+    masks = {
+        layer: _weight_mask(name, layer, checked[0])
+        for name, layer in _layers(model, layers).items()
+    }
     for layer, weight_mask in masks.items():
         prune.custom_from_mask(layer, "weight", weight_mask)
     if not any(hook is _renew for hook in model._forward_pre_hooks.values()):
@@ -80,24 +83,23 @@ def _renew(model: nn.Module, _: Any) -> None:
     ``F.linear(x, self.fc.weight)``, would go on with that of the last call.
     """
     for layer in model.modules():
-        for hook in layer._forward_pre_hooks.values():
-            if isinstance(hook, prune.BasePruningMethod):
-                hook(layer, ())
+        for hook in _pruning(layer):
+            hook(layer, ())
 
 
 def _layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear | nn.Conv2d]:
     """The layers of those names, each refused that cannot be masked whatever the mask."""
-    if isinstance(names, str) or not names or len(set(names)) != len(names):
-        raise InvalidInput(
-            f"layers is {names!r}; a list of one or more names of layers is needed, each once."
-        )
+    refuse(
+        isinstance(names, str) or not names or len(set(names)) != len(names),
+        f"layers is {names!r}; a list of one or more names of layers is needed, each once.",
+    )
     modules = {plain: module for plain, _, module in _plain_names(model)}
     usable = ", ".join(n for n, m in modules.items() if _refusal(m) is None) or "none"
     for name in names:
-        if name not in modules:
-            raise InvalidInput(
-                f"The network has no layer {name!r}; layers that can be masked: {usable}."
-            )
+        refuse(
+            name not in modules,
+            f"The network has no layer {name!r}; layers that can be masked: {usable}.",
+        )
         if refusal := _refusal(modules[name]):
             raise InvalidInput(
                 f"The layer {name!r} {refusal}. Layers that can be masked: {usable}."
@@ -112,49 +114,44 @@ def _layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear | nn.
             for n, p in module.named_parameters(recurse=False)
             if p is layer.weight
         ]
-        if len(holders) > 1:
-            raise InvalidInput(
-                f"The weight of {name!r} is shared ({', '.join(holders)}); a mask would reach "
-                "one of them only. Leave it out."
-            )
+        refuse(
+            len(holders) > 1,
+            f"The weight of {name!r} is shared ({', '.join(holders)}); a mask would reach "
+            "one of them only. Leave it out.",
+        )
     return chosen
 
 
 def _refusal(layer: nn.Module) -> str | None:
     """Why a layer cannot be masked; None if it can."""
-    if not isinstance(layer, (nn.Linear, nn.Conv2d)):
-        return f"is a {type(layer).__name__}; only Linear and Conv2d layers are masked"
-    if isinstance(layer, NonDynamicallyQuantizableLinear):
-        return (
-            "belongs to an attention module, which uses its weight without calling it, so that "
-            "torch's pruning would not reach it"
-        )
-    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
-        return (
-            f"is a convolution with {layer.groups} groups; its weight has no entry for each "
-            "pair "
-            "of channels"
-        )
-    if "weight" in _pruned(layer):
-        return (
-            "is already pruned; begin with a new model, or make its mask permanent with "
-            "torch.nn.utils.prune.remove"
-        )
-    if "weight" not in dict(layer.named_parameters(recurse=False)):
-        return "has no plain weight, for it is parametrised; remove that first"
-    return None
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    reasons = {  # the first that holds
+        f"is a {type(layer).__name__}; only Linear and Conv2d layers are masked": not isinstance(
+            layer, (nn.Linear, nn.Conv2d)
+        ),
+        "belongs to an attention module, which uses its weight without calling it, so that "
+        "torch's pruning would not reach it": isinstance(layer, NonDynamicallyQuantizableLinear),
+        f"is a convolution with {groups} groups; its weight has no entry for each pair of "
+        "channels": groups > 1,
+        "is already pruned; begin with a new model, or make its mask permanent with "
+        "torch.nn.utils.prune.remove": "weight" in [h._tensor_name for h in _pruning(layer)],
+        "has no plain weight, for it is parametrised; remove that first": (
+            "weight" not in dict(layer.named_parameters(recurse=False))
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def _weight_mask(name: str, layer: nn.Linear | nn.Conv2d, mask: Mask) -> torch.Tensor:
     """The mask of a layer's weight, (d_out, d_in) or (d_out, d_in, height, width)."""
     weight = layer.weight
     d_out, d_in = weight.shape[:2]
-    if min(d_out, d_in) < len(mask):
-        raise InvalidInput(
-            f"The layer {name!r} has {d_in} inputs and {d_out} outputs, and the graph "
-            f"{len(mask)} nodes: each node needs a channel on both sides. "
-            "Leave the layer out, or take masks with fewer nodes."
-        )
+    refuse(
+        min(d_out, d_in) < len(mask),
+        f"The layer {name!r} has {d_in} inputs and {d_out} outputs, and the graph "
+        f"{len(mask)} nodes: each node needs a channel on both sides. "
+        "Leave the layer out, or take masks with fewer nodes.",
+    )
     pairs = torch.from_numpy(expand(mask, d_in, d_out)).to(weight.device)
     return pairs.reshape(d_out, d_in, *(1 for _ in weight.shape[2:])).expand_as(weight)
 
@@ -184,15 +181,14 @@ def sparsity(model: nn.Module) -> Sparsity:
         InvalidInput: the network has no weights.
     """
     weights = sum(p.numel() for p in model.parameters() if p.dim() >= 2)
-    if weights == 0:
-        raise InvalidInput(
-            "The network has no weights (parameters of two or more dimensions), so it has no "
-            "sparsity."
-        )
+    refuse(
+        weights == 0,
+        "The network has no weights (parameters of two or more dimensions), so it has no sparsity.",
+    )
     masks = {
         prefix if tensor == "weight" else f"{prefix}.{tensor}".lstrip("."): mask
         for prefix, _, module in _plain_names(model, remove_duplicate=True)
-        for tensor in _pruned(module)
+        for tensor in [hook._tensor_name for hook in _pruning(module)]
         if (mask := module.get_buffer(f"{tensor}_mask")).dim() >= 2
     }
     sizes = {name: mask.numel() for name, mask in masks.items()}
@@ -205,10 +201,10 @@ def sparsity(model: nn.Module) -> Sparsity:
     )
 
 
-def _pruned(module: nn.Module) -> list[str]:
-    """Names of the tensors of one module that torch prunes."""
+def _pruning(module: nn.Module) -> list[Any]:
+    """Torch's hooks that prune tensors of one module, each of the tensor ``_tensor_name``."""
     hooks = module._forward_pre_hooks.values()
-    return [hook._tensor_name for hook in hooks if isinstance(hook, prune.BasePruningMethod)]
+    return [hook for hook in hooks if isinstance(hook, prune.BasePruningMethod)]
 
 
 def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -227,15 +223,15 @@ def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """
     state = dict(model.state_dict())
     for name, value in state.items():
-        if not isinstance(value, torch.Tensor):
-            raise InvalidInput(
-                f"The state of the network holds {name!r}, a {type(value).__name__}; only "
-                "tensors can be exported."
-            )
+        refuse(
+            not isinstance(value, torch.Tensor),
+            f"The state of the network holds {name!r}, a {type(value).__name__}; only "
+            "tensors can be exported.",
+        )
     plain: dict[str, torch.Tensor] = {}
     for ours, theirs, module in _plain_names(model):
-        for name in _pruned(module):
-            full = f"{theirs}.{name}".lstrip(".")
+        for hook in _pruning(module):
+            full = f"{theirs}.{hook._tensor_name}".lstrip(".")
             state[full] = state.pop(f"{full}_orig") * state.pop(f"{full}_mask")
         begin, short = f"{theirs}.".lstrip("."), f"{ours}.".lstrip(".")
         own = [name for name in state if name.startswith(begin) and "." not in name[len(begin) :]]
@@ -283,11 +279,10 @@ def save(model: nn.Module, path: Path | str) -> Path:
     from safetensors.torch import save as as_safetensors
 
     path = Path(path).expanduser()
-    if path.suffix not in (".pt", ".safetensors"):
-        raise InvalidInput(
-            f"{path.name} ends in {path.suffix or 'no suffix'!r}; .pt and .safetensors can be "
-            "written."
-        )
+    refuse(
+        path.suffix not in (".pt", ".safetensors"),
+        f"{path.name} ends in {path.suffix or 'no suffix'!r}; .pt and .safetensors can be written.",
+    )
     state, buffer = plain_state(model), io.BytesIO()
     if path.suffix == ".pt":
         torch.save(state, buffer)
@@ -346,7 +341,13 @@ def search(
     """
     with parallel.progress_bar(0, "network", label="search") as bar:
         scores = _Scores(make_model, score, database, layers, record, settings, bar)
-        return advance(searchers, database, scores.measure, _objective, _MEASURED)
+        return advance(
+            searchers,
+            database,
+            scores.measure,
+            lambda rows: rows["objective"].to_numpy(dtype=np.float64),
+            _MEASURED,
+        )
 
 
 def retrain(
@@ -382,10 +383,6 @@ def retrain(
     return chosen.assign(apparent=chosen["objective"], fresh=means[:, 0], fresh_seeds=seeds)
 
 
-def _objective(rows: pd.DataFrame) -> NDArray[np.float64]:
-    return rows["objective"].to_numpy(dtype=np.float64)
-
-
 class _Scores:
     """The score of each (row of the database, seed), made once.
 
@@ -402,8 +399,10 @@ class _Scores:
         settings: Mapping[str, Any] | None,
         bar: Any,
     ) -> None:
-        if len(database) == 0:
-            raise InvalidInput("The database is empty: there is no mask to score.")
+        refuse(
+            len(database) == 0,
+            "The database is empty: there is no mask to score.",
+        )
         self._make_model, self._score, self._bar = make_model, score, bar
         self._database, self._layers = database, layers
         with torch.random.fork_rng():
@@ -429,8 +428,9 @@ class _Scores:
 
     def _of(self, row: int, seed: int) -> dict[str, float]:
         mask = self._database.bits[row].tobytes().hex()
-        identity = {"nodes": self._database.spec.n, "mask": mask, "seed": int(seed)}
-        key = score_key(self._common | identity)
+        key = score_key(
+            self._common | {"nodes": self._database.spec.n, "mask": mask, "seed": int(seed)}
+        )
         scored = self._record.get(key)
         if scored is None:
             scored = self._train(row, seed)
@@ -448,14 +448,13 @@ class _Scores:
             objective = float(value)
         except (TypeError, ValueError):
             objective = math.nan
-        if not math.isfinite(objective):
-            mask_id = self._database.table["mask_id"].iloc[row]
-            raise InvalidInput(
-                f"score(model, {seed}) gave {value!r} for mask {mask_id}; a finite number is "
-                "needed. "
-                "Return your lowest score where a training fails. "
-                "Scores before this one are kept if there is a record."
-            )
+        refuse(
+            not math.isfinite(objective),
+            f"score(model, {seed}) gave {value!r} for mask "
+            f"{self._database.table['mask_id'].iloc[row]}; a finite number is needed. "
+            "Return your lowest score where a training fails. "
+            "Scores before this one are kept if there is a record.",
+        )
         return {
             "objective": objective,
             "seconds": seconds,
@@ -471,8 +470,8 @@ class _Scores:
 def _name(function: Callable[..., Any], record: Path | str | None) -> str:
     """The name by which a record knows a function."""
     name = getattr(function, "__qualname__", "")
-    if record is not None and (not name or name.endswith("<lambda>")):
-        raise InvalidInput(
-            "A record knows make_model and score by their names; give it functions made with def."
-        )
+    refuse(
+        record is not None and (not name or name.endswith("<lambda>")),
+        "A record knows make_model and score by their names; give it functions made with def.",
+    )
     return name
