@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,8 +40,10 @@ def as_masks(masks: ArrayLike) -> Mask:
         InvalidInput: a wrong shape, a NaN, a value other than 0 or 1, or asymmetry; the first
             offending mask is named.
     """
+    no_values = getattr(masks, "is_meta", False)
+    refuse(no_values, "A mask on the device 'meta' has no values; build it on the CPU.")
     try:
-        array = np.asarray(masks)
+        array = _as_array(masks)
     except ValueError:
         raise InvalidInput(
             "Masks are square, (n, n) or (N, n, n); these rows differ in length, so they have "
@@ -72,6 +74,16 @@ def as_masks(masks: ArrayLike) -> Mask:
             "so mirror its upper triangle."
         )
     return batch
+
+
+def _as_array(values: Any) -> NDArray[Any]:
+    """Numbers as numpy has them; a tensor of torch may have a type, layout or device that it has
+    not.
+    """
+    if not hasattr(values, "to_dense"):
+        return np.asarray(values)
+    dense = values.detach().cpu().to_dense()
+    return np.asarray(dense if dense.is_complex() else dense.double())
 
 
 def mask_to_graph(mask: ArrayLike) -> nx.Graph:

@@ -11,7 +11,7 @@ of your own.
 import io
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torch.nn.parameter import UninitializedParameter, is_lazy
 from torch.nn.utils import prune
 
 from bogp import parallel
-from bogp.checks import refuse
+from bogp.checks import refuse, texts
 from bogp.errors import InvalidInput
 from bogp.graphs.database import MaskDatabase
 from bogp.graphs.relational import Mask, as_masks, expand
@@ -36,10 +37,12 @@ from bogp.search.searchers import Searcher
 MakeModel = Callable[[], nn.Module]
 Score = Callable[[nn.Module, int], float]
 
+_LARGEST = 1e100  # of scores
+_LAZY = "is lazy, so that its size is not known yet"
 _MEASURED = ["seconds", "masked_sparsity", "model_sparsity"]  # beside the score
 
 
-def apply(model: nn.Module, mask: ArrayLike, layers: Sequence[str]) -> nn.Module:
+def apply(model: nn.Module, mask: ArrayLike, layers: Iterable[str]) -> nn.Module:
     """Lay one relational graph over chosen layers of a network, in place.
 
     Both sides of a layer are split over the nodes in the order of their channels. Behind a
@@ -67,10 +70,12 @@ def apply(model: nn.Module, mask: ArrayLike, layers: Sequence[str]) -> nn.Module
     )
     masks = {
         layer: _weight_mask(name, layer, checked[0])
-        for name, layer in _layers(model, layers).items()
+        for name, layer in _layers(model, _named(layers)).items()
     }
     for layer, weight_mask in masks.items():
         prune.custom_from_mask(layer, "weight", weight_mask)
+        # a step of a computation, which deepcopy refuses; the next forward pass makes it anew
+        layer.weight = layer.weight.detach()
     if not any(hook is _renew for hook in model._forward_pre_hooks.values()):
         model.register_forward_pre_hook(_renew, prepend=True)
     return model
@@ -87,12 +92,17 @@ def _renew(model: nn.Module, _: Any) -> None:
             hook(layer, ())
 
 
-def _layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear | nn.Conv2d]:
-    """The layers of those names, each refused that cannot be masked whatever the mask."""
+def _named(layers: Iterable[str]) -> list[str]:
+    names = [str(name) for name in texts("layers", layers)]
     refuse(
-        isinstance(names, str) or not names or len(set(names)) != len(names),
+        not names or len(set(names)) != len(names),
         f"layers is {names!r}; a list of one or more names of layers is needed, each once.",
     )
+    return names
+
+
+def _layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear | nn.Conv2d]:
+    """The layers of those names, each refused that cannot be masked whatever the mask."""
     modules = {plain: module for plain, _, module in _plain_names(model)}
     usable = ", ".join(n for n, m in modules.items() if _refusal(m) is None) or "none"
     for name in names:
@@ -138,6 +148,9 @@ def _refusal(layer: nn.Module) -> str | None:
         "has no plain weight, for it is parametrised; remove that first": (
             "weight" not in dict(layer.named_parameters(recurse=False))
         ),
+        f"{_LAZY}; run the network once first": isinstance(
+            getattr(layer, "weight", None), UninitializedParameter
+        ),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
@@ -178,8 +191,10 @@ def sparsity(model: nn.Module) -> Sparsity:
     function of ``torch.nn.utils.prune``).
 
     Raises:
-        InvalidInput: the network has no weights.
+        InvalidInput: the network has no weights, or some whose size is not known yet.
     """
+    for name, parameter in model.named_parameters():
+        refuse(is_lazy(parameter), f"The parameter {name!r} {_LAZY}; run the network once first.")
     weights = sum(p.numel() for p in model.parameters() if p.dim() >= 2)
     refuse(
         weights == 0,
@@ -219,24 +234,36 @@ def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
         not zero.
 
     Raises:
-        InvalidInput: the state holds something that is not a tensor.
+        InvalidInput: the state holds something that is not a tensor, or a tensor without values.
     """
-    state = dict(model.state_dict())
-    for name, value in state.items():
+    plain: dict[str, torch.Tensor] = {}
+    for name, (value, mask) in _plain_values(model).items():
         refuse(
             not isinstance(value, torch.Tensor),
             f"The state of the network holds {name!r}, a {type(value).__name__}; only "
             "tensors can be exported.",
         )
-    plain: dict[str, torch.Tensor] = {}
+        refuse(
+            is_lazy(value) or value.is_meta,
+            f"{name!r} has no values yet: it is lazy, or on the device 'meta'. Run a lazy network "
+            "once, or give one on 'meta' its place with to_empty, and load its weights.",
+        )
+        value = (value if mask is None else value * mask).detach().cpu().clone()
+        plain[name] = value.contiguous() if value.layout == torch.strided else value
+    return plain
+
+
+def _plain_values(model: nn.Module) -> dict[str, tuple[Any, torch.Tensor | None]]:
+    """The state under the names of the plain network: each value, and the mask of a pruned one."""
+    plain: dict[str, tuple[Any, torch.Tensor | None]] = {}
+    state = {name: (value, None) for name, value in model.state_dict().items()}
     for ours, theirs, module in _plain_names(model):
-        for hook in _pruning(module):
-            full = f"{theirs}.{hook._tensor_name}".lstrip(".")
-            state[full] = state.pop(f"{full}_orig") * state.pop(f"{full}_mask")
-        begin, short = f"{theirs}.".lstrip("."), f"{ours}.".lstrip(".")
+        begin, short = (f"{name}.".lstrip(".") for name in (theirs, ours))
+        for name in (f"{begin}{hook._tensor_name}" for hook in _pruning(module)):
+            state[name] = (state.pop(f"{name}_orig")[0], state.pop(f"{name}_mask")[0])
         own = [name for name in state if name.startswith(begin) and "." not in name[len(begin) :]]
         plain |= {f"{short}{name[len(begin) :]}": state[name] for name in own}
-    return {name: value.detach().cpu().clone().contiguous() for name, value in plain.items()}
+    return plain
 
 
 def _plain_names(
@@ -301,7 +328,7 @@ def search(
     score: Score,
     database: MaskDatabase,
     searchers: Sequence[Searcher],
-    layers: Sequence[str],
+    layers: Iterable[str],
     *,
     record: Path | str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -355,7 +382,7 @@ def retrain(
     make_model: MakeModel,
     score: Score,
     database: MaskDatabase,
-    layers: Sequence[str],
+    layers: Iterable[str],
     seeds: int,
     *,
     record: Path | str | None = None,
@@ -394,7 +421,7 @@ class _Scores:
         make_model: MakeModel,
         score: Score,
         database: MaskDatabase,
-        layers: Sequence[str],
+        layers: Iterable[str],
         record: Path | str | None,
         settings: Mapping[str, Any] | None,
         bar: Any,
@@ -404,13 +431,19 @@ class _Scores:
             "The database is empty: there is no mask to score.",
         )
         self._make_model, self._score, self._bar = make_model, score, bar
-        self._database, self._layers = database, layers
+        self._database, self._layers = database, _named(layers)
         with torch.random.fork_rng():
-            state = plain_state(self._network(0, 0))
+            network = self._network(0, 0)
+        sparsity(network)  # refused before any training where it has none
+        values = _plain_values(network)
         self._common = {
             "torch": torch.__version__,
-            "layers": list(layers),
-            "shapes": {name: list(value.shape) for name, value in state.items()},
+            "layers": self._layers,
+            "shapes": {
+                name: list(value.shape)
+                for name, (value, _) in values.items()
+                if isinstance(value, torch.Tensor)
+            },
             "settings": dict(settings or {}),
             "make_model": _name(make_model, record),
             "score": _name(score, record),
@@ -446,12 +479,13 @@ class _Scores:
             seconds = time.perf_counter() - started
         try:
             objective = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             objective = math.nan
         refuse(
-            not math.isfinite(objective),
-            f"score(model, {seed}) gave {value!r} for mask "
-            f"{self._database.table['mask_id'].iloc[row]}; a finite number is needed. "
+            not abs(objective) <= _LARGEST,
+            f"score(model, {seed}) gave {_short(value)} for mask "
+            f"{self._database.table['mask_id'].iloc[row]}; a finite number is needed, of at most "
+            f"{_LARGEST:g} in size, so that searches can square it. "
             "Return your lowest score where a training fails. "
             "Scores before this one are kept if there is a record.",
         )
@@ -465,6 +499,13 @@ class _Scores:
     def _network(self, row: int, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         return apply(self._make_model(), self._database.mask(row), self._layers)
+
+
+def _short(value: Any) -> str:
+    try:
+        return repr(value)[:100]
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of thousands of digits"
 
 
 def _name(function: Callable[..., Any], record: Path | str | None) -> str:
