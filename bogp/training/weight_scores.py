@@ -84,11 +84,9 @@ def synflow(weights: Weights) -> list[NDArray[np.float64]]:
     """
     with one_thread():
         layers = [torch.from_numpy(np.abs(w)) for w in weights]
-        ends = [
-            torch.ones(size, dtype=torch.float64) for size in (layers[0].shape[1], len(layers[-1]))
-        ]
-        into = accumulate(layers[:-1], lambda flow, layer: layer @ flow, initial=ends[0])
-        out = accumulate(layers[:0:-1], lambda flow, layer: layer.T @ flow, initial=ends[1])
+        first, last = layers[0].new_ones(layers[0].shape[1]), layers[-1].new_ones(len(layers[-1]))
+        into = accumulate(layers[:-1], lambda flow, layer: layer @ flow, initial=first)
+        out = accumulate(layers[:0:-1], lambda flow, layer: layer.T @ flow, initial=last)
         return [
             (layer * a * b[:, None]).numpy()
             for layer, a, b in zip(layers, into, reversed(list(out)), strict=True)
