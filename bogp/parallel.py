@@ -42,11 +42,9 @@ def progress_bar(
         "bar_format": _FORMAT,
         "leave": False,
     }
-    if not show or os.environ.get("TQDM_DISABLE"):
-        with plain(total=total, disable=True) as silent:
-            yield silent
-    elif not issubclass(tqdm, tqdm_notebook):
-        with tqdm(**settings) as line:
+    silent = not show or bool(os.environ.get("TQDM_DISABLE"))
+    if silent or not issubclass(tqdm, tqdm_notebook):
+        with plain(total=total, disable=True) if silent else tqdm(**settings) as line:
             yield line
     else:
         from IPython.display import display

@@ -155,23 +155,6 @@ def detectable_spread(
     return float(residual * np.sqrt((ratio - 1) / seeds))
 
 
-def detectable_difference(
-    residual: float, seeds: int, power: float = 0.8, level: float = 0.05
-) -> float:
-    """Smallest difference between two given masks that a t test finds which is paired over seeds.
-
-    Args:
-        residual: standard deviation of what is neither the mask's nor the seed's.
-        seeds: from which both are trained, at least 2.
-        power, level: as in ``detectable_spread``.
-
-    Returns:
-        In the unit of ``residual``.
-    """
-    error = number("residual", residual) * np.sqrt(2 / max(whole("seeds", seeds), 1))
-    return detectable_mean(error, seeds - 1, power, level)
-
-
 def detectable_mean(error: float, df: float, power: float = 0.8, level: float = 0.05) -> float:
     """Smallest mean difference that a two-sided t test finds (noncentral t).
 

@@ -296,6 +296,4 @@ def _from_edges(n: int, pairs: NDArray[np.integer], diagonal: bool) -> Mask:
 
 
 def _with_diagonal(mask: Mask, diagonal: bool) -> Mask:
-    if diagonal:
-        np.fill_diagonal(mask, True)
-    return mask
+    return mask | np.diag(np.full(len(mask), bool(diagonal)))

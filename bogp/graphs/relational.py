@@ -59,12 +59,11 @@ def as_masks(masks: ArrayLike) -> Mask:
     )
     batch = array if array.ndim == 3 else array[None]
     if batch.dtype != bool:
-        bad = ~((batch == 0) | (batch == 1))
-        if bad.any():
-            where = np.argwhere(bad)[0]
+        bad = np.argwhere((batch != 0) & (batch != 1))
+        if len(bad):
             raise InvalidInput(
-                f"Mask {where[0]} holds {batch[tuple(where)]} at "
-                f"{tuple(map(int, where[1:]))}; only 0 and 1 are allowed."
+                f"Mask {bad[0, 0]} holds {batch[tuple(bad[0])]} at "
+                f"{tuple(map(int, bad[0, 1:]))}; only 0 and 1 are allowed."
             )
         batch = batch.astype(bool)
     skew = (batch != batch.transpose(0, 2, 1)).any(axis=(1, 2))

@@ -167,10 +167,8 @@ def _scores(
 ) -> NDArray[np.float64]:
     """Each row under the objective of the searcher that asked for it."""
     scores = np.empty(len(rows))
-    for name, objective in objectives.items():
-        mine = (names == name).to_numpy()
-        if mine.any():
-            scores[mine] = objective(rows[mine])
+    for name, mine in names.groupby(names).indices.items():
+        scores[mine] = objectives[str(name)](rows.iloc[mine])
     return scores
 
 

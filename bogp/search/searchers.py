@@ -145,8 +145,8 @@ class Box:
 
     def draw(self, count: int, seed: int) -> NDArray[np.float64]:
         """(count, d) uniform points; the first are the same however many are drawn."""
-        size = count, len(self.low)
-        return np.random.default_rng(_two_seeds(seed)[0]).uniform(self.low, self.high, size)
+        rng = np.random.default_rng(_two_seeds(seed)[0])
+        return rng.uniform(self.low, self.high, size=(count, len(self.low)))
 
     def proposals(
         self, points: NDArray[np.float64], phase: str, look_up: LookUp = nearest
@@ -172,9 +172,8 @@ def box(database: MaskDatabase, settings: SearchSettings) -> Box:
     scaling = fit_scaling(database, settings.columns, settings.scaling)
     scaled = scaling.transform(database.values(scaling.columns))
     low, high = np.nanmin(scaled, axis=0), np.nanmax(scaled, axis=0)
-    if settings.scaling == "minmax":
-        low = np.full_like(low, 0.001)
-    return Box(database, scaling, settings.metric, low, high)
+    lowest = np.full_like(low, 0.001) if settings.scaling == "minmax" else low
+    return Box(database, scaling, settings.metric, lowest, high)
 
 
 def permuted(database: MaskDatabase, seed: int) -> MaskDatabase:
@@ -466,8 +465,12 @@ def _fitted(vectors: NDArray[np.float64], y: NDArray[np.float64], seed: int) -> 
     """
     from skopt.utils import cook_estimator
 
-    space = [(0.0, 1.0)] * vectors.shape[1]
-    model = cook_estimator("GP", space=space, n_restarts_optimizer=1, random_state=seed % 2**31)
+    model = cook_estimator(
+        "GP",
+        space=[(0.0, 1.0)] * vectors.shape[1],
+        n_restarts_optimizer=1,
+        random_state=seed % 2**31,
+    )
     with threadpool_limits(1), warnings.catch_warnings():  # the same bits on any number of cores
         # The scale of a property that does not matter has no optimum.
         warnings.filterwarnings("ignore", message="The optimal value found")

@@ -258,11 +258,14 @@ def _plain_values(model: nn.Module) -> dict[str, tuple[Any, torch.Tensor | None]
     plain: dict[str, tuple[Any, torch.Tensor | None]] = {}
     state = {name: (value, None) for name, value in model.state_dict().items()}
     for ours, theirs, module in _plain_names(model):
-        begin, short = (f"{name}.".lstrip(".") for name in (theirs, ours))
-        for name in (f"{begin}{hook._tensor_name}" for hook in _pruning(module)):
+        begin, short = f"{theirs}.".lstrip("."), f"{ours}.".lstrip(".")
+        for name in [f"{begin}{hook._tensor_name}" for hook in _pruning(module)]:
             state[name] = (state.pop(f"{name}_orig")[0], state.pop(f"{name}_mask")[0])
-        own = [name for name in state if name.startswith(begin) and "." not in name[len(begin) :]]
-        plain |= {f"{short}{name[len(begin) :]}": state[name] for name in own}
+        plain |= {
+            f"{short}{name[len(begin) :]}": value
+            for name, value in state.items()
+            if name.startswith(begin) and "." not in name[len(begin) :]
+        }
     return plain
 
 
@@ -274,15 +277,17 @@ def _plain_names(
     ``DataParallel`` and ``torch.compile`` wrap a network, or a part of it, into a module of their
     own, whose name would stand in every key of a file.
     """
-    wrappers = {nn.DataParallel: "module", nn.parallel.DistributedDataParallel: "module"}
-    wrappers[torch._dynamo.OptimizedModule] = "_orig_mod"
+    wrappers: dict[type[nn.Module], str] = {
+        nn.DataParallel: "module",
+        nn.parallel.DistributedDataParallel: "module",
+        torch._dynamo.OptimizedModule: "_orig_mod",
+    }
     wrapped = {"": ""}  # from the name of a module here to its plain name
     for name, module in model.named_modules(remove_duplicate=remove_duplicate):
         owner, _, last = name.rpartition(".")
         if name:
-            parent = model.get_submodule(owner)
+            parent, plain = model.get_submodule(owner), wrapped.get(owner, owner)
             inside = any(isinstance(parent, kind) and wrappers[kind] == last for kind in wrappers)
-            plain = wrapped.get(owner, owner)
             wrapped[name] = plain if inside else f"{plain}.{last}".lstrip(".")
         if not any(isinstance(module, kind) for kind in wrappers):
             yield wrapped[name], name, module

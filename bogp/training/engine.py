@@ -16,14 +16,13 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from typing import Any
-from typing import Protocol as Interface
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -36,6 +35,9 @@ from bogp.errors import InvalidInput
 from bogp.graphs.relational import LayerMasks, check_layer_masks, weight_shapes
 from bogp.training.protocols import Protocol
 from bogp.training.tensor_networks import Group, Layers, TensorImages, TensorNetworks
+
+if TYPE_CHECKING:  # imported where it is used, so that training on CUDA needs no compiler
+    from bogp.training.compiled_networks import CompiledNetworks
 
 # raise it when a change alters numbers: stored evaluations of other versions then no longer count
 ENGINE_VERSION = 2
@@ -50,22 +52,8 @@ CHUNK = 16  # mini-batch steps between two looks at the outside world: progress,
 PRECISIONS = ("float32", "float64", "bfloat16", "tf32")
 
 
-class Networks(Interface):
-    """What the training loop needs of a group of K networks; made from a ``Group``."""
-
-    count: int
-
-    def run(self, first: int, last: int) -> NDArray[np.float64]:
-        """Make optimiser steps first to last - 1; (K, steps) loss before each."""
-
-    def accuracy(self, images: Any, limit: int | None = None) -> NDArray[np.float64]:
-        """(K,) shares of the images (of the first ``limit``) that are classified correctly."""
-
-    def layers(self) -> Layers:
-        """A copy of the layers."""
-
-    def set_layers(self, layers: Layers) -> None:
-        """Put such layers in place."""
+# a group of K networks: what the training loop calls of them is the same in both back ends
+Networks: TypeAlias = "TensorNetworks | CompiledNetworks"
 
 
 @dataclass(frozen=True)
@@ -159,9 +147,9 @@ class Prepared:
     """
 
     purpose: tuple[str, str, str, bool, str, str]
-    train: Sized
-    validation: Sized
-    test: Sized
+    train: Any
+    validation: Any
+    test: Any
     sample: int
 
 
@@ -181,7 +169,7 @@ def prepare(
     """
     precision = resolve_precision(precision, device)
 
-    def images(split: Split, full_batch: bool = False) -> Sized:
+    def images(split: Split, full_batch: bool = False) -> Any:
         if _is_compiled(precision, device):
             from bogp.training.compiled_networks import LitImages
 
@@ -332,9 +320,8 @@ def _networks(
     group = Group(masks, starts, protocol, orders, runs)
     if isinstance(data.train, TensorImages):
         return TensorNetworks(group, data.train, precision, device)
-    from bogp.training.compiled_networks import CompiledNetworks, LitImages
+    from bogp.training.compiled_networks import CompiledNetworks
 
-    assert isinstance(data.train, LitImages)
     return CompiledNetworks(group, data.train)
 
 

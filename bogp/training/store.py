@@ -367,10 +367,12 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("export writes one file")
     try:
         with Store(paths.store_path()) as store:
-            if arguments.what == "export":
-                print(store.export(arguments.files[0]))
-            for path in arguments.files if arguments.what == "merge" else ():
-                print(f"{path}: {store.merge(path)} new evaluations")
+            for path in arguments.files:
+                print(
+                    store.export(path)
+                    if arguments.what == "export"
+                    else f"{path}: {store.merge(path)} new evaluations"
+                )
     except BogpError as error:
         print(f"bogp: {error}", file=sys.stderr)
         return 1

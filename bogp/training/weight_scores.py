@@ -5,6 +5,7 @@ A network is its layers' weights, (d_out, d_in) each, in float64, zero where pru
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -83,17 +84,12 @@ def synflow(weights: Weights) -> list[NDArray[np.float64]]:
     """
     with one_thread():
         layers = [torch.from_numpy(np.abs(w)) for w in weights]
-        into, out = (
-            [torch.ones(layers[0].shape[1], dtype=torch.float64)],
-            [torch.ones(layers[-1].shape[0], dtype=torch.float64)],
-        )
-        for layer in layers[:-1]:
-            into.append(layer @ into[-1])
-        for layer in layers[:0:-1]:
-            out.append(layer.T @ out[-1])
+        first, last = layers[0].new_ones(layers[0].shape[1]), layers[-1].new_ones(len(layers[-1]))
+        into = accumulate(layers[:-1], lambda flow, layer: layer @ flow, initial=first)
+        out = accumulate(layers[:0:-1], lambda flow, layer: layer.T @ flow, initial=last)
         return [
             (layer * a * b[:, None]).numpy()
-            for layer, a, b in zip(layers, into, reversed(out), strict=True)
+            for layer, a, b in zip(layers, into, reversed(list(out)), strict=True)
         ]
 
 

@@ -162,9 +162,8 @@ def _official(path: Path) -> Images:
 
 
 def _found(name: str) -> Path | None:
-    own = paths.data_dir()
-    folders = [*([own] if own else []), paths.cache_dir() / "structural"]
-    return next((folder / name for folder in folders if (folder / name).exists()), None)
+    folders = (paths.data_dir(), paths.cache_dir() / "structural")
+    return next((f / name for f in folders if f and (f / name).exists()), None)
 
 
 def _missing(name: str) -> Path:
@@ -189,9 +188,14 @@ def _archive(address: str, name: str, md5: str) -> Path:
             )
         return own / name
     try:
-        downloader = pooch.HTTPDownloader(progressbar=True, timeout=30)
         return Path(
-            pooch.retrieve(f"{address}{name}", f"md5:{md5}", name, cache, downloader=downloader)
+            pooch.retrieve(
+                f"{address}{name}",
+                f"md5:{md5}",
+                name,
+                cache,
+                downloader=pooch.HTTPDownloader(progressbar=True, timeout=30),
+            )
         )
     except Exception as error:  # no download, or another file: the way out is the same
         raise DatasetError(

@@ -254,9 +254,8 @@ def _images(
 def _split(name: str, x: NDArray[np.float32], y: NDArray[np.integer], seed: int) -> Task:
     """4,000 examples in parts, the classes in each as in all of them."""
     parts = datasets.stratified(y.astype(np.uint8), (2_400, 400, 400, 800), seed)
-    inputs, targets = torch.as_tensor(x), torch.as_tensor(y).long()
-    examples = [Examples((inputs[rows],), targets[rows]) for rows in parts]
-    return _task(name, examples, int(y.max()) + 1)
+    every = Examples((torch.as_tensor(x),), torch.as_tensor(y).long())
+    return _task(name, [every.part(rows) for rows in parts], int(y.max()) + 1)
 
 
 def _patterns(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
