@@ -14,6 +14,7 @@ import ast
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 import sys
@@ -51,11 +52,13 @@ def run_notebook(
         BogpError: the notebook is missing or is not one, the copy cannot be written, or a cell
             failed (the copy then holds the error).
     """
+    import nbformat
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    notebook, out = notebook.expanduser(), out.expanduser()
     refuse(
         out.resolve() == notebook.resolve(),
         f"The executed copy would overwrite the notebook {notebook}; choose another OUT.",
@@ -65,11 +68,12 @@ def run_notebook(
         out.parent.mkdir(parents=True, exist_ok=True)
         with ipc() as config:
             papermill.execute_notebook(
+                nbformat.reads(notebook.read_text(encoding="utf-8-sig"), as_version=4),
                 # papermill would fill parameters into braces of a path
-                str(notebook).replace("{", "{{").replace("}", "}}"),
                 str(out).replace("{", "{{").replace("}", "}}"),
                 parameters=checked,
                 kernel_name="python3",
+                language="python",  # an editor may have left out what says so
                 progress_bar=progress,
                 config=config,
             )
@@ -107,7 +111,9 @@ def ipc() -> Iterator[Any]:
     """
     from traitlets.config import Config
 
-    with tempfile.TemporaryDirectory(prefix="bogp-") as folder:
+    # a socket's name has at most 107 characters, and a cluster's TMPDIR may be longer
+    short = Path("/tmp") if len(tempfile.gettempdir()) > 60 and os.access("/tmp", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="bogp-", dir=short) as folder:
         yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
 
 
@@ -197,7 +203,7 @@ def _trees(notebook: Path, tag: str = "") -> list[ast.Module]:
     try:
         code = [
             (c["metadata"].get("tags", []), c["source"])
-            for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+            for c in json.loads(notebook.read_text(encoding="utf-8-sig"))["cells"]
             if c["cell_type"] == "code"
         ]
         return [
@@ -253,18 +259,52 @@ def check_parameters(declared: Mapping[str, str], given: Mapping[str, Any]) -> d
 
 def parse_value(name: str, text: str, annotation: str) -> Any:
     """A command-line value: the text itself for a ``str``, a number as Python writes it, else YAML.
+    Of a union such as ``int | None`` it is what the text can be, and a ``str`` last.
 
     Raises:
         InvalidInput: it cannot be read as what the annotation says.
     """
-    if annotation in ("str", "int", "float"):
+    failure = InvalidInput(f"Parameter {name!r} is of type {annotation}; got {text!r}.")
+    for member in sorted(_members(annotation), key="str".__eq__):
         try:
-            return _TYPES[annotation](text)
+            return _read(name, text, member)
+        except InvalidInput as error:
+            failure = error
         except ValueError:
-            raise InvalidInput(
-                f"Parameter {name!r} is of type {annotation}; got {text!r}."
-            ) from None
-    return _yaml(text, f"The value {text!r} of parameter {name!r} cannot be read as {annotation}")
+            continue
+    raise failure
+
+
+def _read(name: str, text: str, member: str) -> Any:
+    if member in ("str", "int", "float"):
+        return _TYPES[member](text)
+    if member == "None" or _literals(member):
+        allowed = dict.fromkeys(("None", "null", "~")) | {str(x): x for x in _literals(member)}
+        refuse(text not in allowed, f"Parameter {name!r} is a {member}; got {text!r}.")
+        return allowed[text]
+    return _yaml(text, f"The value {text!r} of parameter {name!r} cannot be read as {member}")
+
+
+def _members(annotation: str) -> list[str]:
+    """The types of a union, as ``int | None`` or ``Optional[int]`` is; else the one that it is."""
+    node = ast.parse(annotation, mode="eval").body
+    if isinstance(node, ast.BinOp):
+        return [*_members(ast.unparse(node.left)), *_members(ast.unparse(node.right))]
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("Optional"):
+        return [*_members(ast.unparse(node.slice)), "None"]
+    return [annotation]
+
+
+def _literals(member: str) -> tuple[Any, ...]:
+    """The values of ``Literal["cosine", "l2"]``; none of another annotation."""
+    node = ast.parse(member, mode="eval").body
+    if not isinstance(node, ast.Subscript) or not ast.unparse(node.value).endswith("Literal"):
+        return ()
+    try:
+        values = ast.literal_eval(node.slice)
+    except ValueError:
+        return ()
+    return values if isinstance(values, tuple) else (values,)
 
 
 class _Loader(yaml.SafeLoader):
@@ -294,19 +334,41 @@ def _yaml(text: str, complaint: str) -> Any:
 
 
 def _converted(name: str, value: Any, annotation: str) -> Any:
-    inner = annotation.removeprefix("list[").removesuffix("]")
-    refuse(
-        inner not in _TYPES,
-        f"The annotation {annotation!r} is not supported; use {', '.join(_TYPES)} or a list of "
-        "one of them, as in list[float].",
-    )
-    if annotation != inner:
+    members = _members(annotation)
+    for member in members:
+        refuse(
+            member.removeprefix("list[").removesuffix("]") not in _TYPES
+            and not _literals(member)
+            and (member != "None" or len(members) == 1),
+            f"The annotation {annotation!r} is not supported; use {', '.join(_TYPES)}, a list of "
+            "one of them, as in list[float], Literal['a', 'b'], or several, as in int | None.",
+        )
+    failures = []
+    for member in members:
+        try:
+            return _as_member(name, value, member)
+        except InvalidInput as error:
+            failures.append(error)
+    several = f"Parameter {name!r} is of type {annotation}; got {value!r}."
+    raise failures[0] if len(failures) == 1 else InvalidInput(several)
+
+
+def _as_member(name: str, value: Any, member: str) -> Any:
+    inner = member.removeprefix("list[").removesuffix("]")
+    if member == "None" or _literals(member):
+        allowed = _literals(member) or (None,)
+        same = [x for x in allowed if x == value and type(x) is type(value)]
+        refuse(
+            not same,
+            f"Parameter {name!r} is {value!r}; allowed are {', '.join(map(repr, allowed))}.",
+        )
+        return value
+    if member != inner:
         refuse(
             not isinstance(value, (list, tuple)),
-            f"Parameter {name!r} is a {annotation}; got {value!r}. "
-            "Write a list, as in '[0.6, 0.9]'.",
+            f"Parameter {name!r} is a {member}; got {value!r}. Write a list, as in '[0.6, 0.9]'.",
         )
-        return [_converted(name, item, inner) for item in value]
+        return [_as_member(name, item, inner) for item in value]
     if inner == "float" and type(value) is int:
         return number(f"Parameter {name!r}", value)
     refuse(
@@ -317,16 +379,20 @@ def _converted(name: str, value: Any, annotation: str) -> Any:
     return value
 
 
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bogp.run", description="Run a notebook with checked parameters."
     )
-    parser.add_argument("notebook", type=Path)
-    parser.add_argument("out", type=Path, help="where the executed copy goes")
+    parser.add_argument("notebook", type=_path)
+    parser.add_argument("out", type=_path, help="where the executed copy goes")
     parser.add_argument(
         "-f",
         "--parameters-file",
-        type=Path,
+        type=_path,
         action="append",
         default=[],
         metavar="FILE",
@@ -352,7 +418,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
     parser.add_argument(
         "--failed",
-        type=Path,
+        type=_path,
         metavar="FOLDER",
         help="if it fails, leave a copy of OUT and the message here as well",
     )
@@ -365,7 +431,8 @@ def _gather(arguments: argparse.Namespace) -> dict[str, Any]:
     texts = []
     for path in arguments.parameters_file:
         try:
-            texts.append((str(path), path.read_text()))
+            text = path.read_text(encoding="utf-8-sig")
+            texts.append((str(path), text))
         except (OSError, UnicodeDecodeError) as error:
             raise BogpError(f"The parameter file {path} cannot be read ({error}).") from None
     texts += [("the value of -y", text) for text in arguments.parameters_yaml]
