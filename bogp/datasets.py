@@ -268,7 +268,9 @@ def _candidates(dataset: str, file: _IdxFile) -> list[Path]:
         raw = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw"}[dataset]
         flat = [own] if dataset == "mnist" or own.name == dataset else []
         folders = [own / dataset, own / raw, *flat, *folders]
-    return [folder / f"{file.name}{ending}" for folder in folders for ending in (".gz", "")]
+    names = (file.name, file.name.replace("-idx", ".idx"))  # the second as some programs unpack it
+    endings = [f"{name}{ending}" for name in names for ending in (".gz", "")]
+    return [folder / ending for folder in folders for ending in endings]
 
 
 def _decompressed(path: Path) -> bytes:

@@ -317,7 +317,7 @@ def _exported(path: Path) -> list[tuple[Any, ...]]:
     refuse(
         expected is not None and expected.decode(errors="replace") != _digest_of_all(rows),
         f"{path} is damaged: its rows are not those that were exported. Fetch it anew, or "
-        "delete it: its networks are trained again.",
+        "move it away: its networks are trained again.",
         StoreError,
     )
     return rows
