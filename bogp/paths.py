@@ -9,7 +9,6 @@ already have. ``BOGP_STORE`` is the SQLite file that evaluations are kept in (de
 import os
 from pathlib import Path
 
-from bogp.checks import refuse
 from bogp.errors import InvalidInput
 
 
@@ -93,12 +92,14 @@ def database_dir(name: str) -> Path:
 
 
 def _simple(name: str) -> str:
-    refuse(
+    if (
         not isinstance(name, str)
         or not name
         or name.startswith(".")
-        or not all(c.isalnum() or c in "-_." for c in name),
-        f"{name!r} is no usable name: letters, digits, '-', '_' and '.' only, and not "
-        "starting with '.'.",
-    )
+        or not all(c.isalnum() or c in "-_." for c in name)
+    ):
+        raise InvalidInput(
+            f"{name!r} is no usable name: letters, digits, '-', '_' and '.' only, and not "
+            "starting with '.'."
+        )
     return name
