@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bogp import paths
 from bogp.records import write_atomically
-from bogp.statistics import Interval
+from bogp.statistics import Interval, mean_interval
 
 LABELS = {
     "degree_centrality": "average degree centrality",
@@ -72,6 +72,12 @@ def styles(series: Mapping[str, str] | Iterable[Hashable]) -> Styles:
             labels.items(), cycle(DOT_COLOURS), cycle(_MARKERS), strict=False
         )
     }
+
+
+def present(labels: Mapping[str, str], column: pd.Series) -> dict[Any, str]:
+    """The labels of the values that a column has, in the order of the labels."""
+    there = set(column)
+    return {value: label for value, label in labels.items() if value in there}
 
 
 def names(column: pd.Series) -> dict[Hashable, str]:
@@ -145,6 +151,40 @@ def band(ax: Axes, x: ArrayLike, intervals: Sequence[Interval], colour: str, **l
     ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
+def ends(
+    table: pd.DataFrame, of: str = "mean", low: str = "low", high: str = "high"
+) -> NDArray[np.float64]:
+    """How far intervals reach below and above what is drawn, (2, n): ``xerr`` or ``yerr`` of
+    ``Axes.errorbar``.
+
+    Args:
+        table: one row an interval.
+        of, low, high: columns of the drawn number and of the ends.
+    """
+    return np.stack([table[of] - table[low], table[high] - table[of]])
+
+
+def best_curves(ax: Axes, history: pd.DataFrame, look: Styles, **line: Any) -> None:
+    """The best so far of each search method, mean over its searches with the band of its 95 % t
+    interval, against the number of trained networks.
+
+    Args:
+        ax: to draw on.
+        history: ``method``, ``evaluation`` and ``best``, a row an evaluation.
+        look: label, colour and marker of each method.
+        line: what else there is to the lines.
+    """
+    for method, (label, colour, marker) in look.items():
+        mine = history[history["method"] == method].groupby("evaluation")["best"]
+        curve = [mean_interval(values) for _, values in mine]
+        named = f"{label} (n = {curve[0].n} searches)"
+        band(ax, np.arange(1, len(curve) + 1), curve, colour, marker=marker, label=named, **line)
+    ax.set(
+        xlabel="evaluations (networks trained)", title="mean over searches; band: 95 % t interval"
+    )
+    ax.legend(loc="lower right")
+
+
 def panels(
     count: int, width: float, height: float, *, sharex: bool = False, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
@@ -165,8 +205,16 @@ def panels(
     return figure, shown
 
 
-def legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """What is labelled in any of the panels, once, under the figure."""
+def legend(
+    figure: Figure, axes: Sequence[Axes], columns: int | None = None, title: str | None = None
+) -> None:
+    """What is labelled in any of the panels, once, under the figure.
+
+    Args:
+        figure, axes: with the panels.
+        columns: of the legend; None for three, or two where that fills them.
+        title: of the legend.
+    """
     entries = {
         label: handle
         for ax in axes
@@ -177,7 +225,8 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
         entries.values(),
         entries.keys(),
         loc="outside lower center",
-        ncols=2 if len(entries) == 4 else 3,
+        ncols=columns or (2 if len(entries) == 4 else 3),
+        title=title,
     )
 
 

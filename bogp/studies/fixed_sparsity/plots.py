@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bogp.plotting import COLOURS, METHODS, band
+from bogp.plotting import COLOURS, METHODS, best_curves, ends, legend
 from bogp.search.loop import best_so_far
-from bogp.statistics import mean_interval
+from bogp.statistics import group_intervals
 
 
 def search_trace(history: pd.DataFrame, method: str = "bogp", searches: int = 5) -> Figure:
@@ -24,11 +24,10 @@ def search_trace(history: pd.DataFrame, method: str = "bogp", searches: int = 5)
         ax.step(
             one["evaluation"] + 1, one["best"], where="post", color="#000000", label="best so far"
         )
-        styles = {
+        for phase, (marker, colour, label) in {
             "initial": ("o", "#E69F00", "initial point"),
             "surrogate": ("o", "#0072B2", "proposed by the surrogate"),
-        }
-        for phase, (marker, colour, label) in styles.items():
+        }.items():
             some = one[one["phase"] == phase]
             ax.plot(some["evaluation"] + 1, some["objective"], marker, color=colour, label=label)
         again = one[one["visit"] > 0]
@@ -43,8 +42,7 @@ def search_trace(history: pd.DataFrame, method: str = "bogp", searches: int = 5)
         )
         ax.set(title=f"search seed {seed}", xlabel="evaluation")
     axes[0, 0].set_ylabel("validation accuracy")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    legend(figure, axes[0], 4)
     return figure
 
 
@@ -53,14 +51,9 @@ def best_against_random(history: pd.DataFrame) -> Figure:
     method.
     """
     figure, ax = plt.subplots(figsize=(5.6, 3.4))
-    table = history.assign(best=best_so_far(history))
-    for method, one in table.groupby("method"):
-        curve = [mean_interval(group["best"]) for _, group in one.groupby("evaluation")]
-        label = f"{METHODS[method]} (n = {curve[0].n} searches)"
-        band(ax, np.arange(1, len(curve) + 1), curve, COLOURS[method], label=label)
-    ax.set(xlabel="evaluations (networks trained)", ylabel="best validation accuracy so far")
-    ax.set_title("mean over searches; band: 95 % t interval")
-    ax.legend(loc="lower right")
+    look = {m: (METHODS[m], COLOURS[m], "") for m in sorted(history["method"].unique())}
+    best_curves(ax, history.assign(best=best_so_far(history)), look)
+    ax.set_ylabel("best validation accuracy so far")
     return figure
 
 
@@ -78,29 +71,12 @@ def apparent_against_fresh(chosen: pd.DataFrame) -> Figure:
         "fresh_validation": "validation,\nfresh seeds",
         "fresh_test": "test,\nfresh seeds",
     }
-    offsets = {
-        method: 0.15 * (2 * i - 1) for i, method in enumerate(sorted(chosen["method"].unique()))
-    }
-    for method, one in chosen.groupby("method"):
-        for at, stage in enumerate(stages):
-            interval, x = mean_interval(one[stage]), at + offsets[method]
-            ax.plot(
-                np.full(len(one), x - 0.06),
-                one[stage],
-                "o",
-                color=COLOURS[method],
-                alpha=0.4,
-                ms=3.5,
-            )
-            ax.errorbar(
-                x,
-                interval.mean,
-                yerr=[[interval.mean - interval.low], [interval.high - interval.mean]],
-                fmt="D",
-                color=COLOURS[method],
-                capsize=3,
-                label=METHODS[method] if at == 0 else None,
-            )
+    for i, (method, one) in enumerate(chosen.groupby("method")):
+        x, colour = np.arange(len(stages)) + 0.15 * (2 * i - 1), COLOURS[method]
+        ax.plot(x - 0.06, one[list(stages)].T, "o", color=colour, alpha=0.4, ms=3.5)
+        means = group_intervals(one, ["method"], list(stages))
+        style = {"fmt": "D", "color": colour, "capsize": 3, "label": METHODS[method]}
+        ax.errorbar(x, means["mean"], yerr=ends(means), **style)
     ax.set_xticks(range(len(stages)), list(stages.values()))
     ax.set(
         ylabel="accuracy", title="chosen masks; dot: one search, diamond: mean with 95 % t interval"
@@ -124,12 +100,10 @@ def fixed_sparsity(table: pd.DataFrame, paper: dict[float, float]) -> Figure:
     )
     for ax, protocol in zip(axes[0], protocols, strict=True):
         for method, one in fresh[fresh["protocol"] == protocol].groupby("method"):
-            x = one["target_sparsity"] + {"bogp": -0.006, "random": 0.006}[method]
-            error = np.stack([one["mean"] - one["low"], one["high"] - one["mean"]])
             ax.errorbar(
-                x,
+                one["target_sparsity"] + {"bogp": -0.006, "random": 0.006}[method],
                 one["mean"],
-                yerr=error,
+                yerr=ends(one),
                 fmt="o",
                 color=COLOURS[method],
                 capsize=3,
@@ -148,6 +122,5 @@ def fixed_sparsity(table: pd.DataFrame, paper: dict[float, float]) -> Figure:
             title=f"protocol {protocol}; bars: 95 % t interval over searches",
         )
     axes[0, 0].set_ylabel("accuracy")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    legend(figure, axes[0])
     return figure

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import nn
 
-from bogp.plotting import band, names, panels, styles
+from bogp.plotting import best_curves, panels, styles
 from bogp.search.loop import best_so_far
 from bogp.statistics import mean_interval
 
@@ -44,20 +44,9 @@ def searches(history: pd.DataFrame, score: str) -> Figure:
         score: what was searched for, for the axis.
     """
     figure, ax = plt.subplots(figsize=(5.8, 3.6))
-    table = history.assign(best=best_so_far(history))
-    for method, (label, colour, marker) in styles(names(table["method"])).items():
-        curve = [
-            mean_interval(g["best"])
-            for _, g in table[table["method"] == method].groupby("evaluation")
-        ]
-        named = f"{label} (n = {curve[0].n} searches)"
-        band(ax, np.arange(1, len(curve) + 1), curve, colour, marker=marker, label=named)
-    ax.set(
-        xlabel="evaluations (networks trained)",
-        ylabel=f"best {score} so far",
-        title="mean over searches; band: 95 % t interval",
-    )
-    ax.legend(loc="lower right")
+    look = styles(history["method"].unique())
+    best_curves(ax, history.assign(best=best_so_far(history)), look)
+    ax.set_ylabel(f"best {score} so far")
     return figure
 
 
