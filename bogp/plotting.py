@@ -89,7 +89,7 @@ def dots(
     ax: Axes,
     table: pd.DataFrame,
     place: str,
-    places: Mapping[Hashable, str],
+    places: Mapping[Any, str],
     series: str | None = None,
     look: Styles | None = None,
     *,
@@ -164,25 +164,42 @@ def ends(
     return np.stack([table[of] - table[low], table[high] - table[of]])
 
 
-def best_curves(ax: Axes, history: pd.DataFrame, look: Styles, **line: Any) -> None:
+def best_curves(history: pd.DataFrame, look: Styles, size: tuple[float, float], of: str) -> Figure:
     """The best so far of each search method, mean over its searches with the band of its 95 % t
     interval, against the number of trained networks.
 
     Args:
-        ax: to draw on.
         history: ``method``, ``evaluation`` and ``best``, a row an evaluation.
         look: label, colour and marker of each method.
-        line: what else there is to the lines.
+        size: of the figure, inches.
+        of: what is best, for the axis.
     """
+    figure, ax = plt.subplots(figsize=size)
     for method, (label, colour, marker) in look.items():
         mine = history[history["method"] == method].groupby("evaluation")["best"]
         curve = [mean_interval(values) for _, values in mine]
         named = f"{label} (n = {curve[0].n} searches)"
-        band(ax, np.arange(1, len(curve) + 1), curve, colour, marker=marker, label=named, **line)
-    ax.set(
-        xlabel="evaluations (networks trained)", title="mean over searches; band: 95 % t interval"
-    )
+        band(ax, np.arange(1, len(curve) + 1), curve, colour, marker=marker, label=named)
+    ax.set(xlabel="evaluations (networks trained)", ylabel=f"best {of} so far")
+    ax.set_title("mean over searches; band: 95 % t interval")
     ax.legend(loc="lower right")
+    return figure
+
+
+def matrix(ax: Axes, mask: ArrayLike, title: str, **look: Any) -> None:
+    """Draw a mask, black where a weight is kept.
+
+    Args:
+        ax: to draw on.
+        mask: (d_out, d_in).
+        title: of the panel.
+        look: what else there is to the title's font, and ``aspect`` of the picture.
+    """
+    aspect = look.pop("aspect", None)
+    ax.imshow(mask, cmap="Greys", vmin=0, vmax=1, aspect=aspect, interpolation="nearest")
+    ax.set(xlabel="input channel", ylabel="output channel")
+    ax.set_title(title, **look)
+    ax.grid(False)
 
 
 def panels(
@@ -207,8 +224,8 @@ def panels(
 
 def legend(
     figure: Figure, axes: Sequence[Axes], columns: int | None = None, title: str | None = None
-) -> None:
-    """What is labelled in any of the panels, once, under the figure.
+) -> Figure:
+    """The figure with a legend under it: what is labelled in any of the panels, once.
 
     Args:
         figure, axes: with the panels.
@@ -228,6 +245,13 @@ def legend(
         ncols=columns or (2 if len(entries) == 4 else 3),
         title=title,
     )
+    return figure
+
+
+def titled(figure: Figure, title: str) -> Figure:
+    """The figure with a title in small print above all panels."""
+    figure.suptitle(title, fontsize=9)
+    return figure
 
 
 def stretch(axes: Sequence[Axes], linear: float) -> str:

@@ -278,7 +278,7 @@ def _search(
     plan: Plan, masks: MaskDatabase, settings: search.SearchSettings, evaluator: Evaluator
 ) -> pd.DataFrame:
     how, seeds = (masks, evaluator, plan.protocol, plan.dataset), range(plan.pairs)
-    searchers = [
+    searchers: list[search.Searcher] = [
         *(search.BoxSearch(masks, settings, seed) for seed in seeds),
         *(search.RandomSearch(masks, settings.budget, seed) for seed in seeds),
     ]
@@ -379,8 +379,8 @@ def _row(plan: Plan, entry: Entry, best: pd.Series) -> dict[str, Any]:
     own = n_weights(job.protocol.widths)
     kept = round((1 - best["model_sparsity"]) * own)
     effective = 1 - (1 - best["effective_sparsity"]) * own / whole
-    is_method = isinstance(job.recipe, baselines.Method)
-    pruned = _weights(job.protocol, job.recipe.layers) if is_method else 0
+    layers = job.recipe.layers if isinstance(job.recipe, baselines.Method) else None
+    pruned = _weights(job.protocol, layers) if layers else 0
     return _identity(plan, entry.accounting, entry.method, entry.sparsity, entry.pair) | {
         "budget": entry.budget,
         "validation": best["validation_accuracy"],
@@ -510,6 +510,9 @@ def emptied(plan: Plan, sparsity: float, evaluator: Evaluator) -> pd.DataFrame:
     sparsity: ``repeats`` rows of the evaluator each.
     """
     asked = list(product(("glob_1", "unif_1"), range(plan.repeats)))
-    jobs = [_job(plan, name, sparsity, "all", plan.seed(pair)) for name, pair in asked]
-    jobs = [replace(job, recipe=replace(job.recipe, allow_empty=True)) for job in jobs]
+    methods = [replace(baselines.named(name, sparsity), allow_empty=True) for name, _ in asked]
+    jobs = [
+        Job(method, plan.seed(pair), plan.protocol, plan.dataset)
+        for method, (_, pair) in zip(methods, asked, strict=True)
+    ]
     return evaluator.evaluate(jobs).assign(name=[name for name, _ in asked])

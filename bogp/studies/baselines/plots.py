@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bogp.plotting import ends, legend
+from bogp.plotting import ends, legend, titled
 from bogp.studies.baselines.measure import LIKE, PAPER
 from bogp.studies.baselines.tables import LABELS
 
@@ -64,8 +64,7 @@ def layers(table: pd.DataFrame, widths: Sequence[int], emptying: float) -> Figur
             xlabel="sparsity of the model",
         )
     axes[0, 0].set_ylabel("sparsity of the layer (share removed)")
-    legend(figure, axes[0], len(widths))
-    return figure
+    return legend(figure, axes[0], len(widths))
 
 
 PANELS = {  # methods of each panel by its title
@@ -123,12 +122,11 @@ def accuracy(table: pd.DataFrame, accounting: str) -> Figure:
         lows, highs = zip(*(ax.get_ylim() for ax in axes[0]), strict=True)
         plt.setp(axes[0], ylim=(min(lows), max(highs)))
     axes[0, 0].set_ylabel("test accuracy")
-    figure.suptitle(
+    return titled(
+        figure,
         f"{accounting}; bars: 95 % t interval over pairs, cut where they leave the range of the "
         f"means{'' if accounting == LIKE else '; axes differ'}",
-        fontsize=9,
     )
-    return figure
 
 
 def gaps(table: pd.DataFrame, accounting: str, methods: Sequence[str]) -> Figure:
@@ -163,11 +161,10 @@ def gaps(table: pd.DataFrame, accounting: str, methods: Sequence[str]) -> Figure
     axes[0, 0].set_yticks(range(len(shown)), [LABELS.get(m, m) for m in shown])
     axes[0, 0].invert_yaxis()
     figure.supxlabel("test accuracy minus BoGP's, same pairs", fontsize=9)
-    figure.suptitle(
+    return titled(
+        figure,
         f"{accounting}; bars: 95 % t interval over pairs, not corrected for their number",
-        fontsize=9,
     )
-    return figure
 
 
 def style(method: str) -> dict[str, str]:
@@ -175,7 +172,6 @@ def style(method: str) -> dict[str, str]:
     all its variants, an open face for those beside the plain one.
     """
     colour, marker = _STYLE.get(method.split("_")[0], ("#555555", "."))
-    open_face = method.endswith("_5") or method in (
-        *("lamp", "random_search", "random_mask", "random_hidden"),
-    )
+    beside = ("lamp", "random_search", "random_mask", "random_hidden")
+    open_face = method.endswith("_5") or method in beside
     return {"color": colour, "fmt": marker, "mfc": "white" if open_face else colour}

@@ -24,37 +24,26 @@ def search_trace(history: pd.DataFrame, method: str = "bogp", searches: int = 5)
         ax.step(
             one["evaluation"] + 1, one["best"], where="post", color="#000000", label="best so far"
         )
-        for phase, (marker, colour, label) in {
-            "initial": ("o", "#E69F00", "initial point"),
-            "surrogate": ("o", "#0072B2", "proposed by the surrogate"),
-        }.items():
-            some = one[one["phase"] == phase]
-            ax.plot(some["evaluation"] + 1, some["objective"], marker, color=colour, label=label)
-        again = one[one["visit"] > 0]
-        ax.plot(
-            again["evaluation"] + 1,
-            again["objective"],
-            "o",
-            mfc="none",
-            mec="#D55E00",
-            ms=8,
-            label="a mask seen before, retrained",
-        )
+        again = {"mfc": "none", "mec": "#D55E00", "ms": 8}
+        for rows, label, look in (
+            (one["phase"] == "initial", "initial point", {"color": "#E69F00"}),
+            (one["phase"] == "surrogate", "proposed by the surrogate", {"color": "#0072B2"}),
+            (one["visit"] > 0, "a mask seen before, retrained", again),
+        ):
+            x, y = one["evaluation"][rows] + 1, one["objective"][rows]
+            ax.plot(x, y, "o", label=label, **look)
         ax.set(title=f"search seed {seed}", xlabel="evaluation")
     axes[0, 0].set_ylabel("validation accuracy")
-    legend(figure, axes[0], 4)
-    return figure
+    return legend(figure, axes[0], 4)
 
 
 def best_against_random(history: pd.DataFrame) -> Figure:
     """Best validation accuracy so far, mean over search seeds with its 95 % t interval, for each
     method.
     """
-    figure, ax = plt.subplots(figsize=(5.6, 3.4))
+    table = history.assign(best=best_so_far(history))
     look = {m: (METHODS[m], COLOURS[m], "") for m in sorted(history["method"].unique())}
-    best_curves(ax, history.assign(best=best_so_far(history)), look)
-    ax.set_ylabel("best validation accuracy so far")
-    return figure
+    return best_curves(table, look, (5.6, 3.4), "validation accuracy")
 
 
 def apparent_against_fresh(chosen: pd.DataFrame) -> Figure:
@@ -75,8 +64,15 @@ def apparent_against_fresh(chosen: pd.DataFrame) -> Figure:
         x, colour = np.arange(len(stages)) + 0.15 * (2 * i - 1), COLOURS[method]
         ax.plot(x - 0.06, one[list(stages)].T, "o", color=colour, alpha=0.4, ms=3.5)
         means = group_intervals(one, ["method"], list(stages))
-        style = {"fmt": "D", "color": colour, "capsize": 3, "label": METHODS[method]}
-        ax.errorbar(x, means["mean"], yerr=ends(means), **style)
+        ax.errorbar(
+            x,
+            means["mean"],
+            yerr=ends(means),
+            fmt="D",
+            color=colour,
+            capsize=3,
+            label=METHODS[method],
+        )
     ax.set_xticks(range(len(stages)), list(stages.values()))
     ax.set(
         ylabel="accuracy", title="chosen masks; dot: one search, diamond: mean with 95 % t interval"
@@ -94,12 +90,12 @@ def fixed_sparsity(table: pd.DataFrame, paper: dict[float, float]) -> Figure:
         paper: the paper's accuracy at each sparsity.
     """
     fresh = table[(table["measure"] == "fresh_test") & table["method"].isin(["bogp", "random"])]
-    protocols = sorted(fresh["protocol"].unique())
+    groups = fresh.groupby("protocol")
     figure, axes = plt.subplots(
-        1, len(protocols), figsize=(4.6 * len(protocols) + 0.6, 3.6), squeeze=False
+        1, len(groups), figsize=(4.6 * len(groups) + 0.6, 3.6), squeeze=False
     )
-    for ax, protocol in zip(axes[0], protocols, strict=True):
-        for method, one in fresh[fresh["protocol"] == protocol].groupby("method"):
+    for ax, (protocol, both) in zip(axes[0], groups, strict=True):
+        for method, one in both.groupby("method"):
             ax.errorbar(
                 one["target_sparsity"] + {"bogp": -0.006, "random": 0.006}[method],
                 one["mean"],
@@ -122,5 +118,4 @@ def fixed_sparsity(table: pd.DataFrame, paper: dict[float, float]) -> Figure:
             title=f"protocol {protocol}; bars: 95 % t interval over searches",
         )
     axes[0, 0].set_ylabel("accuracy")
-    legend(figure, axes[0])
-    return figure
+    return legend(figure, axes[0])

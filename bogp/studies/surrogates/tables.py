@@ -38,13 +38,13 @@ def summary(ranked: pd.DataFrame) -> pd.DataFrame:
         ranked: from ``ranking.ranks``, of all graphs.
     """
     keys = ["size", "reading", "design", "predictor", "masks"]
-    rows = []
-    for key, group in ranked.dropna(subset=["spearman"]).groupby(keys, sort=False):
-        row = dict(zip(keys, key, strict=True))
-        for name in ("spearman", "kendall"):
-            found = mean_interval(group[name])
-            row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
-        rows.append(row | {"n": len(group)})
+    rows = [
+        dict(zip(keys, key, strict=True))
+        | mean_interval(group["spearman"]).columns("spearman")
+        | mean_interval(group["kendall"]).columns("kendall")
+        | {"n": len(group)}
+        for key, group in ranked.dropna(subset=["spearman"]).groupby(keys, sort=False)
+    ]
     printed = PRINTED.rename(columns={"spearman": "printed"})
     return pd.DataFrame(rows).merge(printed, on=["size", "predictor"], how="left")
 
@@ -58,17 +58,16 @@ def signed_against_unsigned(ranked: pd.DataFrame) -> pd.DataFrame:
         mean difference with 95 % t interval.
     """
     scored = ranked.query("reading == 'removed' and design == 'zero-shot'")
-    pair = ["first_order", "published_taylor"]
-    rows = []
-    for masks in ("connected", "single"):
-        one = scored[scored["masks"] == masks]
-        wide = one.pivot(index=["size", "seed"], columns="predictor", values="spearman")[
-            pair
-        ].dropna()
-        for size, group in [("all", wide), *wide.groupby("size", sort=False)]:
-            rows.append(
-                {"masks": masks, "size": size, **vars(paired_difference(*group.to_numpy().T))}
-            )
+    keys, pair = ["masks", "size", "seed"], ["first_order", "published_taylor"]
+    wide = scored.pivot(index=keys, columns="predictor", values="spearman")[pair].dropna()
+    rows = [
+        {"masks": masks, "size": size, **vars(paired_difference(*group.to_numpy().T))}
+        for masks in ("connected", "single")
+        for size, group in [
+            ("all", wide.loc[masks]),
+            *wide.loc[masks].groupby("size", sort=False),
+        ]
+    ]
     return pd.DataFrame(rows)
 
 
@@ -175,14 +174,14 @@ def facts(measured: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
     Args:
         measured: from ``measure.measured``.
     """
-    rows = [
+    rows = (
         {
             "size": size,
             "accuracy": table["accuracy"][0],
             "connected half-masks": table.loc[table["part"] == "half", "connected"].mean(),
         }
         for (size, _), table in measured.items()
-    ]
+    )
     return pd.DataFrame(rows).groupby("size", sort=False).mean()
 
 
@@ -190,8 +189,6 @@ def wide(summarised: pd.DataFrame) -> pd.DataFrame:
     """The correlations of ``summary`` with a column for each class of graphs, by reading and
     masks.
     """
-    index = ["reading", "masks", "design", "predictor"]
-    values = ["spearman", "kendall"]
-    sizes = summarised["size"].unique()
+    index, values = ["reading", "masks", "design", "predictor"], ["spearman", "kendall"]
     table = summarised.pivot_table(index=index, columns="size", values=values, sort=False)
-    return table.reindex(columns=sizes, level="size").round(3)
+    return table.reindex(columns=summarised["size"].unique(), level="size").round(3)

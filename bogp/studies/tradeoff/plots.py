@@ -33,6 +33,7 @@ def front(
     colours = dict(
         zip(alphas, plt.get_cmap("viridis")(np.linspace(0, 1, len(alphas) + 2)[1:-1]), strict=True)
     )
+    best = points[points["on_front"]].sort_values("sparsity")
     for ax in (whole, close):
         ax.plot(
             points["sparsity"],
@@ -42,7 +43,6 @@ def front(
             ms=2.5,
             label="a mask: mean validation accuracy",
         )
-        best = points[points["on_front"]].sort_values("sparsity")
         ax.step(
             best["sparsity"],
             best["accuracy"],
@@ -77,8 +77,7 @@ def front(
     _paper(whole)
     whole.set(title="beside the numbers that the paper prints", ylim=(0, 1.02))
     close.set(title="closer; chosen masks: fresh seeds, mean over searches")
-    legend(figure, (whole, close), 4)
-    return figure
+    return legend(figure, (whole, close), 4)
 
 
 def table_2(table: pd.DataFrame) -> Figure:
@@ -113,8 +112,7 @@ def table_2(table: pd.DataFrame) -> Figure:
             ax.set(ylabel=label if ax in axes[:, 0] else "", ylim=(0, max(1.05, ax.get_ylim()[1])))
         column[0].set_title(f"objective: {form}")
         column[1].set_xlabel("alpha")
-    legend(figure, axes.flat, 3, "bars: 95 % t interval over searches")
-    return figure
+    return legend(figure, axes.flat, 3, "bars: 95 % t interval over searches")
 
 
 def reference(table: pd.DataFrame) -> Figure:
@@ -137,8 +135,7 @@ def reference(table: pd.DataFrame) -> Figure:
     ax.set(
         xlabel=_SPARSITY, ylabel="accuracy (the split that masks are selected on)", ylim=(0, 1.02)
     )
-    legend(figure, [ax], 3)
-    return figure
+    return legend(figure, [ax], 3)
 
 
 def _paper(ax: Axes) -> None:

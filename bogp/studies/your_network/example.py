@@ -154,15 +154,21 @@ def without_search(
         "unpruned": lambda model, seed: task.score(model, seed, "test"),
         "magnitude": lambda model, seed: task.magnitude_score(model, seed, removed),
     }
-    rows: list[dict[str, object]] = []
-    for method, score in scores.items():
-        for k in range(searches):
-            fresh = []
-            for seed in range(FRESH_SEED + k * seeds, FRESH_SEED + (k + 1) * seeds):
-                torch.manual_seed(seed)  # the same initial weights as under a mask
-                fresh.append(score(make_model(), seed))
-            rows.append({"method": method, "search_seed": k, "fresh": np.mean(fresh)})
-    return rows
+
+    def model_of(seed: int) -> nn.Sequential:
+        torch.manual_seed(seed)  # the same initial weights as under a mask
+        return make_model()
+
+    first = range(FRESH_SEED, FRESH_SEED + searches * seeds, seeds)
+    return [
+        {
+            "method": method,
+            "search_seed": k,
+            "fresh": np.mean([score(model_of(s), s) for s in range(seed, seed + seeds)]),
+        }
+        for method, score in scores.items()
+        for k, seed in enumerate(first)
+    ]
 
 
 def unequal(n: int, sparsity: float, rng: np.random.Generator) -> Mask:
