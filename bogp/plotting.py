@@ -4,7 +4,7 @@ import io
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -186,19 +186,20 @@ def best_curves(history: pd.DataFrame, look: Styles, size: tuple[float, float], 
     return figure
 
 
-def matrix(ax: Axes, mask: ArrayLike, title: str, **look: Any) -> None:
+def matrix(
+    ax: Axes, mask: ArrayLike, title: str, aspect: Literal["equal", "auto"] = "equal", **font: Any
+) -> None:
     """Draw a mask, black where a weight is kept.
 
     Args:
         ax: to draw on.
         mask: (d_out, d_in).
-        title: of the panel.
-        look: what else there is to the title's font, and ``aspect`` of the picture.
+        title: of the panel, and ``font``, what else there is to it, such as its size.
+        aspect: ``equal`` for square points.
     """
-    aspect = look.pop("aspect", None)
     ax.imshow(mask, cmap="Greys", vmin=0, vmax=1, aspect=aspect, interpolation="nearest")
     ax.set(xlabel="input channel", ylabel="output channel")
-    ax.set_title(title, **look)
+    ax.set_title(title, **font)
     ax.grid(False)
 
 

@@ -36,8 +36,10 @@ CLAIMED_BEST = (
 MEASURES = ["apparent", "fresh_validation", "fresh_test"]
 
 # Columns of the tables, which are written even where there is nothing to say.
-_CURSED = ["target_sparsity", "method", "case", *TESTED, "apparent", "fresh_validation"]
-_CURSED += ["test_difference", "test_low", "test_high", "gain", "gain_low", "gain_high"]
+_CURSED = [
+    *("target_sparsity", "method", "case", *TESTED, "apparent", "fresh_validation"),
+    *("test_difference", "test_low", "test_high", "gain", "gain_low", "gain_high"),
+]
 _BEST = ["against", "target_sparsity", "case", *TESTED]
 _P = ["p_for", "p_against", "p_different"]
 _COMPARED = [*_BEST, "p_different", *(f"{p}_holm" for p in _P)]

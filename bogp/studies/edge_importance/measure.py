@@ -118,8 +118,7 @@ def connected_removals(graph: ComputationGraph, count: int, seed: int) -> NDArra
     """
     rng, candidates = np.random.default_rng(seed), len(graph.candidates)
     drawn = [
-        (int(rng.integers(2, max(2, candidates // 2) + 1)), rng.random(candidates))
-        for _ in range(count)
+        (rng.integers(2, max(2, candidates // 2) + 1), rng.random(candidates)) for _ in range(count)
     ]
     masks = [graph.without(importance.order(graph, scores)[:wanted]) for wanted, scores in drawn]
     if min((~mask).sum() for mask in masks) < 2:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
+from bogp.outputs import verdict
 from bogp.statistics import (
     Interval,
     group_intervals,
@@ -36,15 +37,14 @@ def agreement(table: pd.DataFrame, part: str) -> pd.DataFrame:
         (with the true change) and ``absolute`` (with its size).
     """
     keys = ["network", "seed", "method", "examples"]
-    rows = [
+    return pd.DataFrame(
         dict(zip(keys, key, strict=True))
         | {
             "signed": rank_correlation(one["predicted"], one["change"]),
             "absolute": rank_correlation(one["predicted"], one["change"].abs()),
         }
         for key, one in table[table["part"] == part].groupby(keys, sort=False)
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def summary(correlations: pd.DataFrame, value: str = "signed") -> pd.DataFrame:
@@ -85,11 +85,10 @@ def difference(correlations: pd.DataFrame, first: str, second: str) -> pd.DataFr
     wide = correlations.pivot(index=["network", "seed"], columns="method", values="signed")
     groups = {network: wide.loc[network] for network in correlations["network"].unique()}
     groups[OVERALL] = wide.groupby("seed").mean()
-    rows = [
+    return pd.DataFrame(
         {"network": network, **asdict(paired_difference(some[first], some[second]))}
         for network, some in groups.items()
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def differences(correlations: pd.DataFrame) -> pd.DataFrame:
@@ -164,13 +163,12 @@ def verdicts(target: pd.DataFrame, signed: pd.DataFrame) -> str:
     judged = signed["n"].min() >= ENOUGH
     lines = [
         f"Target 1, {row.network}: median Spearman of the second order {row.median:.2f}, "
-        f"wanted {TARGET:.2f}: {_verdict(row.met, judged)}"
+        f"wanted {TARGET:.2f}: {verdict(row.met, judged)}"
         for row in target.itertuples()
-    ]
-    lines += [
+    ] + [
         f"Target 2, {row.network}: signed - unsigned {row.mean:+.2f} [{row.low:+.2f}, "
         f"{row.high:+.2f}] "
-        f"(n = {row.n}): {_verdict(row.low > 0, judged)}"
+        f"(n = {row.n}): {verdict(row.low > 0, judged)}"
         for row in signed.itertuples()
     ]
     return "\n".join(lines)
@@ -186,12 +184,8 @@ def answer(target: pd.DataFrame, signed: pd.DataFrame) -> str:
         "Over all networks the second order reaches a median rank correlation of "
         f"{median:.2f} with "
         f"the true change of single edges (target {TARGET}: "
-        f"{_verdict(median >= TARGET, judged)}); for "
+        f"{verdict(median >= TARGET, judged)}); for "
         f"several edges at once the signed first order differs from the unsigned published form by "
         f"{gap['mean']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}], n = {gap['n']} seeds "
-        f"(target above 0: {_verdict(gap['low'] > 0, judged)})."
+        f"(target above 0: {verdict(gap['low'] > 0, judged)})."
     )
-
-
-def _verdict(met: bool, judged: bool) -> str:
-    return ("met" if met else "not met") if judged else "no verdict"

@@ -176,8 +176,10 @@ def answer(table: pd.DataFrame, judgements: pd.DataFrame) -> str:
 
 def conclusion(table: pd.DataFrame, judgements: pd.DataFrame) -> str:
     """The verdict on the paper's claim, and ``answer``; arguments as there."""
-    claim = '"Performance is a monotonic function of multiple properties"'
-    return f"{claim}: {verdict(table, judgements)}.\n{answer(table, judgements)}"
+    return (
+        '"Performance is a monotonic function of multiple properties": '
+        f"{verdict(table, judgements)}.\n{answer(table, judgements)}"
+    )
 
 
 def beside_the_paper(

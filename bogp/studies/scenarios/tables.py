@@ -5,6 +5,7 @@ in pairs of one seed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -150,15 +151,12 @@ def transferred(table: pd.DataFrame) -> pd.DataFrame:
         new, old, none = (
             _wide(one[one["chosen_on"] == c], "loss") for c in ("this", "old", "none")
         )
-        against = {
-            "old task": old,
-            "random": dict.fromkeys(new, none["random"]),
-            "unpruned": dict.fromkeys(new, none["unpruned"]),
+        pairs = {
+            "old task": {m: (new[m], old[m]) for m in new},
+            "random": {m: (new[m], none["random"]) for m in new},
+            "unpruned": {m: (new[m], none["unpruned"]) for m in new},
         }
-        found += [
-            compared({m: (new[m], other[m]) for m in new}).assign(network=network, against=name)
-            for name, other in against.items()
-        ]
+        found += [compared(of).assign(network=network, against=n) for n, of in pairs.items()]
     return pd.concat(found, ignore_index=True)
 
 
@@ -214,11 +212,11 @@ def answer(against: pd.DataFrame, closed: pd.DataFrame, comparable: bool) -> str
         closed: from ``closing``.
         comparable: False for a run that is too small to judge.
     """
-    said = []
-    for one in closed.itertuples():
+
+    def said(one: Any) -> str:
         mine = against[against["network"] == one.network]
         best = mine.loc[mine["mean"].idxmin()]
-        said.append(
+        return (
             f"{one.network}: {_lower(mine)} methods cost "
             "less than "
             f"random removal, least {METHODS[best['method']]} ({best['mean']:+.2f} against "
@@ -226,8 +224,9 @@ def answer(against: pd.DataFrame, closed: pd.DataFrame, comparable: bool) -> str
             "over methods "
             f"from {one.before:.2f} to {one.after:.2f} nats ({one.verdict})"
         )
+
     small = "" if comparable else " This run is too small for verdicts."
-    return f"{'. '.join(said)}.{small}"
+    return f"{'. '.join(map(said, closed.itertuples()))}.{small}"
 
 
 def _lower(found: pd.DataFrame) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from bogp.outputs import verdict
 from bogp.statistics import group_intervals, mean_interval, paired_difference
 from bogp.zoo.networks import SIZES
 
@@ -22,10 +23,8 @@ PRINTED = pd.DataFrame(
     }
 ).melt("size", var_name="predictor", value_name="spearman")
 ENOUGH = 10  # graphs that a verdict needs
-WITHIN, SHARE = (
-    0.05,
-    0.1,
-)  # rule 3: the regret that is aimed at, after this share of the evaluations
+# rule 3: the regret that is aimed at, after this share of the evaluations
+WITHIN, SHARE = 0.05, 0.1
 REACHES = 0.8  # rule 2: the mean rank correlation that is aimed at
 
 
@@ -60,15 +59,14 @@ def signed_against_unsigned(ranked: pd.DataFrame) -> pd.DataFrame:
     scored = ranked.query("reading == 'removed' and design == 'zero-shot'")
     keys, pair = ["masks", "size", "seed"], ["first_order", "published_taylor"]
     wide = scored.pivot(index=keys, columns="predictor", values="spearman")[pair].dropna()
-    rows = [
+    return pd.DataFrame(
         {"masks": masks, "size": size, **vars(paired_difference(*group.to_numpy().T))}
         for masks in ("connected", "single")
         for size, group in [
             ("all", wide.loc[masks]),
             *wide.loc[masks].groupby("size", sort=False),
         ]
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def reached(found: pd.DataFrame, within: float = WITHIN, share: float = SHARE) -> pd.DataFrame:
@@ -149,12 +147,8 @@ def verdicts(
             f"{'; '.join(f'{r.method} {r.graphs} of {r.of}' for r in others)}.",
         )
     )
-    words = [
-        ("met" if met else "not met") if enough else "no verdict" for _, enough, met, _ in rows
-    ]
-    return pd.DataFrame(
-        {"target": [t for t, *_ in rows], "verdict": words, "measured": [said for *_, said in rows]}
-    )
+    judged = [(target, verdict(met, enough), said) for target, enough, met, said in rows]
+    return pd.DataFrame(judged, columns=["target", "verdict", "measured"])
 
 
 def answer(judged: pd.DataFrame) -> str:

@@ -156,7 +156,8 @@ def search_all(
     history = search.run(
         searchers, masks, evaluator, protocol, dataset, {name: o for name, (_, o) in named.items()}
     )
-    labels = [(o.alpha, o.form, method) for method, o in map(named.__getitem__, history["method"])]
+    of = (named[name] for name in history["method"])
+    labels = [(objective.alpha, objective.form, method) for method, objective in of]
     before = pd.DataFrame(labels, columns=["alpha", "form", "method"])
     history = before.join(history.drop(columns="method"))[["alpha", "form", *history.columns]]
     return history.sort_values(["alpha", "form"], kind="stable", ignore_index=True)

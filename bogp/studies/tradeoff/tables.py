@@ -34,12 +34,12 @@ def summary(chosen: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for (alpha, form), group in chosen.groupby(["alpha", "form"]):
         part = with_difference(group, MEASURES)
-        part.insert(0, "alpha", alpha)
-        part.insert(1, "form", form)
         accuracy, sparsity = PAPER_TABLE_2.get(round(float(alpha), 9), (np.nan, np.nan))
         printed = part["measure"].map(dict.fromkeys(ACCURACIES, accuracy) | {"sparsity": sparsity})
-        parts.append(part.assign(paper=printed.where(part["method"] == "bogp")))
-    return pd.concat(parts, ignore_index=True)
+        printed = printed.where(part["method"] == "bogp")
+        parts.append(part.assign(alpha=alpha, form=form, paper=printed))
+    columns = ["alpha", "form", "method", "measure", "mean", "low", "high", "n", "paper"]
+    return pd.concat(parts, ignore_index=True)[columns]
 
 
 def rendered(table: pd.DataFrame) -> pd.DataFrame:
@@ -125,11 +125,10 @@ def tables_compared() -> pd.DataFrame:
         printed sparsity does not exceed it.
     """
     rows = []
-    ones, twos = (list(printed.items()) for printed in (PAPER_BOGP, PAPER_TABLE_2))
     # accuracies, sparsities of the mask, and how far the digits left out can move each
     printed = {
-        "Table 1": (np.array([a for _, a in ones]), np.array([s for s, _ in ones]), 0.0005, 0.0),
-        "Table 2": (*np.array([pair for _, pair in twos]).T, 0.005, 0.005),
+        "Table 1": (np.array(list(PAPER_BOGP.values())), np.array(list(PAPER_BOGP)), 0.0005, 0.0),
+        "Table 2": (*np.array(list(PAPER_TABLE_2.values())).T, 0.005, 0.005),
     }
     for (reading, largest), objective, (against, (a, s, *digits)) in product(
         _readings().items(), trade_offs(list(PAPER_TABLE_2)), printed.items()

@@ -71,8 +71,12 @@ class Task:
     @property
     def settings(self) -> dict[str, object]:
         """What scores depend on beside mask, seed and network."""
-        chosen = {k: getattr(self, k) for k in ("steps", "batch_size", "learning_rate")}
-        return {"data": self.data.checksum, **chosen}
+        return {
+            "data": self.data.checksum,
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+        }
 
     @cached_property
     def tensors(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
