@@ -358,11 +358,11 @@ def results(
 
     Returns:
         One row an accounting, method and pair: ``budget`` (trainings that it cost), ``validation``
-            and ``test`` accuracy of the network that was chosen on
-        validation (for ``bogp_mask`` and ``random_mask``: of the chosen mask trained again with
-        fresh seeds), ``weights`` that are left, sparsity of the mask (of the layers that were
-        pruned), of the model and effective, ``layer_sparsity``, and the evaluation's ``key`` (``-``
-        for a mask that was trained again, with ``fresh_seeds`` evaluations).
+        and ``test`` accuracy of the network that was chosen on validation (for ``bogp_mask`` and
+        ``random_mask``: of the chosen mask trained again with fresh seeds), ``weights`` that are
+        left, sparsity of the mask (of the layers that were pruned), of the model and effective,
+        ``layer_sparsity``, and the evaluation's ``key`` (``-`` for a mask that was trained again,
+        with ``fresh_seeds`` evaluations).
     """
     todo = entries(plan, sparsity, chosen)
     rows = evaluator.evaluate([job for entry in todo for job in entry.jobs])

@@ -60,9 +60,8 @@ def summary(table: pd.DataFrame, printed: dict[str, dict[float, float]]) -> pd.D
         One row a protocol, accounting, method, sparsity and measure (``validation``, ``test``):
         mean, low, high, n, ``paper``, ``budget``, the three sparsities (means), and the paired
         difference from BoGP on the same pairs, ``gap``, ``gap_low``, ``gap_high``, ``gap_n`` (from
-        its network where a method's best of
-        several was chosen as well, else from its mask trained again), and ``at_par``: whether it is
-            smaller than ``MARGIN`` by two one-sided tests at 5 %.
+        its network where a method's best of several was chosen as well, else from its mask trained
+        again), and ``at_par``: whether it is smaller than ``MARGIN`` by two one-sided tests at 5 %.
     """
     rows = []
     keys = ["dataset", "protocol", "accounting", "target_sparsity"]

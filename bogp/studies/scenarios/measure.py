@@ -181,14 +181,13 @@ def unit(study: Study, seed: int) -> pd.DataFrame:
 
     Returns:
         A row a measurement on test examples: ``network``, ``seed``, ``scenario`` (``removal``,
-            ``transfer``), ``method`` (of ``METHODS``, or ``unpruned``),
-        ``chosen_on`` (the task whose calibration examples importances were computed from: ``this``,
-            ``old``, or ``none``), ``draw`` (of ``random``),
-        ``weights`` (``kept``: as they were; ``tuned``: trained further; ``new``: trained from new
-        initial values), ``level`` (multiple of 1/12, NaN at ``share``), ``share_edges`` (of the
-        candidates, removed), ``share_parameters`` (removed), ``loss``, ``change`` (of the loss from
-        that of the unpruned network with the weights as they were), ``absolute_change``,
-        ``accuracy``.
+        ``transfer``), ``method`` (of ``METHODS``, or ``unpruned``), ``chosen_on`` (the task whose
+        calibration examples importances were computed from: ``this``, ``old``, or ``none``),
+        ``draw`` (of ``random``), ``weights`` (``kept``: as they were; ``tuned``: trained further;
+        ``new``: trained from new initial values), ``level`` (multiple of 1/12, NaN at ``share``),
+        ``share_edges`` (of the candidates, removed), ``share_parameters`` (removed), ``loss``,
+        ``change`` (of the loss from that of the unpruned network with the weights as they were),
+        ``absolute_change``, ``accuracy``.
 
     Raises:
         InvalidInput: an order of removals ends before ``deepest``.

@@ -23,8 +23,8 @@ def evaluated(history: pd.DataFrame, reference: pd.DataFrame, protocol: str) -> 
 
     Returns:
         One row a mask, ordered by sparsity: ``mask_id``, ``sparsity``, ``accuracy`` (mean
-            validation accuracy of its trainings), ``trainings``, and
-        ``on_front``: whether no other mask is at least as good in both and better in one.
+        validation accuracy of its trainings), ``trainings``, and ``on_front``: whether no other
+        mask is at least as good in both and better in one.
     """
     columns = ["key", "mask_id", "sparsity", "validation_accuracy"]
     rows = pd.concat(
