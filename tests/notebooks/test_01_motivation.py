@@ -20,7 +20,7 @@ NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "01_motivation.ip
 SMALL = {"run": "t", "nodes": 5, "seeds": 2, "width": 12}
 
 
-def test_01_motivation_and_again_without_training(home):
+def test_01_motivation_and_again_without_training(home, quick):
     results = paths.results_dir("t") / "01_motivation"
     run(NOTEBOOK, SMALL)
     graphs, trainings, correlations, judged = (
