@@ -1,0 +1,88 @@
+"""A captured or cut network keeps the names of the model's state, and its derivatives."""
+
+import pytest
+import torch
+from torch import nn
+
+from bogp import structural
+
+
+class OneActivationTwice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.o = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        h = self.relu(self.a(x))
+        return self.o(self.relu(self.b(h) + h))
+
+
+class WithConstants(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.register_buffer("ids", torch.arange(4.0), persistent=False)
+        self.register_buffer("scale", torch.ones(4))
+
+    def forward(self, x):
+        return self.scale * (self.a(x) + self.b(x) + torch.tensor([1.0, 2.0, 3.0, 4.0]) + self.ids)
+
+
+class WithConstantsExported(WithConstants):
+    def forward(self, x):
+        return super().forward(x) if len(x) > 0 else x
+
+
+class Inside(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = WithConstantsExported()
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+class CopiesIntoAState(nn.Module):
+    """As a recurrent model fills its cache."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        hidden, state = self.a(x), torch.zeros(len(x), 2, 4)
+        state[:, 0].copy_(hidden)
+        state[:, 1].copy_(hidden[:, :1])
+        return state.sum(1) + self.b(x)
+
+
+def test_a_layer_in_place_that_is_called_twice_needs_no_export():
+    torch.manual_seed(0)
+    model, x = OneActivationTwice().eval(), torch.randn(3, 4)
+    graph = structural.capture(model, x)
+    assert graph.traced_by == "torch.fx"
+    assert graph.trains
+    assert model.relu.inplace, "the model keeps its own layer"
+    torch.testing.assert_close(graph.module(x), model(x))
+
+
+@pytest.mark.parametrize("network", [WithConstants, WithConstantsExported, Inside])
+def test_states_have_the_names_of_the_model(network):
+    torch.manual_seed(0)
+    model, x = network().eval(), torch.randn(3, 4)
+    graph = structural.capture(model, x)
+    assert graph.module.state_dict().keys() == model.state_dict().keys()
+    cut = structural.remove(graph, graph.without([graph.candidates[0]]))
+    assert cut.state_dict().keys() < model.state_dict().keys()
+    graph.module.load_state_dict(network().state_dict())  # a checkpoint of the model fits
+
+
+def test_a_copy_into_a_state_has_a_derivative():
+    torch.manual_seed(0)
+    model, x = CopiesIntoAState().eval(), torch.randn(3, 4)
+    model(x).square().sum().backward()
+    expected = model.a.weight.grad.clone()
+    model.zero_grad()
+    structural.capture(model, x).module(x).square().sum().backward()
+    torch.testing.assert_close(model.a.weight.grad, expected)
