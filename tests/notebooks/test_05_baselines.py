@@ -34,7 +34,7 @@ def masks(home):
 def test_05_baselines_cell_by_cell_and_then_the_whole_table(home, masks):
     results = paths.results_dir("t") / "05_baselines"
     for sparsity in (0.6, 0.9):
-        run(NOTEBOOK, SMALL | {"sparsities": [sparsity], "cell": True})
+        run(NOTEBOOK, SMALL | {"sparsities": [sparsity], "cell": True}, save_figures=False)
     with Store(paths.store_path()) as store:
         before = store.table()
     run(NOTEBOOK, SMALL | {"sparsities": [0.6, 0.9]})
