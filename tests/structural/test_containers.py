@@ -316,6 +316,17 @@ INPUTS = {
 }
 
 
+def more(inputs):
+    """The inputs with one more part."""
+    first, *rest = inputs
+    if isinstance(first, dict):
+        yield type(first)({**first, "z": x(4, 6)}), *rest
+    elif isinstance(first, Tensor):
+        yield *inputs, x(4, 6)
+    if rest and isinstance(rest[0], list):
+        yield first, [*rest[0], x(4, 6)], *rest[1:]
+
+
 @pytest.mark.parametrize("name", INPUTS)
 def test_inputs_can_be_containers(name):
     network, given = INPUTS[name]
@@ -329,6 +340,10 @@ def test_inputs_can_be_containers(name):
         assert alike(graph.module(*inputs), model(*inputs))
         for one in (cut, saved_and_loaded(cut)):
             assert alike(one(*inputs), model_without(*inputs))
+        for one in (graph.module, cut, saved_and_loaded(cut)):
+            for longer in more(inputs):
+                with pytest.raises((AssertionError, TypeError)):  # the model might have read it
+                    one(*longer)
     targets = torch.zeros(4)
     table = importances(graph, Examples(inputs, targets), lambda o, t: o.mean(1))
     assert set(table.edge) == set(graph.candidates)
@@ -337,6 +352,14 @@ def test_inputs_can_be_containers(name):
     row = table[table.edge == edge_of(graph, "b")]
     assert row.leave_one_out.item() == pytest.approx(change, abs=1e-6)
     assert row.first_order.item() == pytest.approx(change, abs=1e-5)  # it is linear in the gate
+
+
+def test_a_dict_by_itself_is_keyword_arguments():
+    model = make(OneDict)
+    with pytest.raises(InvalidInput, match="A dict that is one argument stands in a tuple"):
+        structural.capture(model, {"x": x(4, 6), "y": x(4, 6)})
+    words = {"ids": ids(2, 3)}
+    assert structural.cost(make(TakesWords), words, seconds=1e-3).flops == 2 * 2 * 3 * 2 * 36
 
 
 def test_a_single_tensor_is_one_argument_of_examples():
