@@ -403,9 +403,22 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         inside = ("torch.nn.modules.transformer", "torch.nn.parallel")
-        return super().is_leaf_module(m, module_qualified_name) and not (
-            m.__module__.startswith(inside)
-        )
+        layer = super().is_leaf_module(m, module_qualified_name)
+        return _is_a_dropout(m) or (layer and not m.__module__.startswith(inside))
+
+
+def _is_a_dropout(module: nn.Module) -> bool:
+    """Whether a module of the user's is one function of one value, another in training: as a whole
+    it follows the mode, as a stochastic depth does; its code alone would be that of evaluation.
+    """
+    forward = type(module).forward
+    return (
+        not module._parameters
+        and not module._buffers
+        and not module._modules
+        and "training" in getattr(getattr(forward, "__code__", None), "co_names", ())
+        and list(inspect.signature(module.forward).parameters.values())[1:] == []
+    )
 
 
 def _by_fx(model: nn.Module, inputs: Any) -> fx.GraphModule:

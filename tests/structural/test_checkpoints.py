@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from bogp import structural
 
@@ -86,3 +87,53 @@ def test_a_copy_into_a_state_has_a_derivative():
     model.zero_grad()
     structural.capture(model, x).module(x).square().sum().backward()
     torch.testing.assert_close(model.a.weight.grad, expected)
+
+
+class DropsExamples(nn.Module):
+    """A stochastic depth, as people write it."""
+
+    def forward(self, x):
+        return x * (torch.rand(len(x), 1) > 0.5) if self.training else x
+
+
+class WithDepth(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.drop = nn.Linear(4, 4), nn.Linear(4, 4), DropsExamples()
+
+    def forward(self, x):
+        return self.a(x) + self.drop(self.b(x))
+
+
+def test_a_stochastic_depth_of_the_users_follows_the_mode():
+    torch.manual_seed(0)
+    model, x = WithDepth().eval(), torch.randn(40, 4)
+    graph = structural.capture(model, x)
+    assert (graph.traced_by, graph.trains) == ("torch.fx", True)
+    without_a = next(e.index for e in graph.edges if e.producer == "a")
+    cut = structural.remove(graph, graph.without([without_a]))
+    torch.testing.assert_close(cut(x), model.b(x))
+    dropped = (cut.train()(x) == 0).all(dim=1)
+    assert 5 < dropped.sum() < 35
+
+
+class Box:
+    def __init__(self, a):
+        self.a, self.device = a, a.device
+
+
+class GivesABox(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return {"y": self.a(x) + self.b(x), "box": Box(self.a(x))}
+
+
+def test_a_network_that_gives_a_registered_class_can_be_exported():
+    pytree.register_pytree_node(Box, lambda box: ([box.a], None), lambda parts, _: Box(parts[0]))
+    torch.manual_seed(0)
+    model, x = GivesABox().eval(), torch.randn(3, 4)
+    exported = torch.export.export(structural.capture(model, x).module, (x,), strict=False)
+    torch.testing.assert_close(exported.module()(x)["y"], model(x)["y"])
