@@ -572,10 +572,11 @@ def _out_of_place(model: nn.Module, module: fx.GraphModule, node: fx.Node) -> bo
     name = target if isinstance(target, str) else getattr(target, "__name__", "")
     in_place = name.endswith("_") and not name.endswith("__") and not name.startswith("_")
     if node.op == "call_module":
-        layer = copy.copy(model.get_submodule(name))  # the model keeps its own
+        layer: Any = dict(model.named_modules(remove_duplicate=False)).get(name)
         if not getattr(layer, "inplace", False):
             return False
-        layer.inplace = False  # type: ignore[assignment]
+        layer = copy.copy(layer)  # the model keeps its own
+        layer.inplace = False
         module.add_submodule(name, layer)
     elif node.op == "call_function" and node.kwargs.get("inplace"):
         node.kwargs = {**node.kwargs, "inplace": False}
