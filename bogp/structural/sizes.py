@@ -50,7 +50,7 @@ class Sizes:
     def __init__(self, module: fx.GraphModule, inputs: Sequence[Any]) -> None:
         self._shapes: dict[str, tuple[Any, ...]] = {}
         self._symbols: dict[sympy.Symbol, tuple[str, int]] = {}
-        with contextlib.suppress(Exception):  # an operation without a rule for shapes
+        with contextlib.suppress(Exception):  # inputs that cannot stand for others
             self._run(module, inputs)
 
     def known(self, name: str) -> bool:
@@ -83,8 +83,9 @@ class Sizes:
             )
             return mode.from_tensor(value, symbolic_context=dynamic)
 
-        with mode:
-            shapes = _shapes(module, mapped(symbolic, list(inputs)))
+        shapes: dict[str, tuple[Any, ...]] = {}
+        with mode, contextlib.suppress(Exception):  # what comes before an operation without a rule
+            _shapes(module, mapped(symbolic, list(inputs)), shapes)
         for node in input_nodes(module.graph):
             for dim, size in enumerate(shapes.get(node.name, ())):
                 if isinstance(size, sympy.Symbol):
@@ -150,9 +151,14 @@ def _longer(value: Tensor, dim: int, size: int, more: int) -> Tensor:
     return torch.cat([value, *[value.narrow(dim, 0, 1)] * more], dim)
 
 
-def _shapes(module: fx.GraphModule, inputs: Sequence[Any]) -> dict[str, tuple[Any, ...]]:
-    """The sizes of all values, by name of the node: numbers, or expressions at that point."""
-    found: dict[str, tuple[Any, ...]] = {}
+def _shapes(
+    module: fx.GraphModule, inputs: Sequence[Any], into: dict[str, tuple[Any, ...]] | None = None
+) -> dict[str, tuple[Any, ...]]:
+    """The sizes of all values, by name of the node: numbers, or expressions at that point.
+
+    They are put into ``into`` as they come, so that an error leaves those before it there.
+    """
+    found: dict[str, tuple[Any, ...]] = {} if into is None else into
 
     class Recorder(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:

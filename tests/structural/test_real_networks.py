@@ -1,8 +1,9 @@
-"""A captured or cut network keeps the names of the model's state, and its derivatives."""
+"""What networks of torchvision, timm and transformers showed: states, modes, copies and sizes."""
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from bogp import structural
@@ -137,3 +138,28 @@ def test_a_network_that_gives_a_registered_class_can_be_exported():
     model, x = GivesABox().eval(), torch.randn(3, 4)
     exported = torch.export.export(structural.capture(model, x).module, (x,), strict=False)
     torch.testing.assert_close(exported.module()(x)["y"], model(x)["y"])
+
+
+class Interpolates(nn.Module):
+    """Behind an operation whose sizes torch cannot follow with symbols, those before it stay."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.p, self.o = (nn.Conv2d(i, 3, 1) for i in (3, 3, 3, 9))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x):
+        size = x.shape[-2:]
+        assert size[0] > 2
+        wide = functional.interpolate(self.p(self.pool(x)), size=size, mode="bilinear")
+        return self.o(torch.cat([self.a(x).relu(), self.b(x).relu(), wide], 1))
+
+
+def test_zeros_for_a_block_have_the_sizes_of_other_inputs():
+    torch.manual_seed(0)
+    graph = structural.capture(Interpolates().eval(), torch.randn(4, 3, 8, 8))
+    mask = graph.without([graph.candidates[0]])
+    cut, gates = structural.remove(graph, mask), torch.as_tensor(graph.gates(mask)[0]).float()
+    for shape in ((5, 3, 8, 8), (2, 3, 12, 10)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(cut(x), graph.gated(gates, None, x))
