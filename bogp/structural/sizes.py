@@ -83,9 +83,8 @@ class Sizes:
             )
             return mode.from_tensor(value, symbolic_context=dynamic)
 
-        shapes: dict[str, tuple[Any, ...]] = {}
-        with mode, contextlib.suppress(Exception):  # what comes before an operation without a rule
-            _shapes(module, mapped(symbolic, list(inputs)), shapes)
+        with mode:
+            shapes = _shapes(module, mapped(symbolic, list(inputs)), in_part=True)
         for node in input_nodes(module.graph):
             for dim, size in enumerate(shapes.get(node.name, ())):
                 if isinstance(size, sympy.Symbol):
@@ -152,17 +151,28 @@ def _longer(value: Tensor, dim: int, size: int, more: int) -> Tensor:
 
 
 def _shapes(
-    module: fx.GraphModule, inputs: Sequence[Any], into: dict[str, tuple[Any, ...]] | None = None
+    module: fx.GraphModule, inputs: Sequence[Any], in_part: bool = False
 ) -> dict[str, tuple[Any, ...]]:
     """The sizes of all values, by name of the node: numbers, or expressions at that point.
 
-    They are put into ``into`` as they come, so that an error leaves those before it there.
+    Args:
+        module, inputs: what is run.
+        in_part: whether values are left out that an operation has no rule for, and all that read
+            them; otherwise its error is raised.
     """
-    found: dict[str, tuple[Any, ...]] = {} if into is None else into
+    found: dict[str, tuple[Any, ...]] = {}
+    missing = object()
 
     class Recorder(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
-            value = super().run_node(n)
+            if any(self.env[a] is missing for a in n.all_input_nodes):
+                return missing
+            try:
+                value = super().run_node(n)
+            except Exception:
+                if not in_part:
+                    raise
+                return missing
             if isinstance(value, Tensor):
                 found[n.name] = tuple(map(_settled, value.shape))
             return value
