@@ -4,7 +4,9 @@ carried out.
 On a sum a removed argument is dropped; on a concatenation its block is, together with the weights
 that read it, where the readers are convolutions or linear layers, and it is a block of zeros
 elsewhere. Branches that lead nowhere go with their parameters. What comes out knows nothing of
-gates. It needs this package only where it has to refuse training (``EvaluationOnly``).
+gates. It needs this package only where it has to refuse training (``EvaluationOnly``), to tell a
+function the mode (``graph.Mode``), or to hand out containers that are not Python's own
+(``containers.Container``).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,18 +30,24 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bogp.checks import indices, number, whole
 from bogp.errors import Disconnected, InvalidInput, NotCapturable
+from bogp.structural.containers import as_call, close, tensors_of
 from bogp.structural.graph import (
     CATS,
     SUMS,
     ComputationGraph,
     Edge,
+    Inputs,
     References,
     arguments,
     cleaned,
     edge_values,
+    float_type,
+    keep_state_names,
+    reads_shape_only,
+    run,
     with_arguments,
 )
-from bogp.structural.sizes import assert_sizes
+from bogp.structural.sizes import INPUT, after_inputs, assert_sizes, input_nodes
 
 _ATEN = torch.ops.aten
 _SUBTRACTIONS = {
@@ -92,14 +101,13 @@ class Cost:
     latency: float
 
 
-def cost(
-    module: nn.Module, inputs: tuple[Tensor, ...], seconds: float = 0.2, threads: int = 1
-) -> Cost:
+def cost(module: nn.Module, inputs: Inputs, seconds: float = 0.2, threads: int = 1) -> Cost:
     """Parameters, operations and measured latency of a network.
 
     Args:
         module: in evaluation mode.
-        inputs: of one forward pass; operations and latency are for this batch.
+        inputs: of one forward pass, a tuple of arguments or a mapping of keyword arguments;
+            operations and latency are for this batch.
         seconds: how long to measure, at least.
         threads: of torch.
 
@@ -109,13 +117,13 @@ def cost(
     if not 0 < number("seconds", seconds) < math.inf:
         raise InvalidInput(f"seconds is {seconds}; a positive time is needed.")
     whole("threads", threads, 1, MOST_THREADS)
+    args, kwargs = as_call(inputs)
+    call = partial(module, *args, **kwargs)
     with torch.inference_mode():
         # fused attention is not counted everywhere
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-            module(*inputs)
-        timer = benchmark.Timer(
-            "module(*inputs)", globals={"module": module, "inputs": inputs}, num_threads=threads
-        )
+            call()
+        timer = benchmark.Timer("call()", globals={"call": call}, num_threads=threads)
         latency = timer.blocked_autorange(min_run_time=seconds).median
     return Cost(sum(p.numel() for p in module.parameters()), counter.get_total_flops(), latency)
 
@@ -159,6 +167,7 @@ def remove(
     Raises:
         InvalidInput: a mask of the wrong length or several masks.
         Disconnected: an output would not be reached from an input any more.
+        NotCapturable: the pruned network gives other outputs than the gated one on the example.
     """
     rows = graph.masks(mask)
     if len(rows) != 1:
@@ -175,11 +184,44 @@ def remove(
     if references is not None:
         _stand_in(graph, module, edges, references)
     else:
-        _cut(module, edges, _Known(graph, module))
+        known = _Known(graph, module)
+        _cut(module, edges, known)
+        _forget_values(cleaned(module), known)
     if not graph.trains:
         _refuse_training(module, graph.traced_by)
     _tidy(module)
+    stand_ins = {name for name, _ in module.named_buffers() if name.startswith("reference_")}
+    keep_state_names(module, {*graph.module.state_dict(), *stand_ins})
+    _check(graph, module, closed, references, edges)
     return module
+
+
+def _check(
+    graph: ComputationGraph,
+    module: fx.GraphModule,
+    open_: NDArray[Any],
+    references: References,
+    edges: Sequence[Edge],
+) -> None:
+    """Compare a pruned network with the gated one on the example.
+
+    Raises:
+        NotCapturable: they give other outputs.
+    """
+    if graph.module.training:
+        return  # it may draw at random
+    gates = torch.as_tensor(open_, dtype=float_type(graph))
+    pair = (
+        run(partial(graph.gated, gates, references), graph.example_inputs),
+        run(module, graph.example_inputs),
+    )
+    expected, found = map(tensors_of, pair)
+    if not all(close(f, e, least=1e-3) for f, e in zip(found, expected, strict=True)):
+        names = ", ".join(dict.fromkeys(edge.consumer for edge in edges))
+        raise NotCapturable(
+            "The network without these edges would give other outputs than the gated one; keep "
+            f"the edges into {names}."
+        )
 
 
 class _Known:
@@ -216,6 +258,11 @@ class _Known:
             return sizes.shape(a) == sizes.shape(b)
         return shape == self.of(other).shape
 
+    def is_sized(self, node: fx.Node) -> bool:
+        """Whether the sizes of a tensor follow from those of the inputs."""
+        name = self._alike.get(node, "")
+        return name in self._values and self._graph.sizes.known(name)
+
     def shape(self, node: fx.Node) -> list[Any]:
         """The sizes of a node's value: numbers, and nodes that follow from the inputs' sizes."""
         name, sizes = self._alike[node], self._graph.sizes
@@ -224,7 +271,7 @@ class _Known:
                 dims = range(len(sizes.shape(name)))
                 return [sizes.size(self._module.graph, name, dim) for dim in dims]
         if not self._fixed:  # the example's sizes hold for inputs of its sizes alone
-            assert_sizes(self._module.graph, self._graph.example_inputs)
+            assert_sizes(self._module.graph, self._values)
             self._fixed = True
         return list(self.of(node).shape)
 
@@ -259,9 +306,8 @@ def _refuse_training(module: fx.GraphModule, traced_by: str) -> None:
         "remove the same parts from the model itself."
     )
     module.add_submodule("evaluation_only", EvaluationOnly(reason).eval())
-    first = next(node for node in module.graph.nodes if node.op == "placeholder")
-    last = next(node for node in reversed(module.graph.nodes) if node.op == "placeholder")
-    with module.graph.inserting_before(last.next):
+    first = next(node for node in input_nodes(module.graph) if node.users)
+    with module.graph.inserting_before(after_inputs(module.graph)):
         passed = module.graph.call_module("evaluation_only", (first,))
     first.replace_all_uses_with(passed, lambda user: user is not passed)
 
@@ -301,6 +347,21 @@ def _cut(module: fx.GraphModule, edges: Sequence[Edge], known: _Known) -> None:
             slots = enumerate(arguments(user))
             number = {slot: rest for slot, a in slots if a is node}
             user.args, user.kwargs = with_arguments(user, number)
+
+
+def _forget_values(module: fx.GraphModule, known: _Known) -> None:
+    """Let nothing be computed of which only the shape is read."""
+    graph = module.graph
+    for node in reversed(list(graph.nodes)):
+        shape_only = node.users and all(reads_shape_only(user, node) for user in node.users)
+        if not shape_only or INPUT in node.meta or not known.is_sized(node):
+            continue
+        first = input_nodes(graph)[0]
+        with graph.inserting_before(node):
+            sizes, dtype = known.shape(node), known.of(node).dtype
+            one = graph.call_method("new_zeros", (first, ()), {"dtype": dtype})
+            alike = graph.call_method("expand", (one, *sizes))
+        node.replace_all_uses_with(alike)
 
 
 def _operands(
@@ -472,9 +533,7 @@ def _stand_in(
 ) -> None:
     """Buffers in place of the removed edges, as many times over as there are examples."""
     nodes = {node.name: node for node in module.graph.nodes}
-    inputs = (n for n in module.graph.nodes if n.op == "placeholder")
-    pairs = zip(inputs, graph.example_inputs, strict=False)  # arguments may keep their defaults
-    first = next(node for node, value in pairs if isinstance(value, Tensor))
+    first = input_nodes(module.graph)[0]
     for edge in edges:
         value, node, name = references[edge.index], nodes[edge.consumer], f"reference_{edge.index}"
         if value is None:
