@@ -287,7 +287,7 @@ def _read(name: str, text: str, member: str) -> Any:
 
 def _members(annotation: str) -> list[str]:
     """The types of a union, as ``int | None`` or ``Optional[int]`` is; else the one that it is."""
-    node = ast.parse(annotation, mode="eval").body
+    node = _annotation(annotation)
     if isinstance(node, ast.BinOp):
         return [*_members(ast.unparse(node.left)), *_members(ast.unparse(node.right))]
     if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("Optional"):
@@ -297,7 +297,7 @@ def _members(annotation: str) -> list[str]:
 
 def _literals(member: str) -> tuple[Any, ...]:
     """The values of ``Literal["cosine", "l2"]``; none of another annotation."""
-    node = ast.parse(member, mode="eval").body
+    node = _annotation(member)
     if not isinstance(node, ast.Subscript) or not ast.unparse(node.value).endswith("Literal"):
         return ()
     try:
@@ -305,6 +305,13 @@ def _literals(member: str) -> tuple[Any, ...]:
     except ValueError:
         return ()
     return values if isinstance(values, tuple) else (values,)
+
+
+def _annotation(text: str) -> ast.expr:
+    try:
+        return ast.parse(text, mode="eval").body
+    except SyntaxError:
+        raise InvalidInput(f"The annotation {text!r} is no Python.") from None
 
 
 class _Loader(yaml.SafeLoader):
