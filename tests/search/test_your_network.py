@@ -346,10 +346,11 @@ def test_an_interrupted_search_goes_on_where_it_stopped(masks, tmp_path):
         return score(model, seed)
 
     def again(**more):
-        return your_network.search(make_model, counted, masks, searchers(masks), ["0", "2"], **more)
+        two = [search.BoxSearch(masks, SETTINGS, 0), search.RandomSearch(masks, 5, 0)]
+        return your_network.search(make_model, counted, masks, two, ["0", "2"], **more)
 
     path = tmp_path / "scores.json"
-    for stop_at[0] in (4, 11):
+    for stop_at[0] in (2, 5):
         with pytest.raises(Interrupted):
             again(record=path)
         assert len(json.loads(path.read_text())["scores"]) == stop_at[0], "what was scored is kept"
