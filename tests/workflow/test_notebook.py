@@ -229,7 +229,9 @@ def test_a_list_is_checked_item_by_item():
         check_parameters({"names": "list[str]"}, {"names": [1]})
 
 
-@pytest.mark.parametrize("annotation", ["None", "dict", "list", "list[dict]", "tuple[int]", "list["])
+@pytest.mark.parametrize(
+    "annotation", ["None", "dict", "list", "list[dict]", "tuple[int]", "list["]
+)
 def test_an_annotation_that_cannot_be_checked_is_refused(annotation):
     with pytest.raises(InvalidInput, match="annotation"):
         check_parameters({"a": annotation}, {"a": []})
