@@ -63,7 +63,7 @@ def with_difference(chosen: pd.DataFrame, measures: Iterable[str]) -> pd.DataFra
         (method, measure, *astuple(mean_interval(values)))
         for measure in measures
         for method, values in wide[measure]
-        .assign(**{GAP: wide[measure].eval("bogp - random")})
+        .assign(**{GAP: wide[measure]["bogp"] - wide[measure]["random"]})
         .items()
     ]
     return pd.DataFrame(rows, columns=["method", "measure", "mean", "low", "high", "n"])
