@@ -84,6 +84,9 @@ _DROPOUTS: dict[Any, type[nn.Module]] = {
     functional.alpha_dropout: nn.AlphaDropout,
     functional.feature_alpha_dropout: nn.FeatureAlphaDropout,
 }
+# Of a longer network for images only the batch is free: cut into windows, with the height and width
+# as symbols too, one of 600 operations kept torch.export busy for more than three minutes.
+_MOST_FREE = 400
 _IN_PLACE = {
     getattr(operator, f"i{name}"): getattr(operator, name)
     for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
@@ -631,6 +634,10 @@ def _exported(model: nn.Module, flat: _Flat) -> Any:
         shapes = tuple(dict.fromkeys(dims(tensor), auto) for tensor in flat.tensors)
         return torch.export.export(shell, tuple(flat.tensors), dynamic_shapes=shapes, strict=False)
 
+    if any(tensor.dim() > 3 for tensor in flat.tensors):  # images
+        program = export(lambda x: range(min(x.dim(), 1)))
+        if sum(node.op == "call_function" for node in program.graph.nodes) > _MOST_FREE:
+            return program
     try:
         return export(lambda x: range(x.dim()))
     except Exception:  # some operations know their rule for a fixed size only
