@@ -11,6 +11,7 @@ page to ``docs/compatibility.md``.
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import hashlib
 import importlib
@@ -87,11 +88,30 @@ def _is_chosen(architecture: Architecture, only: Sequence[str]) -> bool:
 
 
 def code_digest() -> str:
-    """A digest of all code that a row depends on, libraries included."""
-    files = sorted([*ROOT.glob("bogp/structural/*.py"), *Path(__file__).parent.glob("*.py")])
-    parts = [f.read_bytes() for f in files if f.name not in ("__main__.py", "page.py", "names.py")]
-    parts += [f"{name} {metadata.version(name)}".encode() for name in PACKAGES]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    """A digest of all code that a row depends on, versions of libraries included.
+
+    Docstrings, comments and layout do not count.
+    """
+    files = [ROOT / "bogp" / "structural" / name for name in _of_bogp()]
+    files += [Path(__file__).with_name(f"{name}.py") for name in ("measure", "models", "truth")]
+    parts = [ast.dump(_without_docstrings(ast.parse(f.read_text()))) for f in files]
+    parts += [f"{name} {metadata.version(name)}" for name in PACKAGES]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _of_bogp() -> list[str]:
+    """The modules of ``bogp.structural`` that are measured."""
+    found = sorted(path.name for path in (ROOT / "bogp" / "structural").glob("*.py"))
+    return [name for name in found if name not in ("drawing.py", "search.py", "surrogate.py")]
+
+
+def _without_docstrings(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        first = body[0] if isinstance(body, list) and body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            first.value.value = ""
+    return tree
 
 
 def _path(architecture: Architecture) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+import re
 import signal
 import time
 import warnings
@@ -486,9 +487,9 @@ def asked(question: Callable[[], str], seconds: float = 0.0) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """The first line of an error that says something."""
+    """The first line of an error that says something, without folders of this machine."""
     lines = (" ".join(line.split()) for line in str(error).splitlines())
-    text = next((line for line in lines if line), "")
+    text = re.sub(r"(?<![\w.])/(?:[\w.+-]+/)+", "", next((line for line in lines if line), ""))
     kind = type(error).__name__
     return (text if kind in ("InvalidInput", "NotCapturable") else f"{kind}: {text}")[:400]
 
