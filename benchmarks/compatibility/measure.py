@@ -52,7 +52,7 @@ COLUMNS = (
     *("library", "name", "captured", "wrapped", "route", "vertices", "edges", "candidates"),
     *("batched", "drawn", "compared", "equal", "leave_one_out", "largest_difference"),
     *("first_order", "fisher"),
-    *("removed", "surgery", "surgery_difference", "parameters", "parameters_cut", "flops"),
+    *("removed", "surgery", "surgery_difference", "cost", "parameters", "parameters_cut", "flops"),
     *("flops_cut", "idle", "trains", "exports", "saves", "other_batch", "other_length"),
     *("capture_seconds", "seconds", "peak_mb", "torch_pruning", "stopped"),
 )
@@ -327,22 +327,31 @@ def surgery(graph: ComputationGraph, subject: Subject) -> tuple[Row, Cut | None]
     try:
         cut = Cut(graph, subject, mask, structural.remove(graph, mask))
         difference = apart(run(cut.module, subject.inputs), cut.gated(subject.inputs))
-        before, after = (
-            structural.cost(module, subject.inputs, seconds=0.001)  # type: ignore[arg-type]
-            for module in (graph.module, cut.module)
-        )
-        idle = len(idle_parameters(cut))
+        row["idle"] = len(idle_parameters(cut))
     except Exception as error:
         return row | {"surgery": in_words(error)}, None
-    return row | {
-        "surgery": YES if difference <= TOLERANCE else "other outputs",
-        "surgery_difference": float(f"{difference:.1e}"),
-        "parameters": sum(p.numel() for p in subject.model.parameters()),
+    row["surgery"] = YES if difference <= TOLERANCE else "other outputs"
+    row["surgery_difference"] = float(f"{difference:.1e}")
+    return row | costs(cut), cut
+
+
+def costs(cut: Cut) -> Row:
+    """Parameters and operations of the whole network and of the cut one."""
+    try:
+        before, after = (
+            structural.cost(module, cut.subject.inputs, seconds=0.001)  # type: ignore[arg-type]
+            for module in (cut.graph.module, cut.module)
+        )
+    except Exception as error:
+        return {"cost": in_words(error)}
+    rises = after.flops > before.flops or after.parameters > before.parameters
+    return {
+        "cost": "more than before" if rises else YES,
+        "parameters": sum(p.numel() for p in cut.subject.model.parameters()),
         "parameters_cut": after.parameters,
         "flops": before.flops,
         "flops_cut": after.flops,
-        "idle": idle,
-    }, cut
+    }
 
 
 def idle_parameters(cut: Cut) -> set[str]:

@@ -48,6 +48,10 @@ ANSWERS = {
         "`structural.remove` without a random quarter of the candidates gives the outputs of the "
         "gated network, within 1e-4 of the largest.",
     ),
+    "cost": (
+        "cost",
+        "`structural.cost` takes the same inputs, and neither parameters nor operations rise.",
+    ),
     "trains": (
         "trains",
         "`.train()` switches on dropout and batch statistics in the cut network, and a step can be "
