@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from benchmarks.compatibility import truth
 from benchmarks.compatibility.models import (
@@ -33,6 +32,7 @@ from benchmarks.compatibility.models import (
     call,
     example,
     main_output,
+    tensors,
 )
 from benchmarks.compatibility.names import LENGTH, Architecture
 from bogp import structural
@@ -140,7 +140,7 @@ class Wrapped(nn.Module):
     def forward(self, a: Tensor, b: Any = None, c: Any = None) -> Tensor:
         """The first output."""
         outputs = self.model(**dict(zip(self.names, (a, b, c), strict=False)))
-        return next(leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor))
+        return tensors(outputs)[0]
 
 
 def positional(inputs: Inputs) -> tuple[Any, ...]:
@@ -363,10 +363,9 @@ def idle_parameters(cut: Cut) -> set[str]:
 def _no_gradient(module: nn.Module, subject: Subject) -> set[str]:
     """Names of the parameters whose gradient is missing or zero."""
     module = copy.deepcopy(module).requires_grad_(True)
-    leaves = pytree.tree_leaves(call(module, subject.inputs))
-    floats = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.requires_grad]
+    outputs = [tensor for tensor in tensors(call(module, subject.inputs)) if tensor.requires_grad]
     draw = torch.Generator().manual_seed(subject.seed)
-    total = sum((leaf * torch.randn(leaf.shape, generator=draw)).sum() for leaf in floats)
+    total = sum((tensor * torch.randn(tensor.shape, generator=draw)).sum() for tensor in outputs)
     total.backward()  # type: ignore[union-attr]
     return {n for n, p in module.named_parameters() if p.grad is None or not p.grad.any()}
 
@@ -399,9 +398,19 @@ def exports(cut: Cut) -> str:
     """Whether ``torch.export`` takes the cut network, and gives the same."""
     inputs = cut.subject.inputs
     args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
-    exported = torch.export.export(cut.module, args, kwargs, strict=False).module()
-    same = apart(run(exported, inputs), run(cut.module, inputs)) <= TOLERANCE
-    return YES if same else "other outputs"
+
+    def exported(module: nn.Module) -> nn.Module:
+        return torch.export.export(module, args, kwargs, strict=False).module()
+
+    try:
+        found = run(exported(cut.module), inputs)
+    except Exception:
+        try:
+            exported(cut.subject.model)
+        except Exception as error:  # it would be too much to ask of its part
+            return f"the model itself: {in_words(error)}"
+        raise
+    return YES if apart(found, run(cut.module, inputs)) <= TOLERANCE else "other outputs"
 
 
 def saves(cut: Cut) -> str:
@@ -463,10 +472,7 @@ def apart(found: Any, expected: Any) -> float:
     """The largest difference of two outputs, relative to the largest value of each tensor; infinite
     where they are not of the same shapes.
     """
-    ours, theirs = (
-        [leaf for leaf in pytree.tree_leaves(each) if isinstance(leaf, Tensor)]
-        for each in (found, expected)
-    )
+    ours, theirs = tensors(found), tensors(expected)
     if [o.shape for o in ours] != [t.shape for t in theirs]:
         return math.inf
     return max((_apart(o, t) for o, t in zip(ours, theirs, strict=True)), default=0.0)

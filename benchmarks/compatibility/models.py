@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from benchmarks.compatibility.names import LENGTH, VOCABULARY, Architecture
 from benchmarks.compatibility.stubs import make_importable
@@ -152,14 +151,28 @@ def call(model: Callable[..., Any], inputs: Inputs) -> Any:
     return model(**inputs) if isinstance(inputs, dict) else model(*inputs)
 
 
+def tensors(value: Any) -> list[Tensor]:
+    """All tensors of an output, in order: of containers, and of other objects such as caches."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        parts = list(value.values())
+    elif isinstance(value, (list, tuple)):
+        parts = list(value)
+    elif isinstance(value, (type, nn.Module)) or callable(value):
+        return []
+    else:
+        parts = list(getattr(value, "__dict__", {}).values())
+    return [tensor for part in parts for tensor in tensors(part)]
+
+
 def main_output(outputs: Any, count: int) -> Tensor:
     """The first tensor of floating-point numbers with a row for each example.
 
     Raises:
         ValueError: there is none.
     """
-    for leaf in pytree.tree_leaves(outputs):
-        is_float = isinstance(leaf, Tensor) and leaf.is_floating_point()
-        if is_float and leaf.dim() and len(leaf) == count:
-            return leaf
+    for tensor in tensors(outputs):
+        if tensor.is_floating_point() and tensor.dim() and len(tensor) == count:
+            return tensor
     raise ValueError(f"no output has a row for each of {count} examples")
