@@ -1,11 +1,12 @@
 """The compatibility table: ``make compatibility``, or within its environment
 
-    python -m benchmarks.compatibility [--only TEXT ...] [--again] [--seconds 150]
+    python -m benchmarks.compatibility [--only TEXT ...] [--again] [--earlier] [--seconds 150]
 
 Each network is measured in a process of its own, one after the other, with a limit of time and of
 memory. What was measured of the same code is not measured again, so that an interrupted run goes on
-where it was. With all rows there, the table is written to ``data/results/compatibility/`` and the
-page to ``docs/compatibility.md``.
+where it was; networks that did not answer everything with yes before come first. With all rows
+there (with ``--earlier`` also those of earlier code, which the column ``code`` tells apart), the
+table is written to ``data/results/compatibility/`` and the page to ``docs/compatibility.md``.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import torch
 from tqdm.auto import tqdm
 
 from benchmarks.compatibility import names, page
-from benchmarks.compatibility.measure import COLUMNS, PEER_SECONDS, WHOLE, Row, measure
+from benchmarks.compatibility.measure import COLUMNS, PEER_SECONDS, WHOLE, YES, Row, measure
 from benchmarks.compatibility.names import Architecture
 from benchmarks.compatibility.stubs import make_importable
 from bogp.records import write_atomically, write_table
@@ -49,10 +50,12 @@ def main() -> None:
     chosen = [a for a in names.ALL if _is_chosen(a, arguments.only)]
     code = code_digest()
     missing = [a for a in chosen if arguments.again or recorded(a, code) is None]
-    _preload()
-    for architecture in tqdm(missing, unit="network"):
-        in_a_process(architecture, code, arguments.seconds)
-    rows = [recorded(a, code) for a in names.ALL]
+    if not arguments.write:
+        _preload()
+        for architecture in tqdm(sorted(missing, key=_is_fine), unit="network"):
+            in_a_process(architecture, code, arguments.seconds)
+    earlier = code if not arguments.earlier else ""
+    rows = [recorded(a, code) or recorded(a, earlier) for a in names.ALL]
     if absent := sum(row is None for row in rows):
         print(f"{absent} of {len(rows)} networks were not measured with this code; no table.")
         return
@@ -77,6 +80,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="*", default=[], help="libraries, or parts of names")
     parser.add_argument("--again", action="store_true", help="also what was measured before")
+    parser.add_argument("--earlier", action="store_true", help="rows of earlier code count too")
+    parser.add_argument("--write", action="store_true", help="the table, measuring nothing")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of a processor, for each")
     return parser.parse_args()
 
@@ -118,14 +123,27 @@ def _path(architecture: Architecture) -> Path:
     return ROWS / f"{architecture.library}-{architecture.name}.json"
 
 
-def recorded(architecture: Architecture, code: str) -> Row | None:
-    """The row of an earlier run of the same code on the same settings, or None."""
+def recorded(architecture: Architecture, code: str = "") -> Row | None:
+    """The row of an earlier run on the same settings, or None.
+
+    Args:
+        architecture: which.
+        code: digest of what it was measured with; any by default.
+    """
     try:
         content = json.loads(_path(architecture).read_text())
     except (OSError, ValueError):
         return None
-    done = content["code"] == code and content["settings"] == repr(architecture)
-    return content["row"] if done and content["done"] else None
+    done = content["done"] and content["settings"] == repr(architecture)
+    if not done or code not in ("", content["code"]):
+        return None
+    return content["row"] | {"code": content["code"]}
+
+
+def _is_fine(architecture: Architecture) -> bool:
+    """Whether everything was answered with yes before."""
+    row = recorded(architecture)
+    return bool(row) and all(row.get(column, YES) in ("", YES) for column in page.ANSWERS)
 
 
 def in_a_process(architecture: Architecture, code: str, seconds: float) -> None:
@@ -133,19 +151,21 @@ def in_a_process(architecture: Architecture, code: str, seconds: float) -> None:
     child = multiprocessing.get_context("fork").Process(
         target=_child, args=(architecture, code, seconds)
     )
-    _record(architecture, code, {"library": architecture.library, "name": architecture.name})
+    trial = _path(architecture).with_suffix(".trial")  # an earlier row stays until this is done
+    _record(trial, architecture, code, {"library": architecture.library, "name": architecture.name})
     child.start()
     child.join(PATIENCE * seconds)  # it ends by itself, unless it waits for something
     if child.is_alive():
         child.kill()
         child.join()
-    row = json.loads(_path(architecture).read_text())["row"]
+    row = json.loads(trial.read_text())["row"]
     if child.exitcode:
         number = -child.exitcode
         known = number in set(signal.Signals)
         ended = signal.Signals(number).name if known else f"exit {child.exitcode}"
         row["stopped"] = f"{row.get('stopped', '')} ({ended})".strip()
-    _record(architecture, code, row, done=True)
+    _record(_path(architecture), architecture, code, row, done=True)
+    trial.unlink()
 
 
 def _child(architecture: Architecture, code: str, seconds: float) -> None:
@@ -154,12 +174,15 @@ def _child(architecture: Architecture, code: str, seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (most, most))
     with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing):
         os.dup2(nothing.fileno(), 2)  # what libraries say is in the row, or of no interest
-        measure(architecture, seconds, lambda row: _record(architecture, code, row), SEED)
+        trial = _path(architecture).with_suffix(".trial")
+        measure(architecture, seconds, lambda row: _record(trial, architecture, code, row), SEED)
 
 
-def _record(architecture: Architecture, code: str, row: Row, done: bool = False) -> None:
+def _record(
+    path: Path, architecture: Architecture, code: str, row: Row, done: bool = False
+) -> None:
     content = {"code": code, "settings": repr(architecture), "done": done, "row": row}
-    write_atomically({_path(architecture): json.dumps(content, indent=1).encode()})
+    write_atomically({path: json.dumps(content, indent=1).encode()})
 
 
 def _preload() -> None:

@@ -54,7 +54,7 @@ COLUMNS = (
     *("first_order", "fisher"),
     *("removed", "surgery", "surgery_difference", "cost", "parameters", "parameters_cut", "flops"),
     *("flops_cut", "idle", "trains", "exports", "saves", "other_batch", "other_length"),
-    *("capture_seconds", "seconds", "peak_mb", "torch_pruning", "stopped"),
+    *("capture_seconds", "seconds", "peak_mb", "torch_pruning", "stopped", "code"),
 )
 WHOLE = (  # columns of whole numbers
     *("vertices", "edges", "candidates", "drawn", "compared", "equal", "removed"),
@@ -504,7 +504,7 @@ def asked(question: Callable[[], str], seconds: float = 0.0) -> str:
 def in_words(error: BaseException) -> str:
     """The first line of an error that says something, without folders of this machine."""
     lines = (" ".join(line.split()) for line in str(error).splitlines())
-    text = re.sub(r"(?<![\w.])/(?:[\w.+-]+/)+", "", next((line for line in lines if line), ""))
+    text = re.sub(r"(?<![\w.:/])/(?:[\w.+-]+/)+", "", next((line for line in lines if line), ""))
     kind = type(error).__name__
     return (text if kind in ("InvalidInput", "NotCapturable") else f"{kind}: {text}")[:400]
 

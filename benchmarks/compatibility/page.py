@@ -106,6 +106,7 @@ def page(table: pd.DataFrame, record: Mapping[str, Any]) -> str:
             f"own within {parameters['seconds']:.0f} seconds and {parameters['gibibytes']} GiB. "
             "The [list of names](../benchmarks/compatibility/names.py) was written before the "
             "first run, and none has left it: what does not work is a row with its reason."
+            f"{states(table)}"
         ),
         "## In short",
         _markdown([["networks for which it holds, of those asked", *LIBRARIES], *in_short(table)]),
@@ -138,6 +139,17 @@ def summary(table: pd.DataFrame) -> str:
         f"{_count(cut, 'surgery')} of {len(cut)} networks that were cut give what the gated "
         f"network gives, {(table['idle'] > 0).sum()} of them keep a parameter without use, and "
         f"{rise} need more operations than before."
+    )
+
+
+def states(table: pd.DataFrame) -> str:
+    """Which rows are not of the latest code, if any."""
+    counts = table["code"].value_counts()
+    if len(counts) == 1:
+        return ""
+    return (
+        f" Rows were measured with {len(counts)} states of the code, which the table's column "
+        f"`code` tells apart: {', '.join(f'{n} with `{code}`' for code, n in counts.items())}."
     )
 
 
@@ -258,7 +270,7 @@ def read(path: Path = TABLE) -> tuple[pd.DataFrame, dict[str, Any]]:
         BogpError: it is not what was written.
     """
     table = read_table(path)
-    texts = [*ANSWERS, "wrapped", "route", "stopped"]
+    texts = [*ANSWERS, "wrapped", "route", "stopped", "code"]
     table[texts] = table[texts].astype(object).where(table[texts].notna(), "").astype(str)
     return table, json.loads(path.with_suffix(".json").read_text())
 

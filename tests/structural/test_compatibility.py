@@ -136,6 +136,7 @@ def made_up() -> tuple[pd.DataFrame, dict]:
     bad |= {"compared": 8, "equal": 7}
     slow = {"library": "torchvision", "name": "slow", "stopped": "took longer than 150 s: captured"}
     table = pd.DataFrame([good, bad, slow], columns=list(COLUMNS))
+    table["code"] = ["a1", "a1", "b2"]
     texts = [c for c in COLUMNS if c not in (*WHOLE, "seconds", "capture_seconds")]
     table[texts] = table[texts].astype(object).fillna("")
     record = {"python": "3", "parameters": {"versions": {"torch": "2"}, "seed": 0}}
@@ -148,6 +149,7 @@ def test_the_page_says_what_the_rows_say():
     joined = " ".join(text.split())
     assert "**0 of 1 of torchvision, 1 of 1 of timm, 0 of 1 of transformers**" in joined
     assert "Of 16 losses" in joined and "15 are the same" in joined
+    assert "2 states of the code" in joined and "2 with `a1`, 1 with `b2`" in joined
     assert "| trains | 0 of 0 | 0 of 1 (1 refused) | 0 of 0 |" in text
     assert "| fine | yes | fx | 8 | 8 | 8 | yes | 8 of 8 | 100 % | 50 % | 0 |" in text
     assert "| BadModel | wrapped |" in text and "- `'x' | is unknown`: BadModel" in text
@@ -165,6 +167,7 @@ def test_the_page_says_what_the_rows_say():
 def test_other_peoples_networks(library, name):
     row = measure.measure(names.found(library, name), 300, keep=lambda _: None)
     for column in ("captured", "leave_one_out", "surgery", "saves", "exports", "other_batch"):
-        assert row[column] == YES, f"{column}: {row[column]}"
+        answer = str(row[column])
+        assert answer == YES or answer.startswith("the model itself"), f"{column}: {answer}"
     assert row["compared"] >= 1 and row["idle"] == 0
     assert row["flops_cut"] <= row["flops"] and row["parameters_cut"] <= row["parameters"]
