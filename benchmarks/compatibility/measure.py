@@ -6,6 +6,7 @@ reason, in words; what could not be asked is empty.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import math
@@ -14,7 +15,6 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -52,7 +52,16 @@ COLUMNS = (
     *("library", "name", "captured", "wrapped", "route", "vertices", "edges", "candidates"),
     *("batched", "drawn", "compared", "equal", "leave_one_out", "largest_difference"),
     *("first_order", "fisher"),
-    *("removed", "surgery", "surgery_difference", "cost", "parameters", "parameters_cut", "flops"),
+    *(
+        "removed",
+        "surgery",
+        "surgery_difference",
+        "gradients",
+        "cost",
+        "parameters",
+        "parameters_cut",
+        "flops",
+    ),
     *("flops_cut", "idle", "trains", "exports", "saves", "other_batch", "other_length"),
     *("capture_seconds", "seconds", "peak_mb", "torch_pruning", "stopped", "code"),
 )
@@ -327,12 +336,20 @@ def surgery(graph: ComputationGraph, subject: Subject) -> tuple[Row, Cut | None]
     try:
         cut = Cut(graph, subject, mask, structural.remove(graph, mask))
         difference = apart(run(cut.module, subject.inputs), cut.gated(subject.inputs))
-        row["idle"] = len(idle_parameters(cut))
     except Exception as error:
         return row | {"surgery": in_words(error)}, None
     row["surgery"] = YES if difference <= TOLERANCE else "other outputs"
     row["surgery_difference"] = float(f"{difference:.1e}")
-    return row | costs(cut), cut
+    return row | gradients(cut) | costs(cut), cut
+
+
+def gradients(cut: Cut) -> Row:
+    """Whether all parameters of the cut network get a gradient that had one before."""
+    try:
+        idle = len(idle_parameters(cut))
+    except Exception as error:
+        return {"gradients": in_words(error)}
+    return {"idle": idle, "gradients": f"parameters without use: {idle}" if idle else YES}
 
 
 def costs(cut: Cut) -> Row:
@@ -398,6 +415,11 @@ def exports(cut: Cut) -> str:
     """Whether ``torch.export`` takes the cut network, and gives the same."""
     inputs = cut.subject.inputs
     args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
+
+    with contextlib.suppress(Exception):  # how transformers itself exports networks with a cache
+        from transformers.integrations import executorch
+
+        executorch.register_dynamic_cache_export_support()
 
     def exported(module: nn.Module) -> nn.Module:
         return torch.export.export(module, args, kwargs, strict=False).module()
@@ -509,7 +531,7 @@ def in_words(error: BaseException) -> str:
     return (text if kind in ("InvalidInput", "NotCapturable") else f"{kind}: {text}")[:400]
 
 
-@contextmanager
+@contextlib.contextmanager
 def limited(seconds: float) -> Iterator[None]:
     """Raise ``TookTooLong`` after that time of a processor, whatever else the machine does.
 

@@ -48,6 +48,11 @@ ANSWERS = {
         "`structural.remove` without a random quarter of the candidates gives the outputs of the "
         "gated network, within 1e-4 of the largest.",
     ),
+    "gradients": (
+        "gradients",
+        "every parameter that the cut network still has gets a gradient, if it does in the whole "
+        "one: none is left without use.",
+    ),
     "cost": (
         "cost",
         "`structural.cost` takes the same inputs, and neither parameters nor operations rise.",
@@ -78,8 +83,7 @@ ANSWERS = {
 # What else there is.
 _NUMBERS = """- *vertices, edges, candidates* of the graph; *route*: which tracer took it.
 - *parameters*, *FLOPs*: of the cut network, in percent of the whole one (products and
-  convolutions, by `structural.cost`). *idle*: parameters that the cut network still has, without a
-  gradient that they have in the whole one.
+  convolutions, by `structural.cost`).
 - *s*, *MB*: time and peak memory of all of this for the one network, libraries included, on a
   machine that had other work to do."""
 
@@ -172,7 +176,7 @@ def rows(table: pd.DataFrame) -> list[list[str]]:
     apart = ("captured", "batched", "leave_one_out")
     answers = {c: label for c, (label, _) in ANSWERS.items() if c not in apart}
     heading = ["network", "captured", "route", "vertices", "edges", "candidates", "batched"]
-    heading += ["leave-one-out", "parameters", "FLOPs", "idle", *answers.values(), "s", "MB"]
+    heading += ["leave-one-out", "parameters", "FLOPs", *answers.values(), "s", "MB"]
     lines = [heading]
     for row in table.to_dict("records"):
         wrapped = row["captured"] != YES and row["wrapped"] == YES
@@ -185,7 +189,6 @@ def rows(table: pd.DataFrame) -> list[list[str]]:
                 _short(row["batched"]),
                 _compared(row),
                 *(_percent(row, name) for name in ("parameters", "flops")),
-                _whole(row["idle"]),
                 *(_short(row[name]) for name in answers),
                 _whole(row["seconds"]),
                 _whole(row["peak_mb"]),

@@ -151,7 +151,7 @@ def test_the_page_says_what_the_rows_say():
     assert "Of 16 losses" in joined and "15 are the same" in joined
     assert "2 states of the code" in joined and "2 with `a1`, 1 with `b2`" in joined
     assert "| trains | 0 of 0 | 0 of 1 (1 refused) | 0 of 0 |" in text
-    assert "| fine | yes | fx | 8 | 8 | 8 | yes | 8 of 8 | 100 % | 50 % | 0 |" in text
+    assert "| fine | yes | fx | 8 | 8 | 8 | yes | 8 of 8 | 100 % | 50 % | yes |" in text
     assert "| BadModel | wrapped |" in text and "- `'x' | is unknown`: BadModel" in text
     assert "- `took longer than 150 s: captured`: slow" in text
     for block in text.split("\n\n"):
