@@ -9,10 +9,21 @@ from typing import Any
 import networkx as nx
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from bogp.errors import NotCapturable
-from bogp.structural.graph import CATS, NOT_FLOAT, SUMS, Edge, Vertex, arguments, node_values
+from bogp.structural.containers import close, filled, flattened, tensors_of
+from bogp.structural.graph import (
+    CATS,
+    NOT_FLOAT,
+    SUMS,
+    Edge,
+    Inputs,
+    Vertex,
+    arguments,
+    node_values,
+    results_node,
+)
+from bogp.structural.sizes import INPUT
 
 _TO_NUMBERS = {
     *("item", "tolist", "numpy"),
@@ -39,11 +50,11 @@ def contracted(
         for n in module.graph.nodes
         if n in data
     }
-    place = _places(slots, values)
+    output = results_node(module)
+    place = _places(slots, values, output)
     links = [(a, n, slot) for n in place for slot, a in slots[n] if place[a] != place[n]]
     groups = _ranked(place, links)
     index = {n: i for i, group in enumerate(groups) for n in group}
-    output = next(n for n in module.graph.nodes if n.op == "output")
     vertices = [_vertex(i, group, module, slots, values) for i, group in enumerate(groups)]
     edges = [(a, n, slot, index[n]) for a, n, slot in links]
     results = arguments(output)
@@ -69,7 +80,7 @@ def contracted(
 
 def holds_tensor(value: Any) -> bool:
     """Whether a tensor is among the leaves of a nested container."""
-    return any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(value))
+    return bool(tensors_of(value))
 
 
 def _data_nodes(module: fx.GraphModule, values: dict[str, Any]) -> set[fx.Node]:
@@ -86,12 +97,12 @@ def _data_nodes(module: fx.GraphModule, values: dict[str, Any]) -> set[fx.Node]:
                 f"{node.name} turns a tensor into Python numbers, through which no gate acts; "
                 "keep it a tensor."
             )
-        if holds_tensor(values[node.name]) and (reads or node.op == "placeholder"):
+        if (reads and holds_tensor(values[node.name])) or INPUT in node.meta:
             data.add(node)
     return data
 
 
-def _places(slots: Slots, values: dict[str, Any]) -> dict[fx.Node, int]:
+def _places(slots: Slots, values: dict[str, Any], output: fx.Node) -> dict[fx.Node, int]:
     """The vertex of each node but the output, as a number; nodes of one vertex have the same.
 
     A node goes on with the vertex of its only source where both are one chain, and a sum with the
@@ -101,7 +112,7 @@ def _places(slots: Slots, values: dict[str, Any]) -> dict[fx.Node, int]:
     place: dict[fx.Node, int] = {}
     members: list[list[fx.Node]] = []
     for node in slots:
-        if node.op == "output":
+        if node is output or node.op == "output":
             continue
         sources = [a for _, a in slots[node]]
         joined: list[fx.Node] = []
@@ -120,7 +131,7 @@ def _is_one_chain(
     source: fx.Node, slots: Slots, values: dict[str, Any], readers: dict[fx.Node, int]
 ) -> bool:
     """Whether a node that reads nothing but this source goes on with the source's vertex."""
-    if source.op == "placeholder":
+    if INPUT in source.meta:
         return False
     if not isinstance(values[source.name], Tensor):
         return True  # a tuple is no edge: what takes a part from it stays in its vertex
@@ -179,14 +190,14 @@ def _is(node: fx.Node, targets: set[Any]) -> bool:
 
 
 def _kind(node: fx.Node, sources: int) -> str:
-    if node.op == "placeholder":
+    if INPUT in node.meta:
         return "input"
     if sources == 1:
         return "chain"
     return "sum" if _is(node, SUMS) else "cat" if _is(node, CATS) else "product"
 
 
-def is_batched(module: fx.GraphModule, inputs: tuple[Any, ...], edges: Sequence[Edge]) -> bool:
+def is_batched(module: fx.GraphModule, inputs: Inputs, edges: Sequence[Edge]) -> bool:
     """Whether edges carry the batch first and no example acts on another.
 
     It is seen by running the examples with others before and behind them: larger ones, and zeros.
@@ -196,35 +207,31 @@ def is_batched(module: fx.GraphModule, inputs: tuple[Any, ...], edges: Sequence[
         inputs: the example.
         edges: of the network.
     """
-    with_batch = [isinstance(i, Tensor) and i.dim() > 0 for i in inputs]
-    if not any(with_batch):
+    tensors, form = flattened(inputs)
+    size = next((len(i) for i in tensors if i.dim()), 0)
+    if not size:
         return False
 
-    def stacked(before: float, behind: float) -> tuple[Any, ...]:
+    def stacked(i: Tensor, before: float, behind: float) -> Tensor:
+        if i.dim() == 0 or len(i) != size:
+            return i
         # Whole numbers are names of things; other examples' names stand for other examples.
-        def other(i: Tensor, factor: float) -> Tensor:
-            return i.flip(0) * factor if i.is_floating_point() else i.flip(0)
-
-        parts = zip(inputs, with_batch, strict=True)
-        return tuple(
-            torch.cat([other(i, before), i, other(i, behind)]) if b else i for i, b in parts
-        )
+        others = [i.flip(0) * f if i.is_floating_point() else i.flip(0) for f in (before, behind)]
+        return torch.cat([others[0], i, others[1]])
 
     try:
         values = node_values(module, inputs)
-        beside = [node_values(module, stacked(a, b)) for a, b in ((3.0, -2.0), (-1.5, 0.0))]
+        beside = [
+            node_values(module, filled(form, [stacked(i, *factors) for i in tensors]))
+            for factors in ((3.0, -2.0), (-1.5, 0.0))
+        ]
     except Exception:  # a size that the traced network has fixed
         return False
-    size = next(len(i) for i, b in zip(inputs, with_batch, strict=True) if b)
     for name in (edge.producer for edge in edges if edge.is_floating):
         once = values[name]
-        if once.dim() == 0 or len(once) != size:
-            return False
-        finite = once[once.isfinite()]
-        close = 1e-4 * finite.abs().max().item() if finite.numel() else 0.0
         for others in (each[name] for each in beside):
-            if len(others) != 3 * size or not torch.allclose(
-                others[size : 2 * size], once, rtol=1e-4, atol=close, equal_nan=True
-            ):
+            if once.dim() == 0 or len(once) != size or len(others) != 3 * size:
+                return False
+            if not close(others[size : 2 * size], once, least=1e-4):
                 return False
     return True

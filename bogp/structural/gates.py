@@ -9,7 +9,7 @@ derivatives by gates, example by example.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,10 @@ from torch import Tensor
 
 from bogp.checks import whole
 from bogp.errors import InvalidInput, NotCapturable, NotFinite, NothingToRemove
+from bogp.structural.containers import as_call, close, mapped, tensors_of
 from bogp.structural.graph import (
     ComputationGraph,
+    Inputs,
     References,
     check_ready,
     edge_values,
@@ -36,15 +38,18 @@ class Examples:
     """Inputs and targets of N examples.
 
     Attributes:
-        inputs: what the network is called with, each (N, ...).
+        inputs: what the network is called with: a tuple of arguments or a mapping of keyword
+            arguments, each tensor in them (N, ...). A single tensor becomes a tuple.
         targets: (N, ...), as the loss reads them.
     """
 
-    inputs: tuple[Tensor, ...]
+    inputs: Inputs
     targets: Tensor
 
     def __post_init__(self) -> None:
-        lengths = {len(t) for t in (*self.inputs, self.targets)}
+        if not isinstance(self.inputs, Mapping):
+            object.__setattr__(self, "inputs", as_call(self.inputs)[0])
+        lengths = {len(t) for t in (*tensors_of(self.inputs), self.targets)}
         if len(lengths) != 1 or 0 in lengths:
             raise InvalidInput(
                 f"Inputs and targets hold {sorted(lengths)} examples; the same number of each "
@@ -56,7 +61,7 @@ class Examples:
 
     def part(self, rows: slice | Tensor | NDArray[np.intp]) -> Examples:
         """Those of the examples."""
-        return Examples(tuple(i[rows] for i in self.inputs), self.targets[rows])
+        return Examples(mapped(lambda i: i[rows], self.inputs), self.targets[rows])
 
     def batches(self, size: int) -> Iterator[Examples]:
         """All of the examples in order, at most ``size`` of them at a time.
@@ -126,10 +131,33 @@ def losses_under(
     at_once = max(1, whole("batch", batch, 1) // len(examples)) if graph.batched else 1
     found: list[NDArray[np.float64]] = []
     check_ready(graph)
+
+    def means(gates: Tensor) -> NDArray[np.float64]:
+        """(M, ...) mean loss under each of the (M, E) gates, all in one pass."""
+        count, total = len(gates), torch.zeros(())
+        for part in examples.batches(batch):
+            inputs, targets, rows = part.inputs, part.targets, gates[0]
+            if count > 1:
+                inputs, targets = mapped(
+                    lambda i: i.repeat(count, *[1] * (i.dim() - 1)), (inputs, targets)
+                )
+                rows = gates.repeat_interleave(len(part), dim=0)
+            losses = loss(graph.outputs(rows, references, inputs), targets)
+            check_losses(losses, count * len(part))
+            sums = losses.double().view(count, len(part), *losses.shape[1:]).sum(dim=1)
+            total = total + sums
+        return (total / len(examples)).numpy()
+
     with torch.inference_mode():
         for start in range(0, len(distinct), at_once):
             some = torch.as_tensor(distinct[start : start + at_once], dtype=float_type(graph))
-            found += _means_within_sizes(graph, some, examples, loss, references, batch)
+            try:
+                found.append(means(some))
+            except NotCapturable:
+                # Masks side by side can exceed a batch that the examples alone do not.
+                if len(some) == 1:
+                    raise
+                found += map(means, some.split(1))
     values = np.concatenate(found)[back.ravel()]
     bad = np.flatnonzero(~np.isfinite(values.reshape(len(rows), -1)).all(axis=1))
     if len(bad):
@@ -138,52 +166,6 @@ def losses_under(
             "weights, the data and the loss."
         )
     return values
-
-
-def _means_within_sizes(
-    graph: ComputationGraph,
-    gates: Tensor,
-    examples: Examples,
-    loss: Loss,
-    references: References,
-    batch: int,
-) -> list[NDArray[np.float64]]:
-    """The mean losses of all gates at once, or one after another where that is too large a batch.
-
-    A network can be captured for batches up to some size, which masks side by side exceed though
-    the examples do not.
-    """
-    try:
-        return [_means(graph, gates, examples, loss, references, batch)]
-    except NotCapturable:
-        if len(gates) == 1:
-            raise
-        return [_means(graph, g, examples, loss, references, batch) for g in gates.split(1)]
-
-
-def _means(
-    graph: ComputationGraph,
-    gates: Tensor,
-    examples: Examples,
-    loss: Loss,
-    references: References,
-    batch: int,
-) -> NDArray[np.float64]:
-    """(M, ...) mean loss under each of the (M, E) gates."""
-    count, total = len(gates), None
-    for part in examples.batches(batch):
-        if count == 1:
-            losses = loss(graph.outputs(gates[0], references, part.inputs), part.targets)
-        else:
-            inputs = [i.repeat(count, *[1] * (i.dim() - 1)) for i in part.inputs]
-            targets = part.targets.repeat(count, *[1] * (part.targets.dim() - 1))
-            rows = gates.repeat_interleave(len(part), dim=0)
-            losses = loss(graph.outputs(rows, references, tuple(inputs)), targets)
-        check_losses(losses, count * len(part))
-        sums = losses.double().view(count, len(part), *losses.shape[1:]).sum(dim=1)
-        total = sums if total is None else total + sums
-    assert total is not None
-    return (total / len(examples)).numpy()
 
 
 def check_losses(losses: Tensor, count: int) -> None:
@@ -244,12 +226,28 @@ def mean_activations(
             mean is taken.
     """
     check_ready(graph, for_each_example=True)
+    types: dict[str, torch.dtype] = {}
     sums: list[Tensor | None] = [None] * len(graph.edges)
     with torch.inference_mode():
         for part in examples.batches(batch):
             values = edge_values(graph, part.inputs)
             for edge in graph.edges:
                 if edge.is_floating:
-                    here, before = values[edge.producer].double().sum(dim=0), sums[edge.index]
+                    value, before = values[edge.producer], sums[edge.index]
+                    here, types[edge.producer] = value.double().sum(dim=0), value.dtype
                     sums[edge.index] = here if before is None else before + here
-    return [None if s is None else (s / len(examples)).to(float_type(graph)) for s in sums]
+    pairs = zip(sums, graph.edges, strict=True)
+    return [None if s is None else (s / len(examples)).to(types[e.producer]) for s, e in pairs]
+
+
+def stand_alone(graph: ComputationGraph, examples: Examples) -> bool:
+    """Whether the network gives to each example alone what it gives to it among the others."""
+    ones = torch.ones(len(graph.edges), dtype=float_type(graph))
+    some = [examples, *examples.batches(1)]
+    try:
+        with torch.inference_mode():
+            all_, *each = (tensors_of(graph.outputs(ones, None, e.inputs)) for e in some)
+        pairs = zip(zip(*each, strict=True), all_, strict=True)
+        return all(close(torch.cat(single), among, least=1e-4) for single, among in pairs)
+    except (NotCapturable, RuntimeError, ValueError):  # the batch has another size, or none
+        return False

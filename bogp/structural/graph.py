@@ -14,9 +14,9 @@ input of a branch and to cut its output are therefore the same removal, and
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import count
 from typing import Any
 
@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from bogp.checks import bits, indices
 from bogp.errors import InvalidInput, NotCapturable
+from bogp.structural.containers import Container, as_call, mapped, positional, tensors_of
 from bogp.structural.sizes import OTHER_SIZES, Sizes
 
 _ATEN = torch.ops.aten
@@ -44,6 +44,7 @@ CATS = {
 }
 NOT_FLOAT = "carries no floating-point numbers"
 
+Inputs = Any  # a tuple of arguments, or a mapping of keyword arguments
 References = Sequence[Tensor | None] | None  # what stands in for each removed edge; None: zeros
 
 
@@ -105,7 +106,7 @@ class ComputationGraph:
         batched: whether the first dimension of each edge's value is the batch, for any size of it.
             Gates that differ between examples need that.
         traced_by: ``torch.fx`` or ``torch.export``.
-        example_inputs: what it was captured with.
+        example_inputs: what it was captured with: a tuple of arguments, or keyword arguments.
         trains: whether training mode does to ``module`` what it does to the model. It does not
             where tracing wrote the evaluation mode into the network.
     """
@@ -115,7 +116,7 @@ class ComputationGraph:
     edges: tuple[Edge, ...]
     batched: bool
     traced_by: str
-    example_inputs: tuple[Any, ...] = field(repr=False)
+    example_inputs: Inputs = field(repr=False)
     trains: bool = True
 
     @cached_property
@@ -130,21 +131,26 @@ class ComputationGraph:
     @cached_property
     def sizes(self) -> Sizes:
         """How the sizes of all values follow from those of the inputs."""
-        return Sizes(self.module, self.example_inputs)
+        return Sizes(self.module, positional(self.module, self.example_inputs))
 
-    def outputs(self, gates: Tensor, references: References, inputs: tuple[Any, ...]) -> Any:
+    def outputs(self, gates: Tensor, references: References, inputs: Inputs) -> Any:
         """What the network gives under gates; arguments as for ``gated``.
 
         Raises:
             NotCapturable: the inputs have sizes that the network was not captured for.
         """
+        args, kwargs = as_call(inputs)
         try:
-            return self.gated(gates, references, *inputs)
-        except AssertionError as error:
-            if not str(error).startswith(OTHER_SIZES):
+            return self.gated(gates, references, *args, **kwargs)
+        except (AssertionError, RuntimeError) as error:
+            shapes = [[t.shape for t in tensors_of(i)] for i in (inputs, self.example_inputs)]
+            refused = str(error).startswith(OTHER_SIZES)
+            if not refused and (isinstance(error, AssertionError) or shapes[0] == shapes[1]):
                 raise  # the model's own
+            text = str(error) if refused else f"It fails on inputs of these sizes: {error}."
             raise NotCapturable(
-                f"{error} Capture it with such inputs, or hand over examples within these sizes."
+                f"{text} Capture it with such inputs, or hand over examples, or batches of them, "
+                "within its sizes."
             ) from None
 
     @property
@@ -322,16 +328,13 @@ def cleaned(module: fx.GraphModule) -> fx.GraphModule:
 
 
 def _reads_sizes_only(node: fx.Node) -> bool:
-    """Whether a node follows from the sizes of inputs, and from nothing else of them."""
-    if node.op == "placeholder":
-        return True
-    if node.op == "call_method":
-        return node.target == "size" and node.args[0].op == "placeholder"  # type: ignore[union-attr]
-    if node.target is getattr:
-        return node.args[0].op == "placeholder" and node.args[1] in ("shape", "ndim")  # type: ignore[union-attr]
-    plain = node.target is torch._assert or getattr(node.target, "__module__", "") == "_operator"
-    return (
-        node.op == "call_function" and plain and all(map(_reads_sizes_only, node.all_input_nodes))
+    """Whether a node follows from sizes of inputs and parts of containers, by plain operators."""
+    plain = node.target in (torch._assert, getattr, "size", torch.sym_max, torch.sym_min)
+    plain |= getattr(node.target, "__module__", "") == "_operator"
+    return node.op == "placeholder" or (
+        node.op in ("call_function", "call_method")
+        and plain
+        and all(map(_reads_sizes_only, node.all_input_nodes))
     )
 
 
@@ -340,10 +343,12 @@ def _with_gates(module: fx.GraphModule, edges: Sequence[Edge]) -> fx.GraphModule
     made: dict[fx.Node, fx.Node] = {}
     copy.output(copy.graph_copy(module.graph, made))
     # The output node is the one that graph_copy leaves to its caller; it stands last in both.
-    made |= {_last(module.graph): _last(copy)}
+    made |= {last(module.graph): last(copy)}
     consumers = {node.name: new for node, new in made.items()}
+    taken = [str(n.target) for n in copy.nodes if n.op == "placeholder"]
     with copy.inserting_before(next(iter(copy.nodes))):
-        gates, references = copy.placeholder("gates"), copy.placeholder("references")
+        gates = copy.placeholder(free_name("gates", taken))
+        references = copy.placeholder(free_name("references", taken))
     gated = {(edge.consumer, edge.slot): edge.index for edge in edges if edge.is_floating}
     for name in dict.fromkeys(consumer for consumer, _ in gated):
         node = consumers[name]
@@ -354,16 +359,44 @@ def _with_gates(module: fx.GraphModule, edges: Sequence[Edge]) -> fx.GraphModule
                 if (name, slot) in gated
             }
         node.args, node.kwargs = with_arguments(node, scaled)
+    for node in copy.nodes:
+        if node.target in ("detach", torch.detach, _ATEN.detach.default):
+            # It keeps a part from training; what its removal does, it does all the same.
+            node.replace_all_uses_with(node.args[0])
     copy.lint()
     return fx.GraphModule(module, copy)
 
 
-def _last(graph: fx.Graph) -> fx.Node:
+def last(graph: fx.Graph) -> fx.Node:
+    """The graph's output node."""
     return next(iter(reversed(graph.nodes)))
 
 
+def results_node(module: fx.GraphModule) -> fx.Node:
+    """The node whose arguments are what the network gives: its output, or the container of that."""
+    end = last(module.graph)
+    for node in end.all_input_nodes if isinstance(end.args[0], fx.Node) else ():
+        if node.op == "call_module":
+            layer = module.get_submodule(str(node.target))
+            end = node if isinstance(layer, Container) else end
+    return end
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name, or one made from it that is not taken."""
+    while name in taken:
+        name += "_"
+    return name
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message that says something, or its class."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)
+
+
 def _gate(value: Tensor, gates: Tensor, edge: int, references: References) -> Tensor:
-    z = gates[..., edge]
+    z = gates[..., edge].to(value.dtype)  # a network can have several types
     if z.dim():
         z = z.view(-1, *[1] * (value.dim() - 1))
     if torch.is_grad_enabled():
@@ -373,16 +406,17 @@ def _gate(value: Tensor, gates: Tensor, edge: int, references: References) -> Te
     else:
         scaled = torch.where(z == 0, 0, value * z)  # zeros, whatever it carried
     reference = None if references is None else references[edge]
-    return scaled if reference is None else scaled + (1 - z) * reference
+    return scaled if reference is None else scaled + (1 - z) * reference.to(value.dtype)
 
 
 # running a network
 
 
-def run(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
+def run(module: Callable[..., Any], inputs: Inputs) -> Any:
     """The outputs on copies of the inputs, which a model may overwrite."""
+    args, kwargs = as_call(mapped(torch.clone, inputs))
     with torch.no_grad():
-        return module(*pytree.tree_map(lambda i: i.clone() if isinstance(i, Tensor) else i, inputs))
+        return module(*args, **kwargs)
 
 
 class _Recorder(fx.Interpreter):
@@ -397,23 +431,31 @@ class _Recorder(fx.Interpreter):
         return self.values[n.name]
 
 
-def node_values(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, Any]:
+def node_values(module: fx.GraphModule, inputs: Inputs) -> dict[str, Any]:
     """What each node of a traced module gives for those inputs, by name of the node."""
     recorder = _Recorder(module)
-    run(recorder.run, inputs)
+    run(recorder.run, tuple(positional(module, inputs)))
     return recorder.values
 
 
-def edge_values(graph: ComputationGraph, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
+def edge_values(graph: ComputationGraph, inputs: Inputs) -> dict[str, Tensor]:
     """What the full network's nodes give for those inputs, by name of the node."""
     return node_values(graph.module, inputs)
 
 
 def float_type(graph: ComputationGraph) -> torch.dtype:
-    """The floating-point type that the network computes in."""
-    tensors = [*graph.module.parameters(), *graph.example_inputs]
-    types = (t.dtype for t in tensors if isinstance(t, Tensor) and t.is_floating_point())
-    return next(types, torch.get_default_dtype())
+    """The type of gates: the widest of the network's floating-point types, at least float32."""
+    tensors = [*graph.module.parameters(), *tensors_of(graph.example_inputs)]
+    types = {t.dtype for t in tensors if t.is_floating_point()}
+    return reduce(torch.promote_types, types, torch.float32)
+
+
+class Mode(nn.Module):
+    """Tells whether the network is in training mode, to functions that ask for it."""
+
+    def forward(self) -> bool:
+        """Whether it is."""
+        return self.training
 
 
 def check_evaluation_mode(model: nn.Module) -> None:
@@ -429,7 +471,7 @@ def check_evaluation_mode(model: nn.Module) -> None:
             raise InvalidInput(
                 f"{layer} mixes the examples of a batch: it keeps no running statistics."
             )
-        draws = isinstance(module, dropouts) and module.p > 0
+        draws = isinstance(module, Mode) or (isinstance(module, dropouts) and module.p > 0)
         if module.training and (draws or isinstance(module, norms)):
             does = "draws at random" if draws else "mixes the examples of a batch"
             raise InvalidInput(f"{layer} {does} in training mode; call model.eval() first.")

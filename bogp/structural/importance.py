@@ -40,8 +40,15 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, fx
 
 from bogp.checks import floats, is_one_of, texts, whole
-from bogp.errors import InvalidInput
-from bogp.structural.gates import Examples, Loss, leave_one_out, losses_under, single_removals
+from bogp.errors import InvalidInput, NotCapturable
+from bogp.structural.gates import (
+    Examples,
+    Loss,
+    leave_one_out,
+    losses_under,
+    single_removals,
+    stand_alone,
+)
 from bogp.structural.graph import (
     ComputationGraph,
     arguments,
@@ -49,7 +56,7 @@ from bogp.structural.graph import (
     edge_values,
     with_arguments,
 )
-from bogp.structural.taylor import TaylorModel, fisher, gate_gradients, taylor_model
+from bogp.structural.taylor import TaylorModel, fisher, gate_gradients, mean_gradient, taylor_model
 
 Floats = NDArray[np.float64]
 METHODS = (
@@ -100,8 +107,7 @@ def importances(
     Raises:
         InvalidInput: no such method, or a layer in training mode.
         NothingToRemove: the graph has no candidates.
-        NotCapturable: gates of single examples are needed, and the network does not keep the batch
-            in the first dimension.
+        NotCapturable: a method needs single examples or derivatives that the network does not give.
         NotFinite: a loss or a derivative is NaN or infinite.
     """
     wanted = texts("names", names)
@@ -110,11 +116,12 @@ def importances(
     whole("seed", seed, 0)
     single_removals(graph)
     check_ready(graph)
-    gradients = (
-        gate_gradients(graph, examples, loss)
-        if set(wanted) & set(_FROM_GRADIENTS)
-        else np.empty((0, 0))
-    )
+    needed = set(wanted) & set(_FROM_GRADIENTS)
+    gradients = np.empty((0, 0))
+    if needed and needed <= {"first_order", "absolute_first_order"} and not graph.batched:
+        gradients = mean_gradient(graph, examples, loss)[None]  # a mean needs no single examples
+    elif needed:
+        gradients = gate_gradients(graph, examples, loss)
     ways: dict[str, Callable[[], Floats]] = {
         "random": lambda: random(graph, seed),
         "magnitude": lambda: magnitude(graph),
@@ -195,16 +202,20 @@ def block_influence(graph: ComputationGraph, examples: Examples, batch: int = 25
     removal closes gates of several consumers: their mean.
     """
     closed, total = closed_gates(graph), np.zeros(len(graph.candidates))
+    if not graph.batched and not stand_alone(graph, examples):
+        raise NotCapturable(
+            "block_influence compares single examples, which this network does not run one at a "
+            "time with the same outputs; use leave_one_out or first_order."
+        )
     with torch.inference_mode():
-        for part in examples.batches(batch):
+        for part in examples.batches(batch if graph.batched else 1):
             values = edge_values(graph, part.inputs)
             for c, gates in enumerate(closed):
                 cut = [graph.edges[e] for e in np.flatnonzero(gates)]
                 consumers = sorted({edge.target for edge in cut})
                 slots = {(edge.consumer, edge.slot) for edge in cut}
-                total[c] += sum(_dissimilarity(graph, v, slots, values) for v in consumers) / len(
-                    consumers
-                )
+                unlike = (_dissimilarity(graph, v, slots, values, len(part)) for v in consumers)
+                total[c] += sum(unlike) / len(consumers)
     return total / len(examples)
 
 
@@ -224,10 +235,14 @@ class _WithCuts(fx.Interpreter):
 
 
 def _dissimilarity(
-    graph: ComputationGraph, vertex: int, cut: set[tuple[str, int]], values: dict[str, Any]
+    graph: ComputationGraph,
+    vertex: int,
+    cut: set[tuple[str, int]],
+    values: dict[str, Any],
+    count: int,
 ) -> float:
-    """The sum over examples of 1 - cosine similarity of a vertex's results with and without those
-    arguments; 0 where they are equal.
+    """The sum over ``count`` examples of 1 - cosine similarity of a vertex's results with and
+    without those arguments; 0 where they are equal.
     """
     nodes = [n for n in graph.module.graph.nodes if n.name in graph.vertices[vertex].nodes]
     interpreter = _WithCuts(graph.module, cut)
@@ -236,8 +251,8 @@ def _dissimilarity(
         interpreter.env[node] = interpreter.run_node(node)
     read = {edge.producer for edge in graph.edges if edge.source == vertex}
     results = [n for n in nodes if n.name in read and isinstance(values[n.name], Tensor)]
-    before = torch.cat([values[n.name].double().flatten(1) for n in results], dim=1)
-    after = torch.cat([interpreter.env[n].double().flatten(1) for n in results], dim=1)
+    before = torch.cat([values[n.name].double().reshape(count, -1) for n in results], dim=1)
+    after = torch.cat([interpreter.env[n].double().reshape(count, -1) for n in results], dim=1)
     similar = torch.where(
         (before == after).all(dim=1),
         1.0,

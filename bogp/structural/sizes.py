@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -26,6 +26,7 @@ from torch.fx.experimental.symbolic_shapes import (
 from torch.utils._sympy import functions
 
 from bogp.errors import NotCapturable
+from bogp.structural.containers import mapped
 
 _OPERATIONS: dict[type, Any] = {
     sympy.Add: operator.add,
@@ -42,10 +43,10 @@ class Sizes:
 
     Args:
         module: the traced network.
-        inputs: an example.
+        inputs: an example, an item for each argument.
     """
 
-    def __init__(self, module: fx.GraphModule, inputs: tuple[Any, ...]) -> None:
+    def __init__(self, module: fx.GraphModule, inputs: Sequence[Any]) -> None:
         self._shapes: dict[str, tuple[Any, ...]] = {}
         self._symbols: dict[sympy.Symbol, tuple[str, int]] = {}
         with contextlib.suppress(Exception):  # an operation without a rule for shapes
@@ -70,14 +71,12 @@ class Sizes:
             return size
         return self._made(graph, sympy.sympify(size.node.expr))
 
-    def _run(self, module: fx.GraphModule, inputs: tuple[Any, ...]) -> None:
+    def _run(self, module: fx.GraphModule, inputs: Sequence[Any]) -> None:
         # Sizes that happen to be equal, or 1, in the example need not be so in other inputs.
         environment = ShapeEnv(duck_shape=False, specialize_zero_one=False)
         mode = FakeTensorMode(shape_env=environment, allow_non_fake_inputs=True)
 
-        def symbolic(value: Any) -> Any:
-            if not isinstance(value, Tensor):
-                return value
+        def symbolic(value: Tensor) -> Any:
             dynamic: Any = StatelessSymbolicContext(
                 dynamic_sizes=[DimDynamic.DYNAMIC] * value.dim()
             )
@@ -93,8 +92,8 @@ class Sizes:
                 return value
 
         with mode, torch.no_grad():
-            Recorder(module).run(*(symbolic(value) for value in inputs))
-        for node in _placeholders(module):
+            Recorder(module).run(*mapped(symbolic, list(inputs)))
+        for node in input_nodes(module.graph):
             for dim, size in enumerate(shapes.get(node.name, ())):
                 expression = getattr(getattr(size, "node", None), "expr", None)
                 if isinstance(expression, sympy.Symbol):
@@ -108,8 +107,8 @@ class Sizes:
             return int(expression)
         if expression in self._symbols:
             name, dim = self._symbols[expression]
-            placeholder = next(n for n in graph.nodes if n.op == "placeholder" and n.name == name)
-            return graph.call_method("size", (placeholder, dim))
+            node = next(n for n in input_nodes(graph) if n.name == name)
+            return graph.call_method("size", (node, dim))
         if isinstance(expression, sympy.Pow) and expression.exp.is_Integer and expression.exp > 0:
             return graph.call_function(
                 operator.pow, (self._made(graph, expression.base), int(expression.exp))
@@ -132,8 +131,17 @@ def _settled(size: Any) -> Any:
     return int(expression) if expression.is_Integer else size
 
 
-def _placeholders(module: fx.GraphModule) -> Sequence[fx.Node]:
-    return [node for node in module.graph.nodes if node.op == "placeholder"]
+INPUT = "bogp input"  # marks, in a node's meta, a tensor that the network is called with
+
+
+def input_nodes(graph: fx.Graph) -> list[fx.Node]:
+    """The nodes that are tensors of the inputs: arguments, or parts of containers among them."""
+    return [node for node in graph.nodes if INPUT in node.meta]
+
+
+def after_inputs(graph: fx.Graph) -> fx.Node:
+    """The node that follows all arguments and their parts."""
+    return [n for n in graph.nodes if n.op == "placeholder" or INPUT in n.meta][-1].next
 
 
 OTHER_SIZES = "The network was captured for inputs with"  # begins what its assertions say
@@ -144,12 +152,11 @@ def assert_size(graph: fx.Graph, condition: Any, text: str) -> None:
     graph.call_function(torch._assert, (condition, f"{OTHER_SIZES} {text}."))
 
 
-def assert_sizes(graph: fx.Graph, inputs: Sequence[Any]) -> None:
-    """Let a network refuse inputs of other sizes than these, one for each placeholder."""
-    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
-    with graph.inserting_before(placeholders[-1].next):
-        for node, value in zip(placeholders, inputs, strict=False):
-            for dim, size in enumerate(value.shape if isinstance(value, Tensor) else ()):
+def assert_sizes(graph: fx.Graph, values: Mapping[str, Tensor]) -> None:
+    """Let a network refuse inputs of other sizes than these, by name of the input's node."""
+    with graph.inserting_before(after_inputs(graph)):
+        for node in input_nodes(graph):
+            for dim, size in enumerate(values[node.name].shape):
                 own = graph.call_method("size", (node, dim))
                 same = graph.call_function(operator.eq, (own, size))
                 assert_size(graph, same, f"{node.name}.shape[{dim}] == {size}")

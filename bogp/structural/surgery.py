@@ -38,7 +38,7 @@ from bogp.structural.graph import (
     edge_values,
     with_arguments,
 )
-from bogp.structural.sizes import assert_sizes
+from bogp.structural.sizes import after_inputs, assert_sizes, input_nodes
 
 _ATEN = torch.ops.aten
 _SUBTRACTIONS = {
@@ -224,7 +224,7 @@ class _Known:
                 dims = range(len(sizes.shape(name)))
                 return [sizes.size(self._module.graph, name, dim) for dim in dims]
         if not self._fixed:  # the example's sizes hold for inputs of its sizes alone
-            assert_sizes(self._module.graph, self._graph.example_inputs)
+            assert_sizes(self._module.graph, self._values)
             self._fixed = True
         return list(self.of(node).shape)
 
@@ -259,9 +259,8 @@ def _refuse_training(module: fx.GraphModule, traced_by: str) -> None:
         "remove the same parts from the model itself."
     )
     module.add_submodule("evaluation_only", EvaluationOnly(reason).eval())
-    first = next(node for node in module.graph.nodes if node.op == "placeholder")
-    last = next(node for node in reversed(module.graph.nodes) if node.op == "placeholder")
-    with module.graph.inserting_before(last.next):
+    first = next(node for node in input_nodes(module.graph) if node.users)
+    with module.graph.inserting_before(after_inputs(module.graph)):
         passed = module.graph.call_module("evaluation_only", (first,))
     first.replace_all_uses_with(passed, lambda user: user is not passed)
 
@@ -472,9 +471,7 @@ def _stand_in(
 ) -> None:
     """Buffers in place of the removed edges, as many times over as there are examples."""
     nodes = {node.name: node for node in module.graph.nodes}
-    inputs = (n for n in module.graph.nodes if n.op == "placeholder")
-    pairs = zip(inputs, graph.example_inputs, strict=False)  # arguments may keep their defaults
-    first = next(node for node, value in pairs if isinstance(value, Tensor))
+    first = input_nodes(module.graph)[0]
     for edge in edges:
         value, node, name = references[edge.index], nodes[edge.consumer], f"reference_{edge.index}"
         if value is None:

@@ -11,7 +11,9 @@ stands in for H near a minimum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +21,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils import _pytree as pytree
 
 from bogp.checks import indices, is_one_of
-from bogp.errors import InvalidInput, NotFinite
-from bogp.structural.gates import Examples, Loss, check_losses
-from bogp.structural.graph import ComputationGraph, check_ready, float_type
+from bogp.errors import InvalidInput, NotCapturable, NotFinite
+from bogp.structural.containers import filled, flattened
+from bogp.structural.gates import Examples, Loss, check_losses, stand_alone
+from bogp.structural.graph import ComputationGraph, check_ready, first_line, float_type
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,22 +55,87 @@ class TaylorModel:
 def gate_gradients(
     graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 1024
 ) -> NDArray[np.float64]:
-    """(N, E) the gradient of each example's loss by its own gates, at the full network: one forward
-    and one backward pass.
+    """(N, E) the gradient of each example's loss by the gates, at the full network.
+
+    Where the batch comes first everywhere, each example has gates of its own, and one forward and
+    one backward pass give all gradients. Elsewhere, such as where examples are folded into tokens,
+    all have the same gates, with a backward pass for each example: of that example alone, where it
+    gets the same outputs alone.
 
     Raises:
-        InvalidInput: a layer in training mode, or a loss that is not one number an example.
-        NotCapturable: the network does not keep the batch in the first dimension.
+        InvalidInput: a layer in training mode, or a loss that is not one number an example, or does
+            not follow from the gates by differentiable operations.
+        NotCapturable: the network does not run on batches of this size, or an operation has no
+            derivative.
         NotFinite: a gradient is NaN or infinite.
     """
-    check_ready(graph, for_each_example=True)
+    check_ready(graph)
     found = []
-    for part in examples.batches(batch):
-        gates = torch.ones(len(part), len(graph.edges), dtype=float_type(graph), requires_grad=True)
-        losses = loss(graph.outputs(gates, None, part.inputs), part.targets)
-        check_losses(losses, len(part))
-        found.append(torch.autograd.grad(losses.sum(), gates)[0].double().numpy())
+    size = 1 if not graph.batched and stand_alone(graph, examples) else batch
+    for part in examples.batches(size):
+        with _derivatives("gradient"):
+            gates = _ones(graph, *[len(part)] * graph.batched)
+            losses = _losses(graph, gates, part, loss)
+            sums = [losses.sum()] if graph.batched else losses
+            rows = [_grads([one], [gates])[0].reshape(-1, len(graph.edges)) for one in sums]
+            found += [row.double().numpy() for row in rows]
     return _finite(np.concatenate(found), "The gradient of the loss by the gates")
+
+
+def mean_gradient(
+    graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 1024
+) -> NDArray[np.float64]:
+    """(E,) the gradient of the mean loss by the gates: the mean of ``gate_gradients``, at one
+    backward pass whatever the network does with the batch.
+
+    Raises:
+        InvalidInput, NotCapturable, NotFinite: as ``gate_gradients``.
+    """
+    if graph.batched:
+        return gate_gradients(graph, examples, loss, batch).mean(axis=0)
+    check_ready(graph)
+    total = np.zeros(len(graph.edges))
+    for part in examples.batches(batch):
+        with _derivatives("gradient"):
+            gates = _ones(graph)
+            total += _grads([_losses(graph, gates, part, loss).sum()], [gates])[0].double().numpy()
+    return _finite(total / len(examples), "The gradient of the loss by the gates")
+
+
+def _ones(graph: ComputationGraph, *examples: int) -> Tensor:
+    """(E,) open gates for all examples, or (N, E), whose derivatives are wanted."""
+    return torch.ones(*examples, len(graph.edges), dtype=float_type(graph), requires_grad=True)
+
+
+def _losses(graph: ComputationGraph, gates: Tensor, part: Examples, loss: Loss) -> Tensor:
+    """(N,) losses of examples, as a function of the gates."""
+    return _checked(loss(graph.outputs(gates, None, part.inputs), part.targets), part)
+
+
+def _checked(losses: Tensor, part: Examples) -> Tensor:
+    check_losses(losses, len(part))
+    if not losses.requires_grad:
+        raise InvalidInput(
+            "The loss does not follow from the gates by differentiable operations (no_grad, detach "
+            "or whole numbers are on the way); leave_one_out needs no derivatives."
+        )
+    return losses
+
+
+@contextlib.contextmanager
+def _derivatives(what: str) -> Iterator[None]:
+    """Says in words which operation torch cannot differentiate."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search("derivative|differentiat|double backward", str(error), re.IGNORECASE):
+            raise
+        name = re.search(r"(?:aten::|')(\w+?)(?:_backward)?\b", str(error))
+        raise NotCapturable(
+            f"The {what} needs a derivative of {name[1] if name else 'an operation'} that torch "
+            "does not have; use a method of lower order (first_order, fisher, leave_one_out), or "
+            f"another operation in its place. torch says: {first_line(error)}"
+        ) from error
 
 
 def fisher(gradients: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -97,12 +164,12 @@ def hessian(
 
     Raises:
         InvalidInput: a layer in training mode, or a loss that is not one number an example.
+        NotCapturable: an operation has no second derivative in torch; the message names it.
         NotFinite: an entry is NaN or infinite.
     """
 
     def part_of_it(part: Examples, ones: Tensor, rows: list[int]) -> Tensor:
-        losses = loss(graph.outputs(ones, None, part.inputs), part.targets)
-        check_losses(losses, len(part))
+        losses = _losses(graph, ones, part, loss)
         (gradient,) = torch.autograd.grad(losses.sum(), ones, create_graph=True)
         return torch.stack([_grads([gradient[row]], [ones])[0][rows] for row in rows])
 
@@ -128,14 +195,14 @@ def gauss_newton(
 
     Raises:
         InvalidInput: a layer in training mode, or a loss that is not one number an example.
+        NotCapturable: an operation has no second derivative in torch; the message names it.
         NotFinite: an entry is NaN or infinite.
     """
 
     def part_of_it(part: Examples, ones: Tensor, rows: list[int]) -> Tensor | None:
-        flat, shape = pytree.tree_flatten(graph.outputs(ones, None, part.inputs))
+        flat, form = flattened(graph.outputs(ones, None, part.inputs))
         outputs = [o.detach().requires_grad_() if o.is_floating_point() else o for o in flat]
-        losses = loss(pytree.tree_unflatten(outputs, shape), part.targets)
-        check_losses(losses, len(part))
+        losses = _checked(loss(filled(form, outputs), part.targets), part)
         pairs = [(o, f) for o, f in zip(outputs, flat, strict=True) if f.requires_grad]
         by = [o for o, _ in pairs]
         slopes = torch.autograd.grad(losses.sum(), by, create_graph=True, allow_unused=True)
@@ -177,8 +244,9 @@ def _summed(
     total = np.zeros((count, count))
     with sdpa_kernel(SDPBackend.MATH):  # the fast kernels of attention have no second derivative
         for part in examples.batches(batch) if rows else ():
-            ones = torch.ones(count, dtype=float_type(graph), requires_grad=True)
-            if (found := matrix(part, ones, rows)) is not None:
+            with _derivatives(what):
+                found = matrix(part, _ones(graph), rows)
+            if found is not None:
                 total[np.ix_(rows, rows)] += found.double().numpy()
     return _finite((total + total.T) / (2 * len(examples)), f"The {what}")
 
@@ -231,16 +299,15 @@ def taylor_model(
         raise InvalidInput(
             f"There is no curvature {curvature!r}; there are: {', '.join(CURVATURES)}."
         )
-    gradients = gate_gradients(graph, examples, loss, batch)
     if curvature == "fisher":
-        matrix = fisher(gradients)
-    elif curvature == "none":
-        matrix = np.zeros((len(graph.edges),) * 2)
-    else:
+        gradients = gate_gradients(graph, examples, loss, batch)
+        return TaylorModel(graph, gradients.mean(axis=0), fisher(gradients))
+    matrix = np.zeros((len(graph.edges),) * 2)
+    if curvature != "none":
         matrix = {"hessian": hessian, "gauss_newton": gauss_newton}[curvature](
             graph, examples, loss, gates=closable(graph)
         )
-    return TaylorModel(graph, gradients.mean(axis=0), matrix)
+    return TaylorModel(graph, mean_gradient(graph, examples, loss, batch), matrix)
 
 
 CURVATURES = ("none", "fisher", "gauss_newton", "hessian")

@@ -16,37 +16,63 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import inspect
 import io
 import logging
 import operator
 import re
 import traceback
+import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from bogp.errors import InvalidInput, NotCapturable
+from bogp.structural.containers import (
+    BASIC,
+    Container,
+    Leaf,
+    alike,
+    as_call,
+    by_name,
+    close,
+    filled,
+    flattened,
+    has_items,
+    is_plain,
+    mapped,
+    parts,
+    positional,
+    tensors_of,
+)
 from bogp.structural.contraction import contracted, holds_tensor, is_batched
 from bogp.structural.graph import (
     ComputationGraph,
+    Mode,
     arguments,
     check_evaluation_mode,
     cleaned,
+    first_line,
     float_type,
+    free_name,
+    last,
     node_values,
+    results_node,
     run,
     with_arguments,
     with_candidates,
 )
-from bogp.structural.sizes import assert_size
+from bogp.structural.sizes import INPUT, assert_size
 
-Check = tuple[tuple[Any, ...], Any]  # inputs, and the outputs of the model
+Check = tuple[Any, Any]  # inputs, and the outputs of the model
 
 _DROPOUTS: dict[Any, type[nn.Module]] = {
     functional.dropout: nn.Dropout,
@@ -67,65 +93,121 @@ def capture(model: nn.Module, example_inputs: Any) -> ComputationGraph:
 
     Args:
         model: in evaluation mode; it is not changed, and the graph's module shares its parameters.
-        example_inputs: a tensor or a tuple of what ``model`` is called with; the batch is the first
-            dimension.
+            What ``nn.DataParallel`` and ``torch.compile`` put around a network is taken off.
+        example_inputs: what ``model`` is called with: a tensor, a tuple of arguments, or a mapping
+            of keyword arguments. Arguments can be containers of tensors; a dict or a list that is
+            the only argument stands in a tuple, ``({"x": x},)``. The batch is the first dimension.
 
     Returns:
         The graph. With all gates at one its module gives the model's outputs on the example, which
-        is checked.
+        is checked. It is called as the model is, and gives the model's own containers.
 
     Raises:
-        InvalidInput: a layer that mixes examples or draws at random is in training mode; or the
-            model's outputs on the example are not finite, or differ between two calls.
+        InvalidInput: a layer that mixes examples or draws at random is in training mode; a tensor
+            has no values (meta, lazy) or is sparse, nested or quantised; or the model's outputs on
+            the example are not finite, or differ between two calls.
         NotCapturable: the model cannot be traced, or what was traced does something else than the
             model; the message names the operation.
     """
-    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    checks = [(inputs, _outputs(model, inputs)), *_further(model, inputs)]
-    module, traced_by = _traced(model, checks)
-    values = node_values(module, inputs)
-    vertices, edges = contracted(module, values)
-    batched = is_batched(module, inputs, edges)
-    trains = _trains_alike(model, module, inputs)
-    graph = ComputationGraph(module, vertices, edges, batched, traced_by, inputs, trains)
-    ones = torch.ones(len(edges), dtype=float_type(graph))
-    if not _reproduces(lambda *given: graph.gated(ones, None, *given), checks):
-        operations = dict.fromkeys(n.name for n in module.graph.nodes if n.op.startswith("call"))
-        raise NotCapturable(
-            "The gated network gives other outputs than the model; its operations: "
-            f"{', '.join(operations)}."
-        )
+    inputs = example_inputs if isinstance(example_inputs, Mapping) else as_call(example_inputs)[0]
+    with _as_written():
+        model = _unwrapped(model)
+        _check_tensors(model, inputs)
+        checks = [(inputs, _outputs(model, inputs)), *_further(model, inputs)]
+        module, traced_by = _traced(model, checks)
+        values = node_values(module, inputs)
+        vertices, edges = contracted(module, values)
+        batched = is_batched(module, inputs, edges)
+        trains = _trains_alike(model, module, inputs)
+        graph = ComputationGraph(module, vertices, edges, batched, traced_by, inputs, trains)
+        ones = torch.ones(len(edges), dtype=float_type(graph))
+        if not _reproduces(partial(graph.gated, ones, None), checks):
+            operations = dict.fromkeys(n.name for n in module.graph.nodes if n.op[:4] == "call")
+            raise NotCapturable(
+                "The gated network gives other outputs than the model; its operations: "
+                f"{', '.join(operations)}."
+            )
     return with_candidates(graph)
 
 
-def _outputs(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
+@contextlib.contextmanager
+def _as_written() -> Iterator[None]:
+    """Models run the operations that their code says, not ones that stand for many of them.
+
+    ``torch.compile`` and the fused kernel of transformer layers do the same by one operation, in
+    which there is no edge.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The network itself, without what was put around it to run it otherwise.
+
+    Raises:
+        InvalidInput: it is no module of Python code.
+    """
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise InvalidInput(
+            f"model is a {type(model).__name__}; a torch.nn.Module is needed, with its Python code."
+        )
+    inner: Any = getattr(model, "_orig_mod", None)
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        inner = model.module
+    return model if inner is None else _unwrapped(inner)
+
+
+def _check_tensors(model: nn.Module, inputs: Any) -> None:
+    """Refuse tensors that cannot be computed with as others are.
+
+    Raises:
+        InvalidInput: names the tensor or the layer.
+    """
+    for name, module in model.named_modules():
+        static = "nn.quantized.modules" in type(module).__module__
+        if static and not name.endswith("_packed_params"):  # those dynamic layers have too
+            raise InvalidInput(
+                f"{name} ({type(module).__name__}) computes with quantised numbers, which no gate "
+                "can scale; capture the network before it is quantised."
+            )
+    given = ((f"Input {at}", t) for at, t in enumerate(flattened(inputs)[0]))
+    for name, t in (*model.named_parameters(), *model.named_buffers(), *given):
+        if nn.parameter.is_lazy(t):
+            why = "has no shape yet; call the model once, so that its lazy layers get theirs"
+        elif t.is_meta or isinstance(t, FakeTensor):
+            why = "is on the meta device and has no values; load or initialise them first"
+        elif t.layout != torch.strided or t.is_nested or t.is_quantized:
+            kind = "quantised" if t.is_quantized else "nested" if t.is_nested else "sparse"
+            why = f"is {kind}; only dense tensors can be followed"
+        else:
+            continue
+        raise InvalidInput(f"{name} {why}.")
+
+
+def _outputs(model: nn.Module, inputs: Any) -> Any:
     """The model's outputs on the example.
 
     Raises:
         InvalidInput: model or inputs are not what ``capture`` takes.
     """
-    if not isinstance(model, nn.Module):
-        raise InvalidInput(f"model is a {type(model).__name__}; a torch.nn.Module is needed.")
-    for at, value in enumerate(inputs):
-        if not isinstance(value, Tensor) and holds_tensor(value):
-            raise InvalidInput(
-                f"Input {at} is a {type(value).__name__} of tensors; give each tensor as an "
-                "argument of its own."
-            )
     check_evaluation_mode(model)
     try:
         expected, again = run(model, inputs), run(model, inputs)
     except Exception as error:  # the model's own code, which can raise anything
         raise InvalidInput(
-            f"The model cannot be called with the example inputs: {_first_line(error)}"
+            f"The model cannot be called with the example inputs: {first_line(error)}"
         ) from error
-    leaves = [leaf for leaf in pytree.tree_leaves(expected) if isinstance(leaf, Tensor)]
-    if not all(torch.isfinite(leaf).all() for leaf in leaves if leaf.is_floating_point()):
+    if not all(t.isfinite().all() for t in tensors_of(expected) if t.is_floating_point()):
         raise InvalidInput(
             "The model's outputs on the example inputs are not finite; check its weights and "
             "the example."
         )
-    if not _equal(again, expected):
+    if not alike(again, expected):
         raise InvalidInput(
             "The model gives other outputs when it is called again; it draws at random or "
             "keeps a state, and has no one graph."
@@ -133,13 +215,13 @@ def _outputs(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
     return expected
 
 
-def _further(model: nn.Module, inputs: tuple[Any, ...]) -> list[Check]:
+def _further(model: nn.Module, inputs: Any) -> list[Check]:
     """Other inputs made from the example, with the model's outputs.
 
     Where the model itself raises an error, such as for a batch size that it has fixed, there is
     nothing to compare.
     """
-    batch = next((len(i) for i in inputs if isinstance(i, Tensor) and i.dim()), 0)
+    batch = next((len(i) for i in tensors_of(inputs) if i.dim()), 0)
 
     def of_examples(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         return lambda i: change(i) if i.dim() and len(i) == batch else i
@@ -155,13 +237,13 @@ def _further(model: nn.Module, inputs: tuple[Any, ...]) -> list[Check]:
         of_examples(lambda i: torch.cat([i, i.flip(0), i[:1]])),
         of_examples(lambda i: i[:1]),
     ):
-        others = tuple(change(i) if isinstance(i, Tensor) else i for i in inputs)
         with contextlib.suppress(Exception):
+            others = mapped(change, inputs)
             found.append((others, run(model, others)))
     return found
 
 
-def _trains_alike(model: nn.Module, module: nn.Module, inputs: tuple[Any, ...]) -> bool:
+def _trains_alike(model: nn.Module, module: nn.Module, inputs: Any) -> bool:
     """Whether training mode makes the traced network do what it makes the model do."""
     outcomes = []
     for one in (model, module):
@@ -178,35 +260,12 @@ def _trains_alike(model: nn.Module, module: nn.Module, inputs: tuple[Any, ...]) 
         outcomes.append((outputs, state))
     (ours, state), (theirs, buffers) = outcomes[1], outcomes[0]
     shared = state.keys() & buffers.keys()
-    return _equal(ours, theirs) and all(_close(state[name], buffers[name]) for name in shared)
+    return alike(ours, theirs) and all(close(state[name], buffers[name]) for name in shared)
 
 
 def _reordered(value: Tensor) -> Tensor:
     order = torch.randperm(value.numel(), generator=torch.Generator().manual_seed(0))
     return value.flatten()[order.to(value.device)].view(value.shape)
-
-
-def _equal(found: Any, expected: Any) -> bool:
-    """Whether outputs are the same up to rounding, in the same containers.
-
-    Rounding is relative to the largest value of a tensor: small ones among large carry its error.
-    """
-    (ours, form), (theirs, wanted) = pytree.tree_flatten(found), pytree.tree_flatten(expected)
-    return form == wanted and all(
-        _close(o, t) if isinstance(o, Tensor) and isinstance(t, Tensor) else bool(o == t)
-        for o, t in zip(ours, theirs, strict=True)
-    )
-
-
-def _close(found: Tensor, expected: Tensor) -> bool:
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        return False
-    if not expected.is_floating_point():
-        return torch.equal(found, expected)
-    tolerance = min(100 * torch.finfo(expected.dtype).eps, 0.05)
-    finite = expected[expected.isfinite()]
-    largest = finite.abs().max().item() if finite.numel() else 0.0
-    return torch.allclose(found, expected, rtol=0, atol=tolerance * largest, equal_nan=True)
 
 
 def _reproduces(module: Callable[..., Any], checks: Sequence[Check]) -> bool:
@@ -221,7 +280,7 @@ def _reproduces(module: Callable[..., Any], checks: Sequence[Check]) -> bool:
             if number == 0:
                 raise
             continue
-        if not _equal(outputs, expected):
+        if not alike(outputs, expected):
             return False
     return True
 
@@ -240,10 +299,108 @@ def _traced(model: nn.Module, checks: Sequence[Check]) -> tuple[fx.GraphModule, 
     raise NotCapturable(_stopped_at(model, *errors)) from None
 
 
-def _by_fx(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
-    module = fx.symbolic_trace(model)
+class _Flat:
+    """A model as a function from tensors to tensors, whatever containers they come in.
+
+    Attributes:
+        tensors: of the example inputs.
+        arguments: forms of the model's arguments, by name.
+        optional: names of those that were left out.
+        names: of the tensors.
+        result: the form of what the model gave when it was called last.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Any) -> None:
+        self.tensors, self._form = flattened(as_call(inputs))
+        self.arguments, self.optional = by_name(model, *self._form)
+        self.names = [""] * len(self.tensors)
+        for name, form in self.arguments.items():
+            self._name(name, form)
+        self.result: Any = None
+
+    def _name(self, name: str, form: Any) -> None:
+        if isinstance(form, Leaf):
+            name = re.sub(r"\W", "_", name)
+            self.names[form.index] = name if name not in self.names else f"{name}_{form.index}"
+        for key, part in (parts(form) or {}).items():
+            self._name(f"{name}_{key}", part)
+
+    def call(self, forward: Callable[..., Any], *tensors: Any) -> tuple[Any, ...]:
+        args, kwargs = filled(self._form, tensors)
+        found, self.result = flattened(forward(*args, **kwargs))
+        return tuple(found)
+
+    def dressed(self, root: nn.Module, graph: fx.Graph, name: str) -> fx.GraphModule:
+        """A network on tensors as one that is called as the model is, and gives what it gives.
+
+        Args:
+            root: has the parameters.
+            graph: from tensors to the leaves of ``result``.
+            name: of the class.
+        """
+        flat = [n for n in graph.nodes if n.op == "placeholder"]
+        new, place = fx.Graph(), dict[fx.Node, fx.Node]()
+
+        def spread(node: fx.Node, form: Any) -> None:
+            if isinstance(form, Leaf):
+                place[flat[form.index]] = node
+                node.meta[INPUT] = True
+            elif isinstance(form, BASIC):
+                same = new.call_function(operator.eq, (node, form))
+                assert_size(new, same, f"{node.name} == {form!r}")
+            take = operator.getitem if has_items(form) else getattr
+            for key, part in (parts(form) or {}).items():
+                text = re.sub(r"\W", "_", f"{node.name}_{key}")
+                spread(new.create_node("call_function", take, (node, key), name=text), part)
+
+        given: list[fx.Node] = []
+        for argument, form in self.arguments.items():
+            # Python wants a default behind each default.
+            default = {"default_value": form if argument in self.optional else None}
+            follows = argument in self.optional or (given and given[-1].args)
+            given.append(new.placeholder(argument, **(default if follows else {})))
+        for node, form in zip(given, self.arguments.values(), strict=True):
+            spread(node, form)
+        for node in graph.nodes:
+            if node.op not in ("placeholder", "output"):
+                place[node] = new.node_copy(node, place.__getitem__)
+        results = [place[r] if isinstance(r, fx.Node) else r for r in last(graph).args[0]]  # type: ignore[union-attr]
+        if is_plain(self.result):
+            new.output(filled(self.result, results))
+            return fx.GraphModule(root, new, name)
+        new.output(tuple(results))
+        module = fx.GraphModule(root, new, name)
+        module.add_submodule(free := free_name("outputs", dir(module)), Container(self.result))
+        end = last(new)
+        with new.inserting_before(end):
+            end.args = (new.call_module(free, tuple(results)),)
+        module.recompile()
+        return module
+
+
+class _Tracer(fx.Tracer):
+    """Follows a model into layers of ``torch.nn`` that have branches of their own."""
+
+    def __init__(self, flat: _Flat) -> None:
+        super().__init__()
+        self._flat = flat
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
+        tensors = [self.create_proxy("placeholder", name, (), {}) for name in self._flat.names]
+        return self._flat.call, [partial(root_fn, self.root), *tensors]
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        inside = ("torch.nn.modules.transformer", "torch.nn.parallel")
+        return super().is_leaf_module(m, module_qualified_name) and not (
+            m.__module__.startswith(inside)
+        )
+
+
+def _by_fx(model: nn.Module, inputs: Any) -> fx.GraphModule:
+    flat = _Flat(model, inputs)
+    module = flat.dressed(model, _Tracer(flat).trace(model), type(model).__name__)
     memory = _Memory(module)
-    run(memory.run, inputs)
+    run(memory.run, tuple(positional(module, inputs)))
     place = {node: i for i, node in enumerate(module.graph.nodes)}
     for node in module.graph.nodes:
         node.type = None  # annotations that are strings cannot be saved
@@ -282,12 +439,12 @@ class _Memory(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         read = n.all_input_nodes if n.op.startswith("call") else []
-        versions = [(a, t, t._version) for a in read for t in _tensors(self.env[a])]
+        versions = [(a, t, t._version) for a in read for t in tensors_of(self.env[a])]
         value = super().run_node(n)
         for a, tensor, version in versions:
             if tensor._version != version:
                 self.written.setdefault(n, a.name)
-        tensors = _tensors(value)
+        tensors = tensors_of(value)
         self._alive += tensors
         self._place[n] = {t.untyped_storage()._cdata for t in tensors}
         return value
@@ -300,10 +457,6 @@ class _Memory(fx.Interpreter):
             if (earlier or other.op == "get_attr") and self._place[other] & self._place[changed]:
                 found.append(other)
         return found
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def _reshape_views(graph: fx.Graph) -> None:
@@ -320,26 +473,34 @@ def _reshape_views(graph: fx.Graph) -> None:
 
 
 def _follow_the_mode(module: fx.GraphModule) -> None:
-    """Make a dropout that was called as a function a layer, which training switches on again.
+    """Let functions that work otherwise in training follow the mode again.
 
-    Tracing writes ``training=self.training`` as the constant that it is in evaluation mode.
+    Tracing writes ``training=self.training`` as the constant that it is in evaluation mode. A
+    dropout becomes a layer; other functions, such as ``batch_norm``, are told the mode.
     """
-    for node in list(module.graph.nodes):
-        layer = _DROPOUTS.get(node.target) if node.op == "call_function" else None
-        if layer is None:
+    graph = module.graph
+    for node in list(graph.nodes):
+        if getattr(node.target, "__module__", "") != functional.__name__:
             continue
-        given = dict(zip(("input", "p", "training", "inplace"), node.args, strict=False))
-        given |= node.kwargs
-        if given.get("training") is not False or isinstance(given.get("p"), fx.Node):
+        bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
+        if given.get("training") is not False:
             continue
-        name = f"{node.name}_layer"
-        module.add_submodule(name, layer(given.get("p", 0.5)).eval())
-        with module.graph.inserting_before(node):
-            node.replace_all_uses_with(module.graph.call_module(name, (given["input"],)))
-        module.graph.erase_node(node)
+        layer = _DROPOUTS.get(node.target)
+        with graph.inserting_before(node):
+            if layer is not None and not isinstance(given["p"], fx.Node):
+                module.add_submodule(f"{node.name}_layer", layer(given["p"]).eval())
+                new = graph.call_module(f"{node.name}_layer", (given["input"],))
+            else:
+                module.add_submodule(f"{node.name}_mode", Mode().eval())
+                mode = graph.call_module(f"{node.name}_mode")
+                new = graph.call_function(node.target, (), {**given, "training": mode})
+        node.replace_all_uses_with(new)
+        graph.erase_node(node)
 
 
-def _taken_apart(module: fx.GraphModule, inputs: tuple[Any, ...]) -> fx.GraphModule:
+def _taken_apart(module: fx.GraphModule, inputs: Any) -> fx.GraphModule:
     """Hand the parts of a tuple, each a value of its own, to whatever reads the whole."""
     values = node_values(module, inputs)
     graph = module.graph
@@ -351,7 +512,7 @@ def _taken_apart(module: fx.GraphModule, inputs: tuple[Any, ...]) -> fx.GraphMod
         return type(value)(map(parts, items, value))
 
     for node in list(graph.nodes):
-        if node.target is not operator.getitem:
+        if node.target is not operator.getitem and results_node(module) not in node.all_input_nodes:
             with graph.inserting_before(node):
                 whole = {i: parts(a, values[a.name]) for i, a in enumerate(arguments(node))}
             node.args, node.kwargs = with_arguments(node, whole)
@@ -389,46 +550,50 @@ def _out_of_place(module: fx.GraphModule, node: fx.Node) -> bool:
     return True
 
 
-def _by_export(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
+def _by_export(model: nn.Module, inputs: Any) -> fx.GraphModule:
+    flat = _Flat(model, inputs)
     with _quiet():
-        program = _exported(model, inputs).run_decompositions({})  # without operations in place
+        program = _exported(model, flat).run_decompositions({})  # without operations in place
         exported: Any = program.module()
-    graph, old = fx.Graph(), exported.graph
-    outputs = graph.graph_copy(old, {})
-    information = getattr(old._codegen, "pytree_info", None)
-    if information is not None and information.out_spec is not None:
-        # Exported outputs are a flat list; give them the model's own containers again.
-        outputs = pytree.tree_unflatten(pytree.tree_leaves(outputs), information.out_spec)
-    graph.output(outputs)
+    graph = fx.Graph()
+    results = graph.graph_copy(exported.graph, {})
+    graph.output(pytree.tree_leaves(results, is_leaf=lambda leaf: leaf is None))
     for node in reversed(list(graph.nodes)):
         # Export's own checks are of many kinds; those that inputs can violate come next.
         if not node.users and (node.op == "call_module" or "assert" in str(node.target)):
             graph.erase_node(node)
-    _assert_sizes(graph, program, inputs)
+    _assert_sizes(graph, program)
     _reshape_views(graph)
     for node in graph.nodes:
         node.meta, node.type = {}, None
-    return cleaned(fx.GraphModule(exported, graph, type(model).__name__))
+    return cleaned(flat.dressed(exported, graph, type(model).__name__))
 
 
-def _exported(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
+def _exported(model: nn.Module, flat: _Flat) -> Any:
     """The exported program, with as many free sizes as its operations allow."""
+    shell = copy.copy(model)  # shares all layers and parameters
+    own = vars(model).get("forward") or types.MethodType(type(model).forward, shell)
 
-    def free(dims: Callable[[Tensor], Iterable[int]]) -> Any:
+    def forward(*tensors: Tensor) -> tuple[Any, ...]:
+        return flat.call(own, *tensors)
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    names = [inspect.Parameter(name, kind) for name in flat.names]
+    forward.__signature__ = inspect.Signature(names)  # type: ignore[attr-defined]
+    vars(shell)["forward"] = forward
+
+    def export(dims: Callable[[Tensor], Iterable[int]]) -> Any:
         auto = torch.export.Dim.AUTO
-        return pytree.tree_map(
-            lambda x: dict.fromkeys(dims(x), auto) if isinstance(x, Tensor) else None, inputs
-        )
+        shapes = tuple(dict.fromkeys(dims(tensor), auto) for tensor in flat.tensors)
+        return torch.export.export(shell, tuple(flat.tensors), dynamic_shapes=shapes, strict=False)
 
     try:
-        shapes = free(lambda x: range(x.dim()))
-        return torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
+        return export(lambda x: range(x.dim()))
     except Exception:  # some operations know their rule for a fixed size only
-        shapes = free(lambda x: range(min(x.dim(), 1)))
-        return torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
+        return export(lambda x: range(min(x.dim(), 1)))
 
 
-def _assert_sizes(graph: fx.Graph, program: Any, inputs: tuple[Any, ...]) -> None:
+def _assert_sizes(graph: fx.Graph, program: Any) -> None:
     """Write into the network what ``torch.export`` took for granted of its inputs.
 
     It follows one branch of each condition on sizes, writes numbers for fixed sizes, and assumes
@@ -440,12 +605,7 @@ def _assert_sizes(graph: fx.Graph, program: Any, inputs: tuple[Any, ...]) -> Non
     with graph.inserting_before(after):
         for text, condition in conditions:
             _assert(graph, _written(graph, condition, placeholders), text)
-        for node, value in zip(placeholders.values(), inputs, strict=False):
-            if not isinstance(value, Tensor):
-                if isinstance(value, (bool, int, float, str)):
-                    same = graph.call_function(operator.eq, (node, value))
-                    _assert(graph, same, f"{node.name} == {value!r}")
-                continue
+        for node in placeholders.values():
             for dim, size in enumerate(node.meta["val"].shape):
                 fixed = isinstance(size, int)
                 least = 0 if dim == 0 else 2  # a batch of one is tried when the network is captured
@@ -492,6 +652,14 @@ def _written(graph: fx.Graph, part: ast.expr, placeholders: Mapping[str, fx.Node
         case ast.BinOp(left=left, op=sign, right=right) if type(sign) in _ARITHMETIC:
             sides = (_written(graph, side, placeholders) for side in (left, right))
             return graph.call_function(_ARITHMETIC[type(sign)], tuple(sides))
+        case ast.BoolOp(op=sign, values=several):
+            join = operator.or_ if isinstance(sign, ast.Or) else operator.and_
+            sides = (_written(graph, side, placeholders) for side in several)
+            return reduce(lambda a, b: graph.call_function(join, (a, b)), sides)
+        case ast.Call(func=ast.Name(id="max" | "min" as extreme), args=several):
+            choose = torch.sym_max if extreme == "max" else torch.sym_min
+            sides = (_written(graph, side, placeholders) for side in several)
+            return reduce(lambda a, b: graph.call_function(choose, (a, b)), sides)
         case ast.Subscript(
             value=ast.Call(func=ast.Attribute(value=source, attr="size")),
             slice=ast.Constant(value=dim),
@@ -522,13 +690,8 @@ def _stopped_at(model: nn.Module, *errors: Exception) -> str:
     frames = [f for f in stack if "/torch/" not in f.filename and not f.filename.startswith(ours)]
     last = frames[-1] if frames else None
     where = f"`{last.line}` ({last.name}, line {last.lineno})" if last else "an operation"
-    reasons = "; ".join(_first_line(error) for error in errors)
+    reasons = "; ".join(first_line(error) for error in errors)
     return (
         f"{type(model).__name__} cannot be captured: {where} depends on values that are known only "
         f"when it runs, or cannot be traced. torch says: {reasons}"
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if line), type(error).__name__)

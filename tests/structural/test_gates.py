@@ -205,9 +205,7 @@ def test_bad_masks_losses_and_networks_are_refused():
         )
 
 
-def test_without_the_batch_first_masks_run_one_after_another_and_single_gradients_are_refused():
-    from bogp.structural import taylor
-
+def test_without_the_batch_first_masks_run_one_after_another_and_means_are_refused():
     inputs = (models.x(4, 3, 6),)
     graph = capture(make(models.BatchLast), inputs)
     assert not graph.batched
@@ -220,7 +218,5 @@ def test_without_the_batch_first_masks_run_one_after_another_and_single_gradient
     assert gates.losses_under(graph, masks, examples, gates.squared_error) == pytest.approx(
         truth, rel=1e-5
     )
-    with pytest.raises(NotCapturable, match="batch as the first dimension"):
-        taylor.gate_gradients(graph, examples, gates.squared_error)
     with pytest.raises(NotCapturable, match="batch as the first dimension"):
         gates.mean_activations(graph, examples)

@@ -270,11 +270,6 @@ class NotANumber(Branches):
         return torch.log(self.a(x)) + self.b(x)
 
 
-class DictInput(Branches):
-    def forward(self, x):
-        return self.a(x["x"]) + self.b(x["x"])
-
-
 @pytest.mark.parametrize(
     ("model", "inputs", "message"),
     [
@@ -305,7 +300,6 @@ class DictInput(Branches):
             models.x(4, 5),
             "cannot be called with the example inputs: mat1",
         ),
-        (lambda: make(DictInput), ({"x": models.x(4, 6)},), "Input 0 is a dict"),
         (lambda: torch.relu, models.x(4, 6), "a torch.nn.Module is needed"),
     ],
 )
