@@ -143,7 +143,7 @@ def recorded(architecture: Architecture, code: str = "") -> Row | None:
 def _is_fine(architecture: Architecture) -> bool:
     """Whether everything was answered with yes before."""
     row = recorded(architecture)
-    return bool(row) and all(row.get(column, YES) in ("", YES) for column in page.ANSWERS)
+    return row is not None and all(row.get(column, YES) in ("", YES) for column in page.ANSWERS)
 
 
 def in_a_process(architecture: Architecture, code: str, seconds: float) -> None:

@@ -103,7 +103,7 @@ class Subject:
             outputs = main_output(call(self.model, self.inputs), self.count)
         draw = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(outputs.shape, generator=draw) * outputs.std()
-        return Examples(self.inputs, outputs + noise)  # type: ignore[arg-type]
+        return Examples(self.inputs, outputs + noise)
 
     @property
     def count(self) -> int:
@@ -131,7 +131,7 @@ class Cut:
         """What the network gives with closed gates, which the cut module has to give."""
         gates = torch.as_tensor(self.graph.gates(self.mask)[0], dtype=float_type(self.graph))
         with torch.no_grad():
-            return self.graph.outputs(gates, None, inputs)  # type: ignore[arg-type]
+            return self.graph.outputs(gates, None, inputs)
 
 
 class Wrapped(nn.Module):
@@ -287,7 +287,7 @@ def wanted(
     graph: ComputationGraph, subject: Subject, chosen: NDArray[np.intp]
 ) -> list[truth.Wanted]:
     """Edges as the values at their ends."""
-    values = node_values(graph.module, subject.inputs)  # type: ignore[arg-type]
+    values = node_values(graph.module, subject.inputs)
     producers: dict[tuple[str, int], str] = {
         (edge.consumer, edge.slot): edge.producer for edge in graph.edges
     }
