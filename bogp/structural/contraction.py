@@ -21,6 +21,7 @@ from bogp.structural.graph import (
     Vertex,
     arguments,
     node_values,
+    reads_shape_only,
     results_node,
 )
 from bogp.structural.sizes import INPUT
@@ -97,6 +98,7 @@ def _data_nodes(module: fx.GraphModule, values: dict[str, Any]) -> set[fx.Node]:
                 f"{node.name} turns a tensor into Python numbers, through which no gate acts; "
                 "keep it a tensor."
             )
+        reads &= not reads_shape_only(node)
         if (reads and holds_tensor(values[node.name])) or INPUT in node.meta:
             data.add(node)
     return data

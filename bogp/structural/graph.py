@@ -314,6 +314,17 @@ def with_arguments(node: fx.Node, changed: Mapping[int, Any]) -> tuple[Any, Any]
     return fx.node.map_arg((node.args, node.kwargs), lambda a: changed.get(next(slots), a))
 
 
+def reads_shape_only(node: fx.Node) -> bool:
+    """Whether a node reads the shape or type of its first argument, and none of its numbers."""
+    name = str(getattr(node.target, "__name__", node.target)).split(".")[0]
+    return node.op in ("call_function", "call_method") and (
+        name in ("size", "dim", "sym_size", "numel", "sym_numel")
+        or name.endswith("_like")
+        or name.startswith("new_")
+        or (name == "getattr" and node.args[1] in ("shape", "ndim", "dtype", "device"))
+    )
+
+
 def cleaned(module: fx.GraphModule) -> fx.GraphModule:
     """The module without nodes that its outputs do not need; checks of the inputs' sizes stay.
 

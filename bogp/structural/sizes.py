@@ -26,7 +26,7 @@ from torch.fx.experimental.symbolic_shapes import (
 from torch.utils._sympy import functions
 
 from bogp.errors import NotCapturable
-from bogp.structural.containers import mapped
+from bogp.structural.containers import mapped, tensors_of
 
 _OPERATIONS: dict[type, Any] = {
     sympy.Add: operator.add,
@@ -58,7 +58,7 @@ class Sizes:
 
     def shape(self, name: str) -> tuple[Any, ...]:
         """The sizes of a node's value: numbers, and expressions that compare by what they say."""
-        return tuple(s if isinstance(s, int) else s.node.expr for s in self._shapes[name])
+        return self._shapes[name]
 
     def size(self, graph: fx.Graph, name: str, dim: int) -> Any:
         """One size of a node's value: a number, or a node (inserted where the graph inserts).
@@ -69,7 +69,7 @@ class Sizes:
         size = self._shapes[name][dim]
         if isinstance(size, int):
             return size
-        return self._made(graph, sympy.sympify(size.node.expr))
+        return self._made(graph, size)
 
     def _run(self, module: fx.GraphModule, inputs: Sequence[Any]) -> None:
         # Sizes that happen to be equal, or 1, in the example need not be so in other inputs.
@@ -82,25 +82,42 @@ class Sizes:
             )
             return mode.from_tensor(value, symbolic_context=dynamic)
 
-        shapes: dict[str, tuple[Any, ...]] = {}
-
-        class Recorder(fx.Interpreter):
-            def run_node(self, n: fx.Node) -> Any:
-                value = super().run_node(n)
-                if isinstance(value, Tensor):
-                    shapes[n.name] = tuple(value.shape)
-                return value
-
-        with mode, torch.no_grad():
-            Recorder(module).run(*mapped(symbolic, list(inputs)))
+        with mode:
+            shapes = _shapes(module, mapped(symbolic, list(inputs)))
         for node in input_nodes(module.graph):
             for dim, size in enumerate(shapes.get(node.name, ())):
-                expression = getattr(getattr(size, "node", None), "expr", None)
-                if isinstance(expression, sympy.Symbol):
-                    self._symbols.setdefault(expression, (node.name, dim))
-        self._shapes = {
-            name: tuple(_settled(size) for size in shape) for name, shape in shapes.items()
-        }
+                if isinstance(size, sympy.Symbol):
+                    self._symbols.setdefault(size, (node.name, dim))
+        self._shapes = shapes
+        self._check(module, inputs)
+
+    def _check(self, module: fx.GraphModule, inputs: Sequence[Any]) -> None:
+        """Compare with longer inputs: some operations fix sizes when they see symbols.
+
+        A size that was fixed so is that of an input where both grow alike, or is not known.
+        """
+        now = _shapes(module, mapped(torch.clone, list(inputs)))
+        tensors = tensors_of(inputs)
+        for dim, size in {(d, n) for t in tensors for d, n in enumerate(t.shape)}:
+
+            def longer(value: Tensor, dim: int = dim, size: int = size) -> Tensor:
+                grows = value.dim() > dim and value.shape[dim] == size
+                return torch.cat([value, value.narrow(dim, 0, 1)], dim) if grows else value.clone()
+
+            with contextlib.suppress(Exception):  # it may take no other size
+                then = _shapes(module, mapped(longer, list(inputs)))
+                pairs = {s: (now[n][d], then[n][d]) for s, (n, d) in self._symbols.items()}
+                given = {s: pair[1] for s, pair in pairs.items()}
+                for name, shape in list(self._shapes.items()):
+                    fitted = [
+                        size
+                        if sympy.sympify(size).subs(given) == after
+                        else next((s for s, pair in pairs.items() if pair == (before, after)), None)
+                        for size, before, after in zip(shape, now[name], then[name], strict=True)
+                    ]
+                    self._shapes[name] = tuple(fitted)
+                    if None in fitted:
+                        del self._shapes[name]
 
     def _made(self, graph: fx.Graph, expression: sympy.Expr) -> Any:
         if expression.is_Integer:
@@ -123,12 +140,28 @@ class Sizes:
         return reduce(lambda a, b: graph.call_function(operation, (a, b)), parts)
 
 
+def _shapes(module: fx.GraphModule, inputs: Sequence[Any]) -> dict[str, tuple[Any, ...]]:
+    """The sizes of all values, by name of the node: numbers, or expressions at that point."""
+    found: dict[str, tuple[Any, ...]] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            if isinstance(value, Tensor):
+                found[n.name] = tuple(map(_settled, value.shape))
+            return value
+
+    with torch.no_grad():
+        Recorder(module).run(*inputs)
+    return found
+
+
 def _settled(size: Any) -> Any:
-    """A size as a number where all inputs give the same one."""
+    """A size as a number where all inputs give the same one, else as an expression."""
     if isinstance(size, int):
         return size
     expression = size.node.expr
-    return int(expression) if expression.is_Integer else size
+    return int(expression) if expression.is_Integer else expression
 
 
 INPUT = "bogp input"  # marks, in a node's meta, a tensor that the network is called with

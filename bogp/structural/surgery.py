@@ -15,6 +15,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bogp.checks import indices, number, whole
 from bogp.errors import Disconnected, InvalidInput, NotCapturable
+from bogp.structural.containers import close, tensors_of
 from bogp.structural.graph import (
     CATS,
     SUMS,
@@ -36,9 +38,12 @@ from bogp.structural.graph import (
     arguments,
     cleaned,
     edge_values,
+    float_type,
+    reads_shape_only,
+    run,
     with_arguments,
 )
-from bogp.structural.sizes import after_inputs, assert_sizes, input_nodes
+from bogp.structural.sizes import INPUT, after_inputs, assert_sizes, input_nodes
 
 _ATEN = torch.ops.aten
 _SUBTRACTIONS = {
@@ -159,6 +164,7 @@ def remove(
     Raises:
         InvalidInput: a mask of the wrong length or several masks.
         Disconnected: an output would not be reached from an input any more.
+        NotCapturable: the pruned network gives other outputs than the gated one on the example.
     """
     rows = graph.masks(mask)
     if len(rows) != 1:
@@ -175,11 +181,42 @@ def remove(
     if references is not None:
         _stand_in(graph, module, edges, references)
     else:
-        _cut(module, edges, _Known(graph, module))
+        known = _Known(graph, module)
+        _cut(module, edges, known)
+        _forget_values(cleaned(module), known)
     if not graph.trains:
         _refuse_training(module, graph.traced_by)
     _tidy(module)
+    _check(graph, module, closed, references, edges)
     return module
+
+
+def _check(
+    graph: ComputationGraph,
+    module: fx.GraphModule,
+    open_: NDArray[Any],
+    references: References,
+    edges: Sequence[Edge],
+) -> None:
+    """Compare a pruned network with the gated one on the example.
+
+    Raises:
+        NotCapturable: they give other outputs.
+    """
+    if graph.module.training:
+        return  # it may draw at random
+    gates = torch.as_tensor(open_, dtype=float_type(graph))
+    pair = (
+        run(partial(graph.gated, gates, references), graph.example_inputs),
+        run(module, graph.example_inputs),
+    )
+    expected, found = map(tensors_of, pair)
+    if not all(close(f, e, least=1e-3) for f, e in zip(found, expected, strict=True)):
+        names = ", ".join(dict.fromkeys(edge.consumer for edge in edges))
+        raise NotCapturable(
+            "The network without these edges would give other outputs than the gated one; keep "
+            f"the edges into {names}."
+        )
 
 
 class _Known:
@@ -215,6 +252,11 @@ class _Known:
         if sizes.known(a) and sizes.known(b):
             return sizes.shape(a) == sizes.shape(b)
         return shape == self.of(other).shape
+
+    def is_sized(self, node: fx.Node) -> bool:
+        """Whether the sizes of a tensor follow from those of the inputs."""
+        name = self._alike.get(node, "")
+        return name in self._values and self._graph.sizes.known(name)
 
     def shape(self, node: fx.Node) -> list[Any]:
         """The sizes of a node's value: numbers, and nodes that follow from the inputs' sizes."""
@@ -300,6 +342,21 @@ def _cut(module: fx.GraphModule, edges: Sequence[Edge], known: _Known) -> None:
             slots = enumerate(arguments(user))
             number = {slot: rest for slot, a in slots if a is node}
             user.args, user.kwargs = with_arguments(user, number)
+
+
+def _forget_values(module: fx.GraphModule, known: _Known) -> None:
+    """Let nothing be computed of which only the shape is read."""
+    graph = module.graph
+    for node in reversed(list(graph.nodes)):
+        shape_only = node.users and all(map(reads_shape_only, node.users))
+        if not shape_only or INPUT in node.meta or not known.is_sized(node):
+            continue
+        first = input_nodes(graph)[0]
+        with graph.inserting_before(node):
+            sizes, dtype = known.shape(node), known.of(node).dtype
+            one = graph.call_method("new_zeros", (first, ()), {"dtype": dtype})
+            alike = graph.call_method("expand", (one, *sizes))
+        node.replace_all_uses_with(alike)
 
 
 def _operands(
