@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
+from itertools import product
 from typing import Any
 
 import sympy
@@ -94,29 +95,26 @@ class Sizes:
     def _check(self, module: fx.GraphModule, inputs: Sequence[Any]) -> None:
         """Compare with longer inputs: some operations fix sizes when they see symbols.
 
-        A size that was fixed so is that of an input where both grow alike, or is not known.
+        A size that was fixed so is that of an input, up to a constant, where both grow alike; else
+        it is not known.
         """
         now = _shapes(module, mapped(torch.clone, list(inputs)))
-        tensors = tensors_of(inputs)
-        for dim, size in {(d, n) for t in tensors for d, n in enumerate(t.shape)}:
-
-            def longer(value: Tensor, dim: int = dim, size: int = size) -> Tensor:
-                grows = value.dim() > dim and value.shape[dim] == size
-                return torch.cat([value, value.narrow(dim, 0, 1)], dim) if grows else value.clone()
-
+        lengths = {(dim, size) for t in tensors_of(inputs) for dim, size in enumerate(t.shape)}
+        for (dim, size), more in product(lengths, (1, 2, 3)):
+            longer = partial(_longer, dim=dim, size=size, more=more)
             with contextlib.suppress(Exception):  # it may take no other size
                 then = _shapes(module, mapped(longer, list(inputs)))
-                pairs = {s: (now[n][d], then[n][d]) for s, (n, d) in self._symbols.items()}
-                given = {s: pair[1] for s, pair in pairs.items()}
+                given = {s: then[n][d] for s, (n, d) in self._symbols.items()}
+                start = {s: now[n][d] for s, (n, d) in self._symbols.items()}
+                grown = next(s for s in given if given[s] > start[s])
                 for name, shape in list(self._shapes.items()):
+                    pairs = list(zip(shape, now[name], then[name], strict=True))
                     fitted = [
-                        size
-                        if sympy.sympify(size).subs(given) == after
-                        else next((s for s, pair in pairs.items() if pair == (before, after)), None)
-                        for size, before, after in zip(shape, now[name], then[name], strict=True)
+                        size if _at(size, given) == after else grown + before - start[grown]
+                        for size, before, after in pairs
                     ]
                     self._shapes[name] = tuple(fitted)
-                    if None in fitted:
+                    if [_at(size, given) for size in fitted] != list(then[name]):
                         del self._shapes[name]
 
     def _made(self, graph: fx.Graph, expression: sympy.Expr) -> Any:
@@ -138,6 +136,18 @@ class Sizes:
             )
         parts = [self._made(graph, part) for part in expression.args]
         return reduce(lambda a, b: graph.call_function(operation, (a, b)), parts)
+
+
+def _at(size: Any, given: dict[sympy.Symbol, int]) -> Any:
+    """A size where those of the inputs are given."""
+    return sympy.sympify(size).subs(given)
+
+
+def _longer(value: Tensor, dim: int, size: int, more: int) -> Tensor:
+    """A copy, longer in a dimension if that has this size."""
+    if value.dim() <= dim or value.shape[dim] != size:
+        return value.clone()
+    return torch.cat([value, *[value.narrow(dim, 0, 1)] * more], dim)
 
 
 def _shapes(module: fx.GraphModule, inputs: Sequence[Any]) -> dict[str, tuple[Any, ...]]:

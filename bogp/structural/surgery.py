@@ -4,7 +4,9 @@ carried out.
 On a sum a removed argument is dropped; on a concatenation its block is, together with the weights
 that read it, where the readers are convolutions or linear layers, and it is a block of zeros
 elsewhere. Branches that lead nowhere go with their parameters. What comes out knows nothing of
-gates. It needs this package only where it has to refuse training (``EvaluationOnly``).
+gates. It needs this package only where it has to refuse training (``EvaluationOnly``), to tell a
+function the mode (``graph.Mode``), or to hand out containers that are not Python's own
+(``containers.Container``).
 """
 
 from __future__ import annotations

@@ -175,18 +175,22 @@ def _check_tensors(model: nn.Module, inputs: Any) -> None:
                 f"{name} ({type(module).__name__}) computes with quantised numbers, which no gate "
                 "can scale; capture the network before it is quantised."
             )
-    given = ((f"Input {at}", t) for at, t in enumerate(flattened(inputs)[0]))
+    given = ((f"Input {at}", t) for at, t in enumerate(tensors_of(inputs)))
     for name, t in (*model.named_parameters(), *model.named_buffers(), *given):
-        if nn.parameter.is_lazy(t):
-            why = "has no shape yet; call the model once, so that its lazy layers get theirs"
-        elif t.is_meta or isinstance(t, FakeTensor):
-            why = "is on the meta device and has no values; load or initialise them first"
-        elif t.layout != torch.strided or t.is_nested or t.is_quantized:
-            kind = "quantised" if t.is_quantized else "nested" if t.is_nested else "sparse"
-            why = f"is {kind}; only dense tensors can be followed"
-        else:
-            continue
-        raise InvalidInput(f"{name} {why}.")
+        _check_tensor(name, t)
+
+
+def _check_tensor(name: str, tensor: Tensor) -> None:
+    if nn.parameter.is_lazy(tensor):
+        why = "has no shape yet; call the model once, so that its lazy layers get theirs"
+    elif tensor.is_meta or isinstance(tensor, FakeTensor):
+        why = "is on the meta device and has no values; load or initialise them first"
+    elif tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
+        kinds = {"quantised": tensor.is_quantized, "nested": tensor.is_nested, "sparse": True}
+        why = f"is {next(k for k, yes in kinds.items() if yes)}; only dense ones can be followed"
+    else:
+        return
+    raise InvalidInput(f"{name} {why}.")
 
 
 def _outputs(model: nn.Module, inputs: Any) -> Any:
@@ -202,6 +206,8 @@ def _outputs(model: nn.Module, inputs: Any) -> Any:
         raise InvalidInput(
             f"The model cannot be called with the example inputs: {first_line(error)}"
         ) from error
+    for at, tensor in enumerate(tensors_of(expected)):
+        _check_tensor(f"Output {at}", tensor)
     if not all(t.isfinite().all() for t in tensors_of(expected) if t.is_floating_point()):
         raise InvalidInput(
             "The model's outputs on the example inputs are not finite; check its weights and "

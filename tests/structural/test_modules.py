@@ -221,6 +221,11 @@ def sparse():
     return model
 
 
+class SparseOutput(MultiBranch):
+    def forward(self, x):
+        return super().forward(x).relu().to_sparse()
+
+
 def quantised():
     class Static(nn.Module):
         def __init__(self):
@@ -250,6 +255,7 @@ def quantised():
             torch.nested.nested_tensor([x(2, 6), x(3, 6)], layout=torch.jagged),
             "Input 0 is nested",
         ),
+        (lambda: make(SparseOutput), x(4, 6), "Output 0 is sparse"),
         (quantised, x(4, 6), r"fc \(Linear\) computes with quantised numbers"),
         (lambda: torch.jit.trace(make(MultiBranch), x(4, 6)), x(4, 6), "with its Python code"),
     ],
