@@ -440,7 +440,7 @@ def saves(cut: Cut) -> str:
     added = sorted(cut.module.state_dict().keys() - cut.graph.module.state_dict().keys())
     added += sorted(cut.module.state_dict().keys() - cut.subject.model.state_dict().keys())
     if added:
-        return f"new names in the state dict: {', '.join(dict.fromkeys(added))[:80]}"
+        return f"new names in the state dict, such as {added[0].rpartition('.')[2]}"
     file = io.BytesIO()
     torch.save(cut.module, file)
     file.seek(0)
