@@ -85,7 +85,8 @@ def holds_tensor(value: Any) -> bool:
 
 
 def _data_nodes(module: fx.GraphModule, values: dict[str, Any]) -> set[fx.Node]:
-    """The nodes whose value depends on an input's values (not only on its shape).
+    """The nodes whose value depends on an input's values, not only on its shape, and on whose
+    values an output depends.
 
     Raises:
         NotCapturable: a tensor becomes a Python number, and nobody can follow it further.
@@ -101,7 +102,11 @@ def _data_nodes(module: fx.GraphModule, values: dict[str, Any]) -> set[fx.Node]:
         reads &= not reads_shape_only(node)
         if (reads and holds_tensor(values[node.name])) or INPUT in node.meta:
             data.add(node)
-    return data
+    live: set[fx.Node] = set()  # of those whose numbers an output reads, and not only their shape
+    for node in reversed(module.graph.nodes):
+        if node in data and (node.op == "output" or INPUT in node.meta or live & set(node.users)):
+            live.add(node)
+    return live
 
 
 def _places(slots: Slots, values: dict[str, Any], output: fx.Node) -> dict[fx.Node, int]:

@@ -240,14 +240,23 @@ def mean_activations(
     return [None if s is None else (s / len(examples)).to(types[e.producer]) for s, e in pairs]
 
 
-def stand_alone(graph: ComputationGraph, examples: Examples) -> bool:
-    """Whether the network gives to each example alone what it gives to it among the others."""
+def stand_alone(graph: ComputationGraph, examples: Examples, of: Callable[..., Any]) -> bool:
+    """Whether each example alone gives what it gives among the others.
+
+    Args:
+        graph: of the network.
+        examples: N of them.
+        of: what is compared, (outputs, targets) -> tensors whose first dimension grows with N.
+    """
     ones = torch.ones(len(graph.edges), dtype=float_type(graph))
-    some = [examples, *examples.batches(1)]
+
+    def given(some: Examples) -> list[Tensor]:
+        return tensors_of(of(graph.outputs(ones, None, some.inputs), some.targets))
+
     try:
         with torch.inference_mode():
-            all_, *each = (tensors_of(graph.outputs(ones, None, e.inputs)) for e in some)
-        pairs = zip(zip(*each, strict=True), all_, strict=True)
-        return all(close(torch.cat(single), among, least=1e-4) for single, among in pairs)
+            single = zip(*map(given, examples.batches(1)), strict=True)
+            pairs = zip(single, given(examples), strict=True)
+            return all(close(torch.cat(alone), among, least=1e-4) for alone, among in pairs)
     except (NotCapturable, RuntimeError, ValueError):  # the batch has another size, or none
         return False

@@ -140,6 +140,11 @@ class ComputationGraph:
             NotCapturable: the inputs have sizes that the network was not captured for.
         """
         args, kwargs = as_call(inputs)
+        known = [n.target for n in self.module.graph.nodes if n.op == "placeholder"]
+        if unknown := [name for name in kwargs if name not in known]:
+            raise NotCapturable(
+                f"The network was captured without {', '.join(unknown)}; capture it with them."
+            )
         try:
             return self.gated(gates, references, *args, **kwargs)
         except (AssertionError, RuntimeError) as error:

@@ -41,6 +41,7 @@ from torch import Tensor, fx
 
 from bogp.checks import floats, is_one_of, texts, whole
 from bogp.errors import InvalidInput, NotCapturable
+from bogp.structural.containers import tensors_of
 from bogp.structural.gates import (
     Examples,
     Loss,
@@ -202,7 +203,11 @@ def block_influence(graph: ComputationGraph, examples: Examples, batch: int = 25
     removal closes gates of several consumers: their mean.
     """
     closed, total = closed_gates(graph), np.zeros(len(graph.candidates))
-    if not graph.batched and not stand_alone(graph, examples):
+
+    def spread(outputs: Any, targets: Tensor) -> list[Tensor]:
+        return [tensor for tensor in tensors_of(outputs) if tensor.dim()]  # others are of all
+
+    if not graph.batched and not stand_alone(graph, examples, spread):
         raise NotCapturable(
             "block_influence compares single examples, which this network does not run one at a "
             "time with the same outputs; use leave_one_out or first_order."

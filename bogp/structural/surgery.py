@@ -30,12 +30,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bogp.checks import indices, number, whole
 from bogp.errors import Disconnected, InvalidInput, NotCapturable
-from bogp.structural.containers import close, tensors_of
+from bogp.structural.containers import as_call, close, tensors_of
 from bogp.structural.graph import (
     CATS,
     SUMS,
     ComputationGraph,
     Edge,
+    Inputs,
     References,
     arguments,
     cleaned,
@@ -99,14 +100,13 @@ class Cost:
     latency: float
 
 
-def cost(
-    module: nn.Module, inputs: tuple[Tensor, ...], seconds: float = 0.2, threads: int = 1
-) -> Cost:
+def cost(module: nn.Module, inputs: Inputs, seconds: float = 0.2, threads: int = 1) -> Cost:
     """Parameters, operations and measured latency of a network.
 
     Args:
         module: in evaluation mode.
-        inputs: of one forward pass; operations and latency are for this batch.
+        inputs: of one forward pass, a tuple of arguments or a mapping of keyword arguments;
+            operations and latency are for this batch.
         seconds: how long to measure, at least.
         threads: of torch.
 
@@ -116,13 +116,13 @@ def cost(
     if not 0 < number("seconds", seconds) < math.inf:
         raise InvalidInput(f"seconds is {seconds}; a positive time is needed.")
     whole("threads", threads, 1, MOST_THREADS)
+    args, kwargs = as_call(inputs)
+    call = partial(module, *args, **kwargs)
     with torch.inference_mode():
         # fused attention is not counted everywhere
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-            module(*inputs)
-        timer = benchmark.Timer(
-            "module(*inputs)", globals={"module": module, "inputs": inputs}, num_threads=threads
-        )
+            call()
+        timer = benchmark.Timer("call()", globals={"call": call}, num_threads=threads)
         latency = timer.blocked_autorange(min_run_time=seconds).median
     return Cost(sum(p.numel() for p in module.parameters()), counter.get_total_flops(), latency)
 

@@ -71,7 +71,7 @@ def gate_gradients(
     """
     check_ready(graph)
     found = []
-    size = 1 if not graph.batched and stand_alone(graph, examples) else batch
+    size = 1 if not graph.batched and stand_alone(graph, examples, loss) else batch
     for part in examples.batches(size):
         with _derivatives("gradient"):
             gates = _ones(graph, *[len(part)] * graph.batched)

@@ -203,8 +203,9 @@ def _outputs(model: nn.Module, inputs: Any) -> Any:
     try:
         expected, again = run(model, inputs), run(model, inputs)
     except Exception as error:  # the model's own code, which can raise anything
+        hint = " A dict that is one argument stands in a tuple." * isinstance(inputs, Mapping)
         raise InvalidInput(
-            f"The model cannot be called with the example inputs: {first_line(error)}"
+            f"The model cannot be called with the example inputs: {first_line(error)}{hint}"
         ) from error
     for at, tensor in enumerate(tensors_of(expected)):
         _check_tensor(f"Output {at}", tensor)

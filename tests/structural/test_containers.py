@@ -339,6 +339,14 @@ def test_inputs_can_be_containers(name):
     assert row.first_order.item() == pytest.approx(change, abs=1e-5)  # it is linear in the gate
 
 
+def test_a_dict_by_itself_is_keyword_arguments():
+    model = make(OneDict)
+    with pytest.raises(InvalidInput, match="A dict that is one argument stands in a tuple"):
+        structural.capture(model, {"x": x(4, 6), "y": x(4, 6)})
+    words = {"ids": ids(2, 3)}
+    assert structural.cost(make(TakesWords), words, seconds=1e-3).flops == 2 * 2 * 3 * 2 * 36
+
+
 def test_a_single_tensor_is_one_argument_of_examples():
     assert len(Examples(x(4, 6), torch.zeros(4)).inputs) == 1
     with pytest.raises(InvalidInput, match="same number"):
