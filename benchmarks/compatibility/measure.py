@@ -378,13 +378,16 @@ def idle_parameters(cut: Cut) -> set[str]:
 
 
 def _no_gradient(module: nn.Module, subject: Subject) -> set[str]:
-    """Names of the parameters whose gradient is missing or zero."""
+    """Names of the parameters that no output depends on.
+
+    A gradient that is there can still be zero: attention has none among tokens that are equal.
+    """
     module = copy.deepcopy(module).requires_grad_(True)
     outputs = [tensor for tensor in tensors(call(module, subject.inputs)) if tensor.requires_grad]
     draw = torch.Generator().manual_seed(subject.seed)
     total = sum((tensor * torch.randn(tensor.shape, generator=draw)).sum() for tensor in outputs)
     total.backward()  # type: ignore[union-attr]
-    return {n for n, p in module.named_parameters() if p.grad is None or not p.grad.any()}
+    return {name for name, parameter in module.named_parameters() if parameter.grad is None}
 
 
 def trains(cut: Cut) -> str:
