@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+OTHER_SIZES = "The network was captured for inputs with"  # begins what its assertions say
 BASIC = (type(None), bool, int, float, complex, str, bytes)
 _TENSORS = (Tensor, fx.Proxy, torch.SymInt, torch.SymFloat, torch.SymBool)
 
@@ -197,6 +198,21 @@ class Container(nn.Module):
     def forward(self, *values: Any) -> Any:
         """The container with the values in it, in their order."""
         return filled(self.form, values)
+
+
+def checked(value: Any, keys: Sequence[Any]) -> Any:
+    """A container that has the parts of these keys and no others.
+
+    Raises:
+        AssertionError: it has others, which the network was not captured with.
+    """
+    if isinstance(value, fx.Proxy):  # a network that is loaded is traced again
+        return value.tracer.create_proxy("call_function", checked, (value, tuple(keys)), {})
+    if set(parts(value) or ()) != set(keys):
+        raise AssertionError(
+            f"{OTHER_SIZES} a {type(value).__name__} of {', '.join(map(str, keys))}."
+        )
+    return value
 
 
 def is_plain(form: Any) -> bool:

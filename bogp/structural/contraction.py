@@ -93,13 +93,12 @@ def _data_nodes(module: fx.GraphModule, values: dict[str, Any]) -> set[fx.Node]:
     """
     data: set[fx.Node] = set()
     for node in module.graph.nodes:
-        reads = any(n in data for n in node.all_input_nodes)
+        reads = any(n in data and not reads_shape_only(node, n) for n in node.all_input_nodes)
         if reads and str(node.target) in _TO_NUMBERS:
             raise NotCapturable(
                 f"{node.name} turns a tensor into Python numbers, through which no gate acts; "
                 "keep it a tensor."
             )
-        reads &= not reads_shape_only(node)
         if (reads and holds_tensor(values[node.name])) or INPUT in node.meta:
             data.add(node)
     live: set[fx.Node] = set()  # of those whose numbers an output reads, and not only their shape

@@ -28,8 +28,16 @@ from torch import Tensor, fx, nn
 
 from bogp.checks import bits, indices
 from bogp.errors import InvalidInput, NotCapturable
-from bogp.structural.containers import Container, as_call, mapped, positional, tensors_of
-from bogp.structural.sizes import OTHER_SIZES, Sizes
+from bogp.structural.containers import (
+    OTHER_SIZES,
+    Container,
+    as_call,
+    checked,
+    mapped,
+    positional,
+    tensors_of,
+)
+from bogp.structural.sizes import Sizes
 
 _ATEN = torch.ops.aten
 # The operations that go on when one of their arguments is cut; all others die with an argument.
@@ -41,6 +49,11 @@ SUMS = {
 CATS = {
     *(torch.cat, torch.concat, torch.concatenate, torch.stack, torch.hstack, torch.vstack),
     *(_ATEN.cat.default, _ATEN.stack.default),
+}
+_SHAPE_READERS = {
+    *("size", "dim", "sym_size", "numel", "sym_numel"),
+    *("zeros_like", "ones_like", "full_like", "empty_like"),
+    *("new_zeros", "new_ones", "new_full", "new_empty"),
 }
 NOT_FLOAT = "carries no floating-point numbers"
 
@@ -319,15 +332,12 @@ def with_arguments(node: fx.Node, changed: Mapping[int, Any]) -> tuple[Any, Any]
     return fx.node.map_arg((node.args, node.kwargs), lambda a: changed.get(next(slots), a))
 
 
-def reads_shape_only(node: fx.Node) -> bool:
-    """Whether a node reads the shape or type of its first argument, and none of its numbers."""
+def reads_shape_only(node: fx.Node, of: fx.Node) -> bool:
+    """Whether a node reads the shape or type of another, its first argument, and no number."""
     name = str(getattr(node.target, "__name__", node.target)).split(".")[0]
-    return node.op in ("call_function", "call_method") and (
-        name in ("size", "dim", "sym_size", "numel", "sym_numel")
-        or name.endswith("_like")
-        or name.startswith("new_")
-        or (name == "getattr" and node.args[1] in ("shape", "ndim", "dtype", "device"))
-    )
+    named = name in _SHAPE_READERS or (name == "getattr" and node.args[1] in ("shape", "ndim"))
+    first = bool(node.args) and node.args[0] is of
+    return first and named and node.op in ("call_function", "call_method")
 
 
 def cleaned(module: fx.GraphModule) -> fx.GraphModule:
@@ -345,7 +355,7 @@ def cleaned(module: fx.GraphModule) -> fx.GraphModule:
 
 def _reads_sizes_only(node: fx.Node) -> bool:
     """Whether a node follows from sizes of inputs and parts of containers, by plain operators."""
-    plain = node.target in (torch._assert, getattr, "size", torch.sym_max, torch.sym_min)
+    plain = node.target in (torch._assert, getattr, "size", torch.sym_max, torch.sym_min, checked)
     plain |= getattr(node.target, "__module__", "") == "_operator"
     return node.op == "placeholder" or (
         node.op in ("call_function", "call_method")

@@ -27,7 +27,7 @@ from torch.fx.experimental.symbolic_shapes import (
 from torch.utils._sympy import functions
 
 from bogp.errors import NotCapturable
-from bogp.structural.containers import mapped, tensors_of
+from bogp.structural.containers import OTHER_SIZES, mapped, tensors_of
 
 _OPERATIONS: dict[type, Any] = {
     sympy.Add: operator.add,
@@ -185,9 +185,6 @@ def input_nodes(graph: fx.Graph) -> list[fx.Node]:
 def after_inputs(graph: fx.Graph) -> fx.Node:
     """The node that follows all arguments and their parts."""
     return [n for n in graph.nodes if n.op == "placeholder" or INPUT in n.meta][-1].next
-
-
-OTHER_SIZES = "The network was captured for inputs with"  # begins what its assertions say
 
 
 def assert_size(graph: fx.Graph, condition: Any, text: str) -> None:

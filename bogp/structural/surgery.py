@@ -350,7 +350,7 @@ def _forget_values(module: fx.GraphModule, known: _Known) -> None:
     """Let nothing be computed of which only the shape is read."""
     graph = module.graph
     for node in reversed(list(graph.nodes)):
-        shape_only = node.users and all(map(reads_shape_only, node.users))
+        shape_only = node.users and all(reads_shape_only(user, node) for user in node.users)
         if not shape_only or INPUT in node.meta or not known.is_sized(node):
             continue
         first = input_nodes(graph)[0]

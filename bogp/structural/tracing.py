@@ -43,6 +43,7 @@ from bogp.structural.containers import (
     alike,
     as_call,
     by_name,
+    checked,
     close,
     filled,
     flattened,
@@ -356,9 +357,11 @@ class _Flat:
                 same = new.call_function(operator.eq, (node, form))
                 assert_size(new, same, f"{node.name} == {form!r}")
             take = operator.getitem if has_items(form) else getattr
-            for key, part in (parts(form) or {}).items():
-                text = re.sub(r"\W", "_", f"{node.name}_{key}")
-                spread(new.create_node("call_function", take, (node, key), name=text), part)
+            if inner := parts(form):
+                whole = new.call_function(checked, (node, tuple(inner)))
+                for key, part in inner.items():
+                    text = re.sub(r"\W", "_", f"{node.name}_{key}")
+                    spread(new.create_node("call_function", take, (whole, key), name=text), part)
 
         given: list[fx.Node] = []
         for argument, form in self.arguments.items():
@@ -519,7 +522,8 @@ def _taken_apart(module: fx.GraphModule, inputs: Any) -> fx.GraphModule:
         return type(value)(map(parts, items, value))
 
     for node in list(graph.nodes):
-        if node.target is not operator.getitem and results_node(module) not in node.all_input_nodes:
+        takes = node.target in (operator.getitem, checked)
+        if not takes and results_node(module) not in node.all_input_nodes:
             with graph.inserting_before(node):
                 whole = {i: parts(a, values[a.name]) for i, a in enumerate(arguments(node))}
             node.args, node.kwargs = with_arguments(node, whole)

@@ -316,6 +316,17 @@ INPUTS = {
 }
 
 
+def more(inputs):
+    """The inputs with one more part."""
+    first, *rest = inputs
+    if isinstance(first, dict):
+        yield type(first)({**first, "z": x(4, 6)}), *rest
+    elif isinstance(first, Tensor):
+        yield *inputs, x(4, 6)
+    if rest and isinstance(rest[0], list):
+        yield first, [*rest[0], x(4, 6)], *rest[1:]
+
+
 @pytest.mark.parametrize("name", INPUTS)
 def test_inputs_can_be_containers(name):
     network, given = INPUTS[name]
@@ -329,6 +340,10 @@ def test_inputs_can_be_containers(name):
         assert alike(graph.module(*inputs), model(*inputs))
         for one in (cut, saved_and_loaded(cut)):
             assert alike(one(*inputs), model_without(*inputs))
+        for one in (graph.module, cut, saved_and_loaded(cut)):
+            for longer in more(inputs):
+                with pytest.raises((AssertionError, TypeError)):  # the model might have read it
+                    one(*longer)
     targets = torch.zeros(4)
     table = importances(graph, Examples(inputs, targets), lambda o, t: o.mean(1))
     assert set(table.edge) == set(graph.candidates)
