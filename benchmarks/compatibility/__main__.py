@@ -4,9 +4,10 @@
 
 Each network is measured in a process of its own, one after the other, with a limit of time and of
 memory. What was measured of the same code is not measured again, so that an interrupted run goes on
-where it was; networks that did not answer everything with yes before come first. With all rows
-there (with ``--earlier`` also those of earlier code, which the column ``code`` tells apart), the
-table is written to ``data/results/compatibility/`` and the page to ``docs/compatibility.md``.
+where it was; what was never measured comes first, then what did not answer everything with yes.
+With all rows there (with ``--earlier`` also those of earlier code, which the column ``code`` tells
+apart), the table is written to ``data/results/compatibility/`` and the page to
+``docs/compatibility.md``.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def main() -> None:
     missing = [a for a in chosen if arguments.again or recorded(a, code) is None]
     if not arguments.write:
         _preload()
-        for architecture in tqdm(sorted(missing, key=_is_fine), unit="network"):
+        for architecture in tqdm(sorted(missing, key=_last), unit="network"):
             in_a_process(architecture, code, arguments.seconds)
     earlier = code if not arguments.earlier else ""
     rows = [recorded(a, code) or recorded(a, earlier) for a in names.ALL]
@@ -140,10 +141,12 @@ def recorded(architecture: Architecture, code: str = "") -> Row | None:
     return content["row"] | {"code": content["code"]}
 
 
-def _is_fine(architecture: Architecture) -> bool:
-    """Whether everything was answered with yes before."""
+def _last(architecture: Architecture) -> int:
+    """What comes last: 0 was never measured, 1 did not answer everything with yes, 2 did."""
     row = recorded(architecture)
-    return row is not None and all(row.get(column, YES) in ("", YES) for column in page.ANSWERS)
+    if row is None:
+        return 0
+    return 1 + all(row.get(column, YES) in ("", YES) for column in page.ANSWERS)
 
 
 def in_a_process(architecture: Architecture, code: str, seconds: float) -> None:
