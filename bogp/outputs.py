@@ -102,6 +102,11 @@ def as_markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def verdict(met: bool, judged: bool = True) -> str:
+    """Whether a target is met, in words; ``no verdict`` where a run is too small to judge."""
+    return ("met" if met else "not met") if judged else "no verdict"
+
+
 def with_interval(row: Mapping[str, float], form: str = ".4f") -> str:
     """A mean with its interval in words, such as ``0.9712 [0.9698, 0.9726]``.
 

@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from bogp.checks import whole
@@ -42,11 +42,9 @@ def progress_bar(
         "bar_format": _FORMAT,
         "leave": False,
     }
-    if not show or os.environ.get("TQDM_DISABLE"):
-        with plain(total=total, disable=True) as silent:
-            yield silent
-    elif not issubclass(tqdm, tqdm_notebook):
-        with tqdm(**settings) as line:
+    silent = not show or bool(os.environ.get("TQDM_DISABLE"))
+    if silent or not issubclass(tqdm, tqdm_notebook):
+        with plain(total=total, disable=True) if silent else tqdm(**settings) as line:
             yield line
     else:
         from IPython.display import display
@@ -121,9 +119,7 @@ def in_parallel(
         # joblib renews workers that have grown, and no job is lost
         warnings.filterwarnings("ignore", message="A worker stopped")
         workers = Parallel(
-            n_jobs=min(cores, max(len(jobs), 1)),
-            return_as="generator_unordered",
-            **worker_options(),
+            min(cores, max(len(jobs), 1)), return_as="generator_unordered", **worker_options()
         )
         for number, result in workers(
             delayed(_on_one_thread)(work, number, job) for number, job in enumerate(jobs)
@@ -134,12 +130,19 @@ def in_parallel(
 
 
 def _on_one_thread(work: Callable[..., Any], number: int, job: tuple[Any, ...]) -> tuple[int, Any]:
-    torch = sys.modules.get("torch")  # work that does not use it need not wait for its import
-    if torch is None:
+    # work that does not use PyTorch need not wait for its import
+    with one_thread() if "torch" in sys.modules else nullcontext():
         return number, work(*job)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread of PyTorch, so that the same job gives the same bits on any number of cores."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return number, work(*job)
+        yield
     finally:
         torch.set_num_threads(threads)

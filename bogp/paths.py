@@ -14,9 +14,8 @@ from bogp.errors import InvalidInput
 
 def home() -> Path:
     """The folder that holds ``data/`` and ``figures/``."""
-    if value := os.environ.get("BOGP_HOME"):
-        return Path(value).expanduser().resolve()
-    return checkout() or Path.home() / "bogp"
+    value = os.environ.get("BOGP_HOME")
+    return Path(value).expanduser().resolve() if value else checkout() or Path.home() / "bogp"
 
 
 def checkout() -> Path | None:
@@ -57,11 +56,6 @@ def cache_dir() -> Path:
     return Path(pooch.os_cache("bogp"))
 
 
-def databases_dir() -> Path:
-    """Where mask databases are built, one folder each."""
-    return home() / "data" / "databases"
-
-
 def store_path() -> Path:
     """The SQLite file that every evaluation is written to first (``BOGP_STORE``, if it is set)."""
     value = os.environ.get("BOGP_STORE")
@@ -93,8 +87,8 @@ def failed_dir(run: str) -> Path:
 
 
 def database_dir(name: str) -> Path:
-    """The folder of one mask database."""
-    return databases_dir() / _simple(name)
+    """The folder that one mask database is built in."""
+    return home() / "data" / "databases" / _simple(name)
 
 
 def _simple(name: str) -> str:

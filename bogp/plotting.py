@@ -4,18 +4,18 @@ import io
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bogp import paths
 from bogp.records import write_atomically
-from bogp.statistics import Interval
+from bogp.statistics import Interval, mean_interval
 
 LABELS = {
     "degree_centrality": "average degree centrality",
@@ -74,6 +74,12 @@ def styles(series: Mapping[str, str] | Iterable[Hashable]) -> Styles:
     }
 
 
+def present(labels: Mapping[str, str], column: pd.Series) -> dict[Any, str]:
+    """The labels of the values that a column has, in the order of the labels."""
+    there = set(column)
+    return {value: label for value, label in labels.items() if value in there}
+
+
 def names(column: pd.Series) -> dict[Hashable, str]:
     """The values of a column as their own labels, in the order in which they first appear."""
     return {value: str(value) for value in column.unique()}
@@ -83,7 +89,7 @@ def dots(
     ax: Axes,
     table: pd.DataFrame,
     place: str,
-    places: Mapping[Hashable, str],
+    places: Mapping[Any, str],
     series: str | None = None,
     look: Styles | None = None,
     *,
@@ -145,6 +151,58 @@ def band(ax: Axes, x: ArrayLike, intervals: Sequence[Interval], colour: str, **l
     ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
+def ends(
+    table: pd.DataFrame, of: str = "mean", low: str = "low", high: str = "high"
+) -> NDArray[np.float64]:
+    """How far intervals reach below and above what is drawn, (2, n): ``xerr`` or ``yerr`` of
+    ``Axes.errorbar``.
+
+    Args:
+        table: one row an interval.
+        of, low, high: columns of the drawn number and of the ends.
+    """
+    return np.stack([table[of] - table[low], table[high] - table[of]])
+
+
+def best_curves(history: pd.DataFrame, look: Styles, size: tuple[float, float], of: str) -> Figure:
+    """The best so far of each search method, mean over its searches with the band of its 95 % t
+    interval, against the number of trained networks.
+
+    Args:
+        history: ``method``, ``evaluation`` and ``best``, a row an evaluation.
+        look: label, colour and marker of each method.
+        size: of the figure, inches.
+        of: what is best, for the axis.
+    """
+    figure, ax = plt.subplots(figsize=size)
+    for method, (label, colour, marker) in look.items():
+        mine = history[history["method"] == method].groupby("evaluation")["best"]
+        curve = [mean_interval(values) for _, values in mine]
+        named = f"{label} (n = {curve[0].n} searches)"
+        band(ax, np.arange(1, len(curve) + 1), curve, colour, marker=marker, label=named)
+    ax.set(xlabel="evaluations (networks trained)", ylabel=f"best {of} so far")
+    ax.set_title("mean over searches; band: 95 % t interval")
+    ax.legend(loc="lower right")
+    return figure
+
+
+def matrix(
+    ax: Axes, mask: ArrayLike, title: str, aspect: Literal["equal", "auto"] = "equal", **font: Any
+) -> None:
+    """Draw a mask, black where a weight is kept.
+
+    Args:
+        ax: to draw on.
+        mask: (d_out, d_in).
+        title: of the panel, and ``font``, what else there is to it, such as its size.
+        aspect: ``equal`` for square points.
+    """
+    ax.imshow(mask, cmap="Greys", vmin=0, vmax=1, aspect=aspect, interpolation="nearest")
+    ax.set(xlabel="input channel", ylabel="output channel")
+    ax.set_title(title, **font)
+    ax.grid(False)
+
+
 def panels(
     count: int, width: float, height: float, *, sharex: bool = False, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
@@ -165,8 +223,16 @@ def panels(
     return figure, shown
 
 
-def legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """What is labelled in any of the panels, once, under the figure."""
+def legend(
+    figure: Figure, axes: Sequence[Axes], columns: int | None = None, title: str | None = None
+) -> Figure:
+    """The figure with a legend under it: what is labelled in any of the panels, once.
+
+    Args:
+        figure, axes: with the panels.
+        columns: of the legend; None for three, or two where that fills them.
+        title: of the legend.
+    """
     entries = {
         label: handle
         for ax in axes
@@ -177,8 +243,16 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
         entries.values(),
         entries.keys(),
         loc="outside lower center",
-        ncols=2 if len(entries) == 4 else 3,
+        ncols=columns or (2 if len(entries) == 4 else 3),
+        title=title,
     )
+    return figure
+
+
+def titled(figure: Figure, title: str) -> Figure:
+    """The figure with a title in small print above all panels."""
+    figure.suptitle(title, fontsize=9)
+    return figure
 
 
 def stretch(axes: Sequence[Axes], linear: float) -> str:

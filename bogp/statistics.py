@@ -24,6 +24,10 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}] (n = {self.n})"
 
+    def columns(self, name: str) -> dict[str, float]:
+        """The mean under a name, and the ends under ``<name>_low`` and ``<name>_high``."""
+        return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
+
 
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Mean and Student-t confidence interval.
@@ -59,18 +63,22 @@ def paired_difference(first: ArrayLike, second: ArrayLike, level: float = 0.95) 
     return mean_interval(a - b, level)
 
 
-def group_intervals(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
+def group_intervals(
+    table: pd.DataFrame, by: Sequence[str], values: Sequence[str] | str
+) -> pd.DataFrame:
     """Mean and 95 % t interval of columns within each group of rows.
 
     Args:
         table: one observation a row.
         by: columns that make the groups, which keep the order in which they first appear.
-        values: columns to sum up.
+        values: columns to sum up, or the only one.
 
     Returns:
-        One row a group and column: the columns ``by``, ``measure`` (the column's name), ``mean``,
-        ``low``, ``high`` and ``n``.
+        One row a group and column: the columns ``by``, ``measure`` (the column's name, where
+        ``values`` is a list), ``mean``, ``low``, ``high`` and ``n``.
     """
+    if isinstance(values, str):
+        return group_intervals(table, by, [values]).drop(columns="measure")
     rows = [
         (*keys, value, *vars(mean_interval(one[value])).values())
         for keys, one in table.groupby(list(by), sort=False)

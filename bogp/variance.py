@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from bogp.checks import floats, number, share, whole
+from bogp.checks import floats, number, refuse, share, whole
 from bogp.errors import InvalidInput
 
 _ROUNDING = 1e-12  # of the largest value: what is smaller is rounding, and counts as no spread
@@ -115,14 +115,16 @@ def spread_p(table: ArrayLike, threshold: float) -> tuple[float, float]:
         InvalidInput: as ``components``, or a threshold that is negative or not finite.
     """
     y = _checked(table, 2, "(masks, seeds)")
-    if not 0 <= number("threshold", threshold) < np.inf:
-        raise InvalidInput(
-            f"threshold is {threshold}; a standard deviation of at least 0 is needed."
-        )
+    refuse(
+        not 0 <= number("threshold", threshold) < np.inf,
+        f"threshold is {threshold}; a standard deviation of at least 0 is needed.",
+    )
     between, _, rest = _mean_squares(y)
     spread = _Spread(between, rest, len(y) - 1, (len(y) - 1) * (y.shape[1] - 1), y.shape[1])
-    above = _inverted(lambda tail: spread.low(tail) - threshold**2)
-    return above, _inverted(lambda tail: threshold**2 - spread.high(tail)) if threshold > 0 else 1.0
+    return (
+        _inverted(lambda tail: spread.low(tail) - threshold**2),
+        _inverted(lambda tail: threshold**2 - spread.high(tail)) if threshold > 0 else 1.0,
+    )
 
 
 def detectable_spread(
@@ -144,31 +146,13 @@ def detectable_spread(
         InvalidInput: a size, residual, power or level out of range.
     """
     _check_power(residual, power, level)
-    if min(whole("masks", masks, high=10**9), whole("seeds", seeds, high=10**9)) < 2:
-        raise InvalidInput(
-            f"A table of {masks} masks x {seeds} seeds has no F test; at least two of each "
-            "are needed."
-        )
+    refuse(
+        min(whole("masks", masks, high=10**9), whole("seeds", seeds, high=10**9)) < 2,
+        f"A table of {masks} masks x {seeds} seeds has no F test; at least two of each are needed.",
+    )
     df, df_rest = masks - 1, (masks - 1) * (seeds - 1)
     ratio = stats.f.isf(level, df, df_rest) / stats.f.isf(power, df, df_rest)
     return float(residual * np.sqrt((ratio - 1) / seeds))
-
-
-def detectable_difference(
-    residual: float, seeds: int, power: float = 0.8, level: float = 0.05
-) -> float:
-    """Smallest difference between two given masks that a t test finds which is paired over seeds.
-
-    Args:
-        residual: standard deviation of what is neither the mask's nor the seed's.
-        seeds: from which both are trained, at least 2.
-        power, level: as in ``detectable_spread``.
-
-    Returns:
-        In the unit of ``residual``.
-    """
-    error = number("residual", residual) * np.sqrt(2 / max(whole("seeds", seeds), 1))
-    return detectable_mean(error, seeds - 1, power, level)
 
 
 def detectable_mean(error: float, df: float, power: float = 0.8, level: float = 0.05) -> float:
@@ -186,10 +170,10 @@ def detectable_mean(error: float, df: float, power: float = 0.8, level: float = 
         InvalidInput: an error, degrees of freedom, power or level out of range.
     """
     _check_power(error, power, level)
-    if not 1 <= number("df", df) < np.inf:
-        raise InvalidInput(
-            f"df is {df}; at least one degree of freedom is needed, and finitely many."
-        )
+    refuse(
+        not 1 <= number("df", df) < np.inf,
+        f"df is {df}; at least one degree of freedom is needed, and finitely many.",
+    )
     critical = stats.t.isf(level / 2, df)
 
     def excess(shift: float) -> float:
@@ -265,10 +249,6 @@ def nested(values: ArrayLike, level: float = 0.95) -> Nested:
         for ms, df in ((graphs, df_graphs), (versions, df_versions), (rest, df_rest))
     )
     shares = _graph_share(one, two, three, v)
-    low, high = (
-        np.quantile(np.nan_to_num(shares, nan=0.0), tail),
-        np.quantile(np.nan_to_num(shares, nan=1.0), 1 - tail),
-    )
     return Nested(
         graphs=g,
         versions=v,
@@ -276,7 +256,11 @@ def nested(values: ArrayLike, level: float = 0.95) -> Nested:
         between_graphs=_Spread(graphs, versions, df_graphs, df_versions, v * s).estimate(tail),
         between_versions=_Spread(versions, rest, df_versions, df_rest, s).estimate(tail),
         residual=_residual(rest, df_rest, tail),
-        share=Estimate(float(_graph_share(graphs, versions, rest, v)), float(low), float(high)),
+        share=Estimate(
+            float(_graph_share(graphs, versions, rest, v)),
+            float(np.quantile(np.nan_to_num(shares, nan=0.0), tail)),
+            float(np.quantile(np.nan_to_num(shares, nan=1.0), 1 - tail)),
+        ),
         p_graphs=_p(_ratio(graphs, versions), df_graphs, df_versions),
         p_versions=_p(_ratio(versions, rest), df_versions, df_rest),
     )
@@ -320,16 +304,12 @@ def _mean_squares(y: NDArray[np.float64]) -> tuple[float, float, float]:
     """Of rows, of columns, and of the rest."""
     rows, columns, mean = y.mean(axis=1, keepdims=True), y.mean(axis=0, keepdims=True), y.mean()
     m, s = y.shape
-    sums = (
-        s * np.square(rows - mean).sum(),
-        m * np.square(columns - mean).sum(),
-        np.square(y - rows - columns + mean).sum(),
+    negligible = _negligible(y)
+    return (
+        _or_none(s * np.square(rows - mean).sum() / (m - 1), negligible),
+        _or_none(m * np.square(columns - mean).sum() / (s - 1), negligible),
+        _or_none(np.square(y - rows - columns + mean).sum() / ((m - 1) * (s - 1)), negligible),
     )
-    between, across, rest = (
-        _or_none(x / df, _negligible(y))
-        for x, df in zip(sums, (m - 1, s - 1, (m - 1) * (s - 1)), strict=True)
-    )
-    return between, across, rest
 
 
 def _negligible(y: NDArray[np.float64]) -> float:
@@ -376,18 +356,16 @@ def _inverted(clearance: Callable[[float], float]) -> float:
         return 1.0
     if clearance(_SMALLEST_TAIL) > 0:
         return 0.0
-    root = optimize.brentq(
-        lambda x: clearance(np.exp(x)), np.log(_SMALLEST_TAIL), np.log(0.5), xtol=1e-12
-    )
-    return float(2 * np.exp(root))
+    ends = np.log(_SMALLEST_TAIL), np.log(0.5)
+    return float(2 * np.exp(optimize.brentq(lambda x: clearance(np.exp(x)), *ends, xtol=1e-12)))
 
 
 def _checked(values: ArrayLike, dimensions: int, axes: str) -> NDArray[np.float64]:
     y = floats("values", values)
-    if y.ndim != dimensions or min(y.shape) < 2 or not np.isfinite(y).all():
-        raise InvalidInput(
-            f"Finite values {axes} are needed, at least two of each; got shape {y.shape}."
-        )
+    refuse(
+        y.ndim != dimensions or min(y.shape) < 2 or not np.isfinite(y).all(),
+        f"Finite values {axes} are needed, at least two of each; got shape {y.shape}.",
+    )
     return y
 
 
@@ -401,9 +379,9 @@ def _check_power(residual: float, power: float, level: float) -> None:
         number("power", power),
         number("level", level),
     )
-    if not (0 <= residual < np.inf and _EXTREME <= level < power <= 1 - _EXTREME):
-        raise InvalidInput(
-            f"A standard deviation of at least 0, and {_EXTREME:g} <= level < power <= 1 - "
-            f"{_EXTREME:g} are needed; "
-            f"got {residual}, level {level} and power {power}."
-        )
+    refuse(
+        not (0 <= residual < np.inf and _EXTREME <= level < power <= 1 - _EXTREME),
+        f"A standard deviation of at least 0, and {_EXTREME:g} <= level < power <= 1 - "
+        f"{_EXTREME:g} are needed; "
+        f"got {residual}, level {level} and power {power}.",
+    )

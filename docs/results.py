@@ -8,6 +8,7 @@ committed pages with what is made here.
 import re
 import textwrap
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -36,6 +37,15 @@ def table(name: str) -> pd.DataFrame:
     return pd.read_csv(RESULTS / f"{name}.csv")
 
 
+def linked(claims: pd.DataFrame) -> pd.DataFrame:
+    """The table of claims with links to the tables behind them, under short names."""
+
+    def link(name: str) -> str:
+        return f"[{Path(name).stem.removeprefix('calibrated_')}](../data/results/paper/{name})"
+
+    return claims.assign(table=[", ".join(map(link, n.split(", "))) for n in claims["table"]])
+
+
 def claims() -> dict[str, str]:
     """The verdicts on the paper's claims, and what stands behind them (notebook 06)."""
 
@@ -45,7 +55,7 @@ def claims() -> dict[str, str]:
     parts = committed("parts").set_index(["set", "part"])
     released, rest = (parts.loc[("released, s = 0.60", part)] for part in ("masks", "residual"))
     found = {
-        "claims": as_markdown(measured.claims_table()),
+        "claims": as_markdown(linked(measured.claims_table())),
         "claims_findings": verdicts.findings(verdicts.overall(measured.judged())),
         "twins": f"{committed('twins').difference.max():.0e}",
         "released_design": f"{released.n_masks:.0f} masks x {released.n_seeds:.0f} seeds",

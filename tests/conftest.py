@@ -1,9 +1,12 @@
 """Fixtures and settings that several test files share."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from bogp.training import protocols
 
 # Shared, slow cores: no deadline; and the same examples in every run, so that a red test can be run
 # again.
@@ -20,3 +23,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("BOGP_DATA_DIR", raising=False)
     return tmp_path
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The protocol ``calibrated`` with a third of its steps, where any trained network will do."""
+    short = replace(protocols.CALIBRATED, steps=260)
+    monkeypatch.setitem(protocols.NAMED, "calibrated", short)

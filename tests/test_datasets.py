@@ -101,6 +101,13 @@ def test_plain_and_compressed_files_are_read_in_each_layout(tiny, own, suffix, l
     np.testing.assert_array_equal(read(file=file), tiny["mnist", NAMES[file]])
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_name_with_a_dot_before_the_format_is_known_too(tiny, own, suffix):
+    name = "train-images.idx3-ubyte"
+    put(own / "mnist" / f"{name}{suffix}", idx(tiny["mnist", NAMES[0]]))
+    np.testing.assert_array_equal(read(), tiny["mnist", NAMES[0]])
+
+
 def test_fashion_mnist_is_not_looked_for_where_mnist_may_lie(tiny, own):
     put(own / NAMES[0], idx(tiny["mnist", NAMES[0]]))  # both sets use the same file names
     with pytest.raises(DatasetError, match="neither in BOGP_DATA_DIR"):

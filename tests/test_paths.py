@@ -9,7 +9,6 @@ from bogp.errors import InvalidInput
 
 def test_everything_written_lies_under_bogp_home(home):
     for path in (
-        paths.databases_dir(),
         paths.database_dir("bernoulli-128"),
         paths.store_path(),
         paths.evaluations_dir("paper"),

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
 from bogp import parallel, paths
-from bogp.checks import choice, floats, listed, texts, whole
+from bogp.checks import choice, floats, listed, refuse, texts, whole
 from bogp.errors import BogpError, DatabaseError, InvalidInput
 from bogp.graphs import families as mask_families
 from bogp.graphs import properties
@@ -82,23 +82,22 @@ class DatabaseSpec:
                 "lists are needed."
             ) from None
         object.__setattr__(self, "parameters", parameters)
-        if self.sparsity_range is not None and len(self.sparsities):
-            raise InvalidInput(
-                f"sparsities is {self.sparsities} and sparsity_range {self.sparsity_range}; "
-                "give one of them."
-            )
-        if self.sparsity_range is None and (
-            not self.sparsities or len(set(self.sparsities)) != len(self.sparsities)
-        ):
-            raise InvalidInput(
-                f"sparsities is {self.sparsities}; at least one is needed, and each only once."
-            )
+        refuse(
+            self.sparsity_range is not None and len(self.sparsities),
+            f"sparsities is {self.sparsities} and sparsity_range {self.sparsity_range}; "
+            "give one of them.",
+        )
+        refuse(
+            self.sparsity_range is None
+            and (not self.sparsities or len(set(self.sparsities)) != len(self.sparsities)),
+            f"sparsities is {self.sparsities}; at least one is needed, and each only once.",
+        )
         ends = self.sparsity_range or (0.0, 1.0)
-        if len(ends) != 2 or not ends[0] < ends[1]:
-            raise InvalidInput(
-                f"sparsity_range is {self.sparsity_range}; "
-                "the lowest and the highest sparsity are needed, in this order."
-            )
+        refuse(
+            len(ends) != 2 or not ends[0] < ends[1],
+            f"sparsity_range is {self.sparsity_range}; "
+            "the lowest and the highest sparsity are needed, in this order.",
+        )
         whole("masks_per_sparsity", self.masks_per_sparsity, 1, MOST_MASKS)
         whole("shard_size", self.shard_size, 1)
         whole("seed", self.seed, 0, 2**63 - 1)  # a column of 64 bits
@@ -131,8 +130,7 @@ class DatabaseSpec:
         """Target sparsity of the mask of that number, where the spec has a range: it depends on
         nothing but the seed and the number.
         """
-        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(number,)))
-        return float(rng.uniform(min(self.extremes), max(self.extremes)))
+        return float(_generator(self, number).uniform(min(self.extremes), max(self.extremes)))
 
 
 _SIX = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
@@ -223,11 +221,12 @@ class MaskDatabase:
         """
         mask_families.check_size(self.spec.n, sparsity)
         chosen = np.isclose(self.table["target_sparsity"], sparsity, rtol=0, atol=1e-9)
-        if not chosen.any() or self.spec.sparsity_range:
-            raise DatabaseError(
-                f"The database holds no masks of sparsity {sparsity:g}; it holds "
-                f"{self.spec.description}. Build one with that sparsity."
-            )
+        refuse(
+            not chosen.any() or self.spec.sparsity_range,
+            f"The database holds no masks of sparsity {sparsity:g}; it holds "
+            f"{self.spec.description}. Build one with that sparsity.",
+            DatabaseError,
+        )
         return self.take(np.flatnonzero(chosen))
 
     def take(self, rows: Sequence[int] | NDArray[np.intp]) -> "MaskDatabase":
@@ -250,11 +249,11 @@ class MaskDatabase:
             InvalidInput: the table has that column, or the function gives something else for a
                 mask, which is named.
         """
-        if not name or name in self.table.columns:
-            raise InvalidInput(
-                f"A new property cannot be named {name!r}; names that are taken: "
-                f"{', '.join(self.table.columns)}."
-            )
+        refuse(
+            not name or name in self.table.columns,
+            f"A new property cannot be named {name!r}; names that are taken: "
+            f"{', '.join(self.table.columns)}.",
+        )
         values = np.empty(len(self))
         for row, mask in enumerate(self.masks()):
             value = function(mask)
@@ -304,13 +303,15 @@ def build(
         InvalidInput: the family does not know one of the parameters.
         DatabaseError: the folder holds another database, or cannot be written.
     """
-    if sampler and spec.family in mask_families.FAMILIES:
-        raise InvalidInput(
-            f"The spec's family is {spec.family!r}, a built-in one; give masks of your own "
-            "sampler a family name of their own."
-        )
-    if whole("workers", workers, -1) == 0:
-        raise InvalidInput("workers is 0; at least one is needed, and -1 is one for each core.")
+    refuse(
+        sampler and spec.family in mask_families.FAMILIES,
+        f"The spec's family is {spec.family!r}, a built-in one; give masks of your own "
+        "sampler a family name of their own.",
+    )
+    refuse(
+        whole("workers", workers, -1) == 0,
+        "workers is 0; at least one is needed, and -1 is one for each core.",
+    )
     draw = sampler or mask_families.family(spec.family)
     try:
         for sparsity in spec.extremes:  # refuse what cannot be drawn before work starts
@@ -322,9 +323,7 @@ def build(
         ) from None
     try:
         return _build(spec, folder, workers, draw)
-    except DatabaseError:
-        raise
-    except BogpError as error:  # of writing a file
+    except BogpError as error:  # of writing a file, or what already is a DatabaseError
         raise DatabaseError(str(error)) from None
 
 
@@ -361,17 +360,18 @@ def open_database(folder: Path) -> MaskDatabase:
             (which is named).
     """
     manifest = _read_manifest(folder)
-    if not manifest:
-        raise DatabaseError(
-            f"{folder} is no finished mask database, or its manifest is damaged. "
-            f"{_REBUILD.format('what is missing')}"
-        )
-    if not _is_sound(manifest):
-        version = manifest.get("schema_version")
-        raise DatabaseError(
-            f"{folder} has schema version {version}; this bogp reads {SCHEMA_VERSION}. "
-            f"{_REBUILD.format('the manifest')}"
-        )
+    refuse(
+        not manifest,
+        f"{folder} is no finished mask database, or its manifest is damaged. "
+        f"{_REBUILD.format('what is missing')}",
+        DatabaseError,
+    )
+    refuse(
+        not _is_sound(manifest),
+        f"{folder} has schema version {manifest.get('schema_version')}; this bogp reads "
+        f"{SCHEMA_VERSION}. {_REBUILD.format('the manifest')}",
+        DatabaseError,
+    )
     spec = _spec_from_json(manifest["spec"], folder)
     tables = []
     for i, expected in enumerate(manifest["shards"]):
@@ -383,27 +383,30 @@ def open_database(folder: Path) -> MaskDatabase:
                 f"{path} is missing or unreadable ({error.strerror}). "
                 f"{_REBUILD.format('this shard alone')}"
             ) from None
-        if hashlib.sha256(content).hexdigest() != expected:
-            raise DatabaseError(
-                f"{path} is damaged: its checksum is not the manifest's. "
-                f"{_REBUILD.format('this shard alone')}"
-            )
-        tables.append(pq.read_table(io.BytesIO(content)))
-        if tables[-1].schema.names != _COLUMNS:
-            raise DatabaseError(
-                f"{path} has columns {tables[-1].schema.names}; expected {_COLUMNS}. "
-                f"{_REBUILD.format('this shard alone')}"
-            )
-    if len(tables) != len(spec.shards):
-        raise DatabaseError(
-            f"{folder}/manifest.json lists {len(tables)} shards where its spec makes "
-            f"{len(spec.shards)}. Build it again."
+        refuse(
+            hashlib.sha256(content).hexdigest() != expected,
+            f"{path} is damaged: its checksum is not the manifest's. "
+            f"{_REBUILD.format('this shard alone')}",
+            DatabaseError,
         )
-    whole = pa.concat_tables(tables)
-    bits = np.frombuffer(b"".join(whole.column("bits").to_pylist()), dtype=np.uint8).reshape(
-        len(whole), -1
+        tables.append(pq.read_table(io.BytesIO(content)))
+        refuse(
+            tables[-1].schema.names != _COLUMNS,
+            f"{path} has columns {tables[-1].schema.names}; expected {_COLUMNS}. "
+            f"{_REBUILD.format('this shard alone')}",
+            DatabaseError,
+        )
+    refuse(
+        len(tables) != len(spec.shards),
+        f"{folder}/manifest.json lists {len(tables)} shards where its spec makes "
+        f"{len(spec.shards)}. Build it again.",
+        DatabaseError,
     )
-    return MaskDatabase(whole.drop_columns(["bits"]).to_pandas(), spec, bits)
+    whole = pa.concat_tables(tables)
+    bits = np.frombuffer(b"".join(whole.column("bits").to_pylist()), dtype=np.uint8)
+    return MaskDatabase(
+        whole.drop_columns(["bits"]).to_pandas(), spec, bits.reshape(len(whole), -1)
+    )
 
 
 def load(name: str, *, workers: int = -1) -> MaskDatabase:
@@ -419,9 +422,11 @@ def load(name: str, *, workers: int = -1) -> MaskDatabase:
         DatabaseError: its folder holds a database of another spec, or is damaged.
     """
     folder = paths.database_dir(name)
-    if name not in NAMED and folder.exists():
-        return open_database(folder)
-    return build(named(name), folder, workers=workers)
+    return (
+        open_database(folder)
+        if name not in NAMED and folder.exists()
+        else build(named(name), folder, workers=workers)
+    )
 
 
 _REBUILD = "Run bogp.graphs.database.build with the same spec: it rebuilds {}."
@@ -456,29 +461,35 @@ def fit_scaling(database: MaskDatabase, columns: Sequence[str], name: str = "min
     """
     choice("scaling", name, SCALINGS)
     allowed = tuple(database.table.select_dtypes("number").columns)
-    if (
+    refuse(
         isinstance(columns, str)
         or not (columns := texts("columns", columns))
-        or not set(columns) <= set(allowed)
-    ):
-        raise InvalidInput(f"columns are {columns}; name one or more of {', '.join(allowed)}.")
-    if len(database) == 0:
-        raise DatabaseError("The database is empty: there is nothing to scale or to search.")
+        or not set(columns) <= set(allowed),
+        f"columns are {columns}; name one or more of {', '.join(allowed)}.",
+    )
+    refuse(
+        len(database) == 0,
+        "The database is empty: there is nothing to scale or to search.",
+        DatabaseError,
+    )
     constants = [_scaling_constants(database.table[c].to_numpy(np.float64)) for c in columns]
     # rounding is no variation
     kept = [
         i for i, c in enumerate(constants) if c["max"] - c["min"] > 1e-9 * max(abs(c["max"]), 1.0)
     ]
-    if not kept:
-        raise InvalidInput(
-            f"Each of {', '.join(columns)} is constant over the {len(database)} masks: "
-            "nothing tells them apart."
-        )
+    refuse(
+        not kept,
+        f"Each of {', '.join(columns)} is constant over the {len(database)} masks: "
+        "nothing tells them apart.",
+    )
     low, high, mean, std = (
         np.array([constants[i][k] for i in kept]) for k in ("min", "max", "mean", "std")
     )
-    offset = {"minmax": low, "zscore": mean, "none": np.zeros(len(kept))}[name]
-    scale = {"minmax": high - low, "zscore": std, "none": np.ones(len(kept))}[name]
+    offset, scale = {
+        "minmax": (low, high - low),
+        "zscore": (mean, std),
+        "none": (np.zeros(len(kept)), np.ones(len(kept))),
+    }[name]
     return Scaling(name, tuple(columns[i] for i in kept), offset, scale)
 
 
@@ -504,22 +515,23 @@ def nearest(
     """
     points = np.atleast_2d(floats("queries", queries))
     choice("metric", metric, METRICS)
-    if points.ndim != 2 or points.shape[1] != len(scaling.columns):
-        raise InvalidInput(
-            f"A query holds {len(scaling.columns)} values ({', '.join(scaling.columns)}); got "
-            f"an array of shape {np.shape(queries)}."
-        )
+    refuse(
+        points.ndim != 2 or points.shape[1] != len(scaling.columns),
+        f"A query holds {len(scaling.columns)} values ({', '.join(scaling.columns)}); got "
+        f"an array of shape {np.shape(queries)}.",
+    )
     if not np.isfinite(points).all():
         raise InvalidInput(
             f"A query holds NaN or infinity: {points[~np.isfinite(points).all(axis=1)][0]}."
         )
     values = database.values(scaling.columns)
     complete = np.isfinite(values).all(axis=1)
-    if not complete.any():
-        raise DatabaseError(
-            f"None of the {len(database)} masks has a finite value for each of "
-            f"{', '.join(scaling.columns)}."
-        )
+    refuse(
+        not complete.any(),
+        f"None of the {len(database)} masks has a finite value for each of "
+        f"{', '.join(scaling.columns)}.",
+        DatabaseError,
+    )
     similarity = _similarity(scaling.transform(points), scaling.transform(values[complete]), metric)
     best = np.argmax(similarity >= similarity.max(axis=1, keepdims=True) - _TIE, axis=1)
     return Nearest(
@@ -532,9 +544,11 @@ def nearest(
 def _similarity(
     points: NDArray[np.float64], rows: NDArray[np.float64], metric: str
 ) -> NDArray[np.float64]:
-    if metric == "cosine":
-        return _unit(points) @ _unit(rows).T
-    return -cdist(points, rows, "cityblock" if metric == "l1" else "euclidean")
+    return (
+        _unit(points) @ _unit(rows).T
+        if metric == "cosine"
+        else -cdist(points, rows, "cityblock" if metric == "l1" else "euclidean")
+    )
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -544,9 +558,12 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _draw(spec: DatabaseSpec, draw: mask_families.Family, sparsity: float, number: int) -> Mask:
     # the same mask whatever other sparsities the database has, and however it is sharded
-    key = (round(sparsity * 1e9), number)
-    rng = np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=key))
+    rng = _generator(spec, round(sparsity * 1e9), number)
     return draw(spec.n, sparsity, rng, **dict(spec.parameters))
+
+
+def _generator(spec: DatabaseSpec, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=key))
 
 
 def _write_shard(spec: DatabaseSpec, draw: mask_families.Family, folder: Path, shard: int) -> int:
@@ -599,10 +616,8 @@ def _readable(path: Path, rows: int) -> bool:
 
 def _matches_manifest(path: Path) -> bool:
     manifest = _read_manifest(path.parent)
-    if manifest.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
-        return False
-    if not _is_sound(manifest):
-        return True
+    if not _is_sound(manifest):  # without one, as in a build that was interrupted, all do
+        return manifest.get("schema_version", SCHEMA_VERSION) == SCHEMA_VERSION
     number = int(path.stem.removeprefix("part-"))
     return (
         number < len(manifest["shards"])
@@ -619,14 +634,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         return {}
     # Manifests of earlier versions have no checksum.
-    checked = manifest.get("schema_version") == SCHEMA_VERSION and "sha256" in manifest
-    return {} if checked and manifest["sha256"] != _checksum(manifest) else manifest
+    unchecked = manifest.get("schema_version") != SCHEMA_VERSION or "sha256" not in manifest
+    return manifest if unchecked or manifest["sha256"] == _checksum(manifest) else {}
 
 
 def _checksum(manifest: dict[str, Any]) -> str:
     """Of all that a manifest says beside its checksum."""
-    said = {k: v for k, v in manifest.items() if k != "sha256"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    said = json.dumps({k: v for k, v in manifest.items() if k != "sha256"}, sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def _is_sound(manifest: dict[str, Any]) -> bool:
@@ -644,30 +659,28 @@ def _claim(spec: DatabaseSpec, folder: Path) -> None:
         try:
             fields = json.loads(path.read_text())
         except (OSError, ValueError):
-            remedy = f"{path} cannot be read. Delete the folder {folder} and build again."
-            raise DatabaseError(remedy) from None
-        found = _spec_from_json(fields, folder)
-        if found != spec:
-            different = [k for k, v in asdict(spec).items() if asdict(found)[k] != v]
             raise DatabaseError(
-                f"{path} says that the folder already holds a database with other "
-                f"{', '.join(different)}. "
-                "Choose another name, or delete the folder."
-            )
+                f"{path} cannot be read. Delete the folder {folder} and build again."
+            ) from None
+        found = asdict(_spec_from_json(fields, folder))
+        different = [k for k, v in asdict(spec).items() if found[k] != v]
+        refuse(
+            different,
+            f"{path} says that the folder already holds a database with other "
+            f"{', '.join(different)}. Choose another name, or delete the folder.",
+            DatabaseError,
+        )
     else:
         write_atomically({path: (json.dumps(_as_json(spec), indent=2) + "\n").encode()})
 
 
 def _write_manifest(spec: DatabaseSpec, folder: Path) -> None:
-    shards = [
-        hashlib.sha256((folder / _shard_name(i)).read_bytes()).hexdigest()
-        for i in range(len(spec.shards))
-    ]
+    paths_of_shards = [folder / _shard_name(i) for i in range(len(spec.shards))]
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "spec": _as_json(spec),
-        "shards": shards,
-        "scaling": dict(_all_constants(spec, folder)),
+        "shards": [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths_of_shards],
+        "scaling": _all_constants(spec, paths_of_shards),
     }
     manifest["sha256"] = _checksum(manifest)
     write_atomically({folder / "manifest.json": (json.dumps(manifest, indent=2) + "\n").encode()})
@@ -678,42 +691,30 @@ def _write_manifest(spec: DatabaseSpec, folder: Path) -> None:
 
 
 def _all_constants(
-    spec: DatabaseSpec, folder: Path
-) -> Iterator[tuple[str, dict[str, dict[str, float | None]]]]:
+    spec: DatabaseSpec, shards: Sequence[Path]
+) -> dict[str, dict[str, dict[str, float | None]]]:
     """Constants of each scaling, for each sparsity or over a whole range: what ``fit_scaling``
     uses, kept for readers of other languages.
     """
-    parts = [
-        pq.read_table(folder / _shard_name(i), columns=["target_sparsity", *properties.ALL])
-        for i in range(len(spec.shards))
-    ]
-    whole = pa.concat_tables(parts).to_pandas()
-    groups = (
-        [("all", whole)]
-        if spec.sparsity_range
-        else [(repr(float(s)), group) for s, group in whole.groupby("target_sparsity")]
-    )
-    for name, group in groups:
-        constants = {c: _scaling_constants(group[c].to_numpy(np.float64)) for c in properties.ALL}
-        yield (
-            name,
-            {
-                c: {k: v if np.isfinite(v) else None for k, v in each.items()}
-                for c, each in constants.items()
-            },
-        )
+    columns = ["target_sparsity", *properties.ALL]
+    whole = pa.concat_tables([pq.read_table(path, columns=columns) for path in shards]).to_pandas()
+    groups = {repr(float(s)): group for s, group in whole.groupby("target_sparsity")}
+    return {
+        name: {
+            c: {
+                k: v if np.isfinite(v) else None
+                for k, v in _scaling_constants(group[c].to_numpy(np.float64)).items()
+            }
+            for c in properties.ALL
+        }
+        for name, group in ({"all": whole} if spec.sparsity_range else groups).items()
+    }
 
 
 def _scaling_constants(values: NDArray[np.float64]) -> dict[str, float]:
     finite = values[np.isfinite(values)]
-    if len(finite) == 0:
-        return dict.fromkeys(("min", "max", "mean", "std"), float("nan"))
-    return {
-        "min": float(finite.min()),
-        "max": float(finite.max()),
-        "mean": float(finite.mean()),
-        "std": float(finite.std()),
-    }
+    names = ("min", "max", "mean", "std")
+    return {k: float(getattr(finite, k)()) if len(finite) else float("nan") for k in names}
 
 
 def _as_json(spec: DatabaseSpec) -> dict[str, Any]:

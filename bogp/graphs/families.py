@@ -17,8 +17,8 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from bogp.checks import choice, flag, number, share, whole
-from bogp.errors import InvalidInput, UnreachableSparsity
+from bogp.checks import choice, flag, number, refuse, share, whole
+from bogp.errors import UnreachableSparsity
 from bogp.graphs.relational import Mask
 
 Family = Callable[..., Mask]
@@ -54,8 +54,10 @@ def exact(n: int, sparsity: float, rng: np.random.Generator) -> Mask:
     check_size(n, sparsity)
     ones = round((1.0 - sparsity) * n * n)
     pairs = n * (n - 1) // 2
-    fitting = [k for k in range(n + 1) if (ones - k) % 2 == 0 and 0 <= (ones - k) // 2 <= pairs]
-    loops = min(fitting, key=lambda k: (abs(k - (1.0 - sparsity) * n), k))
+    loops = min(
+        (k for k in range(n + 1) if (ones - k) % 2 == 0 and 0 <= (ones - k) // 2 <= pairs),
+        key=lambda k: (abs(k - (1.0 - sparsity) * n), k),
+    )
     mask = _from_edges(n, rng.choice(pairs, (ones - loops) // 2, replace=False), diagonal=False)
     mask[np.diag_indices(n)] = np.isin(np.arange(n), rng.choice(n, loops, replace=False))
     return mask
@@ -92,13 +94,13 @@ def ws_flex(
         UnreachableSparsity: the degree would be below 2 (no ring) or above n - 1.
     """
     check_size(n, sparsity)
-    if not 0.0 <= number("rewire", rewire) <= 1.0:
-        raise InvalidInput(f"rewire is {rewire}; a probability in [0, 1] is needed.")
-    edges = _edges_for(
-        "ws_flex", n, sparsity, diagonal, low=min(n, n * (n - 1) // 2), high=n * (n - 1) // 2
+    refuse(
+        not 0.0 <= number("rewire", rewire) <= 1.0,
+        f"rewire is {rewire}; a probability in [0, 1] is needed.",
     )
+    pairs, offset = n * (n - 1) // 2, 1
+    left = _edges_for("ws_flex", n, sparsity, diagonal, low=min(n, pairs), high=pairs)
     mask = np.zeros((n, n), dtype=bool)
-    offset, left = 1, edges
     while left:
         ring = np.arange(n // 2 if 2 * offset == n else n)
         starts = ring if left >= len(ring) else rng.choice(ring, left, replace=False)
@@ -108,8 +110,7 @@ def ws_flex(
         offset += 1
     for i, j in np.argwhere(np.triu(mask)):
         if rng.random() < rewire:
-            free = np.flatnonzero(~mask[i])
-            free = free[free != i]
+            free = np.flatnonzero(~mask[i] & (np.arange(n) != i))
             if len(free):
                 new = rng.choice(free)
                 mask[i, j] = mask[j, i] = False
@@ -128,10 +129,9 @@ def random_regular(
     flag("diagonal", diagonal)
     highest = (n - 1) // step * step
     wanted = (1.0 - sparsity) * n - diagonal
-    degree = round(wanted / step) * step
-    if abs(wanted - min(max(degree, 0), highest)) > step / 2 + 1e-9:
+    degree = min(max(round(wanted / step) * step, 0), highest)
+    if abs(wanted - degree) > step / 2 + 1e-9:
         _refuse("random_regular", n, sparsity, diagonal, diagonal / n, (highest + diagonal) / n)
-    degree = min(max(degree, 0), highest)
     # A dense regular graph is the complement of a sparse one, which is much quicker to draw.
     graph = nx.random_regular_graph(min(degree, n - 1 - degree), n, seed=int(rng.integers(2**31)))
     mask = nx.to_numpy_array(graph, nodelist=range(n), weight=None) > 0
@@ -166,8 +166,7 @@ def barabasi_albert(
     # to m (n - m).
     m = next((m for m in range(1, best + 1) if edges <= m * (n - m)), 1)
     arrivals = np.full(max(n - m - 1, 0), m)
-    surplus = m + int(arrivals.sum()) - edges
-    arrivals[rng.choice(len(arrivals), surplus, replace=False)] -= 1
+    arrivals[rng.choice(len(arrivals), m + int(arrivals.sum()) - edges, replace=False)] -= 1
     mask = np.zeros((n, n), dtype=bool)
     mask[0, 1 : m + 1] = mask[1 : m + 1, 0] = True
     ends = [0] * m + list(range(1, m + 1))  # one entry per edge end: a uniform draw is preferential
@@ -203,11 +202,11 @@ def stochastic_block(
         UnreachableSparsity: the ratio would need a density above one.
     """
     check_size(n, sparsity)
-    if not 1 <= whole("blocks", blocks) <= n or not 0 < number("ratio", ratio) < np.inf:
-        raise InvalidInput(
-            f"blocks is {blocks} and ratio {ratio}; from 1 to n = {n} blocks and a positive "
-            "ratio are needed."
-        )
+    refuse(
+        not 1 <= whole("blocks", blocks) <= n or not 0 < number("ratio", ratio) < np.inf,
+        f"blocks is {blocks} and ratio {ratio}; from 1 to n = {n} blocks and a positive "
+        "ratio are needed.",
+    )
     member = np.arange(n) * blocks // n
     rows, columns = np.triu_indices(n, 1)
     within = member[rows] == member[columns]
@@ -224,13 +223,11 @@ def stochastic_block(
     inside = min(
         n_in, max(edges - n_out, round(edges * ratio * n_in / max(ratio * n_in + n_out, 1e-12)))
     )
-    chosen = np.concatenate(
-        [
-            rng.choice(np.flatnonzero(within), inside, replace=False),
-            rng.choice(np.flatnonzero(~within), edges - inside, replace=False),
-        ]
+    chosen = (
+        rng.choice(np.flatnonzero(within), inside, replace=False),
+        rng.choice(np.flatnonzero(~within), edges - inside, replace=False),
     )
-    return _from_edges(n, chosen, diagonal)
+    return _from_edges(n, np.concatenate(chosen), diagonal)
 
 
 FAMILIES: dict[str, Family] = {
@@ -299,6 +296,4 @@ def _from_edges(n: int, pairs: NDArray[np.integer], diagonal: bool) -> Mask:
 
 
 def _with_diagonal(mask: Mask, diagonal: bool) -> Mask:
-    if diagonal:
-        np.fill_diagonal(mask, True)
-    return mask
+    return mask | np.diag(np.full(len(mask), bool(diagonal)))

@@ -31,7 +31,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
-from bogp.errors import InvalidInput
+from bogp.checks import refuse
 from bogp.graphs.database import MaskDatabase
 from bogp.graphs.relational import Mask, as_masks, expand
 
@@ -69,9 +69,8 @@ def with_features(
         database: the masks.
         images, side: as in ``measure``, which also says what is refused.
     """
-    measured = measure(database.masks(), images, side)
-    table = database.table.assign(**{name: measured[name].to_numpy() for name in FEATURES})
-    return MaskDatabase(table, database.spec, database.bits)
+    features = measure(database.masks(), images, side).set_index(database.table.index)
+    return MaskDatabase(database.table.assign(**features), database.spec, database.bits)
 
 
 @dataclass(frozen=True)
@@ -86,18 +85,18 @@ class _Pixels:
 
 
 def _pixels(images: NDArray[np.uint8], side: int, n: int) -> _Pixels:
-    if np.ndim(images) != 2 or images.shape[1] != side * side or len(images) == 0:
-        raise InvalidInput(
-            f"Images of side {side} are an array of shape (images, {side * side}), at least "
-            f"one; this has shape {np.shape(images)}."
-        )
+    refuse(
+        np.ndim(images) != 2 or images.shape[1] != side * side or len(images) == 0,
+        f"Images of side {side} are an array of shape (images, {side * side}), at least "
+        f"one; this has shape {np.shape(images)}.",
+    )
     # one after another: a copy of all in float64 would be large
     variance = np.array([pixel.var(dtype=np.float64) for pixel in images.T])
-    if not variance.any():
-        raise InvalidInput(
-            "No pixel differs between the images, so none carries anything; give the images "
-            "that networks are trained on."
-        )
+    refuse(
+        not variance.any(),
+        "No pixel differs between the images, so none carries anything; give the images "
+        "that networks are trained on.",
+    )
     holds = expand(np.eye(n, dtype=bool), side * side, n)  # (n, pixels)
     count = holds.sum(axis=1)
     rows, columns = np.divmod(np.arange(side * side), side)
@@ -112,9 +111,11 @@ def _features(mask: Mask, pixels: _Pixels) -> tuple[float, float, float]:
         return np.nan, np.nan, np.nan
     per_connection = (reads @ pixels.variance) / (reads @ pixels.count)
     edges = np.triu(mask, 1)
-    distance = pixels.distance[edges].mean() if edges.any() else np.nan
     # The squared distances between all pairs of k points add up to 2 k^2 times the mean square
     # distance from their centroid.
     between = ((mask @ pixels.distance**2) * mask).sum(axis=1)[reads > 0]
-    spread = np.sqrt(between / (2 * reads[reads > 0] ** 2)).mean()
-    return per_connection / (pixels.variance.sum() / pixels.count.sum()), distance, spread
+    return (
+        per_connection / (pixels.variance.sum() / pixels.count.sum()),
+        pixels.distance[edges].mean() if edges.any() else np.nan,
+        np.sqrt(between / (2 * reads[reads > 0] ** 2)).mean(),
+    )

@@ -24,9 +24,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bogp.checks import texts
+from bogp.checks import refuse, texts
 from bogp.compiled import compiled
-from bogp.errors import InvalidInput
 from bogp.graphs import bitsets
 from bogp.graphs.bitsets import lowest, popcount
 from bogp.graphs.centrality import eigenvector_centrality
@@ -81,8 +80,10 @@ def measure(masks: ArrayLike, columns: Sequence[str] = ALL) -> pd.DataFrame:
         InvalidInput: the masks are no masks (see ``relational.as_masks``), or a property is
             unknown.
     """
-    if isinstance(columns, str) or not set(texts("columns", columns)) <= set(ALL):
-        raise InvalidInput(f"columns is {columns!r}; name properties among {', '.join(ALL)}.")
+    refuse(
+        isinstance(columns, str) or not set(texts("columns", columns)) <= set(ALL),
+        f"columns is {columns!r}; name properties among {', '.join(ALL)}.",
+    )
     checked = as_masks(masks)
     values = {c: np.empty(len(checked)) for c in columns}
     for start in range(0, len(checked), _BLOCK):
@@ -140,17 +141,9 @@ def _degree_centrality(graphs: _Graphs) -> Values:
     return graphs.degree.mean(1) / (graphs.n - 1) if graphs.n > 1 else np.ones(len(graphs.degree))
 
 
-def _path_length(graphs: _Graphs) -> Values:
-    return graphs.distances[0] / max(graphs.n * (graphs.n - 1), 1)
-
-
 def _s_metric(graphs: _Graphs) -> Values:
     """Product of the degrees at the two ends, summed over the edges."""
     return ((graphs.degree * graphs.around).sum(1) + (graphs.loops * graphs.degree**2).sum(1)) / 2
-
-
-def _cycle_rank(graphs: _Graphs) -> Values:
-    return graphs.degree.sum(1) / 2 - graphs.n + graphs.distances[1]
 
 
 _PROPERTIES: dict[str, Callable[[_Graphs], Values]] = {
@@ -158,12 +151,12 @@ _PROPERTIES: dict[str, Callable[[_Graphs], Values]] = {
     "degree_connectivity": lambda graphs: _degree_connectivity(graphs.degree, graphs.around),
     "eigenvector_centrality": lambda graphs: eigenvector_centrality(graphs.adjacency),
     "clustering": lambda graphs: _clustering(graphs.rows, graphs.neighbours),
-    "path_length": _path_length,
+    "path_length": lambda graphs: graphs.distances[0] / max(graphs.n * (graphs.n - 1), 1),
     "s_metric": _s_metric,
     "wiener_index": lambda graphs: graphs.distances[0] / 2,
     "edge_connectivity": lambda graphs: edge_connectivity(graphs.adjacency, graphs.rows),
     "cycle_length": lambda graphs: _cycle_length(graphs.adjacency),
-    "cycle_rank": _cycle_rank,
+    "cycle_rank": lambda graphs: graphs.degree.sum(1) / 2 - graphs.n + graphs.distances[1],
 }
 
 

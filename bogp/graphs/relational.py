@@ -9,12 +9,13 @@ the mask is one; a one on the diagonal is a self-loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bogp.checks import listed, whole
+from bogp.checks import listed, refuse, whole
 from bogp.errors import InvalidInput
 
 if TYPE_CHECKING:  # imported where it is used, so that training needs numpy and torch only
@@ -39,29 +40,30 @@ def as_masks(masks: ArrayLike) -> Mask:
         InvalidInput: a wrong shape, a NaN, a value other than 0 or 1, or asymmetry; the first
             offending mask is named.
     """
+    no_values = getattr(masks, "is_meta", False)
+    refuse(no_values, "A mask on the device 'meta' has no values; build it on the CPU.")
     try:
-        array = np.asarray(masks)
+        array = _as_array(masks)
     except ValueError:
         raise InvalidInput(
             "Masks are square, (n, n) or (N, n, n); these rows differ in length, so they have "
             "no shape."
         ) from None
-    if array.dtype == object or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
-        raise InvalidInput(
-            f"A mask holds numbers 0 and 1 or booleans; this one has type {array.dtype}."
-        )
-    if array.ndim not in (2, 3) or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
-        raise InvalidInput(
-            f"Masks are square, (n, n) or (N, n, n) with n >= 1; this has shape {array.shape}."
-        )
+    refuse(
+        array.dtype == object or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool),
+        f"A mask holds numbers 0 and 1 or booleans; this one has type {array.dtype}.",
+    )
+    refuse(
+        array.ndim not in (2, 3) or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0,
+        f"Masks are square, (n, n) or (N, n, n) with n >= 1; this has shape {array.shape}.",
+    )
     batch = array if array.ndim == 3 else array[None]
     if batch.dtype != bool:
-        bad = ~((batch == 0) | (batch == 1))
-        if bad.any():
-            where = np.argwhere(bad)[0]
+        bad = np.argwhere((batch != 0) & (batch != 1))
+        if len(bad):
             raise InvalidInput(
-                f"Mask {where[0]} holds {batch[tuple(where)]} at "
-                f"{tuple(map(int, where[1:]))}; only 0 and 1 are allowed."
+                f"Mask {bad[0, 0]} holds {batch[tuple(bad[0])]} at "
+                f"{tuple(map(int, bad[0, 1:]))}; only 0 and 1 are allowed."
             )
         batch = batch.astype(bool)
     skew = (batch != batch.transpose(0, 2, 1)).any(axis=(1, 2))
@@ -71,6 +73,16 @@ def as_masks(masks: ArrayLike) -> Mask:
             "so mirror its upper triangle."
         )
     return batch
+
+
+def _as_array(values: Any) -> NDArray[Any]:
+    """Numbers as numpy has them; a tensor of torch may have a type, layout or device that it has
+    not.
+    """
+    if not hasattr(values, "to_dense"):
+        return np.asarray(values)
+    dense = values.detach().cpu().to_dense()
+    return np.asarray(dense if dense.is_complex() else dense.double())
 
 
 def mask_to_graph(mask: ArrayLike) -> nx.Graph:
@@ -94,11 +106,11 @@ def graph_to_mask(graph: nx.Graph) -> Mask:
     """
     import networkx as nx
 
-    if graph.is_directed() or graph.is_multigraph() or len(graph) == 0:
-        raise InvalidInput(
-            "graph_to_mask takes an undirected graph without parallel edges and with at least "
-            "one node."
-        )
+    refuse(
+        graph.is_directed() or graph.is_multigraph() or len(graph) == 0,
+        "graph_to_mask takes an undirected graph without parallel edges and with at least "
+        "one node.",
+    )
     return nx.to_numpy_array(graph, weight=None) > 0
 
 
@@ -121,18 +133,20 @@ def expand(mask: ArrayLike, d_in: int, d_out: int) -> Mask:
     """
     checked = _one(mask)
     n = len(checked)
-    if min(whole("d_in", d_in, high=MOST_UNITS), whole("d_out", d_out, high=MOST_UNITS)) < n:
-        raise InvalidInput(
-            f"A graph of {n} nodes cannot be laid over a {d_in} x {d_out} layer: each node "
-            "needs a channel on both sides."
-        )
+    refuse(
+        min(whole("d_in", d_in, high=MOST_UNITS), whole("d_out", d_out, high=MOST_UNITS)) < n,
+        f"A graph of {n} nodes cannot be laid over a {d_in} x {d_out} layer: each node "
+        "needs a channel on both sides.",
+    )
     return checked[np.ix_(_node_of_channel(d_out, n), _node_of_channel(d_in, n))]
 
 
 def _one(mask: ArrayLike) -> Mask:
     checked = as_masks(mask)
-    if len(checked) != 1:
-        raise InvalidInput(f"One (n, n) mask is needed here; this is a batch of {len(checked)}.")
+    refuse(
+        len(checked) != 1,
+        f"One (n, n) mask is needed here; this is a batch of {len(checked)}.",
+    )
     return checked[0]
 
 
@@ -160,11 +174,11 @@ def layer_masks(mask: ArrayLike | None, widths: Sequence[int], layers: Sequence[
         [whole("A layer", layer) for layer in listed("layers", layers)],
     )
     unknown = set(layers) - set(range(len(widths) - 1))
-    if unknown:
-        raise InvalidInput(
-            f"Widths {tuple(widths)} make layers 0 to {len(widths) - 2}; {sorted(unknown)} "
-            "were asked for."
-        )
+    refuse(
+        unknown,
+        f"Widths {tuple(widths)} make layers 0 to {len(widths) - 2}; {sorted(unknown)} "
+        "were asked for.",
+    )
     return tuple(
         expand(mask, d_in, d_out) if mask is not None and layer in layers else None
         for layer, (d_in, d_out) in enumerate(zip(widths, widths[1:], strict=False))
@@ -178,8 +192,7 @@ def mask_sparsity(masks: ArrayLike) -> NDArray[np.float64]:
 
 def model_sparsity(masks: LayerMasks, widths: Sequence[int]) -> float:
     """Share of all weights of the network that the layer masks remove; biases are not counted."""
-    kept = sum(int(m.sum()) for m in _full(masks, widths))
-    return 1.0 - kept / n_weights(widths)
+    return 1.0 - sum(int(m.sum()) for m in _full(masks, widths)) / n_weights(widths)
 
 
 def effective_sparsity(masks: LayerMasks, widths: Sequence[int]) -> float:
@@ -190,14 +203,17 @@ def effective_sparsity(masks: LayerMasks, widths: Sequence[int]) -> float:
         & Kempe 2023).
     """
     full = _full(masks, widths)
-    forward: list[NDArray[np.bool_]] = [np.ones(widths[0], dtype=bool)]
-    for m in full:
-        forward.append(np.any(m & forward[-1], axis=1))
-    backward: list[NDArray[np.bool_]] = [np.ones(widths[-1], dtype=bool)]
-    for m in reversed(full):
-        backward.append(np.any(m & backward[-1][:, None], axis=0))
-    backward.reverse()
-    kept = sum(int((m & forward[i] & backward[i + 1][:, None]).sum()) for i, m in enumerate(full))
+    # which units of each layer an input reaches, and which reach an output, from both ends
+    forward = accumulate(
+        full, lambda live, m: np.any(m & live, axis=1), initial=np.ones(widths[0], bool)
+    )
+    backward = accumulate(
+        reversed(full),
+        lambda live, m: np.any(m & live[:, None], axis=0),
+        initial=np.ones(widths[-1], bool),
+    )
+    units = zip(full, forward, list(backward)[-2::-1], strict=False)
+    kept = sum(int((m & before & after[:, None]).sum()) for m, before, after in units)
     return 1.0 - kept / n_weights(widths)
 
 
@@ -209,11 +225,11 @@ def weight_shapes(widths: Sequence[int]) -> list[tuple[int, int]]:
 def check_layer_masks(masks: LayerMasks, widths: Sequence[int]) -> None:
     """Refuse layer masks that do not fit a network of such layer widths."""
     shapes = weight_shapes(widths)
-    if len(masks) != len(shapes):
-        raise InvalidInput(
-            f"A network of widths {tuple(widths)} has {len(shapes)} layers; "
-            f"{len(masks)} layer masks were given."
-        )
+    refuse(
+        len(masks) != len(shapes),
+        f"A network of widths {tuple(widths)} has {len(shapes)} layers; "
+        f"{len(masks)} layer masks were given.",
+    )
     for layer, (mask, shape) in enumerate(zip(masks, shapes, strict=True)):
         if mask is not None and mask.shape != shape:
             raise InvalidInput(

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bogp.checks import whole
+from bogp.checks import refuse, whole
 from bogp.errors import InvalidInput
 from bogp.graphs.database import MaskDatabase
 from bogp.graphs.relational import layer_masks
@@ -74,8 +74,9 @@ def run(
             an objective without a searcher; a row that the database does not have; the graph does
             not fit the protocol.
     """
-    measure = _trained(database, evaluator, protocol, dataset)
-    return advance(searchers, database, measure, objective, _MEASURED)
+    return advance(
+        searchers, database, _trained(database, evaluator, protocol, dataset), objective, _MEASURED
+    )
 
 
 def advance(
@@ -98,19 +99,21 @@ def advance(
     Raises:
         InvalidInput: as in ``run``.
     """
-    if not searchers:
-        raise InvalidInput("There are no searchers to run.")
-    if len({(s.name, checked_seed(s.seed)) for s in searchers}) != len(searchers):
-        raise InvalidInput(
-            "Two searchers have the same name and seed; their histories could not be told apart."
-        )
+    refuse(
+        not searchers,
+        "There are no searchers to run.",
+    )
+    refuse(
+        len({(s.name, checked_seed(s.seed)) for s in searchers}) != len(searchers),
+        "Two searchers have the same name and seed; their histories could not be told apart.",
+    )
     names = {s.name for s in searchers}
     objectives = objective if isinstance(objective, Mapping) else dict.fromkeys(names, objective)
-    if set(objectives) != names:
-        raise InvalidInput(
-            f"The objectives are named {sorted(objectives)} and the searchers {sorted(names)}; "
-            "each name needs one objective."
-        )
+    refuse(
+        set(objectives) != names,
+        f"The objectives are named {sorted(objectives)} and the searchers {sorted(names)}; "
+        "each name needs one objective.",
+    )
     rounds: list[pd.DataFrame] = []
     visits: Counter[tuple[str, int, int]] = Counter()
     while asked := [(s, p) for s in searchers for p in s.ask()]:
@@ -136,11 +139,11 @@ def _proposed(
     """A row for each proposal, as in the history; ``visits`` of all searches are counted on."""
     rows = []
     for searcher, proposal in asked:
-        if not 0 <= proposal.row < len(database):
-            raise InvalidInput(
-                f"A searcher asked for row {proposal.row} of a database of {len(database)} masks; "
-                "rows count from 0."
-            )
+        refuse(
+            not 0 <= proposal.row < len(database),
+            f"A searcher asked for row {proposal.row} of a database of {len(database)} masks; "
+            "rows count from 0.",
+        )
         at = (searcher.name, searcher.seed, proposal.row)
         mask = database.table.iloc[proposal.row]
         rows.append(
@@ -164,10 +167,8 @@ def _scores(
 ) -> NDArray[np.float64]:
     """Each row under the objective of the searcher that asked for it."""
     scores = np.empty(len(rows))
-    for name, objective in objectives.items():
-        mine = (names == name).to_numpy()
-        if mine.any():
-            scores[mine] = objective(rows[mine])
+    for name, mine in names.groupby(names).indices.items():
+        scores[mine] = objectives[str(name)](rows.iloc[mine])
     return scores
 
 
@@ -219,8 +220,13 @@ def retrain(
     Raises:
         InvalidInput: a number of seeds out of range, or a mask that the database does not have.
     """
-    measure = _trained(database, evaluator, protocol, dataset)
-    means = fresh_means(chosen, database, measure, seeds, ["validation_accuracy", "test_accuracy"])
+    means = fresh_means(
+        chosen,
+        database,
+        _trained(database, evaluator, protocol, dataset),
+        seeds,
+        ["validation_accuracy", "test_accuracy"],
+    )
     return chosen.assign(
         apparent=chosen["validation_accuracy"],
         fresh_validation=means[:, 0],
@@ -274,11 +280,10 @@ def check_fresh_seeds(seeds: int, searches: int) -> None:
     """
     whole("searches", searches, 1)
     most = (SEED_LIMIT - FRESH_SEED) // searches
-    if not 1 <= whole("seeds", seeds) <= most:
-        raise InvalidInput(
-            f"seeds is {seeds}; with search seeds up to {searches - 1}, from 1 to {most} are "
-            "allowed."
-        )
+    refuse(
+        not 1 <= whole("seeds", seeds) <= most,
+        f"seeds is {seeds}; with search seeds up to {searches - 1}, from 1 to {most} are allowed.",
+    )
 
 
 def best_so_far(history: pd.DataFrame) -> pd.Series:

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from bogp.checks import is_one_of, number, texts, whole
-from bogp.errors import InvalidInput
+from bogp.checks import is_one_of, number, refuse, texts, whole
 from bogp.graphs.database import (
     METRICS,
     SCALINGS,
@@ -60,15 +59,17 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", texts("columns", self.columns))
-        if not is_one_of(self.metric, METRICS) or not is_one_of(self.scaling, SCALINGS):
-            raise InvalidInput(
-                f"metric is {self.metric!r} and scaling {self.scaling!r}; "
-                f"allowed: {METRICS} and {SCALINGS}."
-            )
+        refuse(
+            not is_one_of(self.metric, METRICS) or not is_one_of(self.scaling, SCALINGS),
+            f"metric is {self.metric!r} and scaling {self.scaling!r}; "
+            f"allowed: {METRICS} and {SCALINGS}.",
+        )
         whole("n_initial", self.n_initial, 1, SEED_LIMIT)
         whole("n_iterations", self.n_iterations, 0, SEED_LIMIT)
-        if not 0 <= number("kappa", self.kappa) < np.inf:
-            raise InvalidInput(f"kappa is {self.kappa}; it is finite and not negative.")
+        refuse(
+            not 0 <= number("kappa", self.kappa) < np.inf,
+            f"kappa is {self.kappa}; it is finite and not negative.",
+        )
 
     @property
     def budget(self) -> int:
@@ -171,9 +172,8 @@ def box(database: MaskDatabase, settings: SearchSettings) -> Box:
     scaling = fit_scaling(database, settings.columns, settings.scaling)
     scaled = scaling.transform(database.values(scaling.columns))
     low, high = np.nanmin(scaled, axis=0), np.nanmax(scaled, axis=0)
-    if settings.scaling == "minmax":
-        low = np.full_like(low, 0.001)
-    return Box(database, scaling, settings.metric, low, high)
+    lowest = np.full_like(low, 0.001) if settings.scaling == "minmax" else low
+    return Box(database, scaling, settings.metric, lowest, high)
 
 
 def permuted(database: MaskDatabase, seed: int) -> MaskDatabase:
@@ -191,37 +191,23 @@ def permuted(database: MaskDatabase, seed: int) -> MaskDatabase:
     Raises:
         InvalidInput: fewer than two masks.
     """
-    if len(database) < 2:
-        raise InvalidInput(
-            f"A database of {len(database)} masks has no properties to permute among them."
-        )
+    refuse(
+        len(database) < 2,
+        f"A database of {len(database)} masks has no properties to permute among them.",
+    )
     order = np.random.default_rng(np.random.SeedSequence(seed)).permutation(len(database))
-    numeric = database.table.select_dtypes("number")
-    moved = {column: values.to_numpy()[order] for column, values in numeric.items()}
+    moved = database.table.select_dtypes("number").iloc[order].set_index(database.table.index)
     return MaskDatabase(database.table.assign(**moved), database.spec, database.bits)
 
 
 # --- searchers that learn nothing: all masks at once, for none depends on another's score
 
 
-class RandomSearch:
-    """Masks drawn uniformly from the database, each at most once.
+class _AtOnce:
+    """A searcher that learns nothing: it proposes all its masks at once."""
 
-    It is what any search has to beat at the same budget.
-    """
-
-    def __init__(
-        self, database: MaskDatabase, budget: int, seed: int, name: str = "random"
-    ) -> None:
-        self.name, self.seed = name, checked_seed(seed)
-        if not 1 <= whole("budget", budget) <= len(database):
-            raise InvalidInput(
-                f"A random search of {budget} masks needs a database of at least as many; "
-                f"this one has {len(database)}."
-            )
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
-        rows = rng.choice(len(database), budget, replace=False).tolist()
-        self._proposals = [Proposal(row, "random", {}) for row in rows]
+    def __init__(self, name: str, seed: int, proposals: list[Proposal]) -> None:
+        self.name, self.seed, self._proposals = name, seed, proposals
 
     def ask(self) -> list[Proposal]:
         """All masks at once."""
@@ -232,7 +218,27 @@ class RandomSearch:
         """Nothing is learnt."""
 
 
-class BoxRandom:
+class RandomSearch(_AtOnce):
+    """Masks drawn uniformly from the database, each at most once.
+
+    It is what any search has to beat at the same budget.
+    """
+
+    def __init__(
+        self, database: MaskDatabase, budget: int, seed: int, name: str = "random"
+    ) -> None:
+        checked_seed(seed)
+        refuse(
+            not 1 <= whole("budget", budget) <= len(database),
+            f"A random search of {budget} masks needs a database of at least as many; "
+            f"this one has {len(database)}.",
+        )
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+        rows = rng.choice(len(database), budget, replace=False).tolist()
+        super().__init__(name, seed, [Proposal(row, "random", {}) for row in rows])
+
+
+class BoxRandom(_AtOnce):
     """Points drawn uniformly in the box, then the nearest mask: a box search without surrogate.
 
     Its first ``n_initial`` points are those of the ``BoxSearch`` of the same seed.
@@ -248,19 +254,10 @@ class BoxRandom:
         seed: int,
         name: str = "box_random",
     ) -> None:
-        self.name, self.seed = name, checked_seed(seed)
         space, first = box(database, settings), settings.n_initial
-        points = space.draw(settings.budget, seed)
-        self._proposals = space.proposals(points[:first], "initial")
-        self._proposals += space.proposals(points[first:], "random")
-
-    def ask(self) -> list[Proposal]:
-        """All masks at once."""
-        proposals, self._proposals = self._proposals, []
-        return proposals
-
-    def tell(self, scores: Sequence[float]) -> None:
-        """Nothing is learnt."""
+        points = space.draw(settings.budget, checked_seed(seed))
+        initial = space.proposals(points[:first], "initial")
+        super().__init__(name, seed, initial + space.proposals(points[first:], "random"))
 
 
 # --- searchers with a surrogate
@@ -323,9 +320,12 @@ class BoxSearch:
     def tell(self, scores: Sequence[float]) -> None:
         """Fit the surrogate to the negated scores."""
         self._told += len(scores)
-        more = self._told < self._settings.budget
         with threadpool_limits(1):  # quicker on small matrices, and the same bits on any cores
-            self._optimiser.tell(self._points.tolist(), [-float(s) for s in scores], fit=more)
+            self._optimiser.tell(
+                self._points.tolist(),
+                [-float(s) for s in scores],
+                fit=self._told < self._settings.budget,
+            )
 
 
 class PoolSearch:
@@ -354,15 +354,14 @@ class PoolSearch:
         self.name, self.seed = name, checked_seed(seed)
         self._settings, self._values = settings, unit_values(database, settings.columns)
         candidates = np.flatnonzero(np.isfinite(self._values).all(axis=1))
-        if settings.budget > len(candidates):
-            raise InvalidInput(
-                f"A search of {settings.budget} masks, each at most once, needs at least as many; "
-                f"{len(candidates)} have all the properties."
-            )
+        refuse(
+            settings.budget > len(candidates),
+            f"A search of {settings.budget} masks, each at most once, needs at least as many; "
+            f"{len(candidates)} have all the properties.",
+        )
         first, self._surrogate_seed = np.random.SeedSequence(seed, spawn_key=(2,)).spawn(2)
-        rng = np.random.default_rng(first)
-        self._open = candidates  # rows that may be proposed
-        self._asked = rng.choice(candidates, settings.n_initial, replace=False).tolist()
+        drawn = np.random.default_rng(first).choice(candidates, settings.n_initial, replace=False)
+        self._asked, self._open = drawn.tolist(), candidates  # rows that may be proposed
         self._visited: list[int] = []
         self._scores: list[float] = []
 
@@ -434,10 +433,10 @@ def best_posterior_mean(rows: Sequence[int], scores: Sequence[float], values: Ar
     visited, y = _evaluations(rows, scores)
     vectors = np.asarray(values, dtype=np.float64)[visited]
     complete = np.isfinite(vectors).all(axis=1)
-    if not complete.any():
-        raise InvalidInput(
-            "None of the visited masks has all the properties; a surrogate cannot tell them apart."
-        )
+    refuse(
+        not complete.any(),
+        "None of the visited masks has all the properties; a surrogate cannot tell them apart.",
+    )
     visited, y, vectors = visited[complete], y[complete], vectors[complete]
     distinct, at = np.unique(vectors, axis=0, return_inverse=True)
     mean, _ = _predict(_fitted(vectors, y, 0), distinct)
@@ -448,11 +447,11 @@ def _evaluations(
     rows: Sequence[int], scores: Sequence[float]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     visited, y = np.asarray(rows, dtype=np.intp), np.asarray(scores, dtype=np.float64)
-    if visited.ndim != 1 or visited.shape != y.shape or len(y) == 0 or not np.isfinite(y).all():
-        raise InvalidInput(
-            "At least one evaluation is needed, and one finite score a row; "
-            f"got {visited.shape} rows and {y.shape} scores."
-        )
+    refuse(
+        visited.ndim != 1 or visited.shape != y.shape or len(y) == 0 or not np.isfinite(y).all(),
+        "At least one evaluation is needed, and one finite score a row; "
+        f"got {visited.shape} rows and {y.shape} scores.",
+    )
     return visited, y
 
 
@@ -466,8 +465,12 @@ def _fitted(vectors: NDArray[np.float64], y: NDArray[np.float64], seed: int) -> 
     """
     from skopt.utils import cook_estimator
 
-    space = [(0.0, 1.0)] * vectors.shape[1]
-    model = cook_estimator("GP", space=space, n_restarts_optimizer=1, random_state=seed % 2**31)
+    model = cook_estimator(
+        "GP",
+        space=[(0.0, 1.0)] * vectors.shape[1],
+        n_restarts_optimizer=1,
+        random_state=seed % 2**31,
+    )
     with threadpool_limits(1), warnings.catch_warnings():  # the same bits on any number of cores
         # The scale of a property that does not matter has no optimum.
         warnings.filterwarnings("ignore", message="The optimal value found")

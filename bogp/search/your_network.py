@@ -11,7 +11,7 @@ of your own.
 import io
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torch.nn.parameter import UninitializedParameter, is_lazy
 from torch.nn.utils import prune
 
 from bogp import parallel
+from bogp.checks import refuse, texts
 from bogp.errors import InvalidInput
 from bogp.graphs.database import MaskDatabase
 from bogp.graphs.relational import Mask, as_masks, expand
@@ -35,10 +37,12 @@ from bogp.search.searchers import Searcher
 MakeModel = Callable[[], nn.Module]
 Score = Callable[[nn.Module, int], float]
 
+_LARGEST = 1e100  # of scores
+_LAZY = "is lazy, so that its size is not known yet"
 _MEASURED = ["seconds", "masked_sparsity", "model_sparsity"]  # beside the score
 
 
-def apply(model: nn.Module, mask: ArrayLike, layers: Sequence[str]) -> nn.Module:
+def apply(model: nn.Module, mask: ArrayLike, layers: Iterable[str]) -> nn.Module:
     """Lay one relational graph over chosen layers of a network, in place.
 
     Both sides of a layer are split over the nodes in the order of their channels. Behind a
@@ -60,14 +64,18 @@ def apply(model: nn.Module, mask: ArrayLike, layers: Sequence[str]) -> nn.Module
             parametrised, or shared with another layer.
     """
     checked = as_masks(mask)
-    if len(checked) != 1:
-        raise InvalidInput(
-            f"One (n, n) mask is laid over a network; this is a batch of {len(checked)}."
-        )
-    chosen = _layers(model, layers)
-    masks = {layer: _weight_mask(name, layer, checked[0]) for name, layer in chosen.items()}
+    refuse(
+        len(checked) != 1,
+        f"One (n, n) mask is laid over a network; this is a batch of {len(checked)}.",
+    )
+    masks = {
+        layer: _weight_mask(name, layer, checked[0])
+        for name, layer in _layers(model, _named(layers)).items()
+    }
     for layer, weight_mask in masks.items():
         prune.custom_from_mask(layer, "weight", weight_mask)
+        # a step of a computation, which deepcopy refuses; the next forward pass makes it anew
+        layer.weight = layer.weight.detach()
     if not any(hook is _renew for hook in model._forward_pre_hooks.values()):
         model.register_forward_pre_hook(_renew, prepend=True)
     return model
@@ -80,24 +88,28 @@ def _renew(model: nn.Module, _: Any) -> None:
     ``F.linear(x, self.fc.weight)``, would go on with that of the last call.
     """
     for layer in model.modules():
-        for hook in layer._forward_pre_hooks.values():
-            if isinstance(hook, prune.BasePruningMethod):
-                hook(layer, ())
+        for hook in _pruning(layer):
+            hook(layer, ())
+
+
+def _named(layers: Iterable[str]) -> list[str]:
+    names = [str(name) for name in texts("layers", layers)]
+    refuse(
+        not names or len(set(names)) != len(names),
+        f"layers is {names!r}; a list of one or more names of layers is needed, each once.",
+    )
+    return names
 
 
 def _layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear | nn.Conv2d]:
     """The layers of those names, each refused that cannot be masked whatever the mask."""
-    if isinstance(names, str) or not names or len(set(names)) != len(names):
-        raise InvalidInput(
-            f"layers is {names!r}; a list of one or more names of layers is needed, each once."
-        )
     modules = {plain: module for plain, _, module in _plain_names(model)}
     usable = ", ".join(n for n, m in modules.items() if _refusal(m) is None) or "none"
     for name in names:
-        if name not in modules:
-            raise InvalidInput(
-                f"The network has no layer {name!r}; layers that can be masked: {usable}."
-            )
+        refuse(
+            name not in modules,
+            f"The network has no layer {name!r}; layers that can be masked: {usable}.",
+        )
         if refusal := _refusal(modules[name]):
             raise InvalidInput(
                 f"The layer {name!r} {refusal}. Layers that can be masked: {usable}."
@@ -112,49 +124,47 @@ def _layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear | nn.
             for n, p in module.named_parameters(recurse=False)
             if p is layer.weight
         ]
-        if len(holders) > 1:
-            raise InvalidInput(
-                f"The weight of {name!r} is shared ({', '.join(holders)}); a mask would reach "
-                "one of them only. Leave it out."
-            )
+        refuse(
+            len(holders) > 1,
+            f"The weight of {name!r} is shared ({', '.join(holders)}); a mask would reach "
+            "one of them only. Leave it out.",
+        )
     return chosen
 
 
 def _refusal(layer: nn.Module) -> str | None:
     """Why a layer cannot be masked; None if it can."""
-    if not isinstance(layer, (nn.Linear, nn.Conv2d)):
-        return f"is a {type(layer).__name__}; only Linear and Conv2d layers are masked"
-    if isinstance(layer, NonDynamicallyQuantizableLinear):
-        return (
-            "belongs to an attention module, which uses its weight without calling it, so that "
-            "torch's pruning would not reach it"
-        )
-    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
-        return (
-            f"is a convolution with {layer.groups} groups; its weight has no entry for each "
-            "pair "
-            "of channels"
-        )
-    if "weight" in _pruned(layer):
-        return (
-            "is already pruned; begin with a new model, or make its mask permanent with "
-            "torch.nn.utils.prune.remove"
-        )
-    if "weight" not in dict(layer.named_parameters(recurse=False)):
-        return "has no plain weight, for it is parametrised; remove that first"
-    return None
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    reasons = {  # the first that holds
+        f"is a {type(layer).__name__}; only Linear and Conv2d layers are masked": not isinstance(
+            layer, (nn.Linear, nn.Conv2d)
+        ),
+        "belongs to an attention module, which uses its weight without calling it, so that "
+        "torch's pruning would not reach it": isinstance(layer, NonDynamicallyQuantizableLinear),
+        f"is a convolution with {groups} groups; its weight has no entry for each pair of "
+        "channels": groups > 1,
+        "is already pruned; begin with a new model, or make its mask permanent with "
+        "torch.nn.utils.prune.remove": "weight" in [h._tensor_name for h in _pruning(layer)],
+        "has no plain weight, for it is parametrised; remove that first": (
+            "weight" not in dict(layer.named_parameters(recurse=False))
+        ),
+        f"{_LAZY}; run the network once first": isinstance(
+            getattr(layer, "weight", None), UninitializedParameter
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def _weight_mask(name: str, layer: nn.Linear | nn.Conv2d, mask: Mask) -> torch.Tensor:
     """The mask of a layer's weight, (d_out, d_in) or (d_out, d_in, height, width)."""
     weight = layer.weight
     d_out, d_in = weight.shape[:2]
-    if min(d_out, d_in) < len(mask):
-        raise InvalidInput(
-            f"The layer {name!r} has {d_in} inputs and {d_out} outputs, and the graph "
-            f"{len(mask)} nodes: each node needs a channel on both sides. "
-            "Leave the layer out, or take masks with fewer nodes."
-        )
+    refuse(
+        min(d_out, d_in) < len(mask),
+        f"The layer {name!r} has {d_in} inputs and {d_out} outputs, and the graph "
+        f"{len(mask)} nodes: each node needs a channel on both sides. "
+        "Leave the layer out, or take masks with fewer nodes.",
+    )
     pairs = torch.from_numpy(expand(mask, d_in, d_out)).to(weight.device)
     return pairs.reshape(d_out, d_in, *(1 for _ in weight.shape[2:])).expand_as(weight)
 
@@ -181,18 +191,19 @@ def sparsity(model: nn.Module) -> Sparsity:
     function of ``torch.nn.utils.prune``).
 
     Raises:
-        InvalidInput: the network has no weights.
+        InvalidInput: the network has no weights, or some whose size is not known yet.
     """
+    for name, parameter in model.named_parameters():
+        refuse(is_lazy(parameter), f"The parameter {name!r} {_LAZY}; run the network once first.")
     weights = sum(p.numel() for p in model.parameters() if p.dim() >= 2)
-    if weights == 0:
-        raise InvalidInput(
-            "The network has no weights (parameters of two or more dimensions), so it has no "
-            "sparsity."
-        )
+    refuse(
+        weights == 0,
+        "The network has no weights (parameters of two or more dimensions), so it has no sparsity.",
+    )
     masks = {
         prefix if tensor == "weight" else f"{prefix}.{tensor}".lstrip("."): mask
         for prefix, _, module in _plain_names(model, remove_duplicate=True)
-        for tensor in _pruned(module)
+        for tensor in [hook._tensor_name for hook in _pruning(module)]
         if (mask := module.get_buffer(f"{tensor}_mask")).dim() >= 2
     }
     sizes = {name: mask.numel() for name, mask in masks.items()}
@@ -205,10 +216,10 @@ def sparsity(model: nn.Module) -> Sparsity:
     )
 
 
-def _pruned(module: nn.Module) -> list[str]:
-    """Names of the tensors of one module that torch prunes."""
+def _pruning(module: nn.Module) -> list[Any]:
+    """Torch's hooks that prune tensors of one module, each of the tensor ``_tensor_name``."""
     hooks = module._forward_pre_hooks.values()
-    return [hook._tensor_name for hook in hooks if isinstance(hook, prune.BasePruningMethod)]
+    return [hook for hook in hooks if isinstance(hook, prune.BasePruningMethod)]
 
 
 def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -223,24 +234,39 @@ def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
         not zero.
 
     Raises:
-        InvalidInput: the state holds something that is not a tensor.
+        InvalidInput: the state holds something that is not a tensor, or a tensor without values.
     """
-    state = dict(model.state_dict())
-    for name, value in state.items():
-        if not isinstance(value, torch.Tensor):
-            raise InvalidInput(
-                f"The state of the network holds {name!r}, a {type(value).__name__}; only "
-                "tensors can be exported."
-            )
     plain: dict[str, torch.Tensor] = {}
+    for name, (value, mask) in _plain_values(model).items():
+        refuse(
+            not isinstance(value, torch.Tensor),
+            f"The state of the network holds {name!r}, a {type(value).__name__}; only "
+            "tensors can be exported.",
+        )
+        refuse(
+            is_lazy(value) or value.is_meta,
+            f"{name!r} has no values yet: it is lazy, or on the device 'meta'. Run a lazy network "
+            "once, or give one on 'meta' its place with to_empty, and load its weights.",
+        )
+        value = (value if mask is None else value * mask).detach().cpu().clone()
+        plain[name] = value.contiguous() if value.layout == torch.strided else value
+    return plain
+
+
+def _plain_values(model: nn.Module) -> dict[str, tuple[Any, torch.Tensor | None]]:
+    """The state under the names of the plain network: each value, and the mask of a pruned one."""
+    plain: dict[str, tuple[Any, torch.Tensor | None]] = {}
+    state = {name: (value, None) for name, value in model.state_dict().items()}
     for ours, theirs, module in _plain_names(model):
-        for name in _pruned(module):
-            full = f"{theirs}.{name}".lstrip(".")
-            state[full] = state.pop(f"{full}_orig") * state.pop(f"{full}_mask")
         begin, short = f"{theirs}.".lstrip("."), f"{ours}.".lstrip(".")
-        own = [name for name in state if name.startswith(begin) and "." not in name[len(begin) :]]
-        plain |= {f"{short}{name[len(begin) :]}": state[name] for name in own}
-    return {name: value.detach().cpu().clone().contiguous() for name, value in plain.items()}
+        for name in [f"{begin}{hook._tensor_name}" for hook in _pruning(module)]:
+            state[name] = (state.pop(f"{name}_orig")[0], state.pop(f"{name}_mask")[0])
+        plain |= {
+            f"{short}{name[len(begin) :]}": value
+            for name, value in state.items()
+            if name.startswith(begin) and "." not in name[len(begin) :]
+        }
+    return plain
 
 
 def _plain_names(
@@ -251,15 +277,17 @@ def _plain_names(
     ``DataParallel`` and ``torch.compile`` wrap a network, or a part of it, into a module of their
     own, whose name would stand in every key of a file.
     """
-    wrappers = {nn.DataParallel: "module", nn.parallel.DistributedDataParallel: "module"}
-    wrappers[torch._dynamo.OptimizedModule] = "_orig_mod"
+    wrappers: dict[type[nn.Module], str] = {
+        nn.DataParallel: "module",
+        nn.parallel.DistributedDataParallel: "module",
+        torch._dynamo.OptimizedModule: "_orig_mod",
+    }
     wrapped = {"": ""}  # from the name of a module here to its plain name
     for name, module in model.named_modules(remove_duplicate=remove_duplicate):
         owner, _, last = name.rpartition(".")
         if name:
-            parent = model.get_submodule(owner)
+            parent, plain = model.get_submodule(owner), wrapped.get(owner, owner)
             inside = any(isinstance(parent, kind) and wrappers[kind] == last for kind in wrappers)
-            plain = wrapped.get(owner, owner)
             wrapped[name] = plain if inside else f"{plain}.{last}".lstrip(".")
         if not any(isinstance(module, kind) for kind in wrappers):
             yield wrapped[name], name, module
@@ -283,11 +311,10 @@ def save(model: nn.Module, path: Path | str) -> Path:
     from safetensors.torch import save as as_safetensors
 
     path = Path(path).expanduser()
-    if path.suffix not in (".pt", ".safetensors"):
-        raise InvalidInput(
-            f"{path.name} ends in {path.suffix or 'no suffix'!r}; .pt and .safetensors can be "
-            "written."
-        )
+    refuse(
+        path.suffix not in (".pt", ".safetensors"),
+        f"{path.name} ends in {path.suffix or 'no suffix'!r}; .pt and .safetensors can be written.",
+    )
     state, buffer = plain_state(model), io.BytesIO()
     if path.suffix == ".pt":
         torch.save(state, buffer)
@@ -306,7 +333,7 @@ def search(
     score: Score,
     database: MaskDatabase,
     searchers: Sequence[Searcher],
-    layers: Sequence[str],
+    layers: Iterable[str],
     *,
     record: Path | str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -346,7 +373,13 @@ def search(
     """
     with parallel.progress_bar(0, "network", label="search") as bar:
         scores = _Scores(make_model, score, database, layers, record, settings, bar)
-        return advance(searchers, database, scores.measure, _objective, _MEASURED)
+        return advance(
+            searchers,
+            database,
+            scores.measure,
+            lambda rows: rows["objective"].to_numpy(dtype=np.float64),
+            _MEASURED,
+        )
 
 
 def retrain(
@@ -354,7 +387,7 @@ def retrain(
     make_model: MakeModel,
     score: Score,
     database: MaskDatabase,
-    layers: Sequence[str],
+    layers: Iterable[str],
     seeds: int,
     *,
     record: Path | str | None = None,
@@ -382,10 +415,6 @@ def retrain(
     return chosen.assign(apparent=chosen["objective"], fresh=means[:, 0], fresh_seeds=seeds)
 
 
-def _objective(rows: pd.DataFrame) -> NDArray[np.float64]:
-    return rows["objective"].to_numpy(dtype=np.float64)
-
-
 class _Scores:
     """The score of each (row of the database, seed), made once.
 
@@ -397,21 +426,29 @@ class _Scores:
         make_model: MakeModel,
         score: Score,
         database: MaskDatabase,
-        layers: Sequence[str],
+        layers: Iterable[str],
         record: Path | str | None,
         settings: Mapping[str, Any] | None,
         bar: Any,
     ) -> None:
-        if len(database) == 0:
-            raise InvalidInput("The database is empty: there is no mask to score.")
+        refuse(
+            len(database) == 0,
+            "The database is empty: there is no mask to score.",
+        )
         self._make_model, self._score, self._bar = make_model, score, bar
-        self._database, self._layers = database, layers
+        self._database, self._layers = database, _named(layers)
         with torch.random.fork_rng():
-            state = plain_state(self._network(0, 0))
+            network = self._network(0, 0)
+        sparsity(network)  # refused before any training where it has none
+        values = _plain_values(network)
         self._common = {
             "torch": torch.__version__,
-            "layers": list(layers),
-            "shapes": {name: list(value.shape) for name, value in state.items()},
+            "layers": self._layers,
+            "shapes": {
+                name: list(value.shape)
+                for name, (value, _) in values.items()
+                if isinstance(value, torch.Tensor)
+            },
             "settings": dict(settings or {}),
             "make_model": _name(make_model, record),
             "score": _name(score, record),
@@ -429,8 +466,9 @@ class _Scores:
 
     def _of(self, row: int, seed: int) -> dict[str, float]:
         mask = self._database.bits[row].tobytes().hex()
-        identity = {"nodes": self._database.spec.n, "mask": mask, "seed": int(seed)}
-        key = score_key(self._common | identity)
+        key = score_key(
+            self._common | {"nodes": self._database.spec.n, "mask": mask, "seed": int(seed)}
+        )
         scored = self._record.get(key)
         if scored is None:
             scored = self._train(row, seed)
@@ -446,16 +484,16 @@ class _Scores:
             seconds = time.perf_counter() - started
         try:
             objective = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             objective = math.nan
-        if not math.isfinite(objective):
-            mask_id = self._database.table["mask_id"].iloc[row]
-            raise InvalidInput(
-                f"score(model, {seed}) gave {value!r} for mask {mask_id}; a finite number is "
-                "needed. "
-                "Return your lowest score where a training fails. "
-                "Scores before this one are kept if there is a record."
-            )
+        refuse(
+            not abs(objective) <= _LARGEST,
+            f"score(model, {seed}) gave {_short(value)} for mask "
+            f"{self._database.table['mask_id'].iloc[row]}; a finite number is needed, of at most "
+            f"{_LARGEST:g} in size, so that searches can square it. "
+            "Return your lowest score where a training fails. "
+            "Scores before this one are kept if there is a record.",
+        )
         return {
             "objective": objective,
             "seconds": seconds,
@@ -468,11 +506,18 @@ class _Scores:
         return apply(self._make_model(), self._database.mask(row), self._layers)
 
 
+def _short(value: Any) -> str:
+    try:
+        return repr(value)[:100]
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of thousands of digits"
+
+
 def _name(function: Callable[..., Any], record: Path | str | None) -> str:
     """The name by which a record knows a function."""
     name = getattr(function, "__qualname__", "")
-    if record is not None and (not name or name.endswith("<lambda>")):
-        raise InvalidInput(
-            "A record knows make_model and score by their names; give it functions made with def."
-        )
+    refuse(
+        record is not None and (not name or name.endswith("<lambda>")),
+        "A record knows make_model and score by their names; give it functions made with def.",
+    )
     return name

@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import torch
@@ -193,11 +194,12 @@ class Container(nn.Module):
 
     def __init__(self, form: Any) -> None:
         super().__init__()
-        self.form = form
+        # a function, because torch.export walks into containers that it finds in a module
+        self._fill = partial(filled, form)
 
     def forward(self, *values: Any) -> Any:
         """The container with the values in it, in their order."""
-        return filled(self.form, values)
+        return self._fill(values)
 
 
 def checked(value: Any, keys: Sequence[Any]) -> Any:

@@ -353,6 +353,17 @@ def cleaned(module: fx.GraphModule) -> fx.GraphModule:
     return module
 
 
+def keep_state_names(module: nn.Module, names: Collection[str]) -> None:
+    """Let a traced network's state hold none but these names, so that checkpoints fit it.
+
+    Tracers make constants of a model's code, and buffers that it does not save, ordinary buffers.
+    """
+    for name, _ in list(module.named_buffers(remove_duplicate=False)):
+        if name not in names:
+            owner, _, buffer = name.rpartition(".")
+            module.get_submodule(owner)._non_persistent_buffers_set.add(buffer)
+
+
 def _reads_sizes_only(node: fx.Node) -> bool:
     """Whether a node follows from sizes of inputs and parts of containers, by plain operators."""
     plain = node.target in (torch._assert, getattr, "size", torch.sym_max, torch.sym_min, checked)

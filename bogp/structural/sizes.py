@@ -50,7 +50,7 @@ class Sizes:
     def __init__(self, module: fx.GraphModule, inputs: Sequence[Any]) -> None:
         self._shapes: dict[str, tuple[Any, ...]] = {}
         self._symbols: dict[sympy.Symbol, tuple[str, int]] = {}
-        with contextlib.suppress(Exception):  # an operation without a rule for shapes
+        with contextlib.suppress(Exception):  # inputs that cannot stand for others
             self._run(module, inputs)
 
     def known(self, name: str) -> bool:
@@ -84,7 +84,7 @@ class Sizes:
             return mode.from_tensor(value, symbolic_context=dynamic)
 
         with mode:
-            shapes = _shapes(module, mapped(symbolic, list(inputs)))
+            shapes = _shapes(module, mapped(symbolic, list(inputs)), in_part=True)
         for node in input_nodes(module.graph):
             for dim, size in enumerate(shapes.get(node.name, ())):
                 if isinstance(size, sympy.Symbol):
@@ -150,13 +150,29 @@ def _longer(value: Tensor, dim: int, size: int, more: int) -> Tensor:
     return torch.cat([value, *[value.narrow(dim, 0, 1)] * more], dim)
 
 
-def _shapes(module: fx.GraphModule, inputs: Sequence[Any]) -> dict[str, tuple[Any, ...]]:
-    """The sizes of all values, by name of the node: numbers, or expressions at that point."""
+def _shapes(
+    module: fx.GraphModule, inputs: Sequence[Any], in_part: bool = False
+) -> dict[str, tuple[Any, ...]]:
+    """The sizes of all values, by name of the node: numbers, or expressions at that point.
+
+    Args:
+        module, inputs: what is run.
+        in_part: whether values are left out that an operation has no rule for, and all that read
+            them; otherwise its error is raised.
+    """
     found: dict[str, tuple[Any, ...]] = {}
+    missing = object()
 
     class Recorder(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
-            value = super().run_node(n)
+            if any(self.env[a] is missing for a in n.all_input_nodes):
+                return missing
+            try:
+                value = super().run_node(n)
+            except Exception:
+                if not in_part:
+                    raise
+                return missing
             if isinstance(value, Tensor):
                 found[n.name] = tuple(map(_settled, value.shape))
             return value

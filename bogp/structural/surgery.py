@@ -42,6 +42,7 @@ from bogp.structural.graph import (
     cleaned,
     edge_values,
     float_type,
+    keep_state_names,
     reads_shape_only,
     run,
     with_arguments,
@@ -189,6 +190,8 @@ def remove(
     if not graph.trains:
         _refuse_training(module, graph.traced_by)
     _tidy(module)
+    stand_ins = {name for name, _ in module.named_buffers() if name.startswith("reference_")}
+    keep_state_names(module, {*graph.module.state_dict(), *stand_ins})
     _check(graph, module, closed, references, edges)
     return module
 

@@ -64,6 +64,7 @@ from bogp.structural.graph import (
     first_line,
     float_type,
     free_name,
+    keep_state_names,
     last,
     node_values,
     results_node,
@@ -300,6 +301,7 @@ def _traced(model: nn.Module, checks: Sequence[Check]) -> tuple[fx.GraphModule, 
         try:
             module = trace(model, checks[0][0])
             if _reproduces(module, checks):
+                keep_state_names(module, model.state_dict())
                 return module, name
             errors.append(NotCapturable(f"{name} gives other outputs than the model"))
         except Exception as error:  # tracing runs the model's own code, which can raise anything
@@ -401,9 +403,22 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         inside = ("torch.nn.modules.transformer", "torch.nn.parallel")
-        return super().is_leaf_module(m, module_qualified_name) and not (
-            m.__module__.startswith(inside)
-        )
+        layer = super().is_leaf_module(m, module_qualified_name)
+        return _is_a_dropout(m) or (layer and not m.__module__.startswith(inside))
+
+
+def _is_a_dropout(module: nn.Module) -> bool:
+    """Whether a module of the user's is one function of one value, another in training: as a whole
+    it follows the mode, as a stochastic depth does; its code alone would be that of evaluation.
+    """
+    forward = type(module).forward
+    return (
+        not module._parameters
+        and not module._buffers
+        and not module._modules
+        and "training" in getattr(getattr(forward, "__code__", None), "co_names", ())
+        and list(inspect.signature(module.forward).parameters.values())[1:] == []
+    )
 
 
 def _by_fx(model: nn.Module, inputs: Any) -> fx.GraphModule:
@@ -414,7 +429,7 @@ def _by_fx(model: nn.Module, inputs: Any) -> fx.GraphModule:
     place = {node: i for i, node in enumerate(module.graph.nodes)}
     for node in module.graph.nodes:
         node.type = None  # annotations that are strings cannot be saved
-        if _out_of_place(module, node):
+        if _out_of_place(model, module, node):
             changed = arguments(node)[0]
             # Whatever reads the changed value later reads the result from now on.
             for user in [u for u in changed.users if place[u] > place[node]]:
@@ -482,6 +497,19 @@ def _reshape_views(graph: fx.Graph) -> None:
             node.target = torch.ops.aten.reshape.default
 
 
+def _differentiable_copies(graph: fx.Graph) -> None:
+    """``y.copy_(x)`` without its place is an operation that torch has no derivative of: x in the
+    shape and type of y, which is written so here.
+    """
+    for node in list(graph.nodes):
+        if node.target is torch.ops.aten.copy.default:
+            with graph.inserting_before(node):
+                expanded = graph.call_method("expand_as", (node.args[1], node.args[0]))
+                same = graph.call_method("type_as", (expanded, node.args[0]))
+            node.replace_all_uses_with(same)
+            graph.erase_node(node)
+
+
 def _follow_the_mode(module: fx.GraphModule) -> None:
     """Let functions that work otherwise in training follow the mode again.
 
@@ -530,8 +558,12 @@ def _taken_apart(module: fx.GraphModule, inputs: Any) -> fx.GraphModule:
     return cleaned(module)
 
 
-def _out_of_place(module: fx.GraphModule, node: fx.Node) -> bool:
+def _out_of_place(model: nn.Module, module: fx.GraphModule, node: fx.Node) -> bool:
     """Make an operation that overwrites its first argument one that does not.
+
+    Args:
+        model: as it is; one of its layers may be called in several places.
+        module, node: what was traced, and an operation in it.
 
     Returns:
         Whether it was such an operation.
@@ -540,11 +572,11 @@ def _out_of_place(module: fx.GraphModule, node: fx.Node) -> bool:
     name = target if isinstance(target, str) else getattr(target, "__name__", "")
     in_place = name.endswith("_") and not name.endswith("__") and not name.startswith("_")
     if node.op == "call_module":
-        layer = module.get_submodule(name)
+        layer: Any = dict(model.named_modules(remove_duplicate=False)).get(name)
         if not getattr(layer, "inplace", False):
             return False
         layer = copy.copy(layer)  # the model keeps its own
-        layer.inplace = False  # type: ignore[assignment]
+        layer.inplace = False
         module.add_submodule(name, layer)
     elif node.op == "call_function" and node.kwargs.get("inplace"):
         node.kwargs = {**node.kwargs, "inplace": False}
@@ -575,6 +607,7 @@ def _by_export(model: nn.Module, inputs: Any) -> fx.GraphModule:
             graph.erase_node(node)
     _assert_sizes(graph, program)
     _reshape_views(graph)
+    _differentiable_copies(graph)
     for node in graph.nodes:
         node.meta, node.type = {}, None
     return cleaned(flat.dressed(exported, graph, type(model).__name__))

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bogp.outputs import as_markdown
+from bogp.outputs import as_markdown, verdict
 from bogp.records import read_table
 
 ENOUGH = 5  # seeds, below which notebook 11 gives no verdict
 COLUMNS = ["question", "where", "answer", "found", "table"]
 SHORT = 80  # characters of what stands in the short table
-_MET = {True: "met", False: "not met"}
 
 Answers = list[tuple[str, str, str, str]]  # question, where, answer, found
 
@@ -29,8 +28,7 @@ def _second_order(table: pd.DataFrame) -> Answers:
         "Does the second order reach a median Spearman of 0.8 with the true single-edge change?"
     )
     return [
-        (question, r.network, _MET[bool(r.met)], f"median {r.median:.2f}")
-        for r in table.itertuples()
+        (question, r.network, verdict(r.met), f"median {r.median:.2f}") for r in table.itertuples()
     ]
 
 
@@ -40,7 +38,7 @@ def _signed(table: pd.DataFrame) -> Answers:
         (
             question,
             r.network,
-            _MET[bool(r.low > 0)] if r.n >= ENOUGH else "no verdict",
+            verdict(r.low > 0, r.n >= ENOUGH),
             f"difference in Spearman {r.mean:+.2f} [{r.low:+.2f}, {r.high:+.2f}], n = {r.n}",
         )
         for r in table[table.iloc[:, 0].str.startswith("signed")].itertuples()

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bogp.checks import flag, is_one_of, share, texts, whole
+from bogp.checks import flag, is_one_of, refuse, share, texts, whole
 from bogp.datasets import Dataset
 from bogp.errors import BogpError, InvalidInput, UnreachableSparsity
 from bogp.graphs.relational import LayerMasks, weight_shapes
@@ -76,23 +76,22 @@ class Method:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sparsity", share("A method's sparsity", self.sparsity))
         for field, allowed in (("score", SCORES), ("allocation", ALLOCATIONS), ("layers", LAYERS)):
-            if not is_one_of(getattr(self, field), allowed):
-                raise InvalidInput(
-                    f"A method's {field} is {getattr(self, field)!r}; allowed: "
-                    f"{', '.join(allowed)}."
-                )
+            refuse(
+                not is_one_of(getattr(self, field), allowed),
+                f"A method's {field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}.",
+            )
         object.__setattr__(self, "rounds", whole("A method's rounds", self.rounds, 1, 100))
         for field in ("pretrain", "rewind", "shuffle", "allow_empty"):
             object.__setattr__(self, field, flag(f"A method's {field}", getattr(self, field)))
-        if self.score == "synflow" and self.rounds > 1:
-            raise InvalidInput(
-                "synflow prunes in many small steps before one training; it has one round."
-            )
-        if self.shuffle and self.rounds > 1:
-            raise InvalidInput(
-                "Only a mask that is made in one round can be shuffled: what was trained on "
-                "it would be lost."
-            )
+        refuse(
+            self.score == "synflow" and self.rounds > 1,
+            "synflow prunes in many small steps before one training; it has one round.",
+        )
+        refuse(
+            self.shuffle and self.rounds > 1,
+            "Only a mask that is made in one round can be shuffled: what was trained on "
+            "it would be lost.",
+        )
 
     @property
     def id(self) -> str:
@@ -110,6 +109,22 @@ class Method:
         return self.rounds + self.pretrain
 
 
+# settings of named methods: of those with a number of rounds in their name, and of the others
+_IN_ROUNDS: dict[str, dict[str, Any]] = {
+    "glob": {},
+    "unif": {"allocation": "uniform"},
+    "lamp": {"score": "lamp"},
+}
+_ONCE: dict[str, dict[str, Any]] = {
+    "random": {"score": "random", "allocation": "uniform"},
+    "erk": {"score": "random", "allocation": "erk"},
+    "snip": {"score": "snip"},
+    "synflow": {"score": "synflow"},
+    "lottery": {"pretrain": True, "rewind": True},
+    "lamp": {"score": "lamp", "pretrain": True},
+}
+
+
 def named(name: str, sparsity: float, layers: str = "all") -> Method:
     """The method that goes by a name.
 
@@ -124,28 +139,15 @@ def named(name: str, sparsity: float, layers: str = "all") -> Method:
         InvalidInput: there is no method of that name, or its sparsity is out of range.
     """
     texts("A method's name", [name])
-    shuffle, plain = name.endswith("_shuffled"), name.removesuffix("_shuffled")
-    method = Method(sparsity, layers=layers, shuffle=shuffle)
+    plain = name.removesuffix("_shuffled")
     found = re.fullmatch(r"(glob|unif|lamp)_([1-9]\d?)", plain)
-    if found:
-        what: dict[str, Any] = {
-            "glob": {},
-            "unif": {"allocation": "uniform"},
-            "lamp": {"score": "lamp"},
-        }[found[1]]
-        return replace(method, rounds=int(found[2]), **what)
-    if plain == "lottery":
-        return replace(method, pretrain=True, rewind=True)
-    if plain == "lamp":
-        return replace(method, score="lamp", pretrain=True)
-    if plain in ("snip", "synflow"):
-        return replace(method, score=plain)
-    if plain in ("random", "erk"):
-        return replace(method, score="random", allocation="erk" if plain == "erk" else "uniform")
-    raise InvalidInput(
+    refuse(
+        not found and plain not in _ONCE,
         f"There is no pruning method {name!r}; there are: glob_N, unif_N, lamp_N, random, "
-        "erk, snip, synflow, lottery, lamp."
+        "erk, snip, synflow, lottery, lamp.",
     )
+    settings = _IN_ROUNDS[found[1]] | {"rounds": int(found[2])} if found else _ONCE[plain]
+    return Method(sparsity, layers=layers, shuffle=plain != name, **settings)
 
 
 @dataclass(frozen=True)
@@ -175,10 +177,12 @@ def first_masks(
         InvalidInput: a layer would lose all its weights, and that is not allowed.
     """
     _check_counts(method, protocol, seed)
-    if method.pretrain:
-        return None
-    return _prune(
-        method, 1, _network(initial_layers(seed, protocol), 0), None, seed, protocol, dataset
+    return (
+        None
+        if method.pretrain
+        else _prune(
+            method, 1, _network(initial_layers(seed, protocol), 0), None, seed, protocol, dataset
+        )
     )
 
 
@@ -210,11 +214,11 @@ def fit(
         InvalidInput: as ``first_masks``, in any round; or the methods do not agree.
         BogpError: a network diverged in a round that others were to follow.
     """
-    if len({(m.rounds, m.pretrain, m.rewind) for m in methods}) != 1 or len(seeds) != len(methods):
-        raise InvalidInput(
-            "Networks that advance together need one seed each, and methods with the same "
-            "rounds, pretrain and rewind."
-        )
+    refuse(
+        len({(m.rounds, m.pretrain, m.rewind) for m in methods}) != 1 or len(seeds) != len(methods),
+        "Networks that advance together need one seed each, and methods with the same "
+        "rounds, pretrain and rewind.",
+    )
     one, done = methods[0], 0
     starts = [initial_layers(seed, protocol) for seed in seeds]
     initial = [
@@ -283,18 +287,18 @@ def score_weights(
     if method.score == "snip":
         part = training_part(dataset, protocol)
         chosen = _generator(seed, _IMAGES).permutation(len(part))[:SNIP_IMAGES]
-        images = part.images[chosen] / (255.0 if protocol.input_scaling == "unit" else 1.0)
-        extra_softmax = protocol.loss == "softmax_cross_entropy"
         return weight_scores.snip(
             weights,
             [b for _, b in network],
-            images,
+            part.images[chosen] / (255.0 if protocol.input_scaling == "unit" else 1.0),
             part.labels[chosen].astype(np.int64),
-            extra_softmax,
+            protocol.loss == "softmax_cross_entropy",
         )
-    if method.score == "synflow":
-        return weight_scores.synflow(weights)
-    return [np.abs(w) for w in weights]
+    return (
+        weight_scores.synflow(weights)
+        if method.score == "synflow"
+        else [np.abs(w) for w in weights]
+    )
 
 
 def kept_weights(method: Method, rounds: float, shapes: Sequence[tuple[int, int]]) -> list[int]:
@@ -314,16 +318,17 @@ def kept_weights(method: Method, rounds: float, shapes: Sequence[tuple[int, int]
     sizes = [d_out * d_in for d_out, d_in in shapes]
     density = (1 - method.sparsity) ** (rounds / method.rounds)
     total = round(density * sum(sizes))
-    if round((1 - method.sparsity) * sum(sizes)) == 0:
-        raise UnreachableSparsity(
-            f"{_title(method)} would leave none of {sum(sizes):,} weights; the highest "
-            f"sparsity is {1 - 1 / sum(sizes):.6f}."
-        )
-    if method.allocation == "global":
-        return [total]
-    if method.allocation == "uniform":
-        return [round(density * size) for size in sizes]
-    return weight_scores.erk(total, shapes)
+    refuse(
+        round((1 - method.sparsity) * sum(sizes)) == 0,
+        f"{_title(method)} would leave none of {sum(sizes):,} weights; the highest "
+        f"sparsity is {1 - 1 / sum(sizes):.6f}.",
+        UnreachableSparsity,
+    )
+    return {
+        "global": [total],
+        "uniform": [round(density * size) for size in sizes],
+        "erk": weight_scores.erk(total, shapes),
+    }[method.allocation]
 
 
 def _prune(
@@ -336,30 +341,27 @@ def _prune(
     dataset: Dataset,
 ) -> LayerMasks:
     """The masks of a network after the pruning of round ``number``; ``before`` it had those."""
-    if not all(np.isfinite(w).all() for w, _ in network):
-        raise BogpError(
-            f"The network of seed {seed} diverged in training, so {_title(method)} cannot go "
-            "on pruning it. Lower the learning rate."
-        )
-    pruned = _pruned_layers(method, protocol)
-    shapes = [weight_shapes(protocol.widths)[i] for i in pruned]
-    alive = [np.ones(w.shape, bool) for w, _ in network]
-    for i, mask in enumerate(before or ()):
-        alive[i] = alive[i] if mask is None else mask
+    refuse(
+        not all(np.isfinite(w).all() for w, _ in network),
+        f"The network of seed {seed} diverged in training, so {_title(method)} cannot go "
+        "on pruning it. Lower the learning rate.",
+        BogpError,
+    )
+    pruned, shapes = _pruned_layers(method, protocol)
+    alive = [
+        np.ones(w.shape, bool) if mask is None else mask
+        for (w, _), mask in zip(network, before or (None,) * len(network), strict=True)
+    ]
     steps = SYNFLOW_STEPS if method.score == "synflow" else 1
     for step in range(1, steps + 1):
         weights = score_weights(method, network, alive, seed, protocol, dataset)
         kept = kept_weights(method, number - 1 + step / steps, shapes)
         together = [pruned] if method.allocation == "global" else [[i] for i in pruned]
         for group, count in zip(together, kept, strict=True):
-            for i, mask in zip(
-                group,
-                weight_scores.highest(
-                    [weights[i] for i in group], [alive[i] for i in group], count
-                ),
-                strict=True,
-            ):
-                alive[i] = mask
+            stay = weight_scores.highest(
+                [weights[i] for i in group], [alive[i] for i in group], count
+            )
+            alive = [stay[group.index(i)] if i in group else a for i, a in enumerate(alive)]
     if method.shuffle:
         rng = _generator(seed, _SHUFFLE)
         for i in pruned:
@@ -376,8 +378,8 @@ def _check_counts(method: Method, protocol: Protocol, seed: int) -> None:
     """Refuse a sparsity that no round can reach, and layers that the allocation alone leaves
     without a weight in the end.
     """
-    pruned = _pruned_layers(method, protocol)
-    kept = kept_weights(method, method.rounds, [weight_shapes(protocol.widths)[i] for i in pruned])
+    pruned, shapes = _pruned_layers(method, protocol)
+    kept = kept_weights(method, method.rounds, shapes)
     if method.allocation != "global":
         _refuse_empty(
             method, protocol, seed, [i for i, count in zip(pruned, kept, strict=True) if count == 0]
@@ -394,12 +396,11 @@ def _refuse_empty(method: Method, protocol: Protocol, seed: int, empty: list[int
         )
 
 
-def _pruned_layers(method: Method, protocol: Protocol) -> list[int]:
-    return (
-        list(range(len(protocol.widths) - 1))
-        if method.layers == "all"
-        else list(protocol.masked_layers)
-    )
+def _pruned_layers(method: Method, protocol: Protocol) -> tuple[list[int], list[tuple[int, int]]]:
+    """Their indices and the shapes of their weights."""
+    shapes = weight_shapes(protocol.widths)
+    chosen = list(range(len(shapes)) if method.layers == "all" else protocol.masked_layers)
+    return chosen, [shapes[i] for i in chosen]
 
 
 def _network(layers: Layers, k: int) -> Network:

@@ -95,11 +95,8 @@ class CompiledNetworks:
     def run(self, first: int, last: int) -> NDArray[np.float64]:
         """Make optimiser steps first to last - 1; (K, steps) loss before each."""
         protocol, loss = self._protocol, np.zeros((self.count, last - first))
-        if self._orders:
-            taken = [[next(order).numpy() for _ in range(first, last)] for order in self._orders]
-            batches = np.array(taken, dtype=np.uint32)
-        else:
-            batches = np.tile(self._images.every, (1, last - first, 1))
+        taken = [[next(order).numpy() for _ in range(first, last)] for order in self._orders]
+        batches = np.array(taken or [[self._images.every] * (last - first)], dtype=np.uint32)
         steps = np.array(
             [_adam_step(protocol.learning_rate_at(step), step) for step in range(first, last)],
             dtype=self._weights[0].dtype,
@@ -179,11 +176,11 @@ def _stacked(
     """One layer's masks as numbers, (K, d_in, d_out); of length 0 where the layer is dense in every
     network.
     """
-    if all(mask is None for mask in masks):
-        return weights[:0]
-    return _aligned(
-        [np.ones(weights.shape[1:], bool) if mask is None else mask.T for mask in masks],
-        weights.dtype,
+    ones = np.ones(weights.shape[1:], bool)
+    return (
+        weights[:0]
+        if all(mask is None for mask in masks)
+        else _aligned([ones if mask is None else mask.T for mask in masks], weights.dtype)
     )
 
 

@@ -17,25 +17,27 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from typing import Any
-from typing import Protocol as Interface
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bogp.checks import is_one_of, whole
+from bogp.checks import is_one_of, refuse, whole
 from bogp.datasets import Dataset, Split
 from bogp.errors import InvalidInput
 from bogp.graphs.relational import LayerMasks, check_layer_masks, weight_shapes
 from bogp.training.protocols import Protocol
 from bogp.training.tensor_networks import Group, Layers, TensorImages, TensorNetworks
+
+if TYPE_CHECKING:  # imported where it is used, so that training on CUDA needs no compiler
+    from bogp.training.compiled_networks import CompiledNetworks
 
 # raise it when a change alters numbers: stored evaluations of other versions then no longer count
 ENGINE_VERSION = 2
@@ -50,28 +52,8 @@ CHUNK = 16  # mini-batch steps between two looks at the outside world: progress,
 PRECISIONS = ("float32", "float64", "bfloat16", "tf32")
 
 
-class Images(Interface):
-    """The images of one split, as a back end multiplies them."""
-
-    def __len__(self) -> int: ...
-
-
-class Networks(Interface):
-    """What the training loop needs of a group of K networks; made from a ``Group``."""
-
-    count: int
-
-    def run(self, first: int, last: int) -> NDArray[np.float64]:
-        """Make optimiser steps first to last - 1; (K, steps) loss before each."""
-
-    def accuracy(self, images: Any, limit: int | None = None) -> NDArray[np.float64]:
-        """(K,) shares of the images (of the first ``limit``) that are classified correctly."""
-
-    def layers(self) -> Layers:
-        """A copy of the layers."""
-
-    def set_layers(self, layers: Layers) -> None:
-        """Put such layers in place."""
+# a group of K networks: what the training loop calls of them is the same in both back ends
+Networks: TypeAlias = "TensorNetworks | CompiledNetworks"
 
 
 @dataclass(frozen=True)
@@ -116,12 +98,14 @@ def resolve_precision(precision: str, device: str = "cpu") -> str:
         InvalidInput: no such precision or device, or this machine has not got it.
     """
     cuda = isinstance(device, str) and re.fullmatch(r"cuda(:\d+)?", device) is not None
-    if not cuda and not is_one_of(device, ("cpu",)):
-        raise InvalidInput(f"device is {device!r}; allowed: cpu, cuda, cuda:0, cuda:1, ...")
-    if cuda and not torch.cuda.is_available():
-        raise InvalidInput(
-            f"device is {device!r}, but PyTorch finds no CUDA device here; use 'cpu'."
-        )
+    refuse(
+        not cuda and not is_one_of(device, ("cpu",)),
+        f"device is {device!r}; allowed: cpu, cuda, cuda:0, cuda:1, ...",
+    )
+    refuse(
+        cuda and not torch.cuda.is_available(),
+        f"device is {device!r}, but PyTorch finds no CUDA device here; use 'cpu'.",
+    )
     if cuda and (torch.device(device).index or 0) >= torch.cuda.device_count():
         raise InvalidInput(
             f"device is {device!r}, but PyTorch finds {torch.cuda.device_count()} CUDA "
@@ -133,20 +117,21 @@ def resolve_precision(precision: str, device: str = "cpu") -> str:
             if (torch.cuda.is_bf16_supported(including_emulation=False) if cuda else has_amx())
             else "float32"
         )
-    if not is_one_of(precision, PRECISIONS):
-        raise InvalidInput(f"precision is {precision!r}; allowed: auto, {', '.join(PRECISIONS)}.")
-    if (precision == "tf32" and not cuda) or (precision == "float64" and cuda):
-        raise InvalidInput(
-            f"precision {precision!r} is not for device {device!r}: tf32 is a mode of CUDA "
-            "devices, and float64 is for the CPU."
-        )
+    refuse(
+        not is_one_of(precision, PRECISIONS),
+        f"precision is {precision!r}; allowed: auto, {', '.join(PRECISIONS)}.",
+    )
+    refuse(
+        (precision == "tf32" and not cuda) or (precision == "float64" and cuda),
+        f"precision {precision!r} is not for device {device!r}: tf32 is a mode of CUDA "
+        "devices, and float64 is for the CPU.",
+    )
     return precision
 
 
 def has_amx() -> bool:
     """Whether the processor multiplies bfloat16 matrices in hardware (AMX)."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
-    return bool(capabilities.get("amx_bf16", False))
+    return bool(getattr(torch.cpu, "get_capabilities", dict[str, bool])().get("amx_bf16", False))
 
 
 @dataclass(frozen=True)
@@ -156,14 +141,15 @@ class Prepared:
     Attributes:
         purpose: what it was prepared for: data set checksum, split, input scaling, full batch or
             not, precision, device.
-        train, validation, test: the parts (see ``Protocol.split``).
+        train, validation, test: the parts (see ``Protocol.split``), as ``LitImages`` or
+            ``TensorImages``.
         sample: number of training images on which training accuracy is measured.
     """
 
     purpose: tuple[str, str, str, bool, str, str]
-    train: Images
-    validation: Images
-    test: Images
+    train: Any
+    validation: Any
+    test: Any
     sample: int
 
 
@@ -183,7 +169,7 @@ def prepare(
     """
     precision = resolve_precision(precision, device)
 
-    def images(split: Split, full_batch: bool = False) -> Images:
+    def images(split: Split, full_batch: bool = False) -> Any:
         if _is_compiled(precision, device):
             from bogp.training.compiled_networks import LitImages
 
@@ -243,56 +229,48 @@ def train(
     precision = resolve_precision(precision, device)
     _check(layer_masks, seeds, protocol, dataset)
     k, shapes = len(seeds), weight_shapes(protocol.widths)
-    if init is not None and [(w.shape, b.shape) for w, b in init] != [
-        ((k, d_out, d_in), (k, d_out)) for d_out, d_in in shapes
-    ]:
-        raise InvalidInput(
-            f"init does not hold the layers of {len(seeds)} networks of widths {protocol.widths}."
-        )
+    refuse(
+        init is not None
+        and [(w.shape, b.shape) for w, b in init]
+        != [((k, d_out, d_in), (k, d_out)) for d_out, d_in in shapes],
+        f"init does not hold the layers of {len(seeds)} networks of widths {protocol.widths}.",
+    )
     data = prepared or prepare(dataset, protocol, precision, device)
-    if data.purpose != purpose_of(dataset, protocol, precision, device):
-        raise InvalidInput(
-            "The prepared data belong to another data set, split, scaling, kind of batch, "
-            "precision or device."
-        )
-    if workers is None:
-        workers = cores() if device == "cpu" else 1
-    whole("workers", workers, 1)
-    groups = _groups(seeds, group_size(protocol, device), workers)
+    refuse(
+        data.purpose != purpose_of(dataset, protocol, precision, device),
+        "The prepared data belong to another data set, split, scaling, kind of batch, "
+        "precision or device.",
+    )
+    at_work = (cores() if device == "cpu" else 1) if workers is None else workers
+    groups = _groups(seeds, group_size(protocol, device), whole("workers", at_work, 1))
     stop = threading.Event()
 
     def one(members: list[int]) -> list[_Trained]:
         torch.set_num_threads(THREADS)  # of this thread's matrix products
-        starts = [
-            initial_layers(seeds[k], protocol) if init is None else _network(init, k)
+        parts = [
+            (
+                layer_masks[k],
+                initial_layers(seeds[k], protocol) if init is None else _network(init, k),
+                seeds[k],
+            )
             for k in members
         ]
-        networks = _networks(
-            [(layer_masks[k], start, seeds[k]) for k, start in zip(members, starts, strict=True)],
-            protocol,
-            data,
-            precision,
-            device,
-        )
+        networks = _networks(parts, protocol, data, precision, device)
         return _train_group(networks, protocol, data, stop, on_step, return_weights)
 
-    with _fixed_arithmetic(precision, device), ThreadPoolExecutor(workers) as pool:
-        tasks: list[Future[list[_Trained]]] = []
+    with _fixed_arithmetic(precision, device), ThreadPoolExecutor(at_work) as pool:
         try:
-            for members in groups:
-                tasks.append(pool.submit(one, members))
+            tasks = [pool.submit(one, members) for members in groups]
             done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
         finally:  # after an error or an interruption, the other groups end at their next look
             stop.set()
-            for task in tasks:
-                task.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)
         for task in done:
             task.result()  # raises the error, if there was one
-    trained = [task.result() for task in tasks]
     network = {
         k: result
-        for members, results in zip(groups, trained, strict=True)
-        for k, result in zip(members, results, strict=True)
+        for members, task in zip(groups, tasks, strict=True)
+        for k, result in zip(members, task.result(), strict=True)
     }
     return _collect([network[k] for k in range(len(seeds))], protocol, return_weights)
 
@@ -315,8 +293,7 @@ def _groups(seeds: Sequence[int], size: int, workers: int) -> list[list[int]]:
     """Cut the networks into groups of much the same size, a whole number a worker, equal seeds side
     by side (they share their batches).
     """
-    fewest = -(-len(seeds) // size)
-    number = min(len(seeds), -(-fewest // workers) * workers)
+    number = min(len(seeds), -(-len(seeds) // (size * workers)) * workers)
     return [part.tolist() for part in np.array_split(np.argsort(seeds, kind="stable"), number)]
 
 
@@ -333,9 +310,8 @@ def _networks(
 ) -> Networks:
     """A group's networks, each with its masks, initial layers and seed."""
     masks, starts, seeds = map(list, zip(*members, strict=True))
-    if protocol.batch_size is None:
-        orders, runs = [], [slice(0, len(seeds))]
-    else:
+    runs, orders = [slice(0, len(seeds))], []
+    if protocol.batch_size is not None:
         runs = [
             slice(seeds.index(seed), seeds.index(seed) + seeds.count(seed))
             for seed in dict.fromkeys(seeds)
@@ -344,9 +320,8 @@ def _networks(
     group = Group(masks, starts, protocol, orders, runs)
     if isinstance(data.train, TensorImages):
         return TensorNetworks(group, data.train, precision, device)
-    from bogp.training.compiled_networks import CompiledNetworks, LitImages
+    from bogp.training.compiled_networks import CompiledNetworks
 
-    assert isinstance(data.train, LitImages)
     return CompiledNetworks(group, data.train)
 
 
@@ -411,9 +386,8 @@ def _train_group(
 
 def _chunks(protocol: Protocol) -> Iterator[tuple[int, int]]:
     """Cut the steps where something is to be done between two of them."""
-    size = CHUNK if protocol.batch_size else 1
     cuts = {
-        *range(0, protocol.steps, size),
+        *range(0, protocol.steps, CHUNK if protocol.batch_size else 1),
         *range(0, protocol.steps, protocol.check_every or protocol.steps),
         protocol.steps,
     }
@@ -456,17 +430,21 @@ def initial_layers(seed: int, protocol: Protocol) -> Layers:
     """The weights that ``torch.manual_seed(seed)`` and ``torch.nn.Linear``, layer after layer,
     start from; K = 1.
     """
-    generator, layers = torch.Generator().manual_seed(seed), []
-    for d_out, d_in in weight_shapes(protocol.widths):
-        weight, bias = (
-            torch.empty(d_out, d_in, dtype=torch.float32),
-            torch.empty(d_out, dtype=torch.float32),
+    generator, start = torch.Generator().manual_seed(seed), torch.nn.init
+    return [  # as torch.nn.Linear.reset_parameters
+        (
+            start.kaiming_uniform_(
+                torch.empty(d_out, d_in, dtype=torch.float32), a=math.sqrt(5), generator=generator
+            )[None],
+            start.uniform_(
+                torch.empty(d_out, dtype=torch.float32),
+                -1 / math.sqrt(d_in),
+                1 / math.sqrt(d_in),
+                generator=generator,
+            )[None],
         )
-        # as torch.nn.Linear.reset_parameters
-        torch.nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
-        torch.nn.init.uniform_(bias, -1 / math.sqrt(d_in), 1 / math.sqrt(d_in), generator=generator)
-        layers.append((weight[None], bias[None]))
-    return layers
+        for d_out, d_in in weight_shapes(protocol.widths)
+    ]
 
 
 def batches(seed: int, images: int, protocol: Protocol) -> Iterator[Tensor]:
@@ -476,8 +454,7 @@ def batches(seed: int, images: int, protocol: Protocol) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     size = protocol.batch_size or images
     while True:
-        order = torch.randperm(images, generator=generator)
-        yield from order[: images - images % size].split(size)
+        yield from torch.randperm(images, generator=generator)[: images - images % size].split(size)
 
 
 class _EarlyStopping:
@@ -610,28 +587,28 @@ def cores() -> int:
 def _check(
     layer_masks: Sequence[LayerMasks], seeds: Sequence[int], protocol: Protocol, dataset: Dataset
 ) -> None:
-    if not seeds or len(layer_masks) != len(seeds):
-        raise InvalidInput(
-            f"{len(layer_masks)} networks' masks and {len(seeds)} seeds were given; there "
-            "must be as many, and at least one."
-        )
+    refuse(
+        not seeds or len(layer_masks) != len(seeds),
+        f"{len(layer_masks)} networks' masks and {len(seeds)} seeds were given; there "
+        "must be as many, and at least one.",
+    )
     for masks in layer_masks:
         check_layer_masks(masks, protocol.widths)
-    if dataset.train.images.shape[1] != protocol.widths[0]:
-        raise InvalidInput(
-            f"Images have {dataset.train.images.shape[1]} pixels; the protocol's input width "
-            f"is {protocol.widths[0]}."
-        )
+    refuse(
+        dataset.train.images.shape[1] != protocol.widths[0],
+        f"Images have {dataset.train.images.shape[1]} pixels; the protocol's input width "
+        f"is {protocol.widths[0]}.",
+    )
     classes = 1 + max(
         int(part.labels.max()) for part in (dataset.train, dataset.validation, dataset.test)
     )
-    if classes > protocol.widths[-1]:
-        raise InvalidInput(
-            f"The labels are of {classes} classes; the protocol's output width is "
-            f"{protocol.widths[-1]}."
-        )
+    refuse(
+        classes > protocol.widths[-1],
+        f"The labels are of {classes} classes; the protocol's output width is "
+        f"{protocol.widths[-1]}.",
+    )
     images = len(dataset.train) + (len(dataset.validation) if protocol.split == "reported" else 0)
-    if (protocol.batch_size or 1) > images:
-        raise InvalidInput(
-            f"batch_size {protocol.batch_size} is more than the {images} training images."
-        )
+    refuse(
+        (protocol.batch_size or 1) > images,
+        f"batch_size {protocol.batch_size} is more than the {images} training images.",
+    )

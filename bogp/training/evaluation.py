@@ -22,9 +22,13 @@ import numpy as np
 import pandas as pd
 
 from bogp import datasets, parallel, paths
-from bogp.checks import is_one_of, listed
-from bogp.errors import InvalidInput
-from bogp.graphs.relational import LayerMasks, effective_sparsity, model_sparsity
+from bogp.checks import is_one_of, listed, refuse, whole
+from bogp.graphs.relational import (
+    LayerMasks,
+    check_layer_masks,
+    effective_sparsity,
+    model_sparsity,
+)
 from bogp.training.protocols import Protocol
 from bogp.training.store import COLUMNS, Store
 
@@ -42,27 +46,22 @@ class Recipe:
     layer_masks: LayerMasks
 
     def __post_init__(self) -> None:
-        masks = listed("layer_masks", self.layer_masks)
-        if any(
-            mask is not None and not (isinstance(mask, np.ndarray) and mask.dtype == bool)
-            for mask in masks
-        ):
-            raise InvalidInput(
-                "The layer masks of a recipe are boolean arrays (True where the weight stays) "
-                "or None."
-            )
+        refuse(
+            any(
+                mask is not None and not (isinstance(mask, np.ndarray) and mask.dtype == bool)
+                for mask in listed("layer_masks", self.layer_masks)
+            ),
+            "The layer masks of a recipe are boolean arrays (True where the weight stays) or None.",
+        )
 
     @property
     def id(self) -> str:
         """A hash of the masks' shapes and bits."""
-        digest = hashlib.sha256()
-        for mask in self.layer_masks:
-            digest.update(
-                b"dense"
-                if mask is None
-                else repr(mask.shape).encode() + np.packbits(mask).tobytes()
-            )
-        return digest.hexdigest()[:16]
+        content = [
+            b"dense" if mask is None else repr(mask.shape).encode() + np.packbits(mask).tobytes()
+            for mask in self.layer_masks
+        ]
+        return hashlib.sha256(b"".join(content)).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -130,9 +129,8 @@ class Evaluator:
 
     def key(self, job: Job) -> str:
         """The address of a job's row: a hash of everything that its numbers depend on."""
-        return hashlib.sha256(json.dumps(self._identity(job), sort_keys=True).encode()).hexdigest()[
-            :32
-        ]
+        identity = json.dumps(self._identity(job), sort_keys=True)
+        return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
     def evaluate(self, jobs: Sequence[Job]) -> pd.DataFrame:
         """Evaluate jobs.
@@ -151,15 +149,12 @@ class Evaluator:
             StoreError, DatasetError: the store or the data cannot be used. What was trained before
                 is kept.
         """
-        if not jobs:
-            return pd.DataFrame(columns=list(COLUMNS))
         keys = [self.key(job) for job in jobs]
         wanted = dict(zip(keys, jobs, strict=True))
         self.asked.update(keys)
         for job in wanted.values():
-            if isinstance(job.recipe, Recipe):
-                # refuses masks that do not fit, before work starts
-                model_sparsity(job.recipe.layer_masks, job.protocol.widths)
+            if isinstance(job.recipe, Recipe):  # refused before work starts if it does not fit
+                check_layer_masks(job.recipe.layer_masks, job.protocol.widths)
         rows = self.store.get(list(wanted))
         unknown = {k: j for k, j in wanted.items() if k not in rows}
         # refuses methods that cannot do what is asked, before anything is trained
@@ -195,7 +190,12 @@ class Evaluator:
 
         alike: dict[Any, dict[str, Job]] = {}
         for key, job in missing.items():
-            alike.setdefault((job.protocol.id, job.dataset, _rounds(job)), {})[key] = job
+            rounds = (
+                None
+                if isinstance(job.recipe, Recipe)
+                else (job.recipe.rounds, job.recipe.pretrain, job.recipe.rewind)
+            )
+            alike.setdefault((job.protocol.id, job.dataset, rounds), {})[key] = job
         for jobs in alike.values():
             keys = sorted(jobs, key=lambda key: jobs[key].seed)
             size = engine.group_size(jobs[keys[0]].protocol, self.device) * (
@@ -292,16 +292,13 @@ class Evaluator:
         return self._prepared
 
     def _identity(self, job: Job) -> dict[str, Any]:
-        if (
-            isinstance(job.seed, bool)
-            or not isinstance(job.seed, (int, np.integer))
-            or not 0 <= job.seed < 2**31
-        ):
-            raise InvalidInput(
-                f"A job's seed is {job.seed!r}; a whole number from 0 to 2^31 - 1 is needed."
-            )
-        identity = {"recipe": job.recipe.id, "seed": int(job.seed), "protocol": job.protocol.id}
-        return identity | self.settings(job.dataset)
+
+        return {
+            "recipe": job.recipe.id,
+            "seed": whole("A job's seed", job.seed, 0, 2**31 - 1),
+            "protocol": job.protocol.id,
+            **self.settings(job.dataset),
+        }
 
     def settings(self, dataset: str) -> dict[str, Any]:
         """What every number of this evaluator on a data set depends on, beside recipe, seed and
@@ -316,15 +313,6 @@ class Evaluator:
             "libraries": engine.libraries(self.precision, self.device),
             "device": self.device.split(":")[0],
         }
-
-
-def _rounds(job: Job) -> tuple[int, bool, bool] | None:
-    """What networks that advance together have to agree in."""
-    return (
-        None
-        if isinstance(job.recipe, Recipe)
-        else (job.recipe.rounds, job.recipe.pretrain, job.recipe.rewind)
-    )
 
 
 def protocol_settings(protocol: Protocol) -> dict[str, Any]:

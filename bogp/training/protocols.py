@@ -12,9 +12,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from bogp.checks import choice, is_one_of, listed, number, texts, whole
-from bogp.errors import InvalidInput, UnreachableSparsity
-from bogp.graphs.relational import MOST_UNITS
+from bogp.checks import choice, is_one_of, listed, number, refuse, texts, whole
+from bogp.errors import UnreachableSparsity
+from bogp.graphs.relational import MOST_UNITS, n_weights
 
 _CHOICES = {
     "input_scaling": ("unit", "raw"),
@@ -71,41 +71,41 @@ class Protocol:
     def __post_init__(self) -> None:
         for field in ("steps", "batch_size", "check_every", "patience"):
             if field == "steps" or getattr(self, field) is not None:
-                value = whole(f"Protocol {field}", getattr(self, field), 1)
-                object.__setattr__(self, field, value)
+                object.__setattr__(self, field, whole(f"Protocol {field}", getattr(self, field), 1))
         for field, allowed in _CHOICES.items():
-            if not is_one_of(getattr(self, field), allowed):
-                raise InvalidInput(
-                    f"Protocol {field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}."
-                )
+            refuse(
+                not is_one_of(getattr(self, field), allowed),
+                f"Protocol {field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}.",
+            )
         texts("Protocol name", [self.name])
         object.__setattr__(
             self, "learning_rate", number("Protocol learning_rate", self.learning_rate)
         )
-        widths = listed("Protocol widths", self.widths)
-        object.__setattr__(
-            self, "widths", tuple(whole("A width", w, 1, MOST_UNITS) for w in widths)
+        widths = [
+            whole("A width", w, 1, MOST_UNITS) for w in listed("Protocol widths", self.widths)
+        ]
+        object.__setattr__(self, "widths", tuple(widths))
+        refuse(
+            len(self.widths) < 3,
+            f"Protocol widths are {self.widths}; at least an input, a hidden and an output width.",
         )
-        if len(self.widths) < 3:
-            raise InvalidInput(
-                f"Protocol widths are {self.widths}; at least an input, a hidden and an "
-                "output width."
-            )
-        if self.scope == "hidden" and len(self.widths) < 4:
-            raise InvalidInput(
-                "Scope 'hidden' needs two hidden layers with a matrix between them; use scope "
-                "'input' or 'all'."
-            )
-        if not 0 < self.learning_rate < math.inf:
-            raise InvalidInput(
-                f"Protocol learning_rate is {self.learning_rate}; it must be positive and finite."
-            )
-        if (self.check_every or 0) > self.steps:
-            raise InvalidInput(
-                "Protocol check_every is more than steps: validation would never be looked at."
-            )
-        if (self.check_every is None) != (self.patience is None):
-            raise InvalidInput("Protocol check_every and patience go together.")
+        refuse(
+            self.scope == "hidden" and len(self.widths) < 4,
+            "Scope 'hidden' needs two hidden layers with a matrix between them; use scope "
+            "'input' or 'all'.",
+        )
+        refuse(
+            not 0 < self.learning_rate < math.inf,
+            f"Protocol learning_rate is {self.learning_rate}; it must be positive and finite.",
+        )
+        refuse(
+            (self.check_every or 0) > self.steps,
+            "Protocol check_every is more than steps: validation would never be looked at.",
+        )
+        refuse(
+            (self.check_every is None) != (self.patience is None),
+            "Protocol check_every and patience go together.",
+        )
 
     @property
     def id(self) -> str:
@@ -176,22 +176,25 @@ def smaller_dense(protocol: Protocol, weights: int, narrow: str) -> Protocol:
         InvalidInput: an unknown ``narrow``.
         UnreachableSparsity: even a width of one unit has more weights, by more than half a unit's.
     """
-    if not is_one_of(narrow, ("all", "last")):
-        raise InvalidInput(f"narrow is {narrow!r}; allowed: all, last.")
+    refuse(
+        not is_one_of(narrow, ("all", "last")),
+        f"narrow is {narrow!r}; allowed: all, last.",
+    )
     first, *hidden, last = protocol.widths
 
     def with_width(width: int) -> tuple[int, ...]:
         return (first, *([width] * len(hidden) if narrow == "all" else [*hidden[:-1], width]), last)
 
     def count(width: int) -> int:
-        return sum(a * b for a, b in zip(with_width(width), with_width(width)[1:], strict=False))
+        return n_weights(with_width(width))
 
     best = min(range(1, max(hidden) + 1), key=lambda width: abs(count(width) - weights))
-    if count(1) - weights > (count(2) - count(1)) / 2:
-        raise UnreachableSparsity(
-            f"A dense network with {weights} weights is asked for; the smallest one of this "
-            f"depth has {count(1)}."
-        )
+    refuse(
+        count(1) - weights > (count(2) - count(1)) / 2,
+        f"A dense network with {weights} weights is asked for; the smallest one of this "
+        f"depth has {count(1)}.",
+        UnreachableSparsity,
+    )
     return resized(protocol, with_width(best))
 
 

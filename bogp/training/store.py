@@ -18,7 +18,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 
 from bogp import paths
-from bogp.checks import texts
+from bogp.checks import refuse, texts
 from bogp.errors import BogpError, StoreError
 
 # ``method``: settings of a pruning method as JSON, empty for layer masks; ``trainings``: how many
@@ -59,16 +59,13 @@ COLUMNS = {
 _PYTHON = {"TEXT": str, "INTEGER": int, "REAL": float}
 _KINDS = [_PYTHON[kind.split()[0]] for kind in COLUMNS.values()]
 _DIGEST = "bogp_digest"  # of an export's rows, in the metadata of its schema
-# The file's whole schema, as SQLite keeps its text: of a file before rows had digests, and of one
-# since.
-_BEFORE, _SCHEMA = (
-    f"CREATE TABLE evaluations ({', '.join(f'{k} {v}' for k, v in columns.items())}) WITHOUT ROWID"
-    for columns in (COLUMNS, {**COLUMNS, "digest": "TEXT"})
-)
+# the file's whole schema, as SQLite keeps its text
+_COLUMNS = ", ".join(f"{k} {v}" for k, v in {**COLUMNS, "digest": "TEXT"}.items())
+_SCHEMA = f"CREATE TABLE evaluations ({_COLUMNS}) WITHOUT ROWID"
 _RECOVER = "move it away: its rows can be imported again from the exported Parquet files."
 
 
-class Store:
+class Store(AbstractContextManager["Store"]):
     """The SQLite file of evaluations; use it as a context manager, or close it.
 
     Args:
@@ -83,12 +80,13 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # SQLite would take it for a new one
-            if path.exists() and path.stat().st_size == 0 and Path(f"{path}.lock").exists():
-                raise StoreError(
-                    f"The store {path} is empty, though evaluations were kept in it. It was "
-                    "cut off: delete it with its -wal, -shm "
-                    "and .lock files and import the exported Parquet files."
-                )
+            refuse(
+                path.exists() and path.stat().st_size == 0 and Path(f"{path}.lock").exists(),
+                f"The store {path} is empty, though evaluations were kept in it. It was "
+                "cut off: delete it with its -wal, -shm "
+                "and .lock files and import the exported Parquet files.",
+                StoreError,
+            )
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
             try:
                 self._open()
@@ -106,12 +104,13 @@ class Store:
         its maker wrote), or one that is damaged.
         """
         self._db.execute("PRAGMA trusted_schema = OFF")
-        if self._schema() not in ("", _BEFORE, _SCHEMA):
-            raise StoreError(
-                f"The store {self.path} has other columns, or more in it, than the table of "
-                "evaluations of this version of bogp; "
-                "move it away, or export it with the bogp that wrote it."
-            )
+        refuse(
+            self._schema() not in ("", _SCHEMA),
+            f"The store {self.path} has other columns, or more in it, than the table of "
+            "evaluations of this version of bogp; "
+            "move it away, or export it with the bogp that wrote it.",
+            StoreError,
+        )
         if (problem := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise StoreError(
                 f"The store {self.path} is damaged ({' '.join(problem.split())}); {_RECOVER}"
@@ -119,28 +118,14 @@ class Store:
         self._db.execute("PRAGMA journal_mode = WAL")
         if self._schema() != _SCHEMA:
             self._db.execute("BEGIN IMMEDIATE")  # another process may be doing the same
-            if not (found := self._schema()):
+            if not self._schema():
                 self._db.execute(_SCHEMA)
-            elif found == _BEFORE:
-                self._add_digests()
             self._db.execute("COMMIT")
 
     def _schema(self) -> str:
         return "; ".join(
             sql or name for name, sql in self._db.execute("SELECT name, sql FROM sqlite_master")
         )
-
-    def _add_digests(self) -> None:
-        """Bring a file from before rows had digests up to date; its rows are taken as they are."""
-        rows = self._db.execute("SELECT * FROM evaluations").fetchall()
-        self._db.execute("ALTER TABLE evaluations ADD COLUMN digest TEXT")
-        self._db.executemany(
-            "UPDATE evaluations SET digest = ? WHERE key = ?",
-            [(_digest(row), row[0]) for row in rows],
-        )
-
-    def __enter__(self) -> Store:
-        return self
 
     def __exit__(
         self,
@@ -165,17 +150,16 @@ class Store:
             for i in range(0, len(keys), 500):
                 some = list(keys[i : i + 500])
                 marks = ", ".join("?" * len(some))
-                for row in self._sound(f"SELECT * FROM evaluations WHERE key IN ({marks})", some):
-                    found[row[0]] = dict(zip(COLUMNS, row, strict=True))
+                rows = self._sound(f"SELECT * FROM evaluations WHERE key IN ({marks})", some)
+                found |= {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in rows}
         return found
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
         """Add rows in one transaction; a key that is there already keeps its row."""
-        marks = ", ".join("?" * (len(COLUMNS) + 1))
         values = [_plain([row[c] for c in COLUMNS]) for row in rows]
+        insert = f"INSERT OR IGNORE INTO evaluations VALUES (?{', ?' * len(COLUMNS)})"
         with _explained(self.path), self._db:  # commits, or rolls back
             self._db.execute("BEGIN IMMEDIATE")
-            insert = f"INSERT OR IGNORE INTO evaluations VALUES ({marks})"
             self._db.executemany(insert, [(*row, _digest(row)) for row in values])
 
     def table(self) -> pd.DataFrame:
@@ -220,17 +204,16 @@ class Store:
         if keys is not None:
             keys = texts("keys", keys)
             missing = set(keys) - set(table["key"])
-            if missing:
-                raise StoreError(
-                    f"{len(missing)} of the {len(set(keys))} evaluations to export are not in "
-                    f"the store {self.path}; run them first."
-                )
+            refuse(
+                missing,
+                f"{len(missing)} of the {len(set(keys))} evaluations to export are not in "
+                f"the store {self.path}; run them first.",
+                StoreError,
+            )
             table = table[table["key"].isin(set(keys))]
         content, buffer = pa.Table.from_pandas(table, preserve_index=False), io.BytesIO()
-        digest = _digest_of_all(_rows(content))
-        content = content.replace_schema_metadata(
-            {**(content.schema.metadata or {}), _DIGEST: digest}
-        )
+        metadata = {**(content.schema.metadata or {}), _DIGEST: _digest_of_all(_rows(content))}
+        content = content.replace_schema_metadata(metadata)
         pq.write_table(content, buffer, compression="zstd", write_page_checksum=True)
         write_atomically({path: buffer.getvalue()})
         return path
@@ -247,13 +230,14 @@ class Store:
         known = dict(present)
         for row in rows:
             there = known.setdefault(row["key"], row)
-            if any(there[c] != row[c] for c in ("validation_accuracy", "test_accuracy")):
-                raise StoreError(
-                    f"{path} contradicts the store on evaluation {row['key']} (seed "
-                    f"{row['seed']}): same identity, other accuracy. "
-                    "If it comes from another kind of processor, keep it in a store of its "
-                    "own (another BOGP_HOME)."
-                )
+            refuse(
+                any(there[c] != row[c] for c in ("validation_accuracy", "test_accuracy")),
+                f"{path} contradicts the store on evaluation {row['key']} (seed "
+                f"{row['seed']}): same identity, other accuracy. "
+                "If it comes from another kind of processor, keep it in a store of its "
+                "own (another BOGP_HOME).",
+                StoreError,
+            )
         self.add(rows)
         return len(known) - len(present)
 
@@ -311,27 +295,31 @@ def _exported(path: Path) -> list[tuple[Any, ...]]:
         table = _decoded(
             pq.read_table(io.BytesIO(path.read_bytes()), page_checksum_verification=True)
         )
+        kinds = pa.types
+        plain = (kinds.is_string, kinds.is_large_string, kinds.is_integer, kinds.is_floating)
         strange = [
             f.name
             for f in table.schema
-            if not any(is_kind(f.type) for is_kind in _arrow_kinds(pa.types))
+            if not any(is_kind(f.type) for is_kind in (*plain, kinds.is_null))
         ]
         rows = [] if strange else _rows(table)
     except Exception as error:  # pyarrow raises many kinds
         raise StoreError(
             f"{path} cannot be read as an export of evaluations ({str(error)[:200]})."
         ) from None
-    if table.schema.names != list(COLUMNS) or strange:
-        raise StoreError(
-            f"{path} has other columns than exports of this version of bogp. Move it away: "
-            "its networks are trained again."
-        )
+    refuse(
+        table.schema.names != list(COLUMNS) or strange,
+        f"{path} has other columns than exports of this version of bogp. Move it away: "
+        "its networks are trained again.",
+        StoreError,
+    )
     expected = (table.schema.metadata or {}).get(_DIGEST.encode())
-    if expected is not None and expected.decode(errors="replace") != _digest_of_all(rows):
-        raise StoreError(
-            f"{path} is damaged: its rows are not those that were exported. Fetch it anew, or "
-            "delete it: its networks are trained again."
-        )
+    refuse(
+        expected is not None and expected.decode(errors="replace") != _digest_of_all(rows),
+        f"{path} is damaged: its rows are not those that were exported. Fetch it anew, or "
+        "move it away: its networks are trained again.",
+        StoreError,
+    )
     return rows
 
 
@@ -341,19 +329,9 @@ def _decoded(table: Any) -> Any:
 
     for at, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type) or str(field.type) == "string_view":
-            plain = getattr(field.type, "value_type", pa.string())
-            table = table.set_column(at, field.name, table.column(at).cast(plain))
+            column = table.column(at).cast(getattr(field.type, "value_type", pa.string()))
+            table = table.set_column(at, field.name, column)
     return table
-
-
-def _arrow_kinds(types: Any) -> tuple[Any, ...]:
-    return (
-        types.is_string,
-        types.is_large_string,
-        types.is_integer,
-        types.is_floating,
-        types.is_null,
-    )
 
 
 def _rows(table: Any) -> list[tuple[Any, ...]]:
@@ -389,10 +367,12 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("export writes one file")
     try:
         with Store(paths.store_path()) as store:
-            if arguments.what == "export":
-                print(store.export(arguments.files[0]))
-            for path in arguments.files if arguments.what == "merge" else ():
-                print(f"{path}: {store.merge(path)} new evaluations")
+            for path in arguments.files:
+                print(
+                    store.export(path)
+                    if arguments.what == "export"
+                    else f"{path}: {store.merge(path)} new evaluations"
+                )
     except BogpError as error:
         print(f"bogp: {error}", file=sys.stderr)
         return 1

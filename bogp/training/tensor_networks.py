@@ -343,8 +343,7 @@ def _stacked(masks: tuple[NDArray[np.bool_] | None, ...], like: Tensor) -> Tenso
     """
     if all(mask is None for mask in masks):
         return None
-    stacked = torch.ones_like(like)
+    stacked = torch.empty_like(like)
     for k, mask in enumerate(masks):
-        if mask is not None:
-            stacked[k] = torch.from_numpy(np.ascontiguousarray(mask))
+        stacked[k] = 1 if mask is None else torch.from_numpy(np.ascontiguousarray(mask))
     return stacked

@@ -4,14 +4,15 @@ arithmetic of pruning, over plain arrays.
 A network is its layers' weights, (d_out, d_in) each, in float64, zero where pruned.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
 from bogp.errors import InvalidInput
+from bogp.parallel import one_thread
 
 Weights = Sequence[NDArray[np.float64]]
 
@@ -27,14 +28,13 @@ def lamp(weights: ArrayLike) -> NDArray[np.float64]:
         (d_out, d_in); the largest weight of a layer has 1, so no layer is emptied before all layers
         are down to one weight.
     """
-    array = np.asarray(weights, dtype=np.float64)
-    square = array.reshape(-1) ** 2
+    square = np.asarray(weights, dtype=np.float64) ** 2
     # of equal weights the first is worth most, as in ``highest``
-    order = np.argsort(-square, kind="stable")
-    at_least = np.cumsum(square[order])
-    result = np.zeros_like(square)
-    result[order] = square[order] / np.maximum(at_least, np.finfo(np.float64).tiny)
-    return result.reshape(array.shape)
+    order = np.argsort(-square, axis=None, kind="stable")
+    falling = square.ravel()[order]
+    result = np.empty_like(square)
+    result.flat[order] = falling / np.maximum(np.cumsum(falling), np.finfo(np.float64).tiny)
+    return result
 
 
 def snip(
@@ -56,7 +56,7 @@ def snip(
     Returns:
         (d_out, d_in) a layer.
     """
-    with _one_thread():
+    with one_thread():
         x, parameters = (
             torch.from_numpy(images),
             [torch.from_numpy(w).requires_grad_() for w in weights],
@@ -82,19 +82,14 @@ def synflow(weights: Weights) -> list[NDArray[np.float64]]:
         (d_out, d_in) a layer; each layer has the same sum, and so has what enters and leaves a
         hidden unit.
     """
-    with _one_thread():
+    with one_thread():
         layers = [torch.from_numpy(np.abs(w)) for w in weights]
-        into, out = (
-            [torch.ones(layers[0].shape[1], dtype=torch.float64)],
-            [torch.ones(layers[-1].shape[0], dtype=torch.float64)],
-        )
-        for layer in layers[:-1]:
-            into.append(layer @ into[-1])
-        for layer in layers[:0:-1]:
-            out.append(layer.T @ out[-1])
+        first, last = layers[0].new_ones(layers[0].shape[1]), layers[-1].new_ones(len(layers[-1]))
+        into = accumulate(layers[:-1], lambda flow, layer: layer @ flow, initial=first)
+        out = accumulate(layers[:0:-1], lambda flow, layer: layer.T @ flow, initial=last)
         return [
             (layer * a * b[:, None]).numpy()
-            for layer, a, b in zip(layers, into, reversed(out), strict=True)
+            for layer, a, b in zip(layers, into, reversed(list(out)), strict=True)
         ]
 
 
@@ -122,13 +117,11 @@ def highest(
     flat = np.concatenate(
         [np.where(a, w, -np.inf).reshape(-1) for w, a in zip(worth, alive, strict=True)]
     )
-    keep = np.zeros(len(flat), bool)
-    if count:
-        threshold = np.partition(flat, len(flat) - count)[len(flat) - count]
-        keep = flat > threshold
-        keep[np.flatnonzero(flat == threshold)[: count - int(keep.sum())]] = True
-    ends = np.cumsum([w.size for w in worth])[:-1]
-    return [part.reshape(w.shape) for part, w in zip(np.split(keep, ends), worth, strict=True)]
+    threshold = np.partition(flat, -count)[-count] if count else np.inf
+    keep = flat > threshold
+    keep[np.flatnonzero(flat == threshold)[: count - int(keep.sum())]] = True
+    parts = np.split(keep, np.cumsum([w.size for w in worth])[:-1])
+    return [part.reshape(w.shape) for part, w in zip(parts, worth, strict=True)]
 
 
 def erk(total: int, shapes: Sequence[tuple[int, int]]) -> list[int]:
@@ -157,14 +150,3 @@ def erk(total: int, shapes: Sequence[tuple[int, int]]) -> list[int]:
     counts = np.floor(share).astype(int)
     counts[np.argsort(counts - share, kind="stable")[: total - counts.sum()]] += 1
     return [int(count) for count in counts]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread of PyTorch, so that the same job gives the same bits on any number of cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from bogp import paths
+from bogp.checks import refuse
 from bogp.errors import BogpError, InvalidInput
 from bogp.workflow import snakemake_record
 
@@ -97,13 +98,15 @@ def outputs(profile: Path) -> list[Output]:
         BogpError: Snakemake cannot read the profile or the workflow.
     """
     done = _snakemake(profile, "--summary")
-    if done.returncode:
-        raise BogpError(f"The profile {profile} cannot be planned: {_last_words(done.stderr)}")
-    rows = [line.split("\t") for line in done.stdout.splitlines() if line.count("\t") == 5][1:]
-    rows = [row for row in rows if row[4] != "removed temp file"]
+    refuse(
+        done.returncode,
+        f"The profile {profile} cannot be planned: {_last_words(done.stderr)}",
+        BogpError,
+    )
+    table = [line.split("\t") for line in done.stdout.splitlines() if line.count("\t") == 5]
+    rows = [row for row in table[1:] if row[4] != "removed temp file"]
     names = [row[0] for row in rows]
-    interrupted = snakemake_record.interrupted(names)
-    doubted = snakemake_record.doubted(names)
+    interrupted, doubted = snakemake_record.interrupted(names), snakemake_record.doubted(names)
     # The number of a notebook stands in the names of its rule's folders and files.
     numbers = {row[2]: n[1] for row in rows if (n := re.search(r"(?:^|/)(\d\d)_", row[0]))}
     found = []
@@ -133,22 +136,22 @@ def select(found: Sequence[Output], only: str) -> list[Output]:
     Raises:
         InvalidInput: nothing has that name.
     """
-
-    def named(one: Output) -> bool:
-        exact = (one.notebook, one.rule, one.path.name, one.path.stem, str(one.path))
-        return only in exact or any(name.endswith(f"_{only}") for name in (one.path.stem, one.rule))
-
-    chosen = [one for one in found if not only or named(one)]
-    if not chosen:
-        numbers, rules = (
-            ", ".join(sorted({getattr(one, kind) for one in found} - {""}))
-            for kind in ("notebook", "rule")
-        )
-        raise InvalidInput(
-            f"Nothing is named {only!r}. ONLY takes the number of a notebook ({numbers}), a rule "
-            f"({rules}), or a table or figure as make status lists them, such as table1 or "
-            "06_calibrated_gaps.pdf."
-        )
+    chosen = [
+        one
+        for one in found
+        if only in ("", one.notebook, one.rule, one.path.name, one.path.stem, str(one.path))
+        or any(name.endswith(f"_{only}") for name in (one.path.stem, one.rule))
+    ]
+    numbers, rules = (
+        ", ".join(sorted({getattr(one, kind) for one in found} - {""}))
+        for kind in ("notebook", "rule")
+    )
+    refuse(
+        not chosen,
+        f"Nothing is named {only!r}. ONLY takes the number of a notebook ({numbers}), a rule "
+        f"({rules}), or a table or figure as make status lists them, such as table1 or "
+        "06_calibrated_gaps.pdf.",
+    )
     return chosen
 
 
@@ -218,15 +221,17 @@ def reproduce(
 
 def _summary(run: str, log: Path, started: float) -> str:
     """What failed since a moment, and why."""
-    failed = sorted(paths.failed_dir(run).glob("*.txt"))
-    reasons = {p.stem: p.read_text().strip() for p in failed if p.stat().st_mtime >= started - 1}
-    lines = [f"  {name}: " + reason.replace("\n", "\n    ") for name, reason in reasons.items()]
+    lines = [
+        f"  {path.stem}: " + path.read_text().strip().replace("\n", "\n    ")
+        for path in sorted(paths.failed_dir(run).glob("*.txt"))
+        if path.stat().st_mtime >= started - 1
+    ]
     first = (
-        f"{len(reasons)} failed; what does not depend on them was made, "
+        f"{len(lines)} failed; what does not depend on them was made, "
         "and the same command tries again:"
+        if lines
+        else f"Snakemake stopped: {_last_words(log.read_text())}"
     )
-    if not reasons:
-        first = f"Snakemake stopped: {_last_words(log.read_text())}"
     return "\n".join([first, *lines, f"All that Snakemake said is in {log}."])
 
 
@@ -235,16 +240,14 @@ def render(found: Sequence[Output]) -> str:
     merged: dict[tuple[str, Path], list[Output]] = {}
     for one in found:
         merged.setdefault((one.notebook, one.path.with_suffix("")), []).append(one)
-    lines: list[str] = []
+    paragraphs: dict[str, str] = {}
     for (number, stem), halves in merged.items():
-        if f"notebook {number}" not in lines:
-            lines += ["", f"notebook {number}"]
         worst = max(halves, key=lambda one: STATES.index(one.state))
-        why = f"  ({worst.why})" if worst.why else ""
-        suffixes = "|".join(one.path.suffix[1:] for one in halves)
-        lines.append(f"  {worst.state:8}{stem}.{suffixes}{why}")
+        line = f"  {worst.state:8}{stem}.{'|'.join(one.path.suffix[1:] for one in halves)}"
+        line += f"  ({worst.why})" if worst.why else ""
+        paragraphs[number] = paragraphs.get(number, f"notebook {number}") + f"\n{line}"
     counts = (f"{sum(one.state == state for one in found)} files {state}" for state in STATES)
-    return "\n".join([*lines[1:], "", ", ".join(counts) + "."])
+    return "\n\n".join([*paragraphs.values(), ", ".join(counts) + "."])
 
 
 @contextmanager
@@ -274,8 +277,9 @@ def _alone() -> Iterator[int]:
 
 
 def _command(profile: Path, cores: int | None = None) -> list[str]:
-    files = ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(profile)]
-    stale = [
+    options = [
+        "--profile",
+        "none",
         "--rerun-triggers",
         "mtime",
         "params",
@@ -283,14 +287,16 @@ def _command(profile: Path, cores: int | None = None) -> list[str]:
         "--max-checksum-file-size",
         "1000000000",
     ]
-    given = ["--profile", "none", "--cores", str(cores or os.cpu_count() or 1)]
-    return [sys.executable, "-m", "snakemake", *files, *given, *stale]
+    options += ["--cores", str(cores or os.cpu_count() or 1)]
+    files = ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(profile)]
+    return [sys.executable, "-m", "snakemake", *files, *options]
 
 
 def _snakemake(profile: Path, what: str) -> subprocess.CompletedProcess[str]:
     """Ask Snakemake for something that runs no job."""
-    command = [*_command(profile), what]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **_place())
+    return subprocess.run(
+        [*_command(profile), what], capture_output=True, text=True, check=False, **_place()
+    )
 
 
 def _place() -> dict[str, Any]:
@@ -347,8 +353,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bogp: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        kept = "what is finished is kept, and the same command goes on from there"
-        print(f"bogp: interrupted; {kept}.", file=sys.stderr)
+        print(
+            "bogp: interrupted; what is finished is kept, and the same command goes on from there.",
+            file=sys.stderr,
+        )
         return 130
 
 

@@ -50,11 +50,13 @@ def examine() -> dict[str, Finding]:
 
     from bogp import paths
 
-    checks: dict[str, Callable[[], Finding]] = {"packages": partial(packages, paths.checkout())}
-    checks |= {f"data set {name}": partial(data_set, name) for name in DATA_SETS}
-    for name in ("data", "figures"):
-        checks[f"{name}/"] = partial(write_access, paths.home() / name)
-    checks |= {"kernel": kernel, "GPU": gpu}
+    checks: dict[str, Callable[[], Finding]] = {
+        "packages": partial(packages, paths.checkout()),
+        **{f"data set {name}": partial(data_set, name) for name in DATA_SETS},
+        **{f"{name}/": partial(write_access, paths.home() / name) for name in ("data", "figures")},
+        "kernel": kernel,
+        "GPU": gpu,
+    }
     return {"Python": python} | {name: _made(check) for name, check in checks.items()}
 
 
@@ -82,22 +84,24 @@ def python_version() -> Finding:
 def packages(root: Path | None) -> Finding:
     """Which packages of ``requirements.lock`` in a folder are here, and in the locked version."""
     if root is None:
-        todo = "Clone the repository and run `make setup` there."
-        return Finding("warning", "no requirements.lock to compare with", todo)
+        return Finding(
+            "warning",
+            "no requirements.lock to compare with",
+            "Clone the repository and run `make setup` there.",
+        )
     lines = (root / "requirements.lock").read_text().split()
     locked = dict(line.lower().replace("_", "-").split("==") for line in lines if "==" in line)
     here = {d.name.lower().replace("_", "-"): d.version for d in metadata.distributions()}
-    missing = [name for name in locked if name not in here]
     # What follows a plus, as in 2.9.1+cpu, says how a package was built.
-    same = [
-        name for name in locked if here.get(name, "").split("+")[0] == locked[name].split("+")[0]
+    differ = [
+        f"{name} {here.get(name, 'missing')} (locked: {version})"
+        for name, version in locked.items()
+        if here.get(name, "").split("+")[0] != version.split("+")[0]
     ]
-    differ = [name for name in locked if name not in missing + same]
-    if not missing and not differ:
+    if not differ:
         return Finding("ok", f"all {len(locked)} as in requirements.lock")
-    found = [f"{name} {here[name]} (locked: {locked[name]})" for name in differ]
-    found += [f"{name} missing (locked: {locked[name]})" for name in missing]
-    return Finding("problem" if missing else "warning", ", ".join(found), INSTALL)
+    status = "warning" if locked.keys() <= here.keys() else "problem"
+    return Finding(status, ", ".join(differ), INSTALL)
 
 
 def data_set(name: str) -> Finding:
@@ -113,9 +117,11 @@ def data_set(name: str) -> Finding:
     folders = sorted({str(path.parent) for path in files.values() if path})
     if all(files.values()):
         return Finding("ok", f"checksums right, in {' and '.join(folders)}")
-    todo = "It is downloaded when first used, or taken from the folder that BOGP_DATA_DIR names."
-    if not own:
-        todo = "Put it into the folder that BOGP_DATA_DIR names; data/README.md says how."
+    todo = (
+        "It is downloaded when first used, or taken from the folder that BOGP_DATA_DIR names."
+        if own
+        else "Put it into the folder that BOGP_DATA_DIR names; data/README.md says how."
+    )
     missing = ", ".join(file for file, path in files.items() if path is None)
     return Finding("warning", f"not here: {missing}", f"The smoke profile does not need it. {todo}")
 
@@ -127,8 +133,11 @@ def write_access(folder: Path) -> Finding:
         with tempfile.NamedTemporaryFile(dir=there, prefix=".doctor-"):
             return Finding("ok", f"{folder} can be written")
     except OSError as error:
-        todo = f"Get the right to write in {there}, or set BOGP_HOME to a folder of yours."
-        return Finding("problem", f"{folder} cannot be written ({error.strerror})", todo)
+        return Finding(
+            "problem",
+            f"{folder} cannot be written ({error.strerror})",
+            f"Get the right to write in {there}, or set BOGP_HOME to a folder of yours.",
+        )
 
 
 def kernel() -> Finding:
@@ -156,11 +165,12 @@ def gpu() -> Finding:
 
 def report(findings: Mapping[str, Finding]) -> str:
     """The findings for people: a line each, and below it what to do."""
-    width, lines = max(map(len, findings)) + 2, []
-    for name, one in findings.items():
-        lines.append(f"{one.status:9}{name:{width}}{one.found}")
-        lines += [f"{'':{9 + width}}-> {one.todo}"] if one.todo else []
-    return "\n".join(lines)
+    width = max(map(len, findings)) + 2
+    return "\n".join(
+        f"{one.status:9}{name:{width}}{one.found}"
+        + (f"\n{'':{9 + width}}-> {one.todo}" if one.todo else "")
+        for name, one in findings.items()
+    )
 
 
 def main(as_json: bool = False) -> int:
@@ -171,12 +181,12 @@ def main(as_json: bool = False) -> int:
     """
     findings = examine()
     worst = max((one.status for one in findings.values()), key=STATUSES.index)
-    if as_json:
-        checks = [{"name": name} | asdict(one) for name, one in findings.items()]
-        whole = {"version": bogp.__version__, "status": worst, "checks": checks}
-        print(json.dumps(whole, indent=2))
-    else:
-        ready = "Ready: `make reproduce` runs the smoke profile."
-        print(report(findings))
-        print("\nSolve the problems first." if worst == "problem" else f"\n{ready}")
+    checks = [{"name": name} | asdict(one) for name, one in findings.items()]
+    whole = {"version": bogp.__version__, "status": worst, "checks": checks}
+    todo = (
+        "Solve the problems first."
+        if worst == "problem"
+        else "Ready: `make reproduce` runs the smoke profile."
+    )
+    print(json.dumps(whole, indent=2) if as_json else f"{report(findings)}\n\n{todo}")
     return int(worst == "problem")

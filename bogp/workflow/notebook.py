@@ -14,6 +14,7 @@ import ast
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 import sys
@@ -25,7 +26,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from bogp.checks import number
+from bogp.checks import number, refuse
 from bogp.errors import BogpError, InvalidInput
 
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
@@ -51,33 +52,36 @@ def run_notebook(
         BogpError: the notebook is missing or is not one, the copy cannot be written, or a cell
             failed (the copy then holds the error).
     """
+    import nbformat
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    if out.resolve() == notebook.resolve():
-        raise InvalidInput(
-            f"The executed copy would overwrite the notebook {notebook}; choose another OUT."
-        )
+    notebook, out = notebook.expanduser(), out.expanduser()
+    refuse(
+        out.resolve() == notebook.resolve(),
+        f"The executed copy would overwrite the notebook {notebook}; choose another OUT.",
+    )
     checked = check_parameters(declared_parameters(notebook), parameters)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with ipc() as config:
             papermill.execute_notebook(
+                nbformat.reads(notebook.read_text(encoding="utf-8-sig"), as_version=4),
                 # papermill would fill parameters into braces of a path
-                str(notebook).replace("{", "{{").replace("}", "}}"),
                 str(out).replace("{", "{{").replace("}", "}}"),
                 parameters=checked,
                 kernel_name="python3",
+                language="python",  # an editor may have left out what says so
                 progress_bar=progress,
                 config=config,
             )
     except PapermillExecutionError as error:
         reason = (str(error.evalue).splitlines() or [""])[0]
-        where = f"The executed copy with the error is {out}."
         raise BogpError(
-            f"{notebook.name} stopped in cell {error.exec_count}: {error.ename}: {reason}\n{where}"
+            f"{notebook.name} stopped in cell {error.exec_count}: {error.ename}: {reason}\n"
+            f"The executed copy with the error is {out}."
         ) from None
     except DeadKernelError:
         raise BogpError(
@@ -94,7 +98,8 @@ def run_notebook(
             f"({error.strerror or error})."
         ) from None
     finally:
-        _strip(out)
+        if out.is_file():
+            _strip(out)
     return out
 
 
@@ -106,7 +111,9 @@ def ipc() -> Iterator[Any]:
     """
     from traitlets.config import Config
 
-    with tempfile.TemporaryDirectory(prefix="bogp-") as folder:
+    # a socket's name has at most 107 characters, and a cluster's TMPDIR may be longer
+    short = Path("/tmp") if len(tempfile.gettempdir()) > 60 and os.access("/tmp", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="bogp-", dir=short) as folder:
         yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
 
 
@@ -117,8 +124,6 @@ def _strip(out: Path) -> None:
     """
     import nbformat
 
-    if not out.is_file():
-        return
     notebook = nbformat.read(out, as_version=4)
     for part in (notebook, *notebook.cells):
         part.metadata.pop("papermill", None)
@@ -131,17 +136,18 @@ def declared_parameters(notebook: Path) -> dict[str, str]:
     Raises:
         BogpError: the file is missing or is no notebook, or declares none.
     """
-    lines = [line for tree in _trees(notebook, "parameters") for line in tree.body]
     found = {
-        ast.unparse(x.target): ast.unparse(x.annotation)
-        for x in lines
-        if isinstance(x, ast.AnnAssign)
+        ast.unparse(line.target): ast.unparse(line.annotation)
+        for tree in _trees(notebook, "parameters")
+        for line in tree.body
+        if isinstance(line, ast.AnnAssign)
     }
-    if not found:
-        raise BogpError(
-            f"{notebook} declares no parameters: it needs a cell tagged 'parameters' "
-            "with lines 'name: type = value  # help'."
-        )
+    refuse(
+        not found,
+        f"{notebook} declares no parameters: it needs a cell tagged 'parameters' "
+        "with lines 'name: type = value  # help'.",
+        BogpError,
+    )
     return found
 
 
@@ -163,14 +169,14 @@ def output_names(notebook: Path, kind: str) -> list[str]:
     for call in (node for tree in _trees(notebook) for node in ast.walk(tree)):
         if isinstance(call, ast.Call) and ast.unparse(call.func) == f"out.{kind}":
             given = call.args[1:2] + [word.value for word in call.keywords if word.arg == "name"]
-            name = given[0] if given else None
-            if not isinstance(name, ast.Constant) or name.value in names:
+            name = str(given[0].value) if given and isinstance(given[0], ast.Constant) else None
+            if name is None or name in names:
                 raise InvalidInput(
                     f"{notebook.name}: {ast.unparse(call)[:120]} has to have a name of its own, "
                     "written as a text in quotes: the workflow reads the names of all outputs "
                     "from the code."
                 )
-            names.append(str(name.value))
+            names.append(name)
     return sorted(names)
 
 
@@ -183,18 +189,22 @@ def code_digest(notebook: Path) -> str:
     Raises:
         BogpError: it cannot be read as a notebook of Python.
     """
-    trees = repr([_syntax(tree) for tree in _trees(notebook)])
-    return hashlib.sha256(trees.encode()).hexdigest()[:16]
+    trees = [_syntax(tree) for tree in _trees(notebook)]
+    return hashlib.sha256(repr(trees).encode()).hexdigest()[:16]
 
 
 def _trees(notebook: Path, tag: str = "") -> list[ast.Module]:
     """Syntax trees of the cells with a tag; without one, of all but injected parameters."""
-    if not notebook.is_file():
-        raise BogpError(f"There is no notebook {notebook}.")
+    refuse(
+        not notebook.is_file(),
+        f"There is no notebook {notebook}.",
+        BogpError,
+    )
     try:
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         code = [
-            (c["metadata"].get("tags", []), c["source"]) for c in cells if c["cell_type"] == "code"
+            (c["metadata"].get("tags", []), c["source"])
+            for c in json.loads(notebook.read_text(encoding="utf-8-sig"))["cells"]
+            if c["cell_type"] == "code"
         ]
         return [
             ast.parse("".join(source))
@@ -202,8 +212,10 @@ def _trees(notebook: Path, tag: str = "") -> list[ast.Module]:
             if (tag in tags if tag else "injected-parameters" not in tags)
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
-        reason = f"{type(error).__name__}: {str(error)[:160]}"
-        raise BogpError(f"{notebook} cannot be read as a notebook of Python ({reason}).") from None
+        raise BogpError(
+            f"{notebook} cannot be read as a notebook of Python "
+            f"({type(error).__name__}: {str(error)[:160]})."
+        ) from None
 
 
 def _syntax(node: Any) -> Any:
@@ -236,31 +248,70 @@ def check_parameters(declared: Mapping[str, str], given: Mapping[str, Any]) -> d
     import difflib
 
     for name in given:
-        if name not in declared:
-            close = difflib.get_close_matches(str(name), declared, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise InvalidInput(
-                f"There is no parameter {name!r}; {hint}The notebook has: {', '.join(declared)}."
-            )
+        close = difflib.get_close_matches(str(name), declared, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        refuse(
+            name not in declared,
+            f"There is no parameter {name!r}; {hint}The notebook has: {', '.join(declared)}.",
+        )
     return {name: _converted(name, value, declared[name]) for name, value in given.items()}
 
 
 def parse_value(name: str, text: str, annotation: str) -> Any:
     """A command-line value: the text itself for a ``str``, a number as Python writes it, else YAML.
+    Of a union such as ``int | None`` it is what the text can be, and a ``str`` last.
 
     Raises:
         InvalidInput: it cannot be read as what the annotation says.
     """
-    if annotation == "str":
-        return text
-    if annotation in ("int", "float"):
+    failure = InvalidInput(f"Parameter {name!r} is of type {annotation}; got {text!r}.")
+    for member in sorted(_members(annotation), key="str".__eq__):
         try:
-            return _TYPES[annotation](text)
+            return _read(name, text, member)
+        except InvalidInput as error:
+            failure = error
         except ValueError:
-            raise InvalidInput(
-                f"Parameter {name!r} is of type {annotation}; got {text!r}."
-            ) from None
-    return _yaml(text, f"The value {text!r} of parameter {name!r} cannot be read as {annotation}")
+            continue
+    raise failure
+
+
+def _read(name: str, text: str, member: str) -> Any:
+    if member in ("str", "int", "float"):
+        return _TYPES[member](text)
+    if member == "None" or _literals(member):
+        allowed = dict.fromkeys(("None", "null", "~")) | {str(x): x for x in _literals(member)}
+        refuse(text not in allowed, f"Parameter {name!r} is a {member}; got {text!r}.")
+        return allowed[text]
+    return _yaml(text, f"The value {text!r} of parameter {name!r} cannot be read as {member}")
+
+
+def _members(annotation: str) -> list[str]:
+    """The types of a union, as ``int | None`` or ``Optional[int]`` is; else the one that it is."""
+    node = _annotation(annotation)
+    if isinstance(node, ast.BinOp):
+        return [*_members(ast.unparse(node.left)), *_members(ast.unparse(node.right))]
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("Optional"):
+        return [*_members(ast.unparse(node.slice)), "None"]
+    return [annotation]
+
+
+def _literals(member: str) -> tuple[Any, ...]:
+    """The values of ``Literal["cosine", "l2"]``; none of another annotation."""
+    node = _annotation(member)
+    if not isinstance(node, ast.Subscript) or not ast.unparse(node.value).endswith("Literal"):
+        return ()
+    try:
+        values = ast.literal_eval(node.slice)
+    except ValueError:
+        return ()
+    return values if isinstance(values, tuple) else (values,)
+
+
+def _annotation(text: str) -> ast.expr:
+    try:
+        return ast.parse(text, mode="eval").body
+    except SyntaxError:
+        raise InvalidInput(f"The annotation {text!r} is no Python.") from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -290,35 +341,65 @@ def _yaml(text: str, complaint: str) -> Any:
 
 
 def _converted(name: str, value: Any, annotation: str) -> Any:
-    inner = annotation.removeprefix("list[").removesuffix("]")
-    if inner not in _TYPES:
-        allowed = f"use {', '.join(_TYPES)} or a list of one of them, as in list[float]"
-        raise InvalidInput(f"The annotation {annotation!r} is not supported; {allowed}.")
-    if annotation != inner:
-        if not isinstance(value, (list, tuple)):
-            raise InvalidInput(
-                f"Parameter {name!r} is a {annotation}; got {value!r}. "
-                "Write a list, as in '[0.6, 0.9]'."
-            )
-        return [_converted(name, item, inner) for item in value]
+    members = _members(annotation)
+    for member in members:
+        refuse(
+            member.removeprefix("list[").removesuffix("]") not in _TYPES
+            and not _literals(member)
+            and (member != "None" or len(members) == 1),
+            f"The annotation {annotation!r} is not supported; use {', '.join(_TYPES)}, a list of "
+            "one of them, as in list[float], Literal['a', 'b'], or several, as in int | None.",
+        )
+    failures = []
+    for member in members:
+        try:
+            return _as_member(name, value, member)
+        except InvalidInput as error:
+            failures.append(error)
+    several = f"Parameter {name!r} is of type {annotation}; got {value!r}."
+    raise failures[0] if len(failures) == 1 else InvalidInput(several)
+
+
+def _as_member(name: str, value: Any, member: str) -> Any:
+    inner = member.removeprefix("list[").removesuffix("]")
+    if member == "None" or _literals(member):
+        allowed = _literals(member) or (None,)
+        same = [x for x in allowed if x == value and type(x) is type(value)]
+        refuse(
+            not same,
+            f"Parameter {name!r} is {value!r}; allowed are {', '.join(map(repr, allowed))}.",
+        )
+        return value
+    if member != inner:
+        refuse(
+            not isinstance(value, (list, tuple)),
+            f"Parameter {name!r} is a {member}; got {value!r}. Write a list, as in '[0.6, 0.9]'.",
+        )
+        return [_as_member(name, item, inner) for item in value]
     if inner == "float" and type(value) is int:
         return number(f"Parameter {name!r}", value)
-    if type(value) is not _TYPES[inner]:
-        got = f"{value!r}, which is of type {type(value).__name__}"
-        raise InvalidInput(f"Parameter {name!r} is of type {inner}; got {got}.")
+    refuse(
+        type(value) is not _TYPES[inner],
+        f"Parameter {name!r} is of type {inner}; got {value!r}, which is of type "
+        f"{type(value).__name__}.",
+    )
     return value
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bogp.run", description="Run a notebook with checked parameters."
     )
-    parser.add_argument("notebook", type=Path)
-    parser.add_argument("out", type=Path, help="where the executed copy goes")
+    parser.add_argument("notebook", type=_path)
+    parser.add_argument("out", type=_path, help="where the executed copy goes")
     parser.add_argument(
         "-f",
         "--parameters-file",
-        type=Path,
+        type=_path,
         action="append",
         default=[],
         metavar="FILE",
@@ -344,7 +425,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
     parser.add_argument(
         "--failed",
-        type=Path,
+        type=_path,
         metavar="FOLDER",
         help="if it fails, leave a copy of OUT and the message here as well",
     )
@@ -357,18 +438,22 @@ def _gather(arguments: argparse.Namespace) -> dict[str, Any]:
     texts = []
     for path in arguments.parameters_file:
         try:
-            texts.append((str(path), path.read_text()))
+            text = path.read_text(encoding="utf-8-sig")
+            texts.append((str(path), text))
         except (OSError, UnicodeDecodeError) as error:
             raise BogpError(f"The parameter file {path} cannot be read ({error}).") from None
     texts += [("the value of -y", text) for text in arguments.parameters_yaml]
     for source, text in texts:
         loaded = _yaml(text, f"{source} is no YAML")
-        if not isinstance(loaded, dict):
-            raise InvalidInput(f"{source} should hold 'name: value' lines.")
+        refuse(
+            not isinstance(loaded, dict),
+            f"{source} should hold 'name: value' lines.",
+        )
         given |= {str(k): v for k, v in loaded.items()}
-    for name, text in arguments.parameter:
-        given[name] = parse_value(name, text, declared.get(name, "str"))
-    return given
+    return given | {
+        name: parse_value(name, text, declared.get(name, "str"))
+        for name, text in arguments.parameter
+    }
 
 
 def _set_aside(out: Path, message: str, folder: Path) -> str:
@@ -396,12 +481,15 @@ def main(argv: list[str] | None = None) -> int:
         for suffix in (".ipynb", ".txt"):
             (arguments.failed / arguments.out.name).with_suffix(suffix).unlink(missing_ok=True)
     try:
-        out = run_notebook(
-            arguments.notebook,
-            arguments.out,
-            _gather(arguments),
-            progress=not arguments.no_progress,
+        print(
+            run_notebook(
+                arguments.notebook,
+                arguments.out,
+                _gather(arguments),
+                progress=not arguments.no_progress,
+            )
         )
+        return 0
     except BogpError as error:
         message = (
             _set_aside(arguments.out, str(error), arguments.failed)
@@ -411,14 +499,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bogp: {message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        logging.getLogger("asyncio").setLevel(
-            logging.CRITICAL
-        )  # the cell that was cut off would log its traceback on the way out
+        # the cell that was cut off would log its traceback on the way out
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         print(
             "bogp: interrupted; evaluations and database shards finished so far are kept, "
             "and the same command goes on from there.",
             file=sys.stderr,
         )
         return 130
-    print(out)
-    return 0

@@ -47,8 +47,9 @@ class _Memory:
         """Have Snakemake remember that it made a file so."""
         from snakemake.persistence import MetadataRecord
 
-        record = MetadataRecord(record_format_version=FORMAT, **fields)
-        self._persistence._write_record(name, record)
+        self._persistence._write_record(
+            name, MetadataRecord(record_format_version=FORMAT, **fields)
+        )
 
     def interrupted(self, names: Sequence[str]) -> set[str]:
         """Those of the files whose job was started and never ended."""
@@ -114,9 +115,8 @@ def doubt(names: Sequence[str]) -> list[str]:
 
 def doubted(names: Sequence[str]) -> set[str]:
     """Those of the files that ``doubt`` marked."""
-    memory = _Memory()
-    records = {name: memory.read(name) for name in names}
-    return {name for name, record in records.items() if record and record["params"] == [UNKNOWN]}
+    records = zip(names, map(_Memory().read, names), strict=True)
+    return {name for name, record in records if record and record["params"] == [UNKNOWN]}
 
 
 def interrupted(names: Sequence[str]) -> set[str]:

@@ -26,12 +26,7 @@ class Example(nn.Module):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.a, self.b, self.c, self.wide = (
-                nn.Linear(6, 6),
-                nn.Linear(6, 6),
-                nn.Linear(6, 6),
-                nn.Linear(12, 6),
-            )
+            self.a, self.b, self.c, self.wide = (nn.Linear(size, 6) for size in (6, 6, 6, 12))
             self.lstm, self.attention = (
                 nn.LSTM(6, 6, batch_first=True),
                 nn.MultiheadAttention(6, 2, batch_first=True),
@@ -72,22 +67,10 @@ def _asserts(m: Example, x: Tensor) -> Tensor:
     return m.a(x) + m.b(x)
 
 
-def _attends(m: Example, x: Tensor) -> Tensor:
-    return x + m.attention(m.a(x), x, x, need_weights=False)[0]
-
-
 def _branches_on_data(m: Example, x: Tensor) -> Tensor:
     if x.sum() > 0:
         return m.a(x) + x
     return m.b(x) + x
-
-
-def _python_number(m: Example, x: Tensor) -> Tensor:
-    return m.a(x) * x.mean().item() + m.b(x)
-
-
-def _numpy(m: Example, x: Tensor) -> Tensor:
-    return m.a(x) + torch.from_numpy(m.b(x).detach().numpy() * 2)
 
 
 FORWARDS: dict[str, Forward] = {
@@ -102,15 +85,15 @@ FORWARDS: dict[str, Forward] = {
     ),
     "operations in place": _in_place,
     "an item assigned": _item_assigned,
-    "attention": _attends,
+    "attention": lambda m, x: x + m.attention(m.a(x), x, x, need_weights=False)[0],
     "an LSTM beside a layer": lambda m, x: m.lstm(x)[0] + m.a(x),
     "a loop over a length": _steps,
     "a check of a shape": _asserts,
     "a product of branches": lambda m, x: m.a(x) * torch.sigmoid(m.b(x)) + x,
     "a chain": lambda m, x: m.b(torch.relu(m.a(x))),
     "control flow by data": _branches_on_data,
-    "a tensor made a Python number": _python_number,
-    "a detour through numpy": _numpy,
+    "a tensor made a Python number": lambda m, x: m.a(x) * x.mean().item() + m.b(x),
+    "a detour through numpy": lambda m, x: m.a(x) + torch.from_numpy(m.b(x).detach().numpy() * 2),
     "randomness": lambda m, x: m.a(x) + F.dropout(m.b(x)),
 }
 
@@ -134,20 +117,15 @@ def _tried(name: str, model: nn.Module, x: Tensor) -> dict[str, Any]:
         nothing = {"vertices": 0, "edges": 0, "candidates": 0, "difference": float("nan")}
         return {"network": name, "traced_by": "", **nothing, "refused_because": str(error)}
     with torch.no_grad():
-        ones = torch.ones(len(graph.edges))
-        off = difference(graph.gated(ones, None, x), model(x))
-    sizes = {
-        "vertices": len(graph.vertices),
-        "edges": len(graph.edges),
-        "candidates": len(graph.candidates),
-    }
-    return {
-        "network": name,
-        "traced_by": graph.traced_by,
-        **sizes,
-        "difference": off,
-        "refused_because": "",
-    }
+        return {
+            "network": name,
+            "traced_by": graph.traced_by,
+            "vertices": len(graph.vertices),
+            "edges": len(graph.edges),
+            "candidates": len(graph.candidates),
+            "difference": difference(graph.gated(torch.ones(len(graph.edges)), None, x), model(x)),
+            "refused_because": "",
+        }
 
 
 def difference(found: Any, expected: Any) -> float:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bogp import paths
-from bogp.checks import is_one_of
+from bogp.checks import is_one_of, refuse
 from bogp.errors import DatasetError
 
 _CIFAR_ARRAYS = {  # of the subset: shape and sha256 of the array's bytes
@@ -69,11 +69,14 @@ def cifar10(name: str = "cifar10-12k") -> Images:
     Raises:
         DatasetError: an unknown name, or a file that is missing everywhere or fails its check.
     """
-    if is_one_of(name, ("cifar10-12k",)):
-        return _subset(_found(f"{name}.npz") or _missing(f"{name}.npz"))
-    if is_one_of(name, ("cifar10",)):
+    refuse(
+        not is_one_of(name, ("cifar10-12k", "cifar10")),
+        f"There is no data set {name!r} of images; there are: cifar10-12k, cifar10.",
+        DatasetError,
+    )
+    if name == "cifar10":
         return _official(_archive(*_CIFAR))
-    raise DatasetError(f"There is no data set {name!r} of images; there are: cifar10-12k, cifar10.")
+    return _subset(_found(f"{name}.npz") or _missing(f"{name}.npz"))
 
 
 def wikitext2() -> dict[str, str]:
@@ -92,11 +95,12 @@ def wikitext2() -> dict[str, str]:
                 for name in _TEXTS
             }
     for name, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != _TEXTS[name]:
-            raise DatasetError(
-                f"{name} of wikitext-2 ({found[name] or _WIKITEXT[1]}) is not the official "
-                "text; replace it."
-            )
+        refuse(
+            hashlib.sha256(content).hexdigest() != _TEXTS[name],
+            f"{name} of wikitext-2 ({found[name] or _WIKITEXT[1]}) is not the official "
+            "text; replace it.",
+            DatasetError,
+        )
     return {
         name.removesuffix(".txt"): content.decode("utf-8") for name, content in contents.items()
     }
@@ -118,10 +122,11 @@ def check(name: str) -> dict[str, Path | None]:
         "cifar10-12k": ("cifar10-12k.npz",),
         "wikitext-2": tuple(f"wikitext-2/{text}" for text in _TEXTS),
     }
-    if not is_one_of(name, files):
-        raise DatasetError(
-            f"There is no data set {name!r} to check; there are: cifar10-12k, wikitext-2."
-        )
+    refuse(
+        not is_one_of(name, files),
+        f"There is no data set {name!r} to check; there are: cifar10-12k, wikitext-2.",
+        DatasetError,
+    )
     found = {file: _found(file) for file in files[name]}
     if all(found.values()):
         cifar10(name) if name == "cifar10-12k" else wikitext2()
@@ -137,36 +142,28 @@ def _subset(path: Path) -> Images:
             f"{path} cannot be read as the subset of CIFAR-10 ({error}); replace it."
         ) from None
     for name, (shape, sha256) in _CIFAR_ARRAYS.items():
-        if (
+        refuse(
             held[name].shape != shape
-            or hashlib.sha256(np.ascontiguousarray(held[name]).tobytes()).hexdigest() != sha256
-        ):
-            raise DatasetError(f"{name} in {path} is not what cifar10-12k holds; replace the file.")
+            or hashlib.sha256(np.ascontiguousarray(held[name]).tobytes()).hexdigest() != sha256,
+            f"{name} in {path} is not what cifar10-12k holds; replace the file.",
+            DatasetError,
+        )
     return Images(**held)
 
 
 def _official(path: Path) -> Images:
-    rows = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
+    names = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
     with tarfile.open(path) as archive:
-        held = {}
-        for part, names in rows.items():
-            members = [archive.extractfile(f"cifar-10-batches-bin/{name}") for name in names]
-            held[part] = np.concatenate(
-                [np.frombuffer(m.read(), dtype=np.uint8).reshape(-1, 3073) for m in members if m]
-            )
-    images = {
-        part: table[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).copy()
-        for part, table in held.items()
-    }
-    return Images(
-        images["train"], held["train"][:, 0].copy(), images["test"], held["test"][:, 0].copy()
-    )
+        members = [archive.extractfile(f"cifar-10-batches-bin/{name}") for name in names]
+        tables = [np.frombuffer(m.read(), np.uint8).reshape(-1, 3073) for m in members if m]
+    train, test = np.concatenate(tables[:-1]), tables[-1]  # rows of a label, then the pixels
+    images = (t[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).copy() for t in (train, test))
+    return Images(next(images), train[:, 0].copy(), next(images), test[:, 0].copy())
 
 
 def _found(name: str) -> Path | None:
-    own = paths.data_dir()
-    folders = [*([own] if own else []), paths.cache_dir() / "structural"]
-    return next((folder / name for folder in folders if (folder / name).exists()), None)
+    folders = (paths.data_dir(), paths.cache_dir() / "structural")
+    return next((f / name for f in folders if f and (f / name).exists()), None)
 
 
 def _missing(name: str) -> Path:
@@ -191,9 +188,14 @@ def _archive(address: str, name: str, md5: str) -> Path:
             )
         return own / name
     try:
-        downloader = pooch.HTTPDownloader(progressbar=True, timeout=30)
         return Path(
-            pooch.retrieve(f"{address}{name}", f"md5:{md5}", name, cache, downloader=downloader)
+            pooch.retrieve(
+                f"{address}{name}",
+                f"md5:{md5}",
+                name,
+                cache,
+                downloader=pooch.HTTPDownloader(progressbar=True, timeout=30),
+            )
         )
     except Exception as error:  # no download, or another file: the way out is the same
         raise DatasetError(

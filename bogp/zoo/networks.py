@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bogp.checks import is_one_of, whole
-from bogp.errors import InvalidInput
+from bogp.checks import choice, is_one_of, refuse, whole
 
 # edges, the classes of the paper's surrogate
 SIZES = {"10-15": (10, 15), "20-40": (20, 40), "50-100": (50, 100), "> 100": (101, 150)}
@@ -32,25 +32,19 @@ def random_parents(size: str, seed: int) -> tuple[tuple[int, ...], ...]:
     Raises:
         InvalidInput: no such class.
     """
-    if not is_one_of(size, SIZES):
-        raise InvalidInput(f"There is no class of graphs {size!r}; there are: {', '.join(SIZES)}.")
+    low, high = SIZES[choice("class of graphs", size, SIZES)]
     rng = np.random.default_rng(
         np.random.SeedSequence(whole("seed", seed, 0), spawn_key=(list(SIZES).index(size),))
     )
-    low, high = SIZES[size]
     edges = int(rng.integers(low, high + 1))
     # a little more than half of all pairs are linked
     vertices = int(np.ceil((1 + np.sqrt(1 + 8 * edges / 0.55)) / 2))
-    pairs = [(i, j) for j in range(vertices) for i in range(j)]
-    chosen: set[tuple[int, int]] = set()
-    for j in range(1, vertices):
-        chosen.add((int(rng.integers(0, j)), j))
+    chosen = {(int(rng.integers(0, j)), j) for j in range(1, vertices)}
     for i in range(vertices - 1):
         if not any(a == i for a, _ in chosen):
             chosen.add((i, int(rng.integers(i + 1, vertices))))
-    rest = [pair for pair in pairs if pair not in chosen]
-    for k in rng.permutation(len(rest))[: max(edges - len(chosen), 0)]:
-        chosen.add(rest[k])
+    rest = [(i, j) for j in range(vertices) for i in range(j) if (i, j) not in chosen]
+    chosen |= {rest[k] for k in rng.permutation(len(rest))[: max(edges - len(chosen), 0)]}
     return tuple(tuple(sorted(i for i, b in chosen if b == j)) for j in range(vertices))
 
 
@@ -92,10 +86,9 @@ class ResidualBlock(nn.Module):
         self.first_norm = nn.BatchNorm2d(outputs)
         self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.second_norm = nn.BatchNorm2d(outputs)
-        same = inputs == outputs and stride == 1
         self.around = (
             nn.Identity()
-            if same
+            if inputs == outputs and stride == 1
             else nn.Sequential(
                 nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
             )
@@ -124,13 +117,14 @@ class Residual(nn.Module):
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(),
         )
-        layers, width = [], widths[0]
-        for stage, wide in enumerate(widths):
-            for block in range(blocks):
-                layers.append(ResidualBlock(width, wide, 2 if stage and not block else 1))
-                width = wide
-        self.blocks = nn.Sequential(*layers)
-        self.head = nn.Linear(width, classes)
+        shapes = pairwise([widths[0], *(wide for wide in widths for _ in range(blocks))])
+        self.blocks = nn.Sequential(
+            *(
+                ResidualBlock(width, wide, 2 if i and i % blocks == 0 else 1)
+                for i, (width, wide) in enumerate(shapes)
+            )
+        )
+        self.head = nn.Linear(widths[-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.blocks(self.stem(x)).mean(dim=(2, 3)))
@@ -170,16 +164,14 @@ class Inception(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(channels, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
         )
-        layers: list[nn.Module] = []
-        width = 16
-        for i, wide in enumerate(widths):
-            layers += [
-                InceptionBlock(width, wide),
-                *([nn.MaxPool2d(2)] if i < len(widths) - 1 else []),
-            ]
-            width = 4 * wide
-        self.blocks = nn.Sequential(*layers)
-        self.head = nn.Linear(width, classes)
+        inputs = [16, *(4 * wide for wide in widths)]  # four branches side by side
+        layers = [
+            layer
+            for width, wide in zip(inputs, widths, strict=False)
+            for layer in (InceptionBlock(width, wide), nn.MaxPool2d(2))
+        ]
+        self.blocks = nn.Sequential(*layers[:-1])
+        self.head = nn.Linear(inputs[-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.blocks(self.stem(x)).mean(dim=(2, 3)))
@@ -271,11 +263,11 @@ def untrained(
     """
     images, tokens = inputs.dim() == 4, not inputs.is_floating_point()
     reads = {"dag": not tokens, "residual": images, "inception": images, "transformer": tokens}
-    if not is_one_of(kind, KINDS) or not reads[kind]:
-        raise InvalidInput(
-            f"A network {kind!r} cannot read inputs of shape {tuple(inputs.shape)}; there "
-            f"are: {', '.join(KINDS)}."
-        )
+    refuse(
+        not is_one_of(kind, KINDS) or not reads[kind],
+        f"A network {kind!r} cannot read inputs of shape {tuple(inputs.shape)}; there "
+        f"are: {', '.join(KINDS)}.",
+    )
     shape = inputs.shape[1:]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

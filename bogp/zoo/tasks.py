@@ -20,9 +20,8 @@ the literature's.
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,8 +29,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bogp import datasets, parallel
-from bogp.checks import is_one_of, number, whole
-from bogp.errors import DatasetError, InvalidInput, NotFinite
+from bogp.checks import choice, number, refuse, whole
+from bogp.errors import DatasetError, NotFinite
 from bogp.structural.gates import Examples, Loss, accuracy, cross_entropy
 from bogp.zoo import cifar_wikitext
 
@@ -79,8 +78,7 @@ def load(name: str, seed: int = 0) -> Task:
     Raises:
         DatasetError: an unknown name, or a data set that is missing or damaged.
     """
-    if not is_one_of(name, NAMES):
-        raise DatasetError(f"There is no task {name!r}; there are: {', '.join(NAMES)}.")
+    choice("task", name, NAMES, DatasetError)
     whole("seed", seed, 0)
     if name == "mixture":
         from sklearn.datasets import make_classification
@@ -88,37 +86,31 @@ def load(name: str, seed: int = 0) -> Task:
         x, y = make_classification(
             4_000, 20, n_informative=8, n_redundant=4, n_classes=5, class_sep=1.5, random_state=seed
         )
-        return _split(
-            name,
-            ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32),
-            y,
-            (2_400, 400, 400, 800),
-            seed,
-        )
+        return _split(name, ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32), y, seed)
     if name == "patterns":
-        return _split(name, *_patterns(4_000, seed), (2_400, 400, 400, 800), seed)
+        return _split(name, *_patterns(4_000, seed), seed)
     if name == "sentences":
-        text = _sentences(76_800, seed)
-        pieces, alphabet = _pieces([text], 32)
-        return _of_pieces(
-            name, list(pieces.split((1_500, 200, 200, len(pieces) - 1_900))), len(alphabet) + 1
-        )
+        pieces, alphabet = _pieces([_sentences(76_800, seed)], 32)
+        parts = pieces.split((1_500, 200, 200, len(pieces) - 1_900))
+        return _of_pieces(name, parts, len(alphabet) + 1)
     if name in ("mnist-5k", "mnist"):
         digits = datasets.load(name)
         held = 400 if name == "mnist-5k" else 2_000
-        split = (len(digits.train) - held, held)
-        parts = _stratified(digits.train.images, digits.train.labels, split, seed)
-        parts += [(p.images, p.labels) for p in (digits.validation, digits.test)]
-        scaled = [_images(i.reshape(-1, 28, 28, 1), y, (0.1307,), (0.3081,)) for i, y in parts]
-        return _task(name, scaled, 10)
+        rows = datasets.stratified(digits.train.labels, (len(digits.train) - held, held), seed)
+        own = [datasets.Split(digits.train.images[i], digits.train.labels[i]) for i in rows]
+        examples = [
+            _images(part.images.reshape(-1, 28, 28, 1), part.labels, (0.1307,), (0.3081,))
+            for part in (*own, digits.validation, digits.test)
+        ]
+        return _task(name, examples, 10)
     if name in ("cifar10-12k", "cifar10"):
         photos = cifar_wikitext.cifar10(name)
-        many = len(photos.train_labels)
+        x, y, many = photos.train_images, photos.train_labels, len(photos.train_labels)
         sizes = (many - many // 10 - many // 20, many // 20, many // 10)
-        parts = _stratified(photos.train_images, photos.train_labels, sizes, seed)
+        parts = [(x[rows], y[rows]) for rows in datasets.stratified(y, sizes, seed)]
         parts.append((photos.test_images, photos.test_labels))
         mean, std = (0.491, 0.482, 0.447), (0.247, 0.244, 0.262)
-        return _task(name, [_images(i, y, mean, std) for i, y in parts], 10)
+        return _task(name, [_images(i, c, mean, std) for i, c in parts], 10)
     return _wikitext(seed)
 
 
@@ -131,18 +123,16 @@ def classes(task: Task, kept: Sequence[int]) -> Task:
             whose targets are not classes.
     """
     wanted = [whole("A class", c) for c in kept]
-    if task.train.targets.dim() != 1:
-        raise InvalidInput(
-            f"{task.name} has no classes to choose from; transfer needs a task of classification."
-        )
-    if (
+    refuse(
+        task.train.targets.dim() != 1,
+        f"{task.name} has no classes to choose from; transfer needs a task of classification.",
+    )
+    refuse(
         len(wanted) < 2
         or len(set(wanted)) != len(wanted)
-        or not set(wanted) <= set(range(task.outputs))
-    ):
-        raise InvalidInput(
-            f"classes are {wanted}; name two or more different ones from 0 to {task.outputs - 1}."
-        )
+        or not set(wanted) <= set(range(task.outputs)),
+        f"classes are {wanted}; name two or more different ones from 0 to {task.outputs - 1}.",
+    )
     new = torch.full((task.outputs,), -1)
     new[torch.tensor(wanted)] = torch.arange(len(wanted))
 
@@ -150,11 +140,8 @@ def classes(task: Task, kept: Sequence[int]) -> Task:
         rows = torch.nonzero(new[part.targets] >= 0).ravel()
         return Examples(tuple(i[rows] for i in part.inputs), new[part.targets[rows]])
 
-    return _task(
-        task.name,
-        [restricted(part) for part in (task.train, task.calibration, task.validation, task.test)],
-        len(wanted),
-    )
+    parts = (task.train, task.calibration, task.validation, task.test)
+    return _task(task.name, map(restricted, parts), len(wanted))
 
 
 # of a learning rate and of weight decay: beyond is a slip of the hand, and far beyond torch cannot
@@ -194,24 +181,28 @@ def train(
     """
     whole("epochs", epochs, 0), whole("seed", seed, 0)
     batch = min(whole("batch", batch, 2), len(examples))
-    if not (0 < number("rate", rate) <= MOST_RATE and 0 <= number("decay", decay) <= MOST_RATE):
-        raise InvalidInput(
-            f"rate is {rate} and decay {decay}; the rate is positive, the decay not negative, "
-            f"and both are at most {MOST_RATE:g}."
-        )
+    refuse(
+        not (0 < number("rate", rate) <= MOST_RATE and 0 <= number("decay", decay) <= MOST_RATE),
+        f"rate is {rate} and decay {decay}; the rate is positive, the decay not negative, "
+        f"and both are at most {MOST_RATE:g}.",
+    )
     weights = [p for p in model.parameters() if p.requires_grad]
-    if not weights:
-        raise InvalidInput("The model has no parameters to train.")
+    refuse(
+        not weights,
+        "The model has no parameters to train.",
+    )
     steps = epochs * max(1, len(examples) // batch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.train()
         if steps:
             optimiser = torch.optim.AdamW(weights, lr=rate, weight_decay=decay)
-            # torch divides by zero where the rise is one step long
-            warm = 0.2 if steps != 5 else 0.3
             schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimiser, rate, total_steps=steps, pct_start=warm
+                optimiser,
+                rate,
+                total_steps=steps,
+                # torch divides by zero where the rise is one step long
+                pct_start=0.2 if steps != 5 else 0.3,
             )
             with parallel.progress_bar(steps, "step", label="training") as bar:
                 for epoch in range(epochs):
@@ -228,11 +219,12 @@ def train(
                         schedule.step()
                         bar.update()
                         value = float(mean.detach())
-                    if not math.isfinite(value):
-                        raise NotFinite(
-                            f"The loss became {value} in epoch {epoch + 1} of training; lower "
-                            f"the learning rate (now {rate})."
-                        )
+                    refuse(
+                        not math.isfinite(value),
+                        f"The loss became {value} in epoch {epoch + 1} of training; lower "
+                        f"the learning rate (now {rate}).",
+                        NotFinite,
+                    )
     return model.eval()
 
 
@@ -259,19 +251,11 @@ def _images(
     return Examples((x.permute(0, 3, 1, 2).contiguous(),), torch.as_tensor(labels).long())
 
 
-def _split(
-    name: str, x: NDArray[np.float32], y: NDArray[np.integer], sizes: Sequence[int], seed: int
-) -> Task:
-    parts = _stratified(x, y.astype(np.uint8), sizes, seed)
-    examples = [Examples((torch.as_tensor(i),), torch.as_tensor(c).long()) for i, c in parts]
-    return _task(name, examples, int(y.max()) + 1)
-
-
-def _stratified(
-    x: NDArray[Any], y: NDArray[np.uint8], sizes: Sequence[int], seed: int
-) -> list[tuple[NDArray[Any], NDArray[np.uint8]]]:
-    """Disjoint parts of examples, the classes in each as in all of them."""
-    return [(x[rows], y[rows]) for rows in datasets.stratified(y, sizes, seed)]
+def _split(name: str, x: NDArray[np.float32], y: NDArray[np.integer], seed: int) -> Task:
+    """4,000 examples in parts, the classes in each as in all of them."""
+    parts = datasets.stratified(y.astype(np.uint8), (2_400, 400, 400, 800), seed)
+    every = Examples((torch.as_tensor(x),), torch.as_tensor(y).long())
+    return _task(name, [every.part(rows) for rows in parts], int(y.max()) + 1)
 
 
 def _patterns(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -296,11 +280,10 @@ def _sentences(length: int, seed: int) -> str:
         ["fox", "ship", "tree", "king"],
         ["sees", "finds", "holds", "keeps"],
     ]
-    order = [0, 1, 2, 3, 0, 2]
-    text: list[str] = []
-    while sum(map(len, text)) < length:
-        text.append(" ".join(words[k][rng.integers(4)] for k in order) + ". ")
-    return "".join(text)[:length]
+    text = ""
+    while len(text) < length:
+        text += " ".join(words[k][rng.integers(4)] for k in (0, 1, 2, 3, 0, 2)) + ". "
+    return text[:length]
 
 
 def _wikitext(seed: int, length: int = 64) -> Task:
@@ -331,16 +314,14 @@ def _pieces(
     known = list(alphabet or sorted(set("".join(texts))))
     numbers = {c: i + 1 for i, c in enumerate(known)}
     tokens = torch.tensor([numbers.get(c, 0) for c in "".join(texts)])
-    pieces = tokens.unfold(0, length + 1, length)
-    return pieces, known
+    return tokens.unfold(0, length + 1, length), known
 
 
 def _of_pieces(name: str, pieces: Sequence[Tensor], outputs: int) -> Task:
-    return _task(
-        name, [Examples((p[:, :-1].contiguous(),), p[:, 1:].contiguous()) for p in pieces], outputs
-    )
+    parts = (Examples((p[:, :-1].contiguous(),), p[:, 1:].contiguous()) for p in pieces)
+    return _task(name, parts, outputs)
 
 
-def _task(name: str, parts: Sequence[Examples], outputs: int) -> Task:
+def _task(name: str, parts: Iterable[Examples], outputs: int) -> Task:
     training, calibration, validation, test = parts
     return Task(name, training, calibration, validation, test, outputs)

@@ -6,8 +6,10 @@ tested in ``test_notebooks`` and for notebook 07.
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -16,8 +18,14 @@ from bogp.errors import BogpError
 from bogp.workflow.notebook import check_parameters, declared_parameters
 
 
-def run(notebook: Path, parameters: Mapping[str, Any]) -> None:
-    """Run a notebook to its end; what cells show is dropped.
+def run(notebook: Path, parameters: Mapping[str, Any], *, save_figures: bool = True) -> None:
+    """Run a notebook to its end; what cells print is printed, what they show is dropped.
+
+    Args:
+        notebook: its file.
+        parameters: other values than its defaults.
+        save_figures: whether figures are written, which takes seconds; a second run whose tables
+            alone are looked at needs none.
 
     Raises:
         BogpError: a parameter is refused.
@@ -25,8 +33,9 @@ def run(notebook: Path, parameters: Mapping[str, Any]) -> None:
     """
     names: dict[str, Any] = {"__name__": "__main__"}
     checked = check_parameters(declared_parameters(notebook), parameters)
+    saving = nullcontext() if save_figures else mock.patch("bogp.plotting.save", return_value=[])
     try:
-        with plt.rc_context():
+        with plt.rc_context(), saving:
             for cell in nbformat.read(notebook, as_version=4).cells:
                 if cell.cell_type == "code":
                     exec(compile(cell.source, notebook.name, "exec"), names)

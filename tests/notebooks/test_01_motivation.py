@@ -20,7 +20,7 @@ NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "01_motivation.ip
 SMALL = {"run": "t", "nodes": 5, "seeds": 2, "width": 12}
 
 
-def test_01_motivation_and_again_without_training(home):
+def test_01_motivation_and_again_without_training(home, quick):
     results = paths.results_dir("t") / "01_motivation"
     run(NOTEBOOK, SMALL)
     graphs, trainings, correlations, judged = (
@@ -69,7 +69,7 @@ def test_01_motivation_and_again_without_training(home):
     # the complete graph's network is the same in both variants
     assert len(before) == trainings.key.nunique() == 2 * 41
     paths.store_path().unlink()
-    run(NOTEBOOK, SMALL)
+    run(NOTEBOOK, SMALL, save_figures=False)
     assert {f.name: f.read_bytes() for f in results.glob("*.csv")} == files
     with Store(paths.store_path()) as store:
         # with the times of the first run: nothing was trained anew

@@ -19,11 +19,11 @@ SPEC = database.DatabaseSpec((), 20, sparsity_range=(0.1, 0.99))
 TABLES = ["chosen", "table2", "front", "alpha_ranges", "tables_compared", "reference"]
 
 
-def test_04_one_alpha_at_a_time_then_all_without_training(home):
+def test_04_one_alpha_at_a_time_then_all_without_training(home, quick):
     database.build(SPEC, paths.database_dir("t"), workers=1)
     results = paths.results_dir("t") / "04_alpha_tradeoff_bo"
     for alpha in SMALL["alphas"]:
-        run(NOTEBOOK, SMALL | {"alphas": [alpha], "cell": True})
+        run(NOTEBOOK, SMALL | {"alphas": [alpha], "cell": True}, save_figures=False)
     assert {p.name for p in results.glob("*.csv")} == {
         f"calibrated_a{alpha}_{table}.csv"
         for alpha in ("0.10", "0.90")

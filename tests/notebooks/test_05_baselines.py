@@ -31,10 +31,10 @@ def masks(home):
     return database.build(spec, paths.database_dir("t"), workers=1)
 
 
-def test_05_baselines_cell_by_cell_and_then_the_whole_table(home, masks):
+def test_05_baselines_cell_by_cell_and_then_the_whole_table(home, quick, masks):
     results = paths.results_dir("t") / "05_baselines"
     for sparsity in (0.6, 0.9):
-        run(NOTEBOOK, SMALL | {"sparsities": [sparsity], "cell": True})
+        run(NOTEBOOK, SMALL | {"sparsities": [sparsity], "cell": True}, save_figures=False)
     with Store(paths.store_path()) as store:
         before = store.table()
     run(NOTEBOOK, SMALL | {"sparsities": [0.6, 0.9]})

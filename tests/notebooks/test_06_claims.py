@@ -19,7 +19,7 @@ from tests.notebooks.in_process import refusal, run
 PATH = Path(__file__).resolve().parents[2] / "notebooks" / "06_claims.ipynb"
 
 
-def test_06_claims_says_what_was_measured(home):
+def test_06_claims_says_what_was_measured(home, quick):
     run(PATH, {"run": "t"})
     results = paths.results_dir("t") / NOTEBOOK
 

@@ -132,7 +132,7 @@ def test_07_your_own_network_and_again_from_its_record(home):
         if f.suffix == ".csv" or f.name in ("scores.json", "pruned.safetensors")
     }
     assert len(files) == 5
-    run(NOTEBOOK, SMALL)
+    run(NOTEBOOK, SMALL, save_figures=False)
     # with the times of the first run: nothing was searched anew
     assert {name: (results / name).read_bytes() for name in files} == files
 

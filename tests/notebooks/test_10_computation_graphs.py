@@ -90,7 +90,7 @@ def test_10_computation_graphs_and_again(home):
     assert (latency[["before", "after"]] > 0).all(axis=None)
     assert len(list(paths.figures_dir("t").glob("10_*.p[dn][fg]"))) == 8
     files = {f.name: f.read_bytes() for f in results.glob("*.csv") if f.stem != "latency"}
-    run(NOTEBOOK, SMALL)
+    run(NOTEBOOK, SMALL, save_figures=False)
     assert {name: (results / name).read_bytes() for name in files} == files
 
 

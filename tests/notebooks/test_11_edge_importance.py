@@ -1,6 +1,5 @@
 """Notebook 11 run for real, small; its numbers against networks whose branches are cut by hand."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,8 @@ from scipy import stats
 
 from bogp import paths
 from bogp.studies.edge_importance import measure
-from bogp.workflow.notebook import run_notebook
 from bogp.zoo import tasks
-from tests.notebooks.in_process import refusal
+from tests.notebooks.in_process import refusal, run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "11_edge_importance.ipynb"
 SMALL = {
@@ -56,11 +54,11 @@ def changes_by_hand(seed):
         return {round(loss(link) - loss(None), 5) for link in links if loss(link) is not None}
 
 
-def test_11_edge_importance_and_again_from_its_units(home):
+def test_11_edge_importance_and_again_from_its_units(home, capsys):
     results, units = (
         d("t") / "11_edge_importance" for d in (paths.results_dir, paths.evaluations_dir)
     )
-    run_notebook(NOTEBOOK, home / "11.ipynb", SMALL, progress=False)
+    run(NOTEBOOK, SMALL)
     single, several, summary, target = (
         pd.read_csv(results / f"{t}.csv") for t in ("single", "several", "summary", "target_1")
     )
@@ -85,23 +83,15 @@ def test_11_edge_importance_and_again_from_its_units(home):
         0.95, 1, *(f(wide.first_order - wide.unsigned_taylor) for f in (np.mean, stats.sem))
     )
     assert (gaps["low"], gaps["high"]) == pytest.approx((low, high))
-    text = "".join(
-        o.get("text", "")
-        for c in json.loads((home / "11.ipynb").read_text())["cells"]
-        for o in map(_joined, c.get("outputs", []))
-    )
+    text = capsys.readouterr().out
     assert "Target 1" in text and "no verdict" in text
     assert ": met" not in text and ": not met" not in text, "two seeds get no verdict"
     assert len(list(paths.figures_dir("t").glob("11_*.p[dn][fg]"))) == 10
 
     files = {f.name: f.read_bytes() for f in results.glob("*.csv")}
-    run_notebook(NOTEBOOK, home / "11.ipynb", SMALL, progress=False)
+    run(NOTEBOOK, SMALL, save_figures=False)
     # with the seconds of the first run: nothing was trained anew
     assert {name: (results / name).read_bytes() for name in files} == files
-
-
-def _joined(output):
-    return {"text": "".join(output.get("text", ""))}
 
 
 @pytest.mark.parametrize(
@@ -119,6 +109,7 @@ def test_bad_values_end_in_one_clear_message_before_any_training(home, bad, says
     assert not list(paths.results_dir("t").rglob("*.csv"))
 
 
+@pytest.mark.full
 def test_units_do_not_depend_on_the_number_of_workers(home):
     case, settings = measure.cases(["dag"], ["mixture"], [1]), measure.Settings((8,), 40, 3)
     one, two = (measure.units(case, settings, 2, home / str(n), n) for n in (1, 2))

@@ -8,8 +8,7 @@ import pytest
 from scipy import stats
 
 from bogp import paths
-from bogp.workflow.notebook import run_notebook
-from tests.notebooks.in_process import refusal
+from tests.notebooks.in_process import refusal, run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "12_cifar10_scenarios.ipynb"
 SMALL = {
@@ -24,8 +23,8 @@ SMALL = {
 }
 
 
-def test_12_cifar10_scenarios_and_again_from_its_units(home):
-    run_notebook(NOTEBOOK, home / "12.ipynb", SMALL, progress=False)
+def test_12_cifar10_scenarios_and_again_from_its_units(home, capsys):
+    run(NOTEBOOK, SMALL)
     results, units = (
         paths.results_dir("t") / "12_cifar10_scenarios",
         paths.evaluations_dir("t") / "12_cifar10_scenarios",
@@ -85,11 +84,11 @@ def test_12_cifar10_scenarios_and_again_from_its_units(home):
         }[row.against]
         assert row.difference == pytest.approx(means[row.method, "this"] - means[other])
     assert tables["verdicts"].empty, "three seeds on synthetic data get no verdict"
-    assert "too small for verdicts" in (home / "12.ipynb").read_text()
+    assert "too small for verdicts" in capsys.readouterr().out
     assert len(list(paths.figures_dir("t").glob("12_*.p[dn][fg]"))) == 10
 
     written = {f.name: f.stat().st_mtime_ns for f in units.iterdir()}
-    run_notebook(NOTEBOOK, home / "12.ipynb", SMALL, progress=False)
+    run(NOTEBOOK, SMALL, save_figures=False)
     assert {f.name: f.stat().st_mtime_ns for f in units.iterdir()} == written, (
         "nothing was trained anew"
     )

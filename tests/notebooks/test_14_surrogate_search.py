@@ -174,7 +174,7 @@ def test_14_surrogate_search_and_again_from_its_tables(home):
 
     before = {f: f.read_bytes() for f in (*results.glob("*.csv"), *units.glob("*.csv"))}
     times = {f: f.stat().st_mtime_ns for f in units.iterdir()}
-    run(NOTEBOOK, SMALL | {"cores": 2})
+    run(NOTEBOOK, SMALL | {"cores": 2}, save_figures=False)
     assert {f: f.read_bytes() for f in before} == before
     assert {f: f.stat().st_mtime_ns for f in units.iterdir()} == times, "nothing was measured twice"
 

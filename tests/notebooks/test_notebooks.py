@@ -109,7 +109,7 @@ def test_03_fixed_sparsity_bo_and_again_without_training(small):
     with Store(paths.store_path()) as store:
         before = store.table()
     paths.store_path().unlink()
-    run(NOTEBOOK_03, SEARCH)
+    run(NOTEBOOK_03, SEARCH, save_figures=False)
     assert {f.name: f.read_bytes() for f in results.glob("*.csv")} == files
     with Store(paths.store_path()) as store:
         # with the times of the first run: nothing was trained anew

@@ -233,10 +233,6 @@ PURE: dict[str, Entry] = {
         variance.detectable_spread,
         {"masks": count, "seeds": count, "residual": st.floats(), "power": power, "level": level},
     ),
-    "variance.detectable_difference": (
-        variance.detectable_difference,
-        {"residual": st.floats(), "seeds": count, "power": power, "level": level},
-    ),
     "variance.detectable_mean": (
         variance.detectable_mean,
         {"error": st.floats(), "df": st.floats(), "power": power, "level": level},

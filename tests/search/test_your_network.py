@@ -203,7 +203,7 @@ def test_masks_that_cannot_be_laid_are_refused_and_nothing_is_pruned(net, mask, 
     [
         (["fc", "conv9"], "no layer 'conv9'; layers that can be masked: conv1, conv2, fc, out"),
         ([], "one or more names"),
-        ("fc", "list of one or more names"),
+        ("fc", "a list is needed"),
         (["fc", "fc"], "each once"),
         (["fc", ""], "is a Net; only Linear and Conv2d"),
         (["fc", "out"], "'out' has 8 inputs and 3 outputs"),
@@ -413,7 +413,11 @@ def test_bad_input_is_refused_before_any_training(masks, tmp_path):
     refused(masks, "JSON", record=tmp_path / "scores.json", settings={"data": object()})
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "high", torch.zeros(2)])
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), None, "high", torch.zeros(2), -1e155, 10**400, 10**5000],
+    ids=lambda value: str(value)[:12] if not isinstance(value, int) else "whole",
+)
 def test_a_score_that_is_no_number_ends_the_search_and_keeps_the_others(masks, tmp_path, value):
     given = iter([0.5, 0.25, value])
 
@@ -564,3 +568,126 @@ def test_a_layer_under_two_names_is_masked_once():
 def test_a_home_folder_is_meant_by_its_sign(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert your_network.save(nn.Linear(2, 2), "~/x.pt") == tmp_path / "x.pt"
+
+
+class WithExtraState(nn.Linear):
+    def get_extra_state(self):
+        return {"calls": 3}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def sparse_layer():
+    layer = nn.Linear(4, 4)
+    layer.weight = nn.Parameter(layer.weight.detach().to_sparse(), requires_grad=False)
+    return layer
+
+
+@pytest.mark.parametrize(
+    "neighbour",
+    [
+        lambda: WithExtraState(4, 4),
+        lambda: nn.Linear(4, 4, dtype=torch.complex128),
+        lambda: nn.Linear(4, 4, device="meta"),
+        sparse_layer,
+        lambda: torch.ao.nn.quantized.Linear(4, 4),
+    ],
+    ids=["extra state", "complex", "meta", "sparse", "quantised"],
+)
+def test_a_search_minds_the_masked_layers_and_no_others(masks, neighbour):
+    beside = neighbour()  # made here, so that it draws nothing from the seeded generator
+    history = your_network.search(
+        lambda: nn.Sequential(make_model(), beside),
+        lambda model, seed: score(model[0], seed),
+        masks,
+        [search.RandomSearch(masks, 2, 0)],
+        ["0.0"],
+    )
+    alone = your_network.search(make_model, score, masks, [search.RandomSearch(masks, 2, 0)], ["0"])
+    assert history.objective.tolist() == alone.objective.tolist()
+
+
+@pytest.mark.parametrize(
+    ("neighbour", "message"),
+    [
+        (lambda: WithExtraState(4, 4), "_extra_state', a dict; only tensors"),
+        (lambda: nn.Linear(4, 4, device="meta"), "has no values yet"),
+        (lambda: nn.LazyLinear(4), "has no values yet"),
+    ],
+    ids=["extra state", "meta", "lazy"],
+)
+def test_a_state_without_values_is_not_exported(neighbour, message, tmp_path):
+    network = nn.Sequential(nn.Linear(4, 4), neighbour())
+    with pytest.raises(InvalidInput, match=message):
+        your_network.save(network, tmp_path / "net.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_complex_and_sparse_neighbours_are_exported(mask, tmp_path):
+    network = nn.Sequential(
+        nn.Linear(8, 8), nn.Linear(4, 4, dtype=torch.complex128), sparse_layer()
+    )
+    your_network.apply(network, np.ones((4, 4)), ["0"])
+    your_network.save(network, tmp_path / "net.pt")
+    back = torch.load(tmp_path / "net.pt", weights_only=True)
+    assert torch.equal(back["1.weight"], network[1].weight.detach())
+    assert torch.equal(back["2.weight"].to_dense(), network[2].weight.to_dense())
+
+
+def test_layers_of_unknown_size_are_refused_in_words(masks):
+    lazy = "is lazy, so that its size is not known yet; run the network once first"
+    refused(masks, lazy, make_model=lambda: nn.Sequential(nn.Linear(8, 8), nn.LazyLinear(4)))
+    refused(masks, lazy, make_model=lambda: nn.Sequential(nn.LazyLinear(8)))
+    with pytest.raises(InvalidInput, match=lazy):
+        your_network.sparsity(nn.LazyLinear(4))
+
+
+def test_a_masked_network_can_be_copied_at_once(net, mask, x):
+    your_network.apply(net, mask, ["fc"])
+    copied = copy.deepcopy(net)
+    assert torch.equal(copied(x), net(x))
+    copied(x).sum().backward()
+    assert (copied.fc.weight_orig.grad[copied.fc.weight_mask == 0] == 0).all()
+    assert copied.fc.weight_orig.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda m: m.bfloat16(),
+        lambda m: m.half(),
+        lambda m: m.requires_grad_(),
+        lambda m: m.to_sparse(),
+        lambda m: m.to_sparse_csr(),
+        lambda m: m.bool(),
+    ],
+    ids=["bfloat16", "half", "requires_grad", "sparse", "sparse rows", "bool"],
+)
+def test_a_mask_may_be_a_tensor_of_any_type(given):
+    mask = torch.eye(4) + torch.eye(4).roll(2, 0)
+    plain, other = nn.Linear(8, 8), nn.Linear(8, 8)
+    your_network.apply(plain, mask.numpy(), [""])
+    your_network.apply(other, given(mask.clone()), [""])
+    assert torch.equal(plain.weight_mask, other.weight_mask)
+
+
+def test_a_mask_tensor_that_is_none_is_refused():
+    for wrong, message in (
+        (torch.full((4, 4), 1 + 1e-12, dtype=torch.float64), "only 0 and 1"),
+        (torch.full((4, 4), 1j), "only 0 and 1"),
+        (torch.ones(4, 4, device="meta"), "has no values"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            your_network.apply(nn.Linear(8, 8), wrong, [""])
+
+
+@pytest.mark.parametrize(
+    "layers", [(n for n in ("0", "2")), np.array(["0", "2"]), {"0": 1, "2": 2}]
+)
+def test_layers_come_in_any_collection(masks, layers):
+    one = [search.RandomSearch(masks, 2, 0)]
+    again = [search.RandomSearch(masks, 2, 0)]
+    history = your_network.search(make_model, score, masks, one, layers)
+    listed = your_network.search(make_model, score, masks, again, ["0", "2"])
+    assert history.objective.tolist() == listed.objective.tolist()

@@ -1,4 +1,5 @@
 import json
+import tempfile
 
 import nbformat
 import pytest
@@ -228,7 +229,7 @@ def test_a_list_is_checked_item_by_item():
         check_parameters({"names": "list[str]"}, {"names": [1]})
 
 
-@pytest.mark.parametrize("annotation", ["None", "dict", "list", "list[dict]", "tuple[int]"])
+@pytest.mark.parametrize("annotation", ["None", "dict", "list", "list[dict]", "tuple[int]", "list["])
 def test_an_annotation_that_cannot_be_checked_is_refused(annotation):
     with pytest.raises(InvalidInput, match="annotation"):
         check_parameters({"a": annotation}, {"a": []})
@@ -301,3 +302,69 @@ def test_numbers_in_yaml_are_what_people_take_them_for(text, value):
     read = yaml_text(text, "")["n"]
     assert read == value
     assert type(read) is type(value)
+
+
+def test_a_notebook_as_other_programs_write_it_runs(home, monkeypatch, capsys):
+    """No kernel or language is named, the file begins with a byte order mark, comments hold signs
+    of equality, the folder for temporary files has a long name, and the home folder is ``~``.
+    """
+    lines = [
+        "n: int = 3  # units = rows / cols",
+        "rate: float | None = None  # None: the default",
+        'metric: Literal["cosine", "l2"] = "l2"  # = of Algorithm 2',
+        "from typing import Literal",
+    ]
+    first = new_code_cell("\n".join(lines[::-1]), metadata={"tags": ["parameters"]})
+    write = new_code_cell(
+        "import pathlib; pathlib.Path('found').write_text(repr((n, rate, metric)))"
+    )
+    text = nbformat.writes(new_notebook(cells=[first, write]))
+    (home / "notebook.ipynb").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    (home / "grössen.yaml").write_bytes(b"\xef\xbb\xbfrate: 1e-3\n")
+    long = home / ("x" * 118)
+    long.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.chdir(home)
+    given = ["-p", "n", "4", "-p", "metric", "cosine", "-f", "~/grössen.yaml", "--no-progress"]
+    assert main(["~/notebook.ipynb", "~/out.ipynb", *given]) == 0, capsys.readouterr().err
+    assert (home / "found").read_text() == "(4, 0.001, 'cosine')"
+    assert (home / "out.ipynb").is_file()
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "value"),
+    [
+        ("int | None", "None", None),
+        ("int | None", "007", 7),
+        ("Optional[float]", "1e-3", 0.001),
+        ("typing.Optional[float]", "null", None),
+        ("str | None", "010", "010"),
+        ("str | int", "10", 10),
+        ("list[float] | None", "[0.5, 1]", [0.5, 1.0]),
+        ('Literal["a", 2]', "2", 2),
+        ('Literal["a", 2] | None', "~", None),
+    ],
+)
+def test_a_union_and_literals_are_read_as_what_the_text_can_be(annotation, text, value):
+    read = parse_value("x", text, annotation)
+    found = check_parameters({"x": annotation}, {"x": read})["x"]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        ("int | None", "3"),
+        ("int | None", True),
+        ("Literal['a', 'b']", "c"),
+        ("Literal[1]", True),
+        ("list[int] | None", [None]),
+    ],
+)
+def test_a_value_that_no_member_of_a_union_takes_is_refused(annotation, value):
+    with pytest.raises(InvalidInput, match="'x'"):
+        check_parameters({"x": annotation}, {"x": value})
+    with pytest.raises(InvalidInput):
+        check_parameters({"x": annotation}, {"x": parse_value("x", "c", annotation)})

@@ -12,6 +12,7 @@ the retraining of its mask, so that methods are compared in pairs.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -193,27 +194,22 @@ def at_sparsity(plan: Plan, sparsity: float, by: Search, run: str) -> pd.DataFra
         As ``results``.
     """
     name = f"{plan.protocol.name}_s{sparsity:.2f}"
-    folder, earlier, exports = (
-        paths.results_dir(run) / NOTEBOOK,
-        paths.results_dir(run) / FIXED_SPARSITY,
-        paths.evaluations_dir(run),
-    )
-    export = exports / f"{NOTEBOOK}_{name}.parquet"
+    tables, exports = paths.results_dir(run), paths.evaluations_dir(run)
+    file, export = tables / NOTEBOOK / f"{name}_results.csv", exports / f"{NOTEBOOK}_{name}.parquet"
     evaluator = Evaluator(known=[export, exports / f"{FIXED_SPARSITY}_{name}.parquet"])
     searched = search_parameters(
         plan.protocol, sparsity, by.settings, plan.pairs, by.spec, plan.dataset
     ) | {"fresh_seeds": plan.fresh_seeds}
-    parameters: dict[str, Any] = {
-        "search": searched | {"evaluator": evaluator.settings(plan.dataset)}
+    parameters = {"search": searched | {"evaluator": evaluator.settings(plan.dataset)}} | {
+        f.name: getattr(plan, f.name) for f in fields(plan) if f.name != "protocol"
     }
-    parameters |= {f.name: getattr(plan, f.name) for f in fields(plan) if f.name != "protocol"}
-    found = recorded_table(folder / f"{name}_results.csv", parameters)
+    found = recorded_table(file, parameters)
     if found is not None and export.exists():
         return found
     masks = by.masks.at(sparsity)
     check(plan, sparsity, evaluator)
     chosen = recorded_table(
-        earlier / f"{name}_chosen.csv",
+        tables / FIXED_SPARSITY / f"{name}_chosen.csv",
         searched | {"dataset_checksum": evaluator.dataset(plan.dataset).checksum},
     )
     if chosen is None or not _is_known(chosen, masks, plan, evaluator):
@@ -221,7 +217,7 @@ def at_sparsity(plan: Plan, sparsity: float, by: Search, run: str) -> pd.DataFra
     table = results(plan, sparsity, chosen, masks, evaluator)
     # before the table: one that is found again has its evaluations beside it
     evaluator.store.export(export, sorted(evaluator.asked))
-    write_table(table, folder / f"{name}_results.csv", parameters)
+    write_table(table, file, parameters)
     return table
 
 
@@ -240,9 +236,8 @@ def planned(
     """
     d = DESIGNS[choice("design", design, DESIGNS)]
     methods = (*CONTROLS, *d.methods, *(f"{method}_shuffled" for method in d.shuffled))
-    repeats = (searches, d.repeats, budget, fresh_seeds)
-    like = (*CONTROLS, *d.like)
-    return Plan(protocol, dataset, methods, like, d.chosen, d.paired, *repeats)
+    names = (methods, (*CONTROLS, *d.like), d.chosen, d.paired)
+    return Plan(protocol, dataset, *names, searches, d.repeats, budget, fresh_seeds)
 
 
 def check(plan: Plan, sparsity: float, evaluator: Evaluator) -> None:
@@ -256,12 +251,12 @@ def check(plan: Plan, sparsity: float, evaluator: Evaluator) -> None:
         UnreachableSparsity, InvalidInput: a method cannot reach it, or would empty a layer (where
             that shows before training: pruning by global rank after a training cannot be foreseen).
     """
-    for entry in _entries(replace(plan, pairs=1), sparsity, {0: sparsity}):
-        for job in entry.jobs[:1]:
-            if isinstance(job.recipe, baselines.Method):
-                baselines.first_masks(
-                    job.recipe, job.seed, job.protocol, evaluator.dataset(job.dataset)
-                )
+    first = [entry.jobs[0] for entry in _entries(replace(plan, pairs=1), sparsity, {0: sparsity})]
+    for job in first:
+        if isinstance(job.recipe, baselines.Method):
+            baselines.first_masks(
+                job.recipe, job.seed, job.protocol, evaluator.dataset(job.dataset)
+            )
 
 
 def _is_known(chosen: pd.DataFrame, masks: MaskDatabase, plan: Plan, evaluator: Evaluator) -> bool:
@@ -282,14 +277,12 @@ def _is_known(chosen: pd.DataFrame, masks: MaskDatabase, plan: Plan, evaluator: 
 def _search(
     plan: Plan, masks: MaskDatabase, settings: search.SearchSettings, evaluator: Evaluator
 ) -> pd.DataFrame:
+    how, seeds = (masks, evaluator, plan.protocol, plan.dataset), range(plan.pairs)
     searchers: list[search.Searcher] = [
-        search.BoxSearch(masks, settings, seed) for seed in range(plan.pairs)
+        *(search.BoxSearch(masks, settings, seed) for seed in seeds),
+        *(search.RandomSearch(masks, settings.budget, seed) for seed in seeds),
     ]
-    searchers += [search.RandomSearch(masks, settings.budget, seed) for seed in range(plan.pairs)]
-    history = search.run(searchers, masks, evaluator, plan.protocol, plan.dataset)
-    return search.retrain(
-        search.recommend(history), masks, evaluator, plan.protocol, plan.dataset, plan.fresh_seeds
-    )
+    return search.retrain(search.recommend(search.run(searchers, *how)), *how, plan.fresh_seeds)
 
 
 def entries(plan: Plan, sparsity: float, chosen: pd.DataFrame) -> list[Entry]:
@@ -315,49 +308,42 @@ def entries(plan: Plan, sparsity: float, chosen: pd.DataFrame) -> list[Entry]:
 
 def _entries(plan: Plan, sparsity: float, exact: dict[int, float]) -> Iterator[Entry]:
     for pair in range(plan.pairs):
-        seed = plan.seed(pair)
-        yield Entry(
-            PAPER,
-            "random_hidden",
-            sparsity,
-            pair,
-            (_job(plan, "random", exact[pair], "masked", seed),),
-        )
-        for name in plan.methods:
-            if pair < plan.times(name):
-                yield Entry(PAPER, name, sparsity, pair, (_job(plan, name, sparsity, "all", seed),))
-        for name in plan.like:
-            if pair < plan.times(name):
-                yield Entry(
-                    LIKE, name, sparsity, pair, (_job(plan, name, exact[pair], "masked", seed),)
-                )
+        own, seed, first = exact[pair], plan.seed(pair), CANDIDATE_SEED + pair * plan.budget
+        asked = [(PAPER, "random_hidden", [_job(plan, "random", own, "masked", seed)])]
+        asked += [
+            (accounting, name, [_job(plan, name, at, layers, seed)])
+            for accounting, names, at, layers in (
+                (PAPER, plan.methods, sparsity, "all"),
+                (LIKE, plan.like, own, "masked"),
+            )
+            for name in names
+            if pair < plan.times(name)
+        ]
         for name in plan.chosen:
             if pair < plan.times(f"{name}_best"):
-                each = _job(plan, name, exact[pair], "masked", seed).trainings
-                first = CANDIDATE_SEED + pair * plan.budget
-                seeds = range(first, first + max(1, plan.budget // each))
-                yield Entry(
-                    LIKE,
-                    f"{name}_best",
-                    sparsity,
-                    pair,
-                    tuple(_job(plan, name, exact[pair], "masked", s) for s in seeds),
-                )
+                one = _job(plan, name, own, "masked", first)
+                seeds = range(first, first + max(1, plan.budget // one.trainings))
+                asked.append((LIKE, f"{name}_best", [replace(one, seed=s) for s in seeds]))
+        for accounting, name, jobs in asked:
+            yield Entry(accounting, name, sparsity, pair, tuple(jobs))
 
 
 def _job(plan: Plan, name: str, sparsity: float, layers: str, seed: int) -> Job:
     protocol = plan.protocol
     if name == "one_hidden_layer":
-        protocol = resized(protocol, (protocol.widths[0], protocol.widths[1], protocol.widths[-1]))
+        protocol = resized(protocol, (*protocol.widths[:2], protocol.widths[-1]))
     elif name == "smaller_dense":
-        pruned = range(len(protocol.widths) - 1) if layers == "all" else protocol.masked_layers
-        removed = round(sparsity * sum(protocol.widths[i] * protocol.widths[i + 1] for i in pruned))
-        protocol = smaller_dense(
-            protocol, n_weights(protocol.widths) - removed, "all" if layers == "all" else "last"
-        )
+        left = n_weights(protocol.widths) - round(sparsity * _weights(protocol, layers))
+        protocol = smaller_dense(protocol, left, "all" if layers == "all" else "last")
     elif name != "base":
         return Job(baselines.named(name, sparsity, layers), seed, protocol, plan.dataset)
     return Job(Recipe((None,) * (len(protocol.widths) - 1)), seed, protocol, plan.dataset)
+
+
+def _weights(protocol: Protocol, layers: str) -> int:
+    """Weights of all layers, or of those that masks lie on."""
+    chosen = range(len(protocol.widths) - 1) if layers == "all" else protocol.masked_layers
+    return sum(protocol.widths[i] * protocol.widths[i + 1] for i in chosen)
 
 
 def results(
@@ -372,37 +358,29 @@ def results(
 
     Returns:
         One row an accounting, method and pair: ``budget`` (trainings that it cost), ``validation``
-            and ``test`` accuracy of the network that was chosen on
-        validation (for ``bogp_mask`` and ``random_mask``: of the chosen mask trained again with
-        fresh seeds), ``weights`` that are left, sparsity of the mask (of the layers that were
-        pruned), of the model and effective, ``layer_sparsity``, and the evaluation's ``key`` (``-``
-        for a mask that was trained again, with ``fresh_seeds`` evaluations).
+        and ``test`` accuracy of the network that was chosen on validation (for ``bogp_mask`` and
+        ``random_mask``: of the chosen mask trained again with fresh seeds), ``weights`` that are
+        left, sparsity of the mask (of the layers that were pruned), of the model and effective,
+        ``layer_sparsity``, and the evaluation's ``key`` (``-`` for a mask that was trained again,
+        with ``fresh_seeds`` evaluations).
     """
     todo = entries(plan, sparsity, chosen)
     rows = evaluator.evaluate([job for entry in todo for job in entry.jobs])
-    at, table = 0, _searched(plan, sparsity, chosen, masks)
-    for entry in todo:
-        mine = rows.iloc[at : at + len(entry.jobs)]
-        at += len(entry.jobs)
-        table.append(
-            _row(plan, entry, mine.loc[mine["validation_accuracy"].idxmax()], entry.jobs[0])
-        )
-    result = pd.DataFrame(table)
-    return result.sort_values(["accounting", "method", "pair"], kind="stable", ignore_index=True)
+    of = np.repeat(np.arange(len(todo)), [len(entry.jobs) for entry in todo])
+    best = rows.loc[rows.groupby(of)["validation_accuracy"].idxmax()]
+    table = _searched(plan, sparsity, chosen, masks)
+    table += [_row(plan, entry, one) for entry, (_, one) in zip(todo, best.iterrows(), strict=True)]
+    order = ["accounting", "method", "pair"]
+    return pd.DataFrame(table).sort_values(order, kind="stable", ignore_index=True)
 
 
-def _row(plan: Plan, entry: Entry, best: pd.Series, job: Job) -> dict[str, Any]:
-    whole = n_weights(plan.protocol.widths)
-    kept = round((1 - best["model_sparsity"]) * n_weights(job.protocol.widths))
-    effective = 1 - (1 - best["effective_sparsity"]) * n_weights(job.protocol.widths) / whole
-    pruned = 0
-    if isinstance(job.recipe, baselines.Method):
-        layers = (
-            range(len(job.protocol.widths) - 1)
-            if job.recipe.layers == "all"
-            else job.protocol.masked_layers
-        )
-        pruned = sum(job.protocol.widths[i] * job.protocol.widths[i + 1] for i in layers)
+def _row(plan: Plan, entry: Entry, best: pd.Series) -> dict[str, Any]:
+    job, whole = entry.jobs[0], n_weights(plan.protocol.widths)
+    own = n_weights(job.protocol.widths)
+    kept = round((1 - best["model_sparsity"]) * own)
+    effective = 1 - (1 - best["effective_sparsity"]) * own / whole
+    layers = job.recipe.layers if isinstance(job.recipe, baselines.Method) else None
+    pruned = _weights(job.protocol, layers) if layers else 0
     return _identity(plan, entry.accounting, entry.method, entry.sparsity, entry.pair) | {
         "budget": entry.budget,
         "validation": best["validation_accuracy"],
@@ -420,54 +398,54 @@ def _searched(
     plan: Plan, sparsity: float, chosen: pd.DataFrame, masks: MaskDatabase
 ) -> list[dict[str, Any]]:
     """Rows of the two searches: the network that a search chose, and its mask trained again."""
-    row_of, budget = masks.row_of(), plan.budget
-    whole, table = n_weights(plan.protocol.widths), []
+    row_of, widths = masks.row_of(), plan.protocol.widths
+    table: list[dict[str, Any]] = []
     for one in chosen.itertuples():
-        expanded = layer_masks(
-            masks.mask(row_of[one.mask_id]), plan.protocol.widths, plan.protocol.masked_layers
-        )
-        sparse = model_sparsity(expanded, plan.protocol.widths)
+        expanded = layer_masks(masks.mask(row_of[one.mask_id]), widths, plan.protocol.masked_layers)
+        sparse = model_sparsity(expanded, widths)
         common = {
-            "weights": round((1 - sparse) * whole),
+            "weights": round((1 - sparse) * n_weights(widths)),
             "mask_sparsity": one.sparsity,
             "model_sparsity": sparse,
-            "effective_sparsity": effective_sparsity(expanded, plan.protocol.widths),
+            "effective_sparsity": effective_sparsity(expanded, widths),
             "layer_sparsity": str(
                 [0.0 if m is None else round(1 - float(m.mean()), 9) for m in expanded]
             ),
         }
         again = {
-            "budget": budget + plan.fresh_seeds,
+            "budget": plan.budget + plan.fresh_seeds,
             "validation": one.fresh_validation,
             "test": one.fresh_test,
             "key": "-",
         }
         first = {
-            "budget": budget,
+            "budget": plan.budget,
             "validation": one.apparent,
             "test": one.test_accuracy,
             "key": one.key,
         }
-        best = {"bogp": "bogp", "random": "random_search"}[one.method]
-        table.append(_identity(plan, LIKE, best, sparsity, one.search_seed) | first | common)
-        table.append(
-            _identity(plan, LIKE, f"{one.method}_mask", sparsity, one.search_seed) | again | common
-        )
-        if one.method == "bogp":
-            table.append(_identity(plan, PAPER, "bogp", sparsity, one.search_seed) | again | common)
+        of_method = {
+            "bogp": [(LIKE, "bogp", first), (LIKE, "bogp_mask", again), (PAPER, "bogp", again)],
+            "random": [(LIKE, "random_search", first), (LIKE, "random_mask", again)],
+        }[one.method]
+        table += [
+            _identity(plan, accounting, name, sparsity, one.search_seed) | found | common
+            for accounting, name, found in of_method
+        ]
     return table
 
 
 def _identity(
     plan: Plan, accounting: str, method: str, sparsity: float, pair: int
 ) -> dict[str, Any]:
-    names = {
+    return {
         "dataset": plan.dataset,
         "protocol": plan.protocol.name,
         "accounting": accounting,
         "method": method,
+        "target_sparsity": sparsity,
+        "pair": pair,
     }
-    return names | {"target_sparsity": sparsity, "pair": pair}
 
 
 def layer_sparsities(
@@ -485,43 +463,29 @@ def layer_sparsities(
         One row a method, sparsity, seed and layer: ``layer`` (0 reads the input),
             ``layer_sparsity``, ``empty``, and the model's ``effective_sparsity``.
     """
-    rows = []
-    for name in methods:
-        for sparsity in sparsities:
-            method = replace(baselines.named(name, sparsity), allow_empty=True)
-            for seed in range(search.FRESH_SEED, search.FRESH_SEED + seeds):
-                masks = baselines.first_masks(method, seed, protocol, evaluator.dataset(dataset))
-                if masks is None:
-                    raise InvalidInput(
-                        f"{name} prunes after training; only methods that prune before it can "
-                        "be shown without training."
-                    )
-                effective = effective_sparsity(masks, protocol.widths)
-                for layer, mask in enumerate(masks):
-                    share = 0.0 if mask is None else 1 - float(mask.mean())
-                    rows.append(
-                        (
-                            name,
-                            sparsity,
-                            seed,
-                            layer,
-                            share,
-                            mask is not None and not mask.any(),
-                            effective,
-                        )
-                    )
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "method",
-            "sparsity",
-            "seed",
-            "layer",
-            "layer_sparsity",
-            "empty",
-            "effective_sparsity",
-        ],
-    )
+    rows: list[dict[str, Any]] = []
+    all_seeds = range(search.FRESH_SEED, search.FRESH_SEED + seeds)
+    for name, sparsity, seed in product(methods, sparsities, all_seeds):
+        method = replace(baselines.named(name, sparsity), allow_empty=True)
+        masks = baselines.first_masks(method, seed, protocol, evaluator.dataset(dataset))
+        if masks is None:
+            raise InvalidInput(
+                f"{name} prunes after training; only methods that prune before it can "
+                "be shown without training."
+            )
+        labels = {"method": name, "sparsity": sparsity, "seed": seed}
+        effective = effective_sparsity(masks, protocol.widths)
+        rows += [
+            labels
+            | {
+                "layer": layer,
+                "layer_sparsity": 0.0 if mask is None else 1 - float(mask.mean()),
+                "empty": mask is not None and not mask.any(),
+                "effective_sparsity": effective,
+            }
+            for layer, mask in enumerate(masks)
+        ]
+    return pd.DataFrame(rows)
 
 
 def emptying_sparsity(widths: Sequence[int]) -> float:
@@ -545,12 +509,10 @@ def emptied(plan: Plan, sparsity: float, evaluator: Evaluator) -> pd.DataFrame:
     """Global pruning before training where it empties a layer, beside uniform pruning of the same
     sparsity: ``repeats`` rows of the evaluator each.
     """
-    jobs, names = [], []
-    for name in ("glob_1", "unif_1"):
-        method = replace(baselines.named(name, sparsity), allow_empty=True)
-        jobs += [
-            Job(method, plan.seed(pair), plan.protocol, plan.dataset)
-            for pair in range(plan.repeats)
-        ]
-        names += [name] * plan.repeats
-    return evaluator.evaluate(jobs).assign(name=names)
+    asked = list(product(("glob_1", "unif_1"), range(plan.repeats)))
+    methods = [replace(baselines.named(name, sparsity), allow_empty=True) for name, _ in asked]
+    jobs = [
+        Job(method, plan.seed(pair), plan.protocol, plan.dataset)
+        for method, (_, pair) in zip(methods, asked, strict=True)
+    ]
+    return evaluator.evaluate(jobs).assign(name=[name for name, _ in asked])

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bogp.plotting import ends, legend, titled
 from bogp.studies.baselines.measure import LIKE, PAPER
 from bogp.studies.baselines.tables import LABELS
 
@@ -25,7 +25,8 @@ _STYLE = {
     "smaller": ("#444444", "*"),
     "one": ("#777777", "p"),
 }
-_SHARED = "95 % t interval over pairs"
+_LAYERS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
+_BAR = {"capsize": 2, "ms": 4.5}
 _UNPRUNED = ("base", "one_hidden_layer", "smaller_dense")
 _SHUFFLED = ("glob_1", "snip", "synflow")
 
@@ -40,26 +41,15 @@ def layers(table: pd.DataFrame, widths: Sequence[int], emptying: float) -> Figur
         emptying: where global magnitude pruning is expected to empty the first layer; drawn as a
             line in each panel.
     """
-    methods = list(dict.fromkeys(table["method"]))
+    methods = table["method"].unique()
     figure, axes = plt.subplots(
         1, len(methods), figsize=(2.2 * len(methods) + 0.6, 2.9), sharey=True, squeeze=False
     )
-    names = [
-        f"layer {i} ({a} x {b})" for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False))
-    ]
-    colours = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9"]
+    means = table.groupby(["method", "layer", "sparsity"])["layer_sparsity"].mean()
     for ax, method in zip(axes[0], methods, strict=True):
-        mine = (
-            table[table["method"] == method].groupby(["layer", "sparsity"])["layer_sparsity"].mean()
-        )
-        for layer, name in enumerate(names):
-            ax.plot(
-                mine[layer].index,
-                mine[layer],
-                marker=".",
-                color=colours[layer % len(colours)],
-                label=name,
-            )
+        for layer, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+            mine, colour = means[method][layer], _LAYERS[layer % len(_LAYERS)]
+            ax.plot(mine.index, mine, marker=".", color=colour, label=f"layer {layer} ({a} x {b})")
         ax.axvline(
             emptying,
             color="#555555",
@@ -74,9 +64,7 @@ def layers(table: pd.DataFrame, widths: Sequence[int], emptying: float) -> Figur
             xlabel="sparsity of the model",
         )
     axes[0, 0].set_ylabel("sparsity of the layer (share removed)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    return figure
+    return legend(figure, axes[0], len(widths))
 
 
 PANELS = {  # methods of each panel by its title
@@ -112,29 +100,16 @@ def accuracy(table: pd.DataFrame, accounting: str) -> Figure:
         shown = [m for m in methods if m in set(mine["method"])]
         for at, method in enumerate(shown):
             one = mine[mine["method"] == method].sort_values("target_sparsity")
-            colour, marker, face = style(method)
-            shift = (at - (len(shown) - 1) / 2) * 0.012
-            error = np.stack([one["mean"] - one["low"], one["high"] - one["mean"]])
+            look = style(method)
+            x = one["target_sparsity"] + (at - (len(shown) - 1) / 2) * 0.012
             label = f"{LABELS.get(method, method)} (n = {one['n'].max()})"
-            ax.errorbar(
-                one["target_sparsity"] + shift,
-                one["mean"],
-                yerr=error,
-                fmt=marker,
-                color=colour,
-                mfc=face,
-                capsize=2,
-                ms=4.5,
-                label=label,
-            )
-            paper = one.dropna(subset="paper")
-            ax.plot(
-                paper["target_sparsity"] + shift, paper["paper"], "x", color=colour, ms=6, mew=1.4
-            )
+            ax.errorbar(x, one["mean"], yerr=ends(one), label=label, **look, **_BAR)
+            there = one["paper"].notna()
+            ax.plot(x[there], one["paper"][there], "x", color=look["color"], ms=6, mew=1.4)
         if accounting == PAPER:
             ax.plot([], [], "x", color="#555555", label="the paper's number")
-        seen = mine[mine["method"].isin(shown)]
-        low, high = seen[["mean", "paper"]].min().min(), seen[["mean", "paper"]].max().max()
+        seen = mine.loc[mine["method"].isin(shown), ["mean", "paper"]]
+        low, high = seen.min(axis=None), seen.max(axis=None)
         # intervals of very few pairs may reach beyond: the means are what must be told apart
         margin = max(0.15 * (high - low), 0.004)
         ax.set(
@@ -143,17 +118,15 @@ def accuracy(table: pd.DataFrame, accounting: str) -> Figure:
             ylim=(low - margin, high + margin),
         )
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=7, ncols=2)
-    limits = np.array([ax.get_ylim() for ax in axes[0]])
-    # in the paper's accounting one low number would flatten the other panels
-    for ax in axes[0] if accounting == LIKE else ():
-        ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+    if accounting == LIKE:  # in the paper's, one low number would flatten the other panels
+        lows, highs = zip(*(ax.get_ylim() for ax in axes[0]), strict=True)
+        plt.setp(axes[0], ylim=(min(lows), max(highs)))
     axes[0, 0].set_ylabel("test accuracy")
-    figure.suptitle(
-        f"{accounting}; bars: {_SHARED}, cut where they leave the range of the "
+    return titled(
+        figure,
+        f"{accounting}; bars: 95 % t interval over pairs, cut where they leave the range of the "
         f"means{'' if accounting == LIKE else '; axes differ'}",
-        fontsize=9,
     )
-    return figure
 
 
 def gaps(table: pd.DataFrame, accounting: str, methods: Sequence[str]) -> Figure:
@@ -178,19 +151,9 @@ def gaps(table: pd.DataFrame, accounting: str, methods: Sequence[str]) -> Figure
     )
     for ax, sparsity in zip(axes[0], sparsities, strict=True):
         one = mine[mine["target_sparsity"] == sparsity].set_index("method").reindex(shown)
-        ends = np.stack([one["gap"] - one["gap_low"], one["gap_high"] - one["gap"]])
+        errors = ends(one, "gap", "gap_low", "gap_high")
         for at, method in enumerate(shown):
-            colour, marker, face = style(method)
-            ax.errorbar(
-                one["gap"].iloc[at],
-                at,
-                xerr=ends[:, [at]],
-                fmt=marker,
-                color=colour,
-                mfc=face,
-                capsize=2,
-                ms=4.5,
-            )
+            ax.errorbar(one["gap"].iloc[at], at, xerr=errors[:, [at]], **style(method), **_BAR)
         ax.axvline(0, color="#000000", linewidth=0.8)
         ax.set_title(f"s = {sparsity:.2f}")
         ax.locator_params(axis="x", nbins=4)
@@ -198,23 +161,17 @@ def gaps(table: pd.DataFrame, accounting: str, methods: Sequence[str]) -> Figure
     axes[0, 0].set_yticks(range(len(shown)), [LABELS.get(m, m) for m in shown])
     axes[0, 0].invert_yaxis()
     figure.supxlabel("test accuracy minus BoGP's, same pairs", fontsize=9)
-    figure.suptitle(
+    return titled(
+        figure,
         f"{accounting}; bars: 95 % t interval over pairs, not corrected for their number",
-        fontsize=9,
     )
-    return figure
 
 
-def style(method: str) -> tuple[str, str, str]:
-    """Colour, marker and face of a method: the same colour and marker for all its variants, an open
-    face for those beside the plain one.
+def style(method: str) -> dict[str, str]:
+    """Colour, marker and face of a method, for ``Axes.errorbar``: the same colour and marker for
+    all its variants, an open face for those beside the plain one.
     """
     colour, marker = _STYLE.get(method.split("_")[0], ("#555555", "."))
-    return (
-        colour,
-        marker,
-        "white"
-        if method.endswith("_5")
-        or method in ("lamp", "random_search", "random_mask", "random_hidden")
-        else colour,
-    )
+    beside = ("lamp", "random_search", "random_mask", "random_hidden")
+    open_face = method.endswith("_5") or method in beside
+    return {"color": colour, "fmt": marker, "mfc": "white" if open_face else colour}

@@ -3,11 +3,12 @@ they come to.
 """
 
 from collections.abc import Collection
+from dataclasses import astuple
 
 import numpy as np
 import pandas as pd
 
-from bogp.statistics import equivalence, mean_interval, paired_difference
+from bogp.statistics import Interval, equivalence, mean_interval, paired_difference
 from bogp.studies.baselines.measure import LIKE, PAPER
 
 # in accuracy: smaller differences count as none where equivalence is tested; set before the first
@@ -44,33 +45,6 @@ LABELS = {
     "synflow_best": "SynFlow, best of n",
     "lottery_best": "lottery ticket, best of n",
 }
-SHOWN = (
-    "base",
-    "one_hidden_layer",
-    "smaller_dense",
-    "bogp",
-    "bogp_mask",
-    "random_mask",
-    "random_hidden",
-    "random",
-    "erk",
-    "glob_1",
-    "glob_5",
-    "unif_1",
-    "unif_5",
-    "lamp",
-    "snip",
-    "synflow",
-    "lottery",
-    "base_best",
-    "random_search",
-    "random_best",
-    "glob_1_best",
-    "glob_5_best",
-    "snip_best",
-    "synflow_best",
-    "lottery_best",
-)
 
 
 def summary(table: pd.DataFrame, printed: dict[str, dict[float, float]]) -> pd.DataFrame:
@@ -86,9 +60,8 @@ def summary(table: pd.DataFrame, printed: dict[str, dict[float, float]]) -> pd.D
         One row a protocol, accounting, method, sparsity and measure (``validation``, ``test``):
         mean, low, high, n, ``paper``, ``budget``, the three sparsities (means), and the paired
         difference from BoGP on the same pairs, ``gap``, ``gap_low``, ``gap_high``, ``gap_n`` (from
-        its network where a method's best of
-        several was chosen as well, else from its mask trained again), and ``at_par``: whether it is
-            smaller than ``MARGIN`` by two one-sided tests at 5 %.
+        its network where a method's best of several was chosen as well, else from its mask trained
+        again), and ``at_par``: whether it is smaller than ``MARGIN`` by two one-sided tests at 5 %.
     """
     rows = []
     keys = ["dataset", "protocol", "accounting", "target_sparsity"]
@@ -100,21 +73,20 @@ def summary(table: pd.DataFrame, printed: dict[str, dict[float, float]]) -> pd.D
         both = one.merge(table[cell], on="pair", suffixes=("", "_bogp"))
         own = printed.get(method, {}).get(sparsity, np.nan) if accounting == PAPER else np.nan
         for measure in ("validation", "test"):
-            row = dict(zip(keys, at, strict=True)) | {"method": method, "measure": measure}
-            row |= vars(mean_interval(one[measure])) | {"paper": own} | one[shares].mean().to_dict()
-            row |= {
-                "gap": np.nan,
-                "gap_low": np.nan,
-                "gap_high": np.nan,
-                "gap_n": 0,
-                "at_par": False,
-            }
+            gap, at_par = Interval(np.nan, np.nan, np.nan, 0), False
             if method != reference:
                 pairs = both[measure], both[f"{measure}_bogp"]
-                row |= {f"gap_{k}": v for k, v in vars(paired_difference(*pairs)).items()}
-                row["gap"] = row.pop("gap_mean")
-                row["at_par"] = row["gap_n"] > 1 and equivalence(*pairs, MARGIN).holds
-            rows.append(row)
+                gap = paired_difference(*pairs)
+                at_par = gap.n > 1 and equivalence(*pairs, MARGIN).holds
+            rows.append(
+                dict(zip(keys, at, strict=True))
+                | {"method": method, "measure": measure}
+                | vars(mean_interval(one[measure]))
+                | {"paper": own}
+                | one[shares].mean().to_dict()
+                | gap.columns("gap")
+                | {"gap_n": gap.n, "at_par": at_par}
+            )
     return pd.DataFrame(rows)
 
 
@@ -147,13 +119,14 @@ def rendered(
     for name in [*(n for n in LABELS if n in there), *sorted(there - set(LABELS))]:
         one = mine[mine["method"] == name].set_index("target_sparsity").sort_index()
         line = {"method": LABELS.get(name, name), "trainings": round(one["budget"].iloc[0])}
-        line["n"] = one["n"].iloc[0]
-        for sparsity, row in one.iterrows():
-            half = "" if np.isnan(row["low"]) else f" ± {row['high'] - row['mean']:.4f}"
-            printed = "" if np.isnan(row["paper"]) else f" [{row['paper']:.3f}]"
-            line[f"s = {sparsity:.2f}"] = f"{row['mean']:.4f}{half}{printed}"
-        lines.append(line)
+        cells = {f"s = {sparsity:.2f}": _cell(row) for sparsity, row in one.iterrows()}
+        lines.append(line | {"n": one["n"].iloc[0]} | cells)
     return pd.DataFrame(lines).fillna("")
+
+
+def _cell(row: pd.Series) -> str:
+    half = "" if np.isnan(row["low"]) else f" ± {row['high'] - row['mean']:.4f}"
+    return f"{row['mean']:.4f}{half}" + ("" if np.isnan(row["paper"]) else f" [{row['paper']:.3f}]")
 
 
 def shuffles(table: pd.DataFrame) -> pd.DataFrame:
@@ -167,27 +140,19 @@ def shuffles(table: pd.DataFrame) -> pd.DataFrame:
         One row a method and sparsity whose shuffled control is there: mean difference, ``low``,
             ``high`` (95 % t interval) and ``n``.
     """
-    rows, paper = [], table[table["accounting"] == PAPER]
-    for (method, sparsity), control in paper[paper["method"].str.endswith("_shuffled")].groupby(
-        ["method", "target_sparsity"], sort=False
-    ):
-        own = paper[
-            (paper["method"] == method.removesuffix("_shuffled"))
-            & (paper["target_sparsity"] == sparsity)
-        ]
-        both = own.merge(control, on="pair", suffixes=("", "_shuffled"))
-        if len(both):
-            gap = paired_difference(both["test"], both["test_shuffled"])
-            rows.append(
-                (
-                    LABELS.get(method.removesuffix("_shuffled"), method),
-                    sparsity,
-                    gap.mean,
-                    gap.low,
-                    gap.high,
-                    gap.n,
-                )
-            )
+    paper = table[table["accounting"] == PAPER]
+    control = paper[paper["method"].str.endswith("_shuffled")]
+    control = control.assign(method=control["method"].str.removesuffix("_shuffled"))
+    keys = ["method", "target_sparsity"]
+    both = control.merge(paper, on=[*keys, "pair"], suffixes=("_shuffled", ""))
+    rows = [
+        (
+            LABELS.get(method, method),
+            sparsity,
+            *astuple(paired_difference(one["test"], one["test_shuffled"])),
+        )
+        for (method, sparsity), one in both.groupby(keys, sort=False)
+    ]
     return pd.DataFrame(
         rows, columns=["method", "sparsity", "method minus shuffled", "low", "high", "n"]
     )
@@ -202,9 +167,8 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
         table: from ``summary``, of one protocol.
     """
     rows = []
-    test = table[table["measure"] == "test"].dropna(subset="gap_low")
-    for (accounting, method), one in test.groupby(["accounting", "method"]):
-        better, worse = int((one["gap_low"] > 0).sum()), int((one["gap_high"] < 0).sum())
+    for (accounting, method), one in _tested(table).groupby(["accounting", "method"]):
+        worse, better, undecided = _counts(one)
         largest = one.loc[one["gap"].abs().idxmax()]
         rows.append(
             {
@@ -212,7 +176,7 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
                 "method": LABELS.get(method, method),
                 "better than BoGP": better,
                 "worse than BoGP": worse,
-                "undecided": len(one) - better - worse,
+                "undecided": undecided,
                 f"at par within {MARGIN}": int(one["at_par"].sum()),
                 "largest difference": largest["gap"],
                 "at sparsity": largest["target_sparsity"],
@@ -228,13 +192,11 @@ def answer(table: pd.DataFrame) -> str:
     Args:
         table: from ``summary``, of one protocol.
     """
-    test = table[table["measure"] == "test"].dropna(subset="gap_low")
-    one, all_of = _compared(test, LIKE, ["glob_1"]), _compared(test, LIKE, _best(test))
     return (
         "Like for like, against a mask by magnitude before training, BoGP's mask is "
-        f"{one}; against a random one it is {_compared(test, LIKE, ['random'])}. With the whole "
-        f"budget, against the best of as many networks, it is {all_of} (test images, 95 % "
-        "intervals)."
+        f"{_compared(table, LIKE, ['glob_1'])}; against a random one it is "
+        f"{_compared(table, LIKE, ['random'])}. With the whole budget, against the best of as many "
+        f"networks, it is {_compared(table, LIKE)} (test images, 95 % intervals)."
     )
 
 
@@ -244,28 +206,39 @@ def findings(table: pd.DataFrame) -> str:
     Args:
         table: from ``summary``, of one protocol.
     """
-    test = table[table["measure"] == "test"].dropna(subset="gap_low")
+    test = _tested(table)
     cheap = test["method"].isin(["random", "glob_1", "random_search", "glob_1_best"])
     largest = test[(test["accounting"] == LIKE) & cheap]["gap"].abs().max()
-    four = _compared(test, PAPER, ["glob_1", "glob_5", "unif_1", "unif_5"])
+    four = _compared(table, PAPER, ["glob_1", "glob_5", "unif_1", "unif_5"])
     return (
         f"Against the paper's four baselines as the paper counts, BoGP is {four} comparisons; "
         "against a random mask on the same layer "
-        f"{_compared(test, PAPER, ['random_hidden'])}. Like for like its mask is "
-        f"{_compared(test, LIKE, ['glob_1'])} against magnitude pruning before training, and "
-        f"{_compared(test, LIKE, ['random'])} against random pruning; the network that the search "
-        f"chose is {_compared(test, LIKE, _best(test))} against others chosen with the same "
+        f"{_compared(table, PAPER, ['random_hidden'])}. Like for like its mask is "
+        f"{_compared(table, LIKE, ['glob_1'])} against magnitude pruning before training, and "
+        f"{_compared(table, LIKE, ['random'])} against random pruning; the network that the search "
+        f"chose is {_compared(table, LIKE)} against others chosen with the same "
         "budget. The largest mean difference from random and magnitude pruning, like for like, is "
         f"{largest:.4f}."
     )
 
 
-def _best(test: pd.DataFrame) -> list[str]:
-    return [method for method in test["method"].unique() if is_chosen(method)]
+def _tested(table: pd.DataFrame) -> pd.DataFrame:
+    """The differences on test images that have an interval."""
+    return table[table["measure"] == "test"].dropna(subset="gap_low")
 
 
-def _compared(test: pd.DataFrame, accounting: str, methods: Collection[str]) -> str:
-    one = test[(test["accounting"] == accounting) & test["method"].isin(methods)]
-    better, worse = int((one["gap_high"] < 0).sum()), int((one["gap_low"] > 0).sum())
-    undecided = len(one) - better - worse
+def _counts(test: pd.DataFrame) -> tuple[int, int, int]:
+    """How often BoGP is better, worse, and cannot be told apart."""
+    better, worse = int((test["gap_high"] < 0).sum()), int((test["gap_low"] > 0).sum())
+    return better, worse, len(test) - better - worse
+
+
+def _compared(table: pd.DataFrame, accounting: str, methods: Collection[str] = ()) -> str:
+    """BoGP against some methods, in words; against all that were chosen by validation if none is
+    named.
+    """
+    test = _tested(table)
+    wanted = test["method"].isin(methods) if methods else test["method"].map(is_chosen)
+    one = test[(test["accounting"] == accounting) & wanted]
+    better, worse, undecided = _counts(one)
     return f"better in {better}, worse in {worse}, undecided in {undecided} of {len(one)}"

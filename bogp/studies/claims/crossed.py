@@ -93,11 +93,16 @@ def mixture(
         )
         for f in families
     ]
-    table = pd.concat([p.table for p in parts], ignore_index=True)
-    table["mask_id"] = (
-        table["family"] + "-" + table["mask_id"]
-    )  # each family counts its own masks from 0
-    return MaskDatabase(table, parts[0].spec, np.concatenate([p.bits for p in parts]))
+    whole = joined(parts)
+    # each family counts its own masks from 0
+    table = whole.table.assign(mask_id=whole.table["family"] + "-" + whole.table["mask_id"])
+    return MaskDatabase(table, whole.spec, whole.bits)
+
+
+def joined(parts: Sequence[MaskDatabase]) -> MaskDatabase:
+    """Databases one after the other as one, with the first's ``spec``."""
+    table = pd.concat([part.table for part in parts], ignore_index=True)
+    return MaskDatabase(table, parts[0].spec, np.concatenate([part.bits for part in parts]))
 
 
 def mixtures(
@@ -149,16 +154,22 @@ def train_sets(
     Returns:
         The rows of ``train`` with the name of the set in ``set``.
     """
-    trained = {}
-    for name, masks in sets.items():
-        seeds = (design.bernoulli if name.startswith("bernoulli") else design.structured)[1]
-        trained[name] = train(masks.masks(), seeds, protocol, dataset, evaluator)
-    name, masks = next(iter(sets.items()))
-    few, seeds = design.released
-    trained[name.replace("bernoulli", "released")] = train(
-        first(masks, few).masks(), seeds, RELEASED, dataset, evaluator
-    )
-    return pd.concat([rows.assign(set=name) for name, rows in trained.items()], ignore_index=True)
+    (name, masks), (few, seeds) = next(iter(sets.items())), design.released
+    asked = [
+        (
+            of,
+            one,
+            (design.bernoulli if of.startswith("bernoulli") else design.structured)[1],
+            protocol,
+        )
+        for of, one in sets.items()
+    ]
+    asked.append((name.replace("bernoulli", "released"), first(masks, few), seeds, RELEASED))
+    trained = [
+        train(one.masks(), count, how, dataset, evaluator).assign(set=of)
+        for of, one, count, how in asked
+    ]
+    return pd.concat(trained, ignore_index=True)
 
 
 def train(
@@ -196,13 +207,12 @@ def train_layers(
     rows = evaluator.evaluate(
         [Job(recipe, seed, protocol, dataset) for recipe in recipes for seed in range(seeds)]
     )
-    labels = pd.DataFrame(
+    return pd.DataFrame(
         {
             "mask": np.repeat(np.arange(len(recipes)), seeds),
             "seed": np.tile(np.arange(seeds), len(recipes)),
         }
-    )
-    return labels.join(rows[["train_accuracy", *MEASURES, "key"]])
+    ).join(rows[["train_accuracy", *MEASURES, "key"]])
 
 
 def table(
@@ -264,8 +274,9 @@ def parts(trainings: pd.DataFrame, by: Sequence[str] = ("set",)) -> pd.DataFrame
             "masks": found.between_masks,
             "seeds": found.between_seeds,
             "residual": found.residual,
+            "icc": found.icc,
+            "ceiling": found.ceiling,
         }
-        named |= {"icc": found.icc, "ceiling": found.ceiling}
         detectable = {"masks": detectable_spread(found.masks, found.seeds, found.residual.value)}
         rows += [
             labels | {"part": part} | vars(value) | {"detectable": detectable.get(part, np.nan)}
@@ -282,8 +293,8 @@ def spreads(trainings: pd.DataFrame, threshold: float = MARGIN) -> pd.DataFrame:
         Rows of ``case``, ``estimate``, ``low``, ``high`` (95 %), ``n`` (masks), ``p_for`` and
         ``p_against`` (above and below the threshold) and ``detectable``.
     """
-    found = parts(trainings).query("part == 'masks'").reset_index(drop=True)
-    found = found.rename(columns={"set": "case", "value": "estimate", "n_masks": "n"})
+    names = {"set": "case", "value": "estimate", "n_masks": "n"}
+    found = parts(trainings).query("part == 'masks'").rename(columns=names).reset_index(drop=True)
     found[["p_for", "p_against"]] = [
         spread_p(table(one), threshold) for _, one in trainings.groupby("set", sort=False)
     ]

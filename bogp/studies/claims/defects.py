@@ -122,30 +122,17 @@ def run(
             BoxSearch(database, settings, seed, look_up=pipeline.look_up)
             for seed in range(searches)
         ]
-        history = search.run(searchers, database, evaluator, pipeline.protocol, dataset)
-        visited = (
-            history.groupby("search_seed")
-            .agg(distinct=("mask_id", "nunique"), spread=("objective", "std"))
-            .reset_index()
+        how = (database, evaluator, pipeline.protocol, dataset)
+        history = search.run(searchers, *how)
+        visited = history.groupby("search_seed", as_index=False).agg(
+            distinct=("mask_id", "nunique"), spread=("objective", "std")
         )
-        winners = search.retrain(
-            search.recommend(history), database, evaluator, pipeline.protocol, dataset, seeds=1
-        )
-        winners["reported"] = winners[
-            "apparent" if pipeline.protocol.split == "reported" else "fresh_test"
-        ]
-        found.append(winners.merge(visited, on="search_seed").assign(defect=pipeline.name))
-    columns = [
-        "defect",
-        "search_seed",
-        "mask_id",
-        "distinct",
-        "spread",
-        "apparent",
-        "fresh_validation",
-        "fresh_test",
-        "reported",
-    ]
+        winners = search.retrain(search.recommend(history), *how, seeds=1)
+        printed = "apparent" if pipeline.protocol.split == "reported" else "fresh_test"
+        winners = winners.assign(defect=pipeline.name, reported=winners[printed])
+        found.append(winners.merge(visited, on="search_seed"))
+    columns = ["defect", "search_seed", "mask_id", "distinct", "spread"]
+    columns += ["apparent", "fresh_validation", "fresh_test", "reported"]
     return pd.concat(found, ignore_index=True)[columns]
 
 
@@ -172,6 +159,4 @@ def effects(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean of ``changes``: ``defect``, ``mean``, ``low``, ``high`` (95 % t interval), ``n``
     (searches).
     """
-    return group_intervals(changes(rows).melt(var_name="defect"), ["defect"], ["value"]).drop(
-        columns="measure"
-    )
+    return group_intervals(changes(rows).melt(var_name="defect"), ["defect"], "value")

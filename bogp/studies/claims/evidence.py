@@ -26,48 +26,42 @@ def of_tables(tables: Tables, protocol: str) -> pd.DataFrame:
     Returns:
         The columns ``verdicts.COLUMNS``, by claim.
     """
-    found = []
-    for claim, (name, rows) in zip(CLAIMS, _rows(tables), strict=True):
-        source = f"{NOTEBOOK}/{protocol}_{name}.csv"
-        found.append(
-            rows.assign(claim=claim.number, source=source, cell=claim.section)[list(COLUMNS)]
-        )
-    return pd.concat([rows for rows in found if len(rows)], ignore_index=True)
+    found = [
+        rows.assign(
+            claim=claim.number, source=f"{NOTEBOOK}/{protocol}_{name}.csv", cell=claim.section
+        )[list(COLUMNS)]
+        for claim, (name, rows) in zip(CLAIMS, _rows(tables), strict=True)
+        if len(rows)
+    ]
+    return pd.concat(found, ignore_index=True)
 
 
 def _rows(tables: Tables) -> list[tuple[str, pd.DataFrame]]:
     """For each claim, in order, the table that shows its quantity, and its rows, one a case."""
-    audit, predicted, compared, cursed = (
-        tables[name] for name in ("audit", "predicted", "compared", "cursed")
-    )
-    paper = within(audit.loc[audit["protocol"] == "paper", "test_accuracy"], MARGIN, PAPER_BASE)
-    spreads = crossed.spreads(tables["crossed"])
+    paper = tables["audit"].query("protocol == 'paper'")["test_accuracy"]
+    spreads, predicted = crossed.spreads(tables["crossed"]), tables["predicted"]
     hidden = predicted[predicted["set"].str.startswith(("bernoulli", "all families"))]
-    searches = replay.summary(tables["replayed"])
-    box = (
-        (searches["method"] == "box")
-        & (searches["recommender"] == "observed")
-        & searches["table"].str.startswith("s = ")
+    box = replay.summary(tables["replayed"]).query(
+        "method == 'box' and recommender == 'observed' and table.str.startswith('s = ')"
     )
-    changes = {
-        name: within(change, MARGIN) for name, change in defects.changes(tables["defects"]).items()
-    }
+    changes = defects.changes(tables["defects"]).items()
     gains = _advantage(
         regions.advantages(tables["regions_replayed"]).query("searched == 'properties'"), "region"
     )
     return [
-        ("audit", _tested({"paper": paper})),
+        ("audit", _tested({"paper": within(paper, MARGIN, PAPER_BASE)})),
         ("spreads", spreads[spreads["case"].str.startswith("bernoulli")]),
         ("predicted", prediction.indications(hidden)),
         ("twins", _facts(tables["twins"])),
-        ("searches", _advantage(searches[box], "table")),
+        ("searches", _advantage(box, "table")),
         ("against_permuted", _advantage(replay.against_permuted(tables["replayed"]), "table")),
-        ("cursed", cursed[cursed["method"] == "bogp"]),  # nothing was claimed of random search
-        ("compared", compared[compared["against"] == "glob_1"]),
+        # nothing was claimed of random search
+        ("cursed", tables["cursed"].query("method == 'bogp'")),
+        ("compared", tables["compared"].query("against == 'glob_1'")),
         ("best_of_all", tables["best_of_all"]),
-        ("defects", _tested(changes)),
-        ("advantages", gains[gains["numbering"] == "native"]),
-        ("advantages", gains[gains["numbering"] == "relabelled"]),
+        ("defects", _tested({name: within(change, MARGIN) for name, change in changes})),
+        ("advantages", gains.query("numbering == 'native'")),
+        ("advantages", gains.query("numbering == 'relabelled'")),
     ]
 
 
@@ -82,11 +76,5 @@ def _advantage(compared: pd.DataFrame, case: str) -> pd.DataFrame:
 def _facts(twins: pd.DataFrame) -> pd.DataFrame:
     """A matter of fact has p values of 0 or 1, and no interval."""
     differ = (twins["difference"] > ALIKE).astype(float)
-    return twins.assign(
-        estimate=twins["difference"],
-        low=np.nan,
-        high=np.nan,
-        p_for=1 - differ,
-        p_against=differ,
-        detectable=np.nan,
-    )
+    facts = twins.assign(estimate=twins["difference"], p_for=1 - differ, p_against=differ)
+    return facts.assign(low=np.nan, high=np.nan, detectable=np.nan)

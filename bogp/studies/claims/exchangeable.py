@@ -89,10 +89,8 @@ def twin_losses(
             "whose units could be renumbered."
         )
     units_out, units_in = np.asarray(rows), np.asarray(columns)
-    start = engine.initial_layers(seed, protocol)
-    (w0, b0), (w1, b1), (w2, b2) = (
-        start  # weights (1, d_out, d_in) and biases (1, d_out) of each layer
-    )
+    # weights (1, d_out, d_in) and biases (1, d_out) of each layer
+    (w0, b0), (w1, b1), (w2, b2) = start = engine.initial_layers(seed, protocol)
     renumbered = [
         (w0[:, units_in], b0[:, units_in]),
         (w1[:, units_out][:, :, units_in], b1[:, units_out]),
@@ -118,12 +116,11 @@ def blocks(sets: Mapping[str, MaskDatabase]) -> dict[str, Mask]:
     """Of the first mask of each Bernoulli set, the upper left quarter, by sparsity such as ``s =
     0.60``.
     """
-    chosen = {
-        name.split(", ")[1]: masks.mask(0)
+    return {
+        name.split(", ")[1]: masks.mask(0)[: masks.spec.n // 2, : masks.spec.n // 2]
         for name, masks in sets.items()
         if name.startswith("bernoulli")
     }
-    return {case: mask[: len(mask) // 2, : len(mask) // 2] for case, mask in chosen.items()}
 
 
 def twins(
@@ -143,14 +140,17 @@ def twins(
         renumbered starts), ``same_start`` (from the same start) and ``n`` (losses compared); and
         the (2, steps) losses of the first block from renumbered starts.
     """
-    rows, curves, short = [], [], replace(protocol, name="twins", steps=steps)
-    for case, block in blocks.items():
-        pair, as_is = exchangeable_pair(block), np.arange(2 * len(block))
-        for order in (np.roll(as_is, len(block)), as_is):
-            curves.append(twin_losses(*pair, order, as_is, short, dataset, seed))
-        gaps = [loss_gap(losses) for losses in curves[-2:]]
-        rows.append({"case": case, "difference": gaps[0], "same_start": gaps[1], "n": steps})
-    return pd.DataFrame(rows), curves[0]
+    short = replace(protocol, name="twins", steps=steps)
+
+    def losses(block: Mask) -> list[NDArray[np.float64]]:
+        as_is = np.arange(2 * len(block))
+        starts, pair = (np.roll(as_is, len(block)), as_is), exchangeable_pair(block)
+        return [twin_losses(*pair, order, as_is, short, dataset, seed) for order in starts]
+
+    curves = {case: losses(block) for case, block in blocks.items()}
+    rows = [(case, *map(loss_gap, both), steps) for case, both in curves.items()]
+    table = pd.DataFrame(rows, columns=["case", "difference", "same_start", "n"])
+    return table, next(iter(curves.values()))[0]
 
 
 def relabel(mask: Mask, rng: np.random.Generator) -> Mask:
@@ -243,17 +243,15 @@ def train(
         One row a training, change after change: the columns of ``crossed.train`` (``mask`` counts
         the versions), ``change``, ``graph`` (its number) and ``version``.
     """
-    found, masks = [], crossed.first_of_each(database, each).masks()
-    for change in CHANGES:
-        rows = crossed.train_layers(
-            variants(masks, change, versions, protocol), seeds, protocol, dataset, evaluator
+    masks, how = crossed.first_of_each(database, each).masks(), (protocol, dataset, evaluator)
+    found = [
+        crossed.train_layers(variants(masks, change, versions, protocol), seeds, *how).assign(
+            change=change
         )
-        found.append(
-            rows.assign(
-                change=change, graph=rows["mask"] // versions, version=rows["mask"] % versions
-            )
-        )
-    return pd.concat(found, ignore_index=True)
+        for change in CHANGES
+    ]
+    rows = pd.concat(found, ignore_index=True)
+    return rows.assign(graph=rows["mask"] // versions, version=rows["mask"] % versions)
 
 
 def parts(trainings: pd.DataFrame) -> pd.DataFrame:
@@ -272,9 +270,8 @@ def parts(trainings: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for change, one in trainings.groupby("change", sort=False):
         shape = (one["graph"].nunique(), one["version"].nunique(), -1)
-        values = (
-            one.sort_values(["graph", "version", "seed"])["test_accuracy"].to_numpy().reshape(shape)
-        )
+        ordered = one.sort_values(["graph", "version", "seed"])["test_accuracy"]
+        values = ordered.to_numpy().reshape(shape)
         found = nested(values)
         labels = {
             "change": change,
@@ -283,15 +280,14 @@ def parts(trainings: pd.DataFrame) -> pd.DataFrame:
             "seeds": found.seeds,
             "mean": float(values.mean()),
         }
-        tested = {"graphs": found.p_graphs, "versions": found.p_versions}
         named = {
-            "graphs": found.between_graphs,
-            "versions": found.between_versions,
-            "residual": found.residual,
-            "share": found.share,
+            "graphs": (found.between_graphs, found.p_graphs),
+            "versions": (found.between_versions, found.p_versions),
+            "residual": (found.residual, np.nan),
+            "share": (found.share, np.nan),
         }
         rows += [
-            labels | {"part": part} | vars(estimate) | {"p": tested.get(part, np.nan)}
-            for part, estimate in named.items()
+            labels | {"part": part} | vars(estimate) | {"p": p}
+            for part, (estimate, p) in named.items()
         ]
     return pd.DataFrame(rows)

@@ -18,7 +18,19 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bogp.graphs.relational import Mask
-from bogp.plotting import LABELS, METHODS, Styles, dots, legend, names, panels, stretch, styles
+from bogp.plotting import (
+    LABELS,
+    METHODS,
+    Styles,
+    dots,
+    legend,
+    matrix,
+    names,
+    panels,
+    stretch,
+    styles,
+    titled,
+)
 from bogp.studies.baselines.tables import MARGIN
 from bogp.studies.printed import PAPER_BASE
 from bogp.variance import components as split
@@ -135,10 +147,10 @@ def masks_sorted(tables: Mapping[str, ArrayLike]) -> Figure:
         means = 1000 * (np.sort(accuracies.mean(axis=1)) - parts.mean)
         rank = np.arange(1, parts.masks + 1)
         noise = error * stats.norm.ppf((rank - 0.375) / (parts.masks + 0.25))
-        ends = (means - 1.96 * error, means + 1.96 * error)
         ax.fill_between(
             rank,
-            *ends,
+            means - 1.96 * error,
+            means + 1.96 * error,
             color="#56B4E9",
             alpha=0.35,
             linewidth=0,
@@ -155,8 +167,7 @@ def masks_sorted(tables: Mapping[str, ArrayLike]) -> Figure:
         )
         ax.set_title(f"{name}\n{parts.masks} masks x {parts.seeds} seeds", fontsize=9)
         ax.set_xlabel("rank of the mask")
-    for ax in axes[::4]:
-        ax.set_ylabel("accuracy minus the mean of all\n(thousandths; axes differ)")
+    plt.setp(axes[::4], ylabel="accuracy minus the mean of all\n(thousandths; axes differ)")
     return _finished(figure, axes)
 
 
@@ -174,14 +185,13 @@ def prediction(table: pd.DataFrame) -> Figure:
         end: table[column].clip(lower=_WORST_R2)
         for end, column in {"mean": "cv_r2", "low": "r2_low", "high": "r2_high"}.items()
     }
-    size = (2.3, (0.1 * len(look) + 0.12) * len(rows) + 1.0)
     figure, axes = _panels(
         table.assign(**ends),
         "set",
         names(table["set"]),
         "predictor",
         rows,
-        size,
+        (2.3, (0.1 * len(look) + 0.12) * len(rows) + 1.0),
         series="model",
         look=look,
         unit=1,
@@ -216,10 +226,7 @@ def twins(
     """
     figure, (left, right, losses) = plt.subplots(1, 3, figsize=(10, 3.3), width_ratios=[1, 1, 1.4])
     for ax, mask, title in zip((left, right), (first_mask, second_mask), titles, strict=True):
-        ax.imshow(mask, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
-        ax.set(xlabel="input channel", ylabel="output channel")
-        ax.set_title(title, fontsize=8, fontweight="normal")
-        ax.grid(False)
+        matrix(ax, mask, title, fontsize=8, fontweight="normal")
     first, second = (title.split("\n")[0] for title in titles)
     losses.plot(loss_first, color="#56B4E9", linewidth=5, label=first)
     losses.plot(loss_second, color="#000000", linewidth=1.2, linestyle="--", label=second)
@@ -239,9 +246,8 @@ def regret(table: pd.DataFrame) -> Figure:
         table: from ``replay.summary``, with ``table``.
     """
     rows = {m: _SEARCHES.get(m, m) for m in table["method"].unique()}
-    drawn = table.assign(mean=table["regret"], low=table["regret_low"], high=table["regret_high"])
     figure, axes = _panels(
-        drawn,
+        table.assign(mean=table["regret"], low=table["regret_low"], high=table["regret_high"]),
         "table",
         names(table["table"]),
         "method",
@@ -264,14 +270,12 @@ def curse(table: pd.DataFrame) -> Figure:
         table: ``group_intervals`` of notebook 03's chosen masks by ``target_sparsity`` and
             ``method``.
     """
-    titles = {m: METHODS.get(m, m) for m in table["method"].unique()}
-    places = _sparsities(table["target_sparsity"])
     figure, axes = _panels(
         table,
         "method",
-        titles,
+        {m: METHODS.get(m, m) for m in table["method"].unique()},
         "target_sparsity",
-        places,
+        _sparsities(table["target_sparsity"]),
         (4.4, 2.9),
         series="measure",
         look=styles(_MEASURES),
@@ -304,12 +308,9 @@ def gaps(table: pd.DataFrame, margin: float = MARGIN) -> Figure:
         sharex=True,
         xlabel="difference in accuracy\n(thousandths)",
     )
+    title = f"bars: 95 % t interval over pairs; {_EQUIVALENCE}"
     how = _margin(axes, margin)
-    return _finished(
-        figure,
-        axes,
-        f"bars: 95 % t interval over pairs; {_EQUIVALENCE}" + (how and f"\naxis: {how}"),
-    )
+    return _finished(figure, axes, title + (how and f"\naxis: {how}"))
 
 
 def defects(table: pd.DataFrame, margin: float = MARGIN) -> Figure:
@@ -376,7 +377,6 @@ def related(table: pd.DataFrame) -> Figure:
         table: from ``regions.correlations``.
     """
     rows = {c: _short(c) for c in table["column"].unique()}
-    look = styles(table["numbering"].unique())
     figure, axes = _panels(
         table,
         "region",
@@ -385,7 +385,7 @@ def related(table: pd.DataFrame) -> Figure:
         rows,
         (2.3, 0.32 * len(rows) + 1.0),
         series="numbering",
-        look=look,
+        look=styles(table["numbering"].unique()),
         unit=1,
         sharex=True,
         xlim=(-1, 1),
@@ -403,7 +403,7 @@ def _panels(
     by: str,
     titles: Mapping[Hashable, str],
     place: str,
-    places: Mapping[Hashable, str],
+    places: Mapping[Any, str],
     size: tuple[float, float],
     *,
     series: str | None = None,
@@ -447,18 +447,15 @@ def _panels(
 
 def _finished(figure: Figure, axes: Sequence[Axes], title: str = "") -> Figure:
     """The figure with a title above all panels and a legend below them."""
-    figure.suptitle(title, fontsize=9)
-    legend(figure, axes)
-    return figure
+    return legend(titled(figure, title), axes)
 
 
 def _against_sparsity(table: pd.DataFrame, label: str) -> tuple[Figure, list[Axes]]:
     """The column ``series`` against sparsity, one panel a data set."""
-    titles = {name: _DATASETS.get(name, name) for name in table["dataset"].unique()}
     figure, axes = _panels(
         table,
         "dataset",
-        titles,
+        {name: _DATASETS.get(name, name) for name in table["dataset"].unique()},
         "sparsity",
         _sparsities(table["sparsity"]),
         (4.2, 3.0),

@@ -47,14 +47,11 @@ def of_sets(sets: Mapping[str, MaskDatabase], trainings: pd.DataFrame) -> pd.Dat
         The rows of ``of`` with the name in ``set``; sets together are ``all families, s = ...``.
     """
     measured = {name: (masks, crossed.table(trainings, of=name)) for name, masks in sets.items()}
-    asked = dict(measured)
-    for ending in dict.fromkeys(name.split(", ")[1] for name in sets):
-        asked[f"all families, {ending}"] = pooled(
-            [measured[name] for name in sets if name.endswith(ending)]
-        )
-    found = [
-        of(masks, accuracies, ALL).assign(set=name) for name, (masks, accuracies) in asked.items()
-    ]
+    asked = measured | {
+        f"all families, {ending}": pooled([measured[n] for n in sets if n.endswith(ending)])
+        for ending in dict.fromkeys(name.split(", ")[1] for name in sets)
+    }
+    found = [of(masks, values, ALL).assign(set=n) for n, (masks, values) in asked.items()]
     return pd.concat(found, ignore_index=True)
 
 
@@ -72,12 +69,9 @@ def pooled(
         One database, part after part, with the first's ``spec``; and the accuracies from the seeds
         that all parts have.
     """
-    seeds = min(accuracies.shape[1] for _, accuracies in parts)
-    whole = pd.concat([database.table for database, _ in parts], ignore_index=True)
-    joined = MaskDatabase(
-        whole, parts[0][0].spec, np.concatenate([database.bits for database, _ in parts])
-    )
-    return joined, np.concatenate([accuracies[:, :seeds] for _, accuracies in parts])
+    databases, accuracies = zip(*parts, strict=True)
+    seeds = min(a.shape[1] for a in accuracies)
+    return crossed.joined(databases), np.concatenate([a[:, :seeds] for a in accuracies])
 
 
 def predictors(database: MaskDatabase, columns: Sequence[str]) -> pd.DataFrame:
@@ -99,11 +93,8 @@ def predictors(database: MaskDatabase, columns: Sequence[str]) -> pd.DataFrame:
     varying = fit_scaling(database, tuple(dict.fromkeys((*columns, "sparsity")))).columns
     known = np.isfinite(database.values(varying)).all(axis=1)
     rest = database.take(np.flatnonzero(known))
-    values = (
-        rest.table[list(fit_scaling(rest, varying).columns)]
-        .astype(np.float64)
-        .set_axis(np.flatnonzero(known))
-    )
+    columns = list(fit_scaling(rest, varying).columns)
+    values = rest.table[columns].astype(np.float64).set_axis(np.flatnonzero(known))
     if "sparsity" in values:
         values[DENSITY] = 1 - values.pop("sparsity")
     return values
@@ -146,9 +137,8 @@ def spearman_p(x: ArrayLike, y: ArrayLike, threshold: float) -> tuple[float, flo
     """
     _, z, error = _fisher(x, y)
     distance = (z - np.arctanh(threshold)) / error
-    return float(np.minimum(1, 2 * stats.norm.sf(distance))), float(
-        np.minimum(1, 2 * stats.norm.cdf(distance))
-    )
+    above, below = np.minimum(1, [2 * stats.norm.sf(distance), 2 * stats.norm.cdf(distance)])
+    return float(above), float(below)
 
 
 def _fisher(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:
@@ -181,17 +171,15 @@ def out_of_fold(
         (masks,) predictions, which do not depend on the order of the masks.
     """
     x, target = np.asarray(values, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    order = np.lexsort(
-        (*x.T, target)
-    )  # by accuracy: what follows does not see the order in which masks were given
+    # by accuracy: what follows does not see the order in which masks were given
+    order = np.lexsort((*x.T, target))
     x, target = x[order], target[order]
     division, forest = np.random.SeedSequence(seed).spawn(2)
     fold = _balanced(len(target), folds, np.random.default_rng(division))
     predicted = np.empty(len(target))
     for k in range(folds):
-        predicted[order[fold == k]] = (
-            _model(model, forest).fit(x[fold != k], target[fold != k]).predict(x[fold == k])
-        )
+        fitted = _model(model, forest).fit(x[fold != k], target[fold != k])
+        predicted[order[fold == k]] = fitted.predict(x[fold == k])
     return predicted
 
 
@@ -242,11 +230,7 @@ def table(
         predicted = out_of_fold(x, mean, model, folds, seed)
         ordered = predicted if name in together else x[:, 0]
         rho, (above, below) = spearman(ordered, mean), spearman_p(ordered, mean, threshold)
-        given = (
-            partial_rank_correlation(ordered, mean, values[DENSITY])
-            if DENSITY in values
-            else np.nan
-        )
+        given = values.get(DENSITY)
         r2 = _r2(mean, predicted, seed)
         rows.append(
             {
@@ -256,15 +240,13 @@ def table(
                 "rho": rho.value,
                 "rho_low": rho.low,
                 "rho_high": rho.high,
-            }
-            | {
-                "rho_given_density": given,
+                "rho_given_density": np.nan
+                if given is None
+                else partial_rank_correlation(ordered, mean, given),
                 "cv_r2": r2.value,
                 "r2_low": r2.low,
                 "r2_high": r2.high,
                 "ceiling": ceiling,
-            }
-            | {
                 "share": r2.value / ceiling if ceiling > 0 else np.nan,
                 "p_above": above,
                 "p_below": below,
@@ -305,10 +287,9 @@ def _r2(y: Values, predicted: Values, seed: int) -> Estimate:
     order = np.lexsort((predicted, y))
     picked, errors = y[order][draws], np.square(y - predicted)[order][draws]
     value = 1 - np.square(y - predicted).sum() / np.square(y - y.mean()).sum()
+    spread = np.square(picked - picked.mean(axis=1, keepdims=True)).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):  # a draw of one mask alone has no variance
-        drawn = 1 - errors.sum(axis=1) / np.square(picked - picked.mean(axis=1, keepdims=True)).sum(
-            axis=1
-        )
+        drawn = 1 - errors.sum(axis=1) / spread
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return Estimate(float(value), float(low), float(high))
 
@@ -348,14 +329,7 @@ def indications(predicted: pd.DataFrame) -> pd.DataFrame:
         correlation has to lie for so many masks to show it with a power of 80 %.
     """
     together = predicted[predicted["predictor"] == "all"]
-    together = together.assign(
-        p_above=(together["p_above"] * together["model"].nunique()).clip(upper=1)
-    )
-    best = (
-        together.sort_values("rho", ascending=False, kind="stable")
-        .drop_duplicates("set")
-        .sort_index()
-    )
+    ordered = together.sort_values("rho", ascending=False, kind="stable")
     names = {
         "set": "case",
         "rho": "estimate",
@@ -364,11 +338,13 @@ def indications(predicted: pd.DataFrame) -> pd.DataFrame:
         "p_above": "p_for",
         "p_below": "p_against",
     }
-    found = best.rename(columns=names).reset_index(drop=True)
-    found["detectable"] = [detectable_correlation(n) for n in found["n"]]
-    return found[
-        ["case", "model", "estimate", "low", "high", "n", "p_for", "p_against", "detectable"]
-    ]
+    found = ordered.drop_duplicates("set").sort_index().rename(columns=names)
+    found = found.assign(
+        p_for=(found["p_for"] * together["model"].nunique()).clip(upper=1),
+        detectable=found["n"].map(detectable_correlation),
+    )
+    columns = ["case", "model", "estimate", "low", "high", "n", "p_for", "p_against", "detectable"]
+    return found[columns].reset_index(drop=True)
 
 
 def detectable_correlation(

@@ -76,17 +76,17 @@ def train(graphs: Graphs, seeds: int, protocol: Protocol, evaluator: Evaluator) 
         One row a training: the columns of ``crossed.train``, and ``region`` (its name),
         ``dataset``, ``sparsity``, ``protocol`` and ``numbering``.
     """
-    parts = []
-    for (dataset, sparsity), numberings in graphs.items():
-        labels = {
-            "region": f"{dataset}, s = {sparsity:.2f}",
-            "dataset": dataset,
-            "sparsity": sparsity,
-            "protocol": protocol.name,
-        }
-        for numbering, one in numberings.items():
-            rows = crossed.train(one.masks(), seeds, protocol, dataset, evaluator)
-            parts.append(rows.assign(**labels, numbering=numbering))
+    parts = [
+        crossed.train(one.masks(), seeds, protocol, dataset, evaluator).assign(
+            region=f"{dataset}, s = {sparsity:.2f}",
+            dataset=dataset,
+            sparsity=sparsity,
+            protocol=protocol.name,
+            numbering=numbering,
+        )
+        for (dataset, sparsity), numberings in graphs.items()
+        for numbering, one in numberings.items()
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -135,22 +135,20 @@ def search(
     """
     parts = []
     for (region, dataset, sparsity, numbering), rows in trainings.groupby(BOTH, sort=False):
-        accuracies, own = (
-            crossed.table(rows, "validation_accuracy"),
-            graphs[dataset, sparsity][numbering],
-        )
+        own = crossed.table(rows, "validation_accuracy"), graphs[dataset, sparsity][numbering]
         for name, space in {"properties": columns, "labelled features": FEATURES}.items():
             path = folder / f"{dataset}_s{sparsity:.2f}_{numbering}_{name.replace(' ', '_')}.csv"
             settings = replace(search_of(budget), columns=tuple(space))
-            found = replay.recorded(path, accuracies, own, settings, repeats, ("pool", "random"))
-            labels = {
-                "numbering": numbering,
-                "searched": name,
-                "region": region,
-                "dataset": dataset,
-                "sparsity": sparsity,
-            }
-            parts.append(found.assign(**labels))
+            found = replay.recorded(path, *own, settings, repeats, ("pool", "random"))
+            parts.append(
+                found.assign(
+                    numbering=numbering,
+                    searched=name,
+                    region=region,
+                    dataset=dataset,
+                    sparsity=sparsity,
+                )
+            )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -161,7 +159,7 @@ def advantages(replayed: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row of ``replay.against`` for each region, numbering and space searched.
     """
-    seen = replayed[replayed["recommender"] == "observed"]
+    seen = replayed.query("recommender == 'observed'")
     return replay.against(seen, "pool", "random", [*BOTH, "searched"])
 
 
@@ -180,10 +178,11 @@ def correlations(trainings: pd.DataFrame, graphs: Graphs, columns: Sequence[str]
     rows = []
     for labels, one in trainings.groupby(BOTH, sort=False):
         accuracies, table = crossed.table(one), graphs[labels[1:3]][labels[3]].table
+        region = dict(zip(BOTH, labels, strict=True))
         for column in (*columns, *FEATURES):
-            there = np.isfinite(table[column])
-            found = mean_rank_correlation(table.loc[there, column], accuracies[there].T)
-            rows.append(dict(zip(BOTH, labels, strict=True)) | {"column": column} | vars(found))
+            known = table[column][np.isfinite(table[column])]
+            found = mean_rank_correlation(known, accuracies[known.index].T)
+            rows.append(region | {"column": column} | vars(found))
     return pd.DataFrame(rows)
 
 
@@ -208,9 +207,8 @@ def agreement(
     for (region, dataset), one in long.groupby(["region", "dataset"], sort=False):
         short = crossed.table(native[native["region"] == region]).mean(axis=1)
         means = {"calibrated": short, "converged": crossed.table(one).mean(axis=1)}
-        row = {"dataset": dataset, "rho": rank_correlation(*means.values()), "graphs": len(short)}
         rows.append(
-            row
+            {"dataset": dataset, "rho": rank_correlation(*means.values()), "graphs": len(short)}
             | {
                 f"{k}_{name}": f(m)
                 for name, m in means.items()

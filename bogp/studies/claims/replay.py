@@ -14,7 +14,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +96,13 @@ def on_tables(
     settings, (name, masks) = search_of(budget), next(iter(sets.items()))
     measured = crossed.table(trainings, of=name)
     seeds, noise = measured.shape[1], components(measured).residual.value
-    for kind in KINDS:
-        tables[f"planted: {kind}"] = (
-            planted(masks, settings.columns, 2 * noise, noise, seeds, 0, kind),
-            masks,
-        )
-    found = []
-    for name, (accuracies, masks) in tables.items():
-        path = folder / f"{name.replace(': ', '_').replace(' = ', '')}.csv"
-        found.append(
-            recorded(path, accuracies, masks, settings, repeats, METHODS).assign(table=name)
-        )
+    how = (masks, settings.columns, 2 * noise, noise, seeds, 0)
+    tables |= {f"planted: {kind}": (planted(*how, kind), masks) for kind in KINDS}
+    files = {name: f"{name.replace(': ', '_').replace(' = ', '')}.csv" for name in tables}
+    found = [
+        recorded(folder / files[name], *table, settings, repeats, METHODS).assign(table=name)
+        for name, table in tables.items()
+    ]
     return pd.concat(found, ignore_index=True)
 
 
@@ -184,15 +179,9 @@ def replay(
         (table, database, settings, r, tuple(methods), tuple(recommenders), seed)
         for r in range(repeats)
     ]
-    rows = [
-        row
-        for found in in_parallel(_repeat, jobs, cores or cpu_count(), "repeat", label="replay")
-        for row in found
-    ]
-    asked = {pair: i for i, pair in enumerate(product(methods, recommenders))}
-    return pd.DataFrame(
-        sorted(rows, key=lambda row: (asked[row["method"], row["recommender"]], row["repeat"]))
-    )
+    repeated = in_parallel(_repeat, jobs, cores or cpu_count(), "repeat", label="replay")
+    # of a repeat come rows in the order of methods and recommenders: those of one pair together
+    return pd.DataFrame(row for pair in zip(*repeated, strict=True) for row in pair)
 
 
 def recorded(
@@ -280,12 +269,11 @@ def planted(
         raise InvalidInput(f"Some mask has no finite value of one of {', '.join(columns)}.")
     rng = np.random.default_rng(np.random.SeedSequence(seed))
     top = rng.uniform(0.25, 0.75, values.shape[1])
-    shapes = {
+    part = {
         "slope": (values - values.mean(axis=0)) / values.std(axis=0) @ np.sign(top - 0.5),
         "hill": -((values - top) ** 2).sum(axis=1),
         "noise": np.zeros(len(values)),
-    }
-    part = shapes[kind]
+    }[kind]
     scaled = part if kind == "noise" else (part - part.mean()) / part.std() * spread
     return 0.97 + scaled[:, None] + noise * rng.normal(size=(len(part), seeds))
 
@@ -320,9 +308,7 @@ def against_permuted(replayed: pd.DataFrame) -> pd.DataFrame:
     """The evidence of claim 6: ``box`` against ``box_permuted`` on the measured tables, by the best
     observed mask.
     """
-    measured = replayed[
-        (replayed["recommender"] == "observed") & replayed["table"].str.startswith("s = ")
-    ]
+    measured = replayed.query("recommender == 'observed' and table.str.startswith('s = ')")
     return against(measured, "box", "box_permuted", ["table"])
 
 
@@ -359,25 +345,12 @@ def against(
                 "A comparison needs at least two repeats, the same of both; "
                 f"{method} has {len(one)} and {other} {len(two)}."
             )
-        own, gain = (
-            mean_interval(one["regret"]),
-            above(two["regret"] - one["regret"], 0.0, SMALLEST_GAIN),
-        )
-        named = {"method": method, "other": other, "recommender": recommender, "n": gain.n}
-        regret = {
-            "regret": own.mean,
-            "regret_low": own.low,
-            "regret_high": own.high,
-            "distinct": float(one["distinct"].mean()),
-        }
-        tested = {
-            name: value for name, value in vars(gain).items() if name not in ("estimate", "n")
-        }
+        gain = above(two["regret"] - one["regret"], 0.0, SMALLEST_GAIN)
         rows.append(
-            named
-            | regret
-            | {"advantage": gain.estimate}
-            | tested
+            {"method": method, "other": other, "recommender": recommender, "n": gain.n}
+            | mean_interval(one["regret"]).columns("regret")
+            | {"distinct": float(one["distinct"].mean()), "advantage": gain.estimate}
+            | {name: value for name, value in vars(gain).items() if name not in ("estimate", "n")}
             | dict(zip(by, labels, strict=True))
         )
     return pd.DataFrame(rows)
@@ -412,31 +385,30 @@ def _repeat(
     with threadpool_limits(1):  # the same bits on any number of cores
         for method in methods:
             seen, its = _seen(method, database, settings, permutation)
-            rows, scores = _search(
-                _PROPOSERS[method](seen, its, repeat, method), table[:, searched]
-            )
-            values = unit_values(seen, its.columns)
+            searcher = _PROPOSERS[method](seen, its, repeat, method)
+            rows, scores = _search(searcher, table[:, searched])
             for recommender in recommenders:
                 row = (
                     best_observed(rows, scores)
                     if recommender == "observed"
-                    else best_posterior_mean(rows, scores, values)
+                    else best_posterior_mean(rows, scores, unit_values(seen, its.columns))
                 )
-                labels = {
-                    "method": method,
-                    "recommender": recommender,
-                    "repeat": repeat,
-                    "row": row,
-                }
-                apparent = max(score for at, score in zip(rows, scores, strict=True) if at == row)
-                scored = {
-                    "held_out": float(held_out[row]),
-                    "apparent": apparent,
-                    "best": best,
-                    "regret": best - float(held_out[row]),
-                }
-                visited = {"distinct": len(set(rows)), "replications": len(rows) - len(set(rows))}
-                found.append(labels | scored | visited)
+                found.append(
+                    {
+                        "method": method,
+                        "recommender": recommender,
+                        "repeat": repeat,
+                        "row": row,
+                        "held_out": float(held_out[row]),
+                        "apparent": max(
+                            score for at, score in zip(rows, scores, strict=True) if at == row
+                        ),
+                        "best": best,
+                        "regret": best - float(held_out[row]),
+                        "distinct": len(set(rows)),
+                        "replications": len(rows) - len(set(rows)),
+                    }
+                )
     return found
 
 

@@ -7,7 +7,8 @@ chose nothing.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from itertools import product
 
 import pandas as pd
 
@@ -35,8 +36,10 @@ CLAIMED_BEST = (
 MEASURES = ["apparent", "fresh_validation", "fresh_test"]
 
 # Columns of the tables, which are written even where there is nothing to say.
-_CURSED = ["target_sparsity", "method", "case", *TESTED, "apparent", "fresh_validation"]
-_CURSED += ["test_difference", "test_low", "test_high", "gain", "gain_low", "gain_high"]
+_CURSED = [
+    *("target_sparsity", "method", "case", *TESTED, "apparent", "fresh_validation"),
+    *("test_difference", "test_low", "test_high", "gain", "gain_low", "gain_high"),
+]
 _BEST = ["against", "target_sparsity", "case", *TESTED]
 _P = ["p_for", "p_against", "p_different"]
 _COMPARED = [*_BEST, "p_different", *(f"{p}_holm" for p in _P)]
@@ -85,9 +88,8 @@ def read(run: str, protocol: str) -> Reported:
     }
     found = {"03": len(chosen), "05": len(results), "01 or 04": others is not None}
     missing = ", ".join(f"notebook {number}" for number, there in found.items() if not there)
-    if missing:
-        missing = f"In the run {run!r} there are no results of {missing}; they are left out."
-    return Reported(chosen, tables, others, missing)
+    said = f"In the run {run!r} there are no results of {missing}; they are left out."
+    return Reported(chosen, tables, others, said if missing else "")
 
 
 def gathered(run: str, notebook: str, protocol: str, what: str) -> pd.DataFrame:
@@ -107,11 +109,12 @@ def gathered(run: str, notebook: str, protocol: str, what: str) -> pd.DataFrame:
     Raises:
         BogpError: a table is not what was written.
     """
-    parts = [pd.DataFrame(columns=["target_sparsity", "method", "accounting"])]
-    for path in sorted((paths.results_dir(run) / notebook).glob(f"{protocol}_s*_{what}.csv")):
-        named = float(path.stem.rsplit("_s", 1)[1].split("_")[0])
-        parts.append(read_table(path).assign(target_sparsity=named))
-    return pd.concat(parts[1:] or parts, ignore_index=True)
+    parts = [
+        read_table(path).assign(target_sparsity=float(path.stem.rsplit("_s", 1)[1].split("_")[0]))
+        for path in sorted((paths.results_dir(run) / notebook).glob(f"{protocol}_s*_{what}.csv"))
+    ]
+    none = pd.DataFrame(columns=["target_sparsity", "method", "accounting"])
+    return pd.concat(parts or [none], ignore_index=True)
 
 
 def curse(chosen: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
@@ -140,16 +143,13 @@ def curse(chosen: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
         drawn = history[(history["target_sparsity"] == sparsity) & (history["method"] == "random")]
         unchosen = drawn.groupby("search_seed")["validation_accuracy"].mean().reindex(mine.index)
         test = paired_difference(mine["apparent"], mine["fresh_test"])
-        gain = paired_difference(mine["fresh_validation"], unchosen)
-        row = {"target_sparsity": sparsity, "method": method, "case": f"s = {sparsity:.2f}"} | vars(
-            tested
+        rows.append(
+            {"target_sparsity": sparsity, "method": method, "case": f"s = {sparsity:.2f}"}
+            | vars(tested)
+            | mine[["apparent", "fresh_validation"]].mean().to_dict()
+            | {"test_difference": test.mean, "test_low": test.low, "test_high": test.high}
+            | paired_difference(mine["fresh_validation"], unchosen).columns("gain")
         )
-        row |= {
-            "apparent": mine["apparent"].mean(),
-            "fresh_validation": mine["fresh_validation"].mean(),
-        }
-        row |= {"test_difference": test.mean, "test_low": test.low, "test_high": test.high}
-        rows.append(row | {"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high})
     return pd.DataFrame(rows, columns=_CURSED)
 
 
@@ -178,22 +178,18 @@ def like_for_like(results: pd.DataFrame) -> pd.DataFrame:
     """
     own, rows = results[results["accounting"] == LIKE], []
     budgets = [name for name in own["method"].unique() if is_chosen(name) and name != "bogp"]
-    for name in (*ONE_NETWORK, *budgets):
-        for sparsity in sorted(own["target_sparsity"].unique()):
-            difference = _differences(
-                own, "bogp" if is_chosen(name) else "bogp_mask", name, sparsity
-            )
-            if len(difference) < 2:
-                continue  # of one pair nothing can be said
+    for name, sparsity in product(
+        (*ONE_NETWORK, *budgets), sorted(own["target_sparsity"].unique())
+    ):
+        difference = _differences(own, "bogp" if is_chosen(name) else "bogp_mask", name, sparsity)
+        if len(difference) > 1:  # of one pair nothing can be said
             either = above(difference, 0.0, 0.0)
-            row = {
-                "against": name,
-                "target_sparsity": sparsity,
-                "case": f"s = {sparsity:.2f}",
-            } | vars(within(difference, MARGIN))
             rows.append(
-                row | {"p_different": min(either.p_for, either.p_against)}
-            )  # of the two sides, each taken twice
+                {"against": name, "target_sparsity": sparsity, "case": f"s = {sparsity:.2f}"}
+                | vars(within(difference, MARGIN))
+                # of the two sides, each taken twice
+                | {"p_different": min(either.p_for, either.p_against)}
+            )
     table = pd.DataFrame(rows, columns=_COMPARED)
     for p in _P:
         table[f"{p}_holm"] = table.groupby("against")[p].transform(holm)
@@ -217,21 +213,16 @@ def best_of_all(
     Raises:
         InvalidInput: as ``like_for_like``.
     """
-    own, rows = results[results["accounting"] == PAPER], []
-    for sparsity in sparsities:
-        for name in PAPERS:
-            difference = _differences(own, "bogp", name, sparsity)
-            if len(difference) < 2:
-                continue
-            tested = above(difference, 0.0, 0.0)
-            rows.append(
-                {
-                    "against": name,
-                    "target_sparsity": sparsity,
-                    "case": f"s = {sparsity:.2f}, {LABELS[name]}",
-                }
-                | vars(tested)
-            )
+    own = results[results["accounting"] == PAPER]
+    differences = {
+        (name, s, f"s = {s:.2f}, {LABELS[name]}"): _differences(own, "bogp", name, s)
+        for s, name in product(sparsities, PAPERS)
+    }
+    rows = [
+        (*labels, *astuple(above(difference, 0.0, 0.0)))
+        for labels, difference in differences.items()
+        if len(difference) > 1
+    ]
     return pd.DataFrame(rows, columns=_BEST)
 
 
@@ -253,12 +244,12 @@ def elsewhere(run: str, protocol: str) -> pd.DataFrame | None:
     """``verdicts.elsewhere`` of the tables that notebooks 01 and 04 of a run wrote; None where one
     has not run.
     """
-    names = (
-        f"{MOTIVATION}/{protocol}_correlations",
-        f"{MOTIVATION}/{protocol}_monotone",
-        f"{ALPHA_TRADEOFF}/{protocol}_tables_compared",
-    )
-    files = [paths.results_dir(run) / f"{name}.csv" for name in names]
+    folder = paths.results_dir(run)
+    files = [
+        folder / MOTIVATION / f"{protocol}_correlations.csv",
+        folder / MOTIVATION / f"{protocol}_monotone.csv",
+        folder / ALPHA_TRADEOFF / f"{protocol}_tables_compared.csv",
+    ]
     if not all(file.exists() for file in files):
         return None
     correlations, judgements, compared = map(read_table, files)

@@ -98,4 +98,4 @@ def summary(audited: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``protocol``, ``mean``, ``low``, ``high``, ``n``, in the order of ``audit``.
     """
-    return group_intervals(audited, ["protocol"], ["test_accuracy"]).drop(columns="measure")
+    return group_intervals(audited, ["protocol"], "test_accuracy")

@@ -30,6 +30,7 @@ from bogp.errors import InvalidInput
 from bogp.outputs import with_interval
 from bogp.statistics import equivalence, holm, mean_interval
 from bogp.studies.motivation import measure
+from bogp.studies.motivation.tables import raw_correlations
 from bogp.studies.motivation.tables import verdict as monotone_verdict
 from bogp.variance import detectable_mean
 
@@ -254,7 +255,7 @@ def _beyond(distance: float, x: NDArray[np.float64]) -> float:
 
 
 def _tested(x: NDArray[np.float64], p_for: float, p_against: float) -> Tested:
-    found = mean_interval(x)
+    found, error = mean_interval(x), float(stats.sem(x))
     return Tested(
         found.mean,
         found.low,
@@ -262,7 +263,7 @@ def _tested(x: NDArray[np.float64], p_for: float, p_against: float) -> Tested:
         found.n,
         p_for,
         p_against,
-        detectable_mean(float(stats.sem(x)), len(x) - 1),
+        detectable_mean(error, len(x) - 1),
     )
 
 
@@ -293,13 +294,9 @@ def judge(evidence: pd.DataFrame) -> pd.DataFrame:
     for fault, rows in faults.items():
         for one in evidence[rows].itertuples():
             raise InvalidInput(f"The case {one.case!r} of claim {one.claim} {fault}.")
-    adjusted = p.groupby(evidence["claim"]).transform(holm)
-    given = np.select(
-        [adjusted["p_for"] < 0.05, adjusted["p_against"] < 0.05], [HOLDS, FAILS], UNDECIDED
-    )
-    return evidence.assign(
-        p_for_holm=adjusted["p_for"], p_against_holm=adjusted["p_against"], verdict=given
-    )
+    adjusted = p.groupby(evidence["claim"]).transform(holm).add_suffix("_holm")
+    shown = [adjusted[p] < 0.05 for p in adjusted]
+    return evidence.assign(**adjusted, verdict=np.select(shown, [HOLDS, FAILS], UNDECIDED))
 
 
 def overall(judged: pd.DataFrame) -> pd.DataFrame:
@@ -319,23 +316,26 @@ def overall(judged: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for number, cases in judged.groupby("claim"):
-        claim, (hold, fail, undecided) = (
-            _NUMBERED[number],
-            (int((cases["verdict"] == v).sum()) for v in VERDICTS),
+        claim, given = _NUMBERED[number], cases["verdict"]
+        # what one case decides, and what all of them have to agree on
+        one, each = (HOLDS, FAILS) if claim.existential else (FAILS, HOLDS)
+        verdict = one if (given == one).any() else each if (given == each).all() else UNDECIDED
+        rows.append(
+            {
+                "claim": number,
+                "statement": claim.statement,
+                "paper": claim.paper,
+                "ours": _range(cases["estimate"], claim.form),
+                "n": _range(cases["n"], ".0f"),
+                "verdict": verdict,
+                "cases": len(cases),
+                "hold": int((given == HOLDS).sum()),
+                "fail": int((given == FAILS).sum()),
+                "undecided": int((given == UNDECIDED).sum()),
+                "source": ", ".join(cases["source"].unique()),
+                "cell": claim.section,
+            }
         )
-        if claim.existential:
-            verdict = HOLDS if hold else FAILS if fail == len(cases) else UNDECIDED
-        else:
-            verdict = FAILS if fail else HOLDS if hold == len(cases) else UNDECIDED
-        texts = {
-            "claim": number,
-            "statement": claim.statement,
-            "paper": claim.paper,
-            "ours": _range(cases["estimate"], claim.form),
-        }
-        counts = {"cases": len(cases), "hold": hold, "fail": fail, "undecided": undecided}
-        where = {"source": ", ".join(cases["source"].unique()), "cell": claim.section}
-        rows.append(texts | {"n": _range(cases["n"], ".0f"), "verdict": verdict} | counts | where)
     return pd.DataFrame(rows)
 
 
@@ -353,26 +353,18 @@ def elsewhere(
             some reading of "sparsity" nothing speaks against it.
         protocol: under which notebook 01 was run.
     """
-    found = {"supported": HOLDS, "contradicted": FAILS, "undecided": UNDECIDED}[
-        monotone_verdict(correlations, judgements)
-    ]
-    raw = correlations[
-        (correlations["variant"] == "same") & (correlations["kind"] == "raw")
-    ].set_index("property")
-    raw = raw.loc[list(measure.FIGURES_5_TO_7)]
+    words = {"supported": HOLDS, "contradicted": FAILS, "undecided": UNDECIDED}
+    raw = raw_correlations(correlations)
     ours = ", ".join(f"{name} {with_interval(one, '+.2f')}" for name, one in raw.iterrows())
-    refuted = (
-        (compared["beaten"] | ~compared["possible"].astype(bool))
-        .groupby([compared[k] for k in ("reading", "form", "alpha")])
-        .any()
-    )
-    counts = refuted.groupby(["reading", "form"]).sum()
+    refuted = compared.assign(refuted=compared["beaten"] | ~compared["possible"].astype(bool))
+    rows = refuted.groupby(["reading", "form", "alpha"])["refuted"].any()
+    counts = rows.groupby(["reading", "form"]).sum()
     monotone = (
         "notebook 01: performance is a monotone function of several properties",
         '"a monotonic function of multiple properties"',
         f"correlations: {ours}",
         _range(raw["n"], ".0f"),
-        found,
+        words[monotone_verdict(correlations, judgements)],
         "01 · Monotone or not",
         f"{measure.MOTIVATION}/{protocol}_monotone.csv",
     )
@@ -411,34 +403,23 @@ def rendered(
     for one in summary.itertuples():
         cases, form = judged[judged["claim"] == one.claim], _NUMBERED[one.claim].form
         named = one.cases > 1
-        extremes = [cases.loc[cases["estimate"].idxmin()], cases.loc[cases["estimate"].idxmax()]][
-            : 1 + named
-        ]
-        ours = [
+        ends = [cases["estimate"].idxmin(), cases["estimate"].idxmax()]
+        said = [
             with_interval(e.rename({"estimate": "mean"}), form)
             + (f" ({e['case']})" if named else "")
-            for e in extremes
+            for _, e in cases.loc[ends[: 1 + named]].iterrows()
         ]
         words = one.verdict
         if cases["verdict"].nunique() > 1:
-            words += f" (of {one.cases} cases {one.hold} hold, {one.fail} do not, "
-            words += f"{one.undecided} undecided)"
+            counts = f"{one.hold} hold, {one.fail} do not, {one.undecided} undecided"
+            words += f" (of {one.cases} cases {counts})"
         elif named:
             words += f" (in each of {one.cases} cases)"
         effects = cases.loc[cases["verdict"] == UNDECIDED, "detectable"].dropna()
         if one.verdict == UNDECIDED and len(effects):
             words += f"; an effect of {_range(effects, form.lstrip('+'))} would have been found"
-        rows.append(
-            (
-                f"{one.claim}: {one.statement}",
-                one.paper,
-                " to ".join(ours),
-                one.n,
-                words,
-                one.cell,
-                one.source,
-            )
-        )
+        claim, ours = f"{one.claim}: {one.statement}", " to ".join(said)
+        rows.append((claim, one.paper, ours, one.n, words, one.cell, one.source))
     return pd.concat([pd.DataFrame(rows, columns=list(_RENDERED)), others], ignore_index=True)
 
 
@@ -447,15 +428,13 @@ def findings(summary: pd.DataFrame) -> str:
     given.
     """
     words = {HOLDS: "hold", FAILS: "do not hold", UNDECIDED: "cannot be decided"}
-    sentences = []
-    for given, those in summary.groupby(
-        pd.Categorical(summary["verdict"], VERDICTS), observed=True
-    ):
-        named = "; ".join(f"{one.statement} ({one.claim})" for one in those.itertuples())
-        sentences.append(
-            f"Claims that {words[given]}: {len(those)} of {len(summary)}, namely {named}."
-        )
-    return " ".join(sentences)
+    statements = summary["statement"] + " (" + summary["claim"].astype(str) + ")"
+    named = {given: statements[summary["verdict"] == given] for given in VERDICTS}
+    return " ".join(
+        f"Claims that {words[given]}: {len(those)} of {len(summary)}, namely {'; '.join(those)}."
+        for given, those in named.items()
+        if len(those)
+    )
 
 
 def _range(values: Sequence[float] | pd.Series, form: str) -> str:

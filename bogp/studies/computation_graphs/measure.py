@@ -31,15 +31,12 @@ def examples(name: str, part: Split) -> Examples:
     The transformer reads an image as 49 tokens, the grey level (16 of them) of each block of 4 x 4
     pixels, and predicts the next from those before. The random graph reads rows of pixels.
     """
-    images, labels = (
-        torch.from_numpy(part.images).float() / 255,
-        torch.from_numpy(part.labels).long(),
-    )
+    images, labels = torch.from_numpy(part.images).float() / 255, torch.from_numpy(part.labels)
     squares = images.view(-1, 1, 28, 28)
     if name == "transformer":
         tokens = (functional.avg_pool2d(squares, 4).flatten(1) * 15.99).long()
         return Examples((tokens[:, :-1],), tokens[:, 1:])
-    return Examples((images if name == "random graph" else squares,), labels)
+    return Examples((images if name == "random graph" else squares,), labels.long())
 
 
 def train(
@@ -68,8 +65,8 @@ def difference(
         It in units of the largest output of the module, or of 1 where that is smaller.
     """
     gates = torch.as_tensor(graph.gates(mask)[0], dtype=torch.float32)
-    masked, out = graph.gated(gates, None, *inputs), module(*inputs)
-    return capture_cases.difference(out, masked) / max(1.0, float(masked.abs().max()))
+    masked = graph.gated(gates, None, *inputs)
+    return capture_cases.difference(module(*inputs), masked) / max(1.0, float(masked.abs().max()))
 
 
 def cheapest(
@@ -80,7 +77,6 @@ def cheapest(
     """
     mask = graph.without([])
     for edge in graph.candidates[np.argsort(scores)]:
-        without = mask & graph.without([edge])
-        if (~mask).sum() < removed and graph.connected(without)[0]:
+        if (~mask).sum() < removed and graph.connected(mask & graph.without([edge]))[0]:
             mask[edge] = False
     return mask

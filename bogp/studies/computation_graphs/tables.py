@@ -29,7 +29,7 @@ def captured(graphs: Graphs, held: Mapping[str, Examples]) -> pd.DataFrame:
     Returns:
         ``network``, ``parameters``, ``vertices``, ``edges``, ``candidates``, ``difference``.
     """
-    rows = [
+    return pd.DataFrame(
         {
             "network": name,
             "parameters": sum(p.numel() for p in graph.module.parameters()),
@@ -39,8 +39,7 @@ def captured(graphs: Graphs, held: Mapping[str, Examples]) -> pd.DataFrame:
             "difference": difference(graph, graph.without([]), graph.module, held[name].inputs),
         }
         for name, graph in graphs.items()
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def scored(graphs: Graphs, scores: Mapping[str, NDArray[np.float64]]) -> pd.DataFrame:
@@ -49,7 +48,7 @@ def scored(graphs: Graphs, scores: Mapping[str, NDArray[np.float64]]) -> pd.Data
     Returns:
         ``network``, ``edge``, ``source``, ``target``, ``change`` (nats).
     """
-    rows = [
+    return pd.DataFrame(
         {
             "network": name,
             "edge": edge,
@@ -59,8 +58,7 @@ def scored(graphs: Graphs, scores: Mapping[str, NDArray[np.float64]]) -> pd.Data
         }
         for name, graph in graphs.items()
         for edge, change in zip(graph.candidates, scores[name], strict=True)
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def pruned(
@@ -81,31 +79,39 @@ def pruned(
         ``network``, ``edges_removed``, ``difference`` (of the smaller network's outputs from those
         under the mask), and before and after ``parameters``, ``flops`` (of one example), ``loss``.
     """
-    rows = []
-    for name, graph in graphs.items():
-        some, one = held[name], held[name].part(slice(0, 1)).inputs
-        row = {"network": name, "edges_removed": int((~masks[name]).sum())}
-        row |= {"difference": difference(graph, masks[name], smaller[name], some.inputs)}
-        for when, module in (("before", graph.module), ("after", smaller[name])):
-            cost = surgery.cost(module, one, seconds=0.01)
-            row |= {f"parameters_{when}": cost.parameters, f"flops_{when}": cost.flops}
-            row |= {f"loss_{when}": float(tasks.measure(module, some, [cross_entropy])[0])}
-        rows.append(row)
-    return pd.DataFrame(rows)
+
+    def sized(module: nn.Module, some: Examples, when: str) -> dict[str, float]:
+        cost = surgery.cost(module, some.part(slice(0, 1)).inputs, seconds=0.01)
+        return {
+            f"parameters_{when}": cost.parameters,
+            f"flops_{when}": cost.flops,
+            f"loss_{when}": float(tasks.measure(module, some, [cross_entropy])[0]),
+        }
+
+    return pd.DataFrame(
+        {
+            "network": name,
+            "edges_removed": int((~masks[name]).sum()),
+            "difference": difference(graph, masks[name], smaller[name], held[name].inputs),
+        }
+        | sized(graph.module, held[name], "before")
+        | sized(smaller[name], held[name], "after")
+        for name, graph in graphs.items()
+    )
 
 
 def latency(
     graphs: Graphs, smaller: Mapping[str, nn.Module], held: Mapping[str, Examples], images: int = 32
 ) -> pd.DataFrame:
     """Median time of a forward pass on one thread, ms: ``network``, ``before``, ``after``."""
-    rows = []
-    for name, graph in graphs.items():
-        some = held[name].part(slice(0, images)).inputs
-        before, after = (
-            1e3 * surgery.cost(module, some).latency for module in (graph.module, smaller[name])
-        )
-        rows.append({"network": name, "before": before, "after": after})
-    return pd.DataFrame(rows)
+
+    def ms(module: nn.Module, name: str) -> float:
+        return 1e3 * surgery.cost(module, held[name].part(slice(0, images)).inputs).latency
+
+    return pd.DataFrame(
+        {"network": name, "before": ms(graph.module, name), "after": ms(smaller[name], name)}
+        for name, graph in graphs.items()
+    )
 
 
 def savings(removals: pd.DataFrame) -> pd.DataFrame:
@@ -113,8 +119,12 @@ def savings(removals: pd.DataFrame) -> pd.DataFrame:
     ``pruned``.
     """
     one = removals.set_index("network")
-    kept = {"parameters": one["parameters_after"] / one["parameters_before"]}
-    return 1 - pd.DataFrame(kept | {"operations": one["flops_after"] / one["flops_before"]})
+    return 1 - pd.DataFrame(
+        {
+            "parameters": one["parameters_after"] / one["parameters_before"],
+            "operations": one["flops_after"] / one["flops_before"],
+        }
+    )
 
 
 def answer(graphs: pd.DataFrame, removals: pd.DataFrame) -> str:

@@ -85,10 +85,10 @@ def cases(kinds: Sequence[str], of: Sequence[str], epochs: Sequence[int]) -> lis
         )
     for kind, task in zip(kinds, of, strict=True):
         if not is_one_of(kind, networks.KINDS) or not is_one_of(task, tasks.NAMES):
-            allowed = (
-                f"networks are {', '.join(networks.KINDS)}; tasks are {', '.join(tasks.NAMES)}"
+            raise InvalidInput(
+                f"{kind!r} on {task!r}: networks are {', '.join(networks.KINDS)}; tasks are "
+                f"{', '.join(tasks.NAMES)}."
             )
-            raise InvalidInput(f"{kind!r} on {task!r}: {allowed}.")
         reads_text = task in ("sentences", "wikitext-2")
         if reads_text != (kind == "transformer") or (task == "mixture" and kind != "dag"):
             raise InvalidInput(
@@ -117,10 +117,10 @@ def connected_removals(graph: ComputationGraph, count: int, seed: int) -> NDArra
         InvalidInput: no two edges can be removed together.
     """
     rng, candidates = np.random.default_rng(seed), len(graph.candidates)
-    masks = []
-    for _ in range(count):
-        wanted = int(rng.integers(2, max(2, candidates // 2) + 1))
-        masks.append(graph.without(importance.order(graph, rng.random(candidates))[:wanted]))
+    drawn = [
+        (rng.integers(2, max(2, candidates // 2) + 1), rng.random(candidates)) for _ in range(count)
+    ]
+    masks = [graph.without(importance.order(graph, scores)[:wanted]) for wanted, scores in drawn]
     if min((~mask).sum() for mask in masks) < 2:
         raise InvalidInput(
             "No two edges of this network can be removed together; there is nothing to say "
@@ -165,38 +165,26 @@ def unit(case: Case, settings: Settings, seed: int) -> pd.DataFrame:
     tables = []
     for count in settings.calibration:
         some = calibration.part(slice(0, count))
-        timed = {
-            name: _seconds(partial(_importance, graph, some, task, name, seed)) for name in METHODS
-        }
-        tables += [
-            _rows("single", name, count, edges, found, changes)
-            for name, (found, _) in timed.items()
-        ]
+        work = {name: partial(_importance, graph, some, task, name, seed) for name in METHODS}
+        timed = {name: _seconds(importance_of) for name, importance_of in work.items()}
+        found = {name: scores for name, (scores, _) in timed.items()}
+        tables += [_rows("single", n, count, edges, scores, changes) for n, scores in found.items()]
     # A forward pass over all calibration examples is the unit of cost, and noise only makes it
     # longer.
-    forward = min(
-        _seconds(lambda: tasks.measure(graph.module, calibration, (task.loss,)))[1]
-        for _ in range(3)
-    )
-    tables += [
-        _rows("cost", name, most, [0], [seconds], forward) for name, (_, seconds) in timed.items()
-    ]
+    forward = partial(tasks.measure, graph.module, calibration, (task.loss,))
+    cost = min(_seconds(forward)[1] for _ in range(3))
     masks = connected_removals(graph, settings.masks, seed)
     full, *under = losses_under(graph, np.vstack([graph.without([]), masks]), test, task.loss)
-    several = _several(
-        graph, calibration, task, {n: found for n, (found, _) in timed.items()}, masks
-    )
-    tables += [
-        _rows("several", name, most, range(len(masks)), predicted, np.array(under) - full)
-        for name, predicted in several.items()
-    ]
-    tables.append(_rows("removed", "edges", most, range(len(masks)), (~masks).sum(axis=1), np.nan))
+    several, each = _several(graph, calibration, task, found, masks), range(len(masks))
     means = leave_one_out(graph, test, task.loss, references=mean_activations(graph, calibration))
-    tables.append(_rows("mean reference", "leave_one_out", most, edges, changes, means))
-    quality = tasks.measure(graph.module, test, (task.loss, task.accuracy))
+    loss, accuracy = tasks.measure(graph.module, test, (task.loss, task.accuracy))
     tables += [
-        _rows("network", name, most, [0], [value], np.nan)
-        for name, value in zip(("loss", "accuracy"), quality, strict=True)
+        *(_rows("cost", n, most, [0], [seconds], cost) for n, (_, seconds) in timed.items()),
+        *(_rows("several", n, most, each, p, np.array(under) - full) for n, p in several.items()),
+        _rows("removed", "edges", most, each, (~masks).sum(axis=1), np.nan),
+        _rows("mean reference", "leave_one_out", most, edges, changes, means),
+        _rows("network", "loss", most, [0], [loss], np.nan),
+        _rows("network", "accuracy", most, [0], [accuracy], np.nan),
     ]
     return pd.concat(tables, ignore_index=True)
 
@@ -209,12 +197,16 @@ def _rows(
     predicted: ArrayLike,
     change: ArrayLike,
 ) -> pd.DataFrame:
-    columns = {
-        "item": list(item),
-        "predicted": np.asarray(predicted, dtype=float),
-        "change": change,
-    }
-    return pd.DataFrame({"part": part, "method": method, "examples": examples} | columns)
+    return pd.DataFrame(
+        {
+            "part": part,
+            "method": method,
+            "examples": examples,
+            "item": list(item),
+            "predicted": np.asarray(predicted, dtype=float),
+            "change": change,
+        }
+    )
 
 
 def _importance(
@@ -253,8 +245,8 @@ def _several(
 
 def record(case: Case, settings: Settings, seed: int) -> tuple[str, dict[str, Any]]:
     """The file that a unit is kept in, and the parameters by which it is found again."""
-    name = f"{case.network}_{case.task}_{seed}.csv"
-    return name, asdict(case) | asdict(settings) | {"seed": seed}
+    file = f"{case.network}_{case.task}_{seed}.csv"
+    return file, asdict(case) | asdict(settings) | {"seed": seed}
 
 
 def units(
@@ -278,8 +270,10 @@ def units(
     """
     jobs = [(case, settings, seed) for case in some for seed in range(whole("seeds", seeds, 2))]
     tables = kept_in_parallel(unit, jobs, record, folder, cores, "network")
-    labelled = [
-        table.assign(network=case.network, task=case.task, seed=seed)
-        for table, (case, _, seed) in zip(tables, jobs, strict=True)
-    ]
-    return pd.concat(labelled, ignore_index=True)
+    return pd.concat(
+        [
+            table.assign(network=case.network, task=case.task, seed=seed)
+            for table, (case, _, seed) in zip(tables, jobs, strict=True)
+        ],
+        ignore_index=True,
+    )

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bogp.plotting import Styles, dots, legend, names, panels, styles
+from bogp.plotting import Styles, dots, ends, legend, names, panels, styles
 from bogp.studies.edge_importance.tables import OVERALL, TARGET
 
 METHODS = {
@@ -51,8 +51,7 @@ def agreement(table: pd.DataFrame, target: float | None = TARGET) -> Figure:
                 label=f"target for the second order: {target:g}",
             )
         ax.set(title=str(network), xlim=(-1.05, 1.05), xlabel="Spearman's rank correlation")
-    legend(figure, axes)
-    return figure
+    return legend(figure, axes)
 
 
 def by_examples(table: pd.DataFrame) -> Figure:
@@ -69,11 +68,10 @@ def by_examples(table: pd.DataFrame) -> Figure:
         drawn = styles({m: METHODS[m] for m in BY_EXAMPLES})
         for k, (method, (label, colour, marker)) in enumerate(drawn.items()):
             some = one[one["method"] == method].sort_values("examples")
-            x = some["examples"] * 1.04 ** (k - len(BY_EXAMPLES) / 2)  # side by side
             ax.errorbar(
-                x,
+                some["examples"] * 1.04 ** (k - len(BY_EXAMPLES) / 2),  # side by side
                 some["mean"],
-                yerr=[some["mean"] - some["low"], some["high"] - some["mean"]],
+                yerr=ends(some),
                 color=colour,
                 marker=marker,
                 capsize=2,
@@ -88,8 +86,7 @@ def by_examples(table: pd.DataFrame) -> Figure:
         ax.minorticks_off()
         ax.axhline(0, color="#888888", linewidth=0.8)
     axes[0].set_ylabel("Spearman's rank correlation\n(mean over seeds; bar: 95 % t interval)")
-    legend(figure, axes)
-    return figure
+    return legend(figure, axes)
 
 
 def predictions(table: pd.DataFrame) -> Figure:
@@ -101,8 +98,7 @@ def predictions(table: pd.DataFrame) -> Figure:
     table = table[table["method"].isin(PREDICTED)]
     figure, axes = panels(table["network"].nunique(), 3.0, 3.0)
     for ax, (network, one) in zip(axes, table.groupby("network", sort=False), strict=True):
-        drawn = styles({m: METHODS[m] for m in PREDICTED})
-        for method, (label, colour, marker) in drawn.items():
+        for method, (label, colour, marker) in styles({m: METHODS[m] for m in PREDICTED}).items():
             mine = one[one["method"] == method]
             ax.plot(
                 mine["change"],
@@ -115,13 +111,12 @@ def predictions(table: pd.DataFrame) -> Figure:
                 label=label,
             )
         both = one[["change", "predicted"]]
-        ends = [min(both.min(axis=None), 0), both.max(axis=None)]
-        ax.plot(ends, ends, color="#000000", linewidth=0.8, label="equal")
-        _logarithmic(ax, float(one["change"].abs().median()) or 1e-6, max(map(abs, ends)))
+        limits = [min(both.min(axis=None), 0), both.max(axis=None)]
+        ax.plot(limits, limits, color="#000000", linewidth=0.8, label="equal")
+        _logarithmic(ax, float(one["change"].abs().median()) or 1e-6, max(map(abs, limits)))
         ax.set(title=str(network), xlabel="true change on test data (nats)")
     axes[0].set_ylabel("predicted change (nats)")
-    legend(figure, axes)
-    return figure
+    return legend(figure, axes)
 
 
 def _logarithmic(ax: Axes, middle: float, largest: float) -> None:
@@ -151,5 +146,4 @@ def costs(table: pd.DataFrame) -> Figure:
         xlabel="cost (forward passes over the calibration examples)",
         title="geometric mean over seeds; bar: 95 % t interval",
     )
-    legend(figure, [ax])
-    return figure
+    return legend(figure, [ax])

@@ -9,7 +9,14 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from bogp.statistics import group_intervals, mean_interval, paired_difference, rank_correlation
+from bogp.outputs import verdict
+from bogp.statistics import (
+    Interval,
+    group_intervals,
+    mean_interval,
+    paired_difference,
+    rank_correlation,
+)
 
 OVERALL = "all networks"
 ENOUGH = 5  # seeds, below which no rule gives a verdict
@@ -30,15 +37,14 @@ def agreement(table: pd.DataFrame, part: str) -> pd.DataFrame:
         (with the true change) and ``absolute`` (with its size).
     """
     keys = ["network", "seed", "method", "examples"]
-    rows = [
+    return pd.DataFrame(
         dict(zip(keys, key, strict=True))
         | {
             "signed": rank_correlation(one["predicted"], one["change"]),
             "absolute": rank_correlation(one["predicted"], one["change"].abs()),
         }
         for key, one in table[table["part"] == part].groupby(keys, sort=False)
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def summary(correlations: pd.DataFrame, value: str = "signed") -> pd.DataFrame:
@@ -57,21 +63,17 @@ def summary(correlations: pd.DataFrame, value: str = "signed") -> pd.DataFrame:
     rows = []
     for method, one in correlations.groupby("method", sort=False):
         for network, some in [*one.groupby("network", sort=False), (OVERALL, one)]:
-            row = {
-                "network": network,
-                "method": method,
-                "mean": np.nan,
-                "low": np.nan,
-                "high": np.nan,
-                "n": 0,
-            }
+            found = Interval(np.nan, np.nan, np.nan, 0)
             if some[value].notna().all():
                 found = mean_interval(some.groupby("seed")[value].mean())
-                # A correlation lies within [-1, 1], which a t interval does not know.
-                low, high = np.clip([found.low, found.high], -1, 1)
-                row |= {"mean": found.mean, "low": low, "high": high, "n": found.n}
-            rows.append(row | {"median": some[value].median(skipna=False)})
-    return pd.DataFrame(rows)
+            rows.append(
+                {"network": network, "method": method}
+                | vars(found)
+                | {"median": some[value].median(skipna=False)}
+            )
+    table = pd.DataFrame(rows)
+    # A correlation lies within [-1, 1], which a t interval does not know.
+    return table.assign(low=table["low"].clip(-1, 1), high=table["high"].clip(-1, 1))
 
 
 def difference(correlations: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
@@ -83,11 +85,10 @@ def difference(correlations: pd.DataFrame, first: str, second: str) -> pd.DataFr
     wide = correlations.pivot(index=["network", "seed"], columns="method", values="signed")
     groups = {network: wide.loc[network] for network in correlations["network"].unique()}
     groups[OVERALL] = wide.groupby("seed").mean()
-    rows = [
+    return pd.DataFrame(
         {"network": network, **asdict(paired_difference(some[first], some[second]))}
         for network, some in groups.items()
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def differences(correlations: pd.DataFrame) -> pd.DataFrame:
@@ -107,15 +108,11 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
         Columns ``network``, ``method``, ``seconds``, ``mean``, ``low``, ``high`` (forward passes:
         the geometric mean over seeds with the 95 % t interval of the logarithms) and ``n``.
     """
-    rows = []
-    for (network, method), one in table[table["part"] == "cost"].groupby(
-        ["network", "method"], sort=False
-    ):
-        logs = mean_interval(np.log(one["predicted"] / one["change"]))
-        mean, low, high = (float(np.exp(end)) for end in (logs.mean, logs.low, logs.high))
-        row = {"network": network, "method": method, "seconds": one["predicted"].mean()}
-        rows.append(row | {"mean": mean, "low": low, "high": high, "n": logs.n})
-    return pd.DataFrame(rows)
+    cost, keys = table[table["part"] == "cost"], ["network", "method"]
+    cost = cost.assign(passes=np.log(cost["predicted"] / cost["change"]))
+    seconds = cost.groupby(keys, sort=False)["predicted"].mean().rename("seconds").reset_index()
+    logs = group_intervals(cost, keys, "passes")
+    return seconds.assign(**np.exp(logs[["mean", "low", "high"]]), n=logs["n"])
 
 
 def references(table: pd.DataFrame) -> pd.DataFrame:
@@ -130,7 +127,7 @@ def references(table: pd.DataFrame) -> pd.DataFrame:
         and with means, and the rank correlation between the two changes of an edge.
     """
     zeros_and_means = table[table["part"] == "mean reference"]
-    rows = [
+    by_seed = pd.DataFrame(
         {
             "network": network,
             "signed change, zeros": one["predicted"].mean(),
@@ -140,8 +137,7 @@ def references(table: pd.DataFrame) -> pd.DataFrame:
             "rank correlation of the two": rank_correlation(one["predicted"], one["change"]),
         }
         for (network, _), one in zeros_and_means.groupby(["network", "seed"], sort=False)
-    ]
-    by_seed = pd.DataFrame(rows)
+    )
     return group_intervals(by_seed, ["network"], list(by_seed.columns[1:]))
 
 
@@ -152,10 +148,8 @@ def reached(by_network: pd.DataFrame, method: str, threshold: float) -> pd.DataF
     Returns:
         Columns ``network``, ``median``, ``met``.
     """
-    mine = by_network.loc[by_network["method"] == method, ["network", "median"]].reset_index(
-        drop=True
-    )
-    return mine.assign(met=mine["median"] >= threshold)
+    mine = by_network.loc[by_network["method"] == method, ["network", "median"]]
+    return mine.assign(met=mine["median"] >= threshold).reset_index(drop=True)
 
 
 def verdicts(target: pd.DataFrame, signed: pd.DataFrame) -> str:
@@ -169,13 +163,12 @@ def verdicts(target: pd.DataFrame, signed: pd.DataFrame) -> str:
     judged = signed["n"].min() >= ENOUGH
     lines = [
         f"Target 1, {row.network}: median Spearman of the second order {row.median:.2f}, "
-        f"wanted {TARGET:.2f}: {_verdict(row.met, judged)}"
+        f"wanted {TARGET:.2f}: {verdict(row.met, judged)}"
         for row in target.itertuples()
-    ]
-    lines += [
+    ] + [
         f"Target 2, {row.network}: signed - unsigned {row.mean:+.2f} [{row.low:+.2f}, "
         f"{row.high:+.2f}] "
-        f"(n = {row.n}): {_verdict(row.low > 0, judged)}"
+        f"(n = {row.n}): {verdict(row.low > 0, judged)}"
         for row in signed.itertuples()
     ]
     return "\n".join(lines)
@@ -191,12 +184,8 @@ def answer(target: pd.DataFrame, signed: pd.DataFrame) -> str:
         "Over all networks the second order reaches a median rank correlation of "
         f"{median:.2f} with "
         f"the true change of single edges (target {TARGET}: "
-        f"{_verdict(median >= TARGET, judged)}); for "
+        f"{verdict(median >= TARGET, judged)}); for "
         f"several edges at once the signed first order differs from the unsigned published form by "
         f"{gap['mean']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}], n = {gap['n']} seeds "
-        f"(target above 0: {_verdict(gap['low'] > 0, judged)})."
+        f"(target above 0: {verdict(gap['low'] > 0, judged)})."
     )
-
-
-def _verdict(met: bool, judged: bool) -> str:
-    return ("met" if met else "not met") if judged else "no verdict"

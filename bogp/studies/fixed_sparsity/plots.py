@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bogp.plotting import COLOURS, METHODS, band
+from bogp.plotting import COLOURS, METHODS, best_curves, ends, legend
 from bogp.search.loop import best_so_far
-from bogp.statistics import mean_interval
+from bogp.statistics import group_intervals
 
 
 def search_trace(history: pd.DataFrame, method: str = "bogp", searches: int = 5) -> Figure:
@@ -24,44 +24,26 @@ def search_trace(history: pd.DataFrame, method: str = "bogp", searches: int = 5)
         ax.step(
             one["evaluation"] + 1, one["best"], where="post", color="#000000", label="best so far"
         )
-        styles = {
-            "initial": ("o", "#E69F00", "initial point"),
-            "surrogate": ("o", "#0072B2", "proposed by the surrogate"),
-        }
-        for phase, (marker, colour, label) in styles.items():
-            some = one[one["phase"] == phase]
-            ax.plot(some["evaluation"] + 1, some["objective"], marker, color=colour, label=label)
-        again = one[one["visit"] > 0]
-        ax.plot(
-            again["evaluation"] + 1,
-            again["objective"],
-            "o",
-            mfc="none",
-            mec="#D55E00",
-            ms=8,
-            label="a mask seen before, retrained",
-        )
+        again = {"mfc": "none", "mec": "#D55E00", "ms": 8}
+        for rows, label, look in (
+            (one["phase"] == "initial", "initial point", {"color": "#E69F00"}),
+            (one["phase"] == "surrogate", "proposed by the surrogate", {"color": "#0072B2"}),
+            (one["visit"] > 0, "a mask seen before, retrained", again),
+        ):
+            x, y = one["evaluation"][rows] + 1, one["objective"][rows]
+            ax.plot(x, y, "o", label=label, **look)
         ax.set(title=f"search seed {seed}", xlabel="evaluation")
     axes[0, 0].set_ylabel("validation accuracy")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    return figure
+    return legend(figure, axes[0], 4)
 
 
 def best_against_random(history: pd.DataFrame) -> Figure:
     """Best validation accuracy so far, mean over search seeds with its 95 % t interval, for each
     method.
     """
-    figure, ax = plt.subplots(figsize=(5.6, 3.4))
     table = history.assign(best=best_so_far(history))
-    for method, one in table.groupby("method"):
-        curve = [mean_interval(group["best"]) for _, group in one.groupby("evaluation")]
-        label = f"{METHODS[method]} (n = {curve[0].n} searches)"
-        band(ax, np.arange(1, len(curve) + 1), curve, COLOURS[method], label=label)
-    ax.set(xlabel="evaluations (networks trained)", ylabel="best validation accuracy so far")
-    ax.set_title("mean over searches; band: 95 % t interval")
-    ax.legend(loc="lower right")
-    return figure
+    look = {m: (METHODS[m], COLOURS[m], "") for m in sorted(history["method"].unique())}
+    return best_curves(table, look, (5.6, 3.4), "validation accuracy")
 
 
 def apparent_against_fresh(chosen: pd.DataFrame) -> Figure:
@@ -78,29 +60,19 @@ def apparent_against_fresh(chosen: pd.DataFrame) -> Figure:
         "fresh_validation": "validation,\nfresh seeds",
         "fresh_test": "test,\nfresh seeds",
     }
-    offsets = {
-        method: 0.15 * (2 * i - 1) for i, method in enumerate(sorted(chosen["method"].unique()))
-    }
-    for method, one in chosen.groupby("method"):
-        for at, stage in enumerate(stages):
-            interval, x = mean_interval(one[stage]), at + offsets[method]
-            ax.plot(
-                np.full(len(one), x - 0.06),
-                one[stage],
-                "o",
-                color=COLOURS[method],
-                alpha=0.4,
-                ms=3.5,
-            )
-            ax.errorbar(
-                x,
-                interval.mean,
-                yerr=[[interval.mean - interval.low], [interval.high - interval.mean]],
-                fmt="D",
-                color=COLOURS[method],
-                capsize=3,
-                label=METHODS[method] if at == 0 else None,
-            )
+    for i, (method, one) in enumerate(chosen.groupby("method")):
+        x, colour = np.arange(len(stages)) + 0.15 * (2 * i - 1), COLOURS[method]
+        ax.plot(x - 0.06, one[list(stages)].T, "o", color=colour, alpha=0.4, ms=3.5)
+        means = group_intervals(one, ["method"], list(stages))
+        ax.errorbar(
+            x,
+            means["mean"],
+            yerr=ends(means),
+            fmt="D",
+            color=colour,
+            capsize=3,
+            label=METHODS[method],
+        )
     ax.set_xticks(range(len(stages)), list(stages.values()))
     ax.set(
         ylabel="accuracy", title="chosen masks; dot: one search, diamond: mean with 95 % t interval"
@@ -118,18 +90,16 @@ def fixed_sparsity(table: pd.DataFrame, paper: dict[float, float]) -> Figure:
         paper: the paper's accuracy at each sparsity.
     """
     fresh = table[(table["measure"] == "fresh_test") & table["method"].isin(["bogp", "random"])]
-    protocols = sorted(fresh["protocol"].unique())
+    groups = fresh.groupby("protocol")
     figure, axes = plt.subplots(
-        1, len(protocols), figsize=(4.6 * len(protocols) + 0.6, 3.6), squeeze=False
+        1, len(groups), figsize=(4.6 * len(groups) + 0.6, 3.6), squeeze=False
     )
-    for ax, protocol in zip(axes[0], protocols, strict=True):
-        for method, one in fresh[fresh["protocol"] == protocol].groupby("method"):
-            x = one["target_sparsity"] + {"bogp": -0.006, "random": 0.006}[method]
-            error = np.stack([one["mean"] - one["low"], one["high"] - one["mean"]])
+    for ax, (protocol, both) in zip(axes[0], groups, strict=True):
+        for method, one in both.groupby("method"):
             ax.errorbar(
-                x,
+                one["target_sparsity"] + {"bogp": -0.006, "random": 0.006}[method],
                 one["mean"],
-                yerr=error,
+                yerr=ends(one),
                 fmt="o",
                 color=COLOURS[method],
                 capsize=3,
@@ -148,6 +118,4 @@ def fixed_sparsity(table: pd.DataFrame, paper: dict[float, float]) -> Figure:
             title=f"protocol {protocol}; bars: 95 % t interval over searches",
         )
     axes[0, 0].set_ylabel("accuracy")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
-    return figure
+    return legend(figure, axes[0])

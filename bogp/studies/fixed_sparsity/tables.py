@@ -7,6 +7,7 @@ into one table and one figure.
 import argparse
 import sys
 from collections.abc import Iterable
+from dataclasses import astuple
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,7 @@ from bogp.errors import BogpError
 from bogp.graphs.database import DatabaseSpec
 from bogp.records import read_table, write_table
 from bogp.search.searchers import SearchSettings
-from bogp.statistics import Interval, mean_interval, paired_difference
+from bogp.statistics import Interval, mean_interval
 from bogp.studies.printed import PAPER_BASE, PAPER_BOGP
 from bogp.training.evaluation import protocol_settings
 from bogp.training.protocols import Protocol
@@ -57,15 +58,14 @@ def with_difference(chosen: pd.DataFrame, measures: Iterable[str]) -> pd.DataFra
         Rows for ``bogp``, ``random`` and their paired difference ``bogp - random``: ``method``,
         ``measure``, ``mean``, ``low`` and ``high`` (95 % t interval over ``n`` searches).
     """
-    rows = []
-    by_seed = {
-        method: one.set_index("search_seed").sort_index()
-        for method, one in chosen.groupby("method")
-    }
-    for measure in measures:
-        intervals = {method: mean_interval(one[measure]) for method, one in by_seed.items()}
-        intervals[GAP] = paired_difference(by_seed["bogp"][measure], by_seed["random"][measure])
-        rows += [(method, measure, *vars(i).values()) for method, i in intervals.items()]
+    wide = chosen.pivot(index="search_seed", columns="method", values=list(measures))
+    rows = [
+        (method, measure, *astuple(mean_interval(values)))
+        for measure in measures
+        for method, values in wide[measure]
+        .assign(**{GAP: wide[measure].eval("bogp - random")})
+        .items()
+    ]
     return pd.DataFrame(rows, columns=["method", "measure", "mean", "low", "high", "n"])
 
 
@@ -83,13 +83,8 @@ def fixed_sparsity_row(
         ``target_sparsity``.
     """
     table = with_difference(chosen, MEASURES)
-    for name, value in (
-        ("target_sparsity", sparsity),
-        ("protocol", protocol),
-        ("dataset", dataset),
-    ):
-        table.insert(0, name, value)
-    return table
+    labels = {"dataset": dataset, "protocol": protocol, "target_sparsity": sparsity}
+    return table.assign(**labels)[[*labels, *table.columns]]
 
 
 def answer(summary: pd.DataFrame, trainings: int) -> str:
@@ -101,9 +96,8 @@ def answer(summary: pd.DataFrame, trainings: int) -> str:
     """
     fresh = summary[summary["measure"] == "fresh_test"].set_index("method")
     gap = fresh.loc[GAP]
-    says = "cannot be told from zero"
-    if gap["low"] > 0 or gap["high"] < 0:
-        says = f"says that {'BoGP' if gap['low'] > 0 else 'random search'} did better"
+    better = "BoGP" if gap["low"] > 0 else "random search" if gap["high"] < 0 else None
+    says = f"says that {better} did better" if better else "cannot be told from zero"
     return (
         f"At sparsity {gap['target_sparsity']:g}, with {trainings} trained networks a search, the "
         f"masks that BoGP chose reach a test accuracy of {fresh.loc['bogp', 'mean']:.4f} with "
@@ -128,12 +122,9 @@ def beside_the_paper(summary: pd.DataFrame, unpruned: Interval) -> pd.DataFrame:
         split = "validation" if measure == "apparent" else "test, fresh seeds"
         return f"{outputs.with_interval(one, form)} (n = {one['n']}), {split}"
 
+    paper = f"{printed:.3f}" if printed else "-"
     lines = [
-        (
-            "accuracy of BoGP's mask",
-            f"{printed:.3f}" if printed else "-",
-            ours("bogp", "fresh_test"),
-        ),
+        ("accuracy of BoGP's mask", paper, ours("bogp", "fresh_test")),
         ("the same, as it was chosen", "-", ours("bogp", "apparent")),
         ("accuracy of random search's mask", "-", ours("random", "fresh_test")),
         ("accuracy of the unpruned network", f"{PAPER_BASE:.3f}", f"{unpruned}, test"),
@@ -181,23 +172,22 @@ def rendered(table: pd.DataFrame) -> pd.DataFrame:
     Args:
         table: from ``fixed_sparsity_table``.
     """
-    lines = []
-    for (protocol, sparsity), one in table.groupby(["protocol", "target_sparsity"]):
-        rows = one.set_index(["method", "measure"])
-        gap = rows.loc[(GAP, "fresh_test")]
-        lines.append(
-            {
-                "protocol": f"`{protocol}`",
-                "sparsity": f"{sparsity:.2f}",
-                "searches": gap["n"],
-                "paper, BoGP": f"{PAPER_BOGP[sparsity]:.3f}" if sparsity in PAPER_BOGP else "-",
-                "BoGP, as chosen (validation)": f"{rows['mean']['bogp', 'apparent']:.4f}",
-                "BoGP (test)": f"{rows['mean']['bogp', 'fresh_test']:.4f}",
-                "random masks (test)": f"{rows['mean']['random', 'fresh_test']:.4f}",
-                "BoGP minus random (test)": outputs.with_interval(gap, "+.4f"),
-            }
-        )
-    return pd.DataFrame(lines)
+    keys = ["protocol", "target_sparsity"]
+    means = table.set_index([*keys, "method", "measure"])["mean"]
+    gaps = table[(table["method"] == GAP) & (table["measure"] == "fresh_test")]
+    return pd.DataFrame(
+        {
+            "protocol": f"`{key[0]}`",
+            "sparsity": f"{key[1]:.2f}",
+            "searches": gap["n"],
+            "paper, BoGP": f"{PAPER_BOGP[key[1]]:.3f}" if key[1] in PAPER_BOGP else "-",
+            "BoGP, as chosen (validation)": f"{means[*key, 'bogp', 'apparent']:.4f}",
+            "BoGP (test)": f"{means[*key, 'bogp', 'fresh_test']:.4f}",
+            "random masks (test)": f"{means[*key, 'random', 'fresh_test']:.4f}",
+            "BoGP minus random (test)": outputs.with_interval(gap, "+.4f"),
+        }
+        for key, gap in gaps.sort_values(keys).set_index(keys).iterrows()
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bogp.graphs.relational import Mask, mask_to_graph
-from bogp.plotting import LABELS
+from bogp.plotting import LABELS, matrix
 
 
 def property_ranges(table: pd.DataFrame, columns: Sequence[str]) -> Figure:
@@ -35,8 +35,7 @@ def property_ranges(table: pd.DataFrame, columns: Sequence[str]) -> Figure:
         )
         ax.set(xlabel="", ylabel="")
         ax.set_title(LABELS[column], fontsize=8)
-    for ax in axes.flat[len(columns) :]:
-        ax.set_visible(False)
+    plt.setp(axes.flat[len(columns) :], visible=False)
     figure.supxlabel("target sparsity of the mask (share of zeros)", fontsize=9)
     return figure
 
@@ -48,9 +47,9 @@ def correlations(matrices: dict[str, pd.DataFrame]) -> Figure:
     figure, axes = plt.subplots(
         1, len(matrices), figsize=(4.9 * len(matrices) + 0.8, 4.9), squeeze=False, sharey=True
     )
-    for ax, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
+    for ax, (title, numbers) in zip(axes[0], matrices.items(), strict=True):
         sns.heatmap(
-            matrix,
+            numbers,
             ax=ax,
             vmin=-1,
             vmax=1,
@@ -74,12 +73,11 @@ def reach(table: pd.DataFrame) -> Figure:
     """
     import seaborn as sns
 
-    sparsities = sorted(table["target_sparsity"].unique())
+    groups = table.groupby("target_sparsity")
     figure, axes = plt.subplots(
-        1, len(sparsities), figsize=(3.2 * len(sparsities) + 0.8, 2.8), sharey=True, squeeze=False
+        1, len(groups), figsize=(3.2 * len(groups) + 0.8, 2.8), sharey=True, squeeze=False
     )
-    for ax, sparsity in zip(axes[0], sparsities, strict=True):
-        one = table[table["target_sparsity"] == sparsity]
+    for ax, (sparsity, one) in zip(axes[0], groups, strict=True):
         sns.barplot(
             one,
             x="metric",
@@ -104,12 +102,10 @@ def mask_and_graph(mask: Mask, title: str) -> Figure:
     not drawn).
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4))
-    left.imshow(mask, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
-    left.set(title=title, xlabel="input channel", ylabel="output channel")
-    left.grid(False)
+    matrix(left, mask, title)
     graph = mask_to_graph(mask)
     graph.remove_edges_from(list(nx.selfloop_edges(graph)))
-    degree = np.array([d for _, d in graph.degree()])
+    degree = [d for _, d in graph.degree()]
     positions = nx.spring_layout(graph, seed=0)
     nx.draw_networkx_edges(
         graph, positions, ax=right, width=0.3, alpha=min(1.0, 250 / max(graph.number_of_edges(), 1))

@@ -10,6 +10,7 @@ same way).
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
+from itertools import product
 
 import networkx as nx
 import numpy as np
@@ -77,36 +78,27 @@ class Study:
     def __post_init__(self) -> None:
         for field in ("nodes", "width", "hidden_layers", "seeds"):
             whole(field, getattr(self, field))
-        if not 4 <= self.nodes <= 7:
-            raise InvalidInput(
-                f"nodes is {self.nodes}; allowed: 4 to 7 (3 nodes make two graphs, which is "
-                "no basis for a correlation)."
-            )
-        if self.seeds < 2:
-            raise InvalidInput(
-                f"seeds is {self.seeds}; an interval over seeds needs at least 2, and the "
-                "paper profile has 12 or more."
-            )
-        if self.hidden_layers < 1:
-            raise InvalidInput(
-                f"hidden_layers is {self.hidden_layers}; at least one is needed, and the "
-                "paper has 3."
-            )
-        if self.width < self.nodes:
-            raise InvalidInput(
-                f"width is {self.width}; each of the {self.nodes} nodes of a graph needs a "
-                "unit in every hidden layer."
-            )
+        faults = {
+            f"nodes is {self.nodes}; allowed: 4 to 7 (3 nodes make two graphs, which is no basis "
+            "for a correlation).": not 4 <= self.nodes <= 7,
+            f"seeds is {self.seeds}; an interval over seeds needs at least 2, and the paper "
+            "profile has 12 or more.": self.seeds < 2,
+            f"hidden_layers is {self.hidden_layers}; at least one is needed, and the paper has "
+            "3.": self.hidden_layers < 1,
+            f"width is {self.width}; each of the {self.nodes} nodes of a graph needs a unit in "
+            "every hidden layer.": self.width < self.nodes,
+        }
+        if found := [fault for fault, there in faults.items() if there]:
+            raise InvalidInput(found[0])
 
     def network(self, width: int) -> Protocol:
         """The protocol with that hidden width; the graph lies over every layer but the last, which
         stays dense, as in You et al. 2020.
         """
         first, last = self.protocol.widths[0], self.protocol.widths[-1]
-        name = f"{self.protocol.name}, {self.hidden_layers} hidden layers of {width}"
         return replace(
             self.protocol,
-            name=name,
+            name=f"{self.protocol.name}, {self.hidden_layers} hidden layers of {width}",
             widths=(first, *[width] * self.hidden_layers, last),
             scope="all",
         )
@@ -120,12 +112,10 @@ def kept_weights(mask: ArrayLike, network: Protocol) -> int:
     n = len(checked)
     # of each node, as in relational.expand
     channels = [(width + n - 1 - np.arange(n)) // n for width in network.widths]
-    kept = 0
-    for layer, (c_in, c_out) in enumerate(zip(channels, channels[1:], strict=False)):
-        kept += int(
-            c_out @ checked @ c_in if layer in network.masked_layers else c_out.sum() * c_in.sum()
-        )
-    return kept
+    return sum(
+        int(c_out @ checked @ c_in if layer in network.masked_layers else c_out.sum() * c_in.sum())
+        for layer, (c_in, c_out) in enumerate(zip(channels, channels[1:], strict=False))
+    )
 
 
 def matched_width(mask: ArrayLike, study: Study, weights: int) -> int:
@@ -167,15 +157,13 @@ def describe(masks: Mask, study: Study) -> pd.DataFrame:
     dense = kept_weights(np.ones_like(masks[0]), study.network(study.width))
     edges = (masks.sum(axis=(1, 2)) - masks.shape[-1]) // 2
     # Equal values are ties: rounded, so that the last bit does not order them.
-    table = properties.measure(masks).round(12)
     table = pd.DataFrame(
         {"graph": np.arange(1, len(masks) + 1), "edges": edges, "density": masks.mean(axis=(1, 2))}
-    ).join(table)
-    widths = {
+    ).join(properties.measure(masks).round(12))
+    for variant, chosen in {
         "same": [study.width] * len(masks),
         "matched": [matched_width(mask, study, dense) for mask in masks],
-    }
-    for variant, chosen in widths.items():
+    }.items():
         kept = np.array(
             [
                 kept_weights(mask, study.network(width))
@@ -222,19 +210,14 @@ def train(
         graph's) is trained once and has a row in each.
     """
     rows, jobs = [], []
-    for variant in VARIANTS:
-        for number, width, mask in zip(
-            graphs["graph"], graphs[f"width_{variant}"], masks, strict=True
-        ):
-            network = study.network(int(width))
-            for seed in range(study.seeds):
-                order = numbering(seed, len(mask))
-                recipe = Recipe(
-                    layer_masks(mask[np.ix_(order, order)], network.widths, network.masked_layers)
-                )
-                rows.append({"variant": variant, "graph": number, "seed": seed, "width": width})
-                jobs.append(Job(recipe, seed, network, dataset))
-    found = evaluator.evaluate(jobs)
+    for variant, (i, number), seed in product(
+        VARIANTS, enumerate(graphs["graph"]), range(study.seeds)
+    ):
+        width, order = graphs[f"width_{variant}"].iloc[i], numbering(seed, masks.shape[-1])
+        network = study.network(int(width))
+        layers = layer_masks(masks[i][np.ix_(order, order)], network.widths, network.masked_layers)
+        rows.append({"variant": variant, "graph": number, "seed": seed, "width": width})
+        jobs.append(Job(Recipe(layers), seed, network, dataset))
     return pd.DataFrame(rows).join(
-        found[["train_accuracy", "validation_accuracy", "test_accuracy", "key"]]
+        evaluator.evaluate(jobs)[["train_accuracy", "validation_accuracy", "test_accuracy", "key"]]
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bogp.graphs.relational import Mask
 from bogp.plotting import LABELS as PROPERTY_LABELS
+from bogp.plotting import ends, legend, titled
 from bogp.statistics import group_intervals
 
 LABELS = {"density": "density (share of ones in the mask)"} | PROPERTY_LABELS
@@ -38,19 +39,15 @@ def graph_gallery(graphs: pd.DataFrame, masks: Mask) -> Figure:
             spread.
     """
     rows = _spread(len(masks))
-    figure, axes = plt.subplots(
-        -(-len(rows) // 7), 7, figsize=(9, 1.45 * -(-len(rows) // 7)), squeeze=False
-    )
+    lines = -(-len(rows) // 7)
+    figure, axes = plt.subplots(lines, 7, figsize=(9, 1.45 * lines), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for ax, row in zip(axes.flat, rows, strict=False):
         _draw(ax, masks[row], 22)
         ax.set(xlim=(-1.25, 1.25), ylim=(-1.25, 1.25), aspect="equal")
-        ax.set_title(
-            f"{graphs['graph'].iloc[row]}: {graphs['edges'].iloc[row]} edges",
-            fontsize=8,
-            fontweight="normal",
-        )
+        title = f"{graphs['graph'].iloc[row]}: {graphs['edges'].iloc[row]} edges"
+        ax.set_title(title, fontsize=8, fontweight="normal")
     if len(rows) < len(masks):
         figure.suptitle(f"{len(rows)} of the {len(masks)} graphs")
     return figure
@@ -83,8 +80,7 @@ def accuracy_with_graphs(
             _draw(above, masks[row], 4, at=3 * place)
             above.text(3 * place, 1.5, str(table.loc[row, "graph"]), fontsize=7, ha="center")
             _lead(figure, above, ax, 3 * place, places[row], table.loc[row, "high"])
-    _title(figure, table, variant)
-    return figure
+    return _titled(figure, table, variant)
 
 
 def accuracy_panels(
@@ -103,12 +99,9 @@ def accuracy_panels(
     figure, axes = plt.subplots(rows, 4, figsize=(11, 2.6 * rows), sharey=True, squeeze=False)
     for ax, column in zip(axes.flat, columns, strict=False):
         _scatter(ax, table, column)
-    for ax in axes.flat[len(columns) :]:
-        ax.set_visible(False)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("test accuracy")
-    _title(figure, table, variant)
-    return figure
+    plt.setp(axes.flat[len(columns) :], visible=False)
+    plt.setp(axes[:, 0], ylabel="test accuracy")
+    return _titled(figure, table, variant)
 
 
 def correlation_dots(table: pd.DataFrame) -> Figure:
@@ -120,22 +113,15 @@ def correlation_dots(table: pd.DataFrame) -> Figure:
             undefined coefficient (NaN) has no dot, and a property with none at all no row.
     """
     table = table[table.groupby("property")["mean"].transform("count") > 0]
-    names = list(dict.fromkeys(table["property"]))
+    names = table["property"].unique()
     figure, ax = plt.subplots(figsize=(8, 0.55 * len(names) + 1.4))
-    for i, ((variant, kind), (label, colour, marker)) in enumerate(_KINDS.items()):
-        one = (
-            table[(table["variant"] == variant) & (table["kind"] == kind)]
-            .set_index("property")
-            .loc[names]
-        )
-        y, ends = (
-            np.arange(len(names)) + 0.18 * (i - 1.5),
-            [one["mean"] - one["low"], one["high"] - one["mean"]],
-        )
+    of_kind = table.set_index(["variant", "kind", "property"]).sort_index()
+    for i, (kind, (label, colour, marker)) in enumerate(_KINDS.items()):
+        one = of_kind.loc[kind].loc[names]
         ax.errorbar(
             one["mean"],
-            y,
-            xerr=ends,
+            np.arange(len(names)) + 0.18 * (i - 1.5),
+            xerr=ends(one),
             fmt=marker,
             color=colour,
             capsize=2,
@@ -148,8 +134,7 @@ def correlation_dots(table: pd.DataFrame) -> Figure:
     ax.grid(axis="y", visible=False)
     ax.set(xlim=(-1.03, 1.03), xlabel="Spearman correlation with test accuracy")
     ax.set_title(f"mean over {table['n'].max()} seeds; bar: 95 % t interval; no dot: undefined")
-    figure.legend(loc="outside lower center", ncols=2)
-    return figure
+    return legend(figure, [ax])
 
 
 def _points(graphs: pd.DataFrame, trainings: pd.DataFrame, variant: str) -> pd.DataFrame:
@@ -157,7 +142,7 @@ def _points(graphs: pd.DataFrame, trainings: pd.DataFrame, variant: str) -> pd.D
     seeds.
     """
     one = trainings[trainings["variant"] == variant]
-    intervals = group_intervals(one, ["graph"], ["test_accuracy"]).drop(columns="measure")
+    intervals = group_intervals(one, ["graph"], "test_accuracy")
     return graphs.merge(intervals, on="graph", how="left", validate="one_to_one")
 
 
@@ -170,11 +155,10 @@ def _scatter(ax: Axes, table: pd.DataFrame, column: str) -> NDArray[np.float64]:
     # the largest group keeps to a twelfth of the axis
     step = 0.08 / max(12, ranks.max()) * np.ptp(table[column])
     places = (table[column] + step * beside).to_numpy()
-    ends = [table["mean"] - table["low"], table["high"] - table["mean"]]
     ax.errorbar(
         places,
         table["mean"],
-        yerr=ends,
+        yerr=ends(table),
         fmt="o",
         color="#0072B2",
         ecolor="#56B4E9",
@@ -188,26 +172,22 @@ def _scatter(ax: Axes, table: pd.DataFrame, column: str) -> NDArray[np.float64]:
 def _lead(figure: Figure, above: Axes, ax: Axes, at: float, x: float, y: float) -> None:
     """A thin line from under a drawn graph to its point."""
     line = ConnectionPatch((at, -1.25), (x, y), "data", "data", axesA=above, axesB=ax)
-    line.set(color="#BBBBBB", linewidth=0.6, zorder=0)
-    line.set_in_layout(False)  # else the layout is solved for each of them, which takes seconds
+    # in the layout, it would be solved for each of them, which takes seconds
+    line.set(color="#BBBBBB", linewidth=0.6, zorder=0, in_layout=False)
     figure.add_artist(line)
 
 
-def _title(figure: Figure, table: pd.DataFrame, variant: str) -> None:
-    parts = (
-        VARIANTS[variant],
-        f"dot: a graph, mean over {table['n'].max()} seeds with 95 % t interval",
-        "equal values set side by side",
-    )
-    figure.suptitle("; ".join(parts), fontsize=9)
+def _titled(figure: Figure, table: pd.DataFrame, variant: str) -> Figure:
+    dots = f"dot: a graph, mean over {table['n'].max()} seeds with 95 % t interval"
+    return titled(figure, f"{VARIANTS[variant]}; {dots}; equal values set side by side")
 
 
 def _draw(ax: Axes, mask: Mask, size: float, at: float = 0) -> None:
     """One graph without its self-edges around (at, 0), node 0 on top, clockwise."""
     angles = np.pi / 2 - 2 * np.pi * np.arange(len(mask)) / len(mask)
     nodes = np.stack([at + np.cos(angles), np.sin(angles)], axis=1)
-    edges = nodes[np.argwhere(np.triu(mask, 1))]
-    ax.add_collection(LineCollection(list(edges), colors="#000000", linewidths=0.8))
+    edges = list(nodes[np.argwhere(np.triu(mask, 1))])
+    ax.add_collection(LineCollection(edges, colors="#000000", linewidths=0.8))
     ax.scatter(nodes[:, 0], nodes[:, 1], s=size, color="#0072B2", zorder=2)
 
 

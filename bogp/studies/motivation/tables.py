@@ -1,6 +1,7 @@
 """Tables of notebook 01: correlations, what speaks against a monotone function, and the verdict."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -43,34 +44,17 @@ def correlations(
         ``of_means``, the coefficient of the mean accuracies. NaN where it is undefined: the
         property is constant, or for ``partial`` in the order of density itself.
     """
-    rows = []
-    density = graphs["density"]
-    for variant in VARIANTS:
-        y = accuracies(trainings, variant)
-        means = y.mean(axis=0)
-        for column in columns:
-            x = graphs[column]
-            raw, partial = mean_rank_correlation(x, y), mean_rank_correlation(x, y, density)
-            of_means = {
-                "raw": rank_correlation(x, means),
-                "partial": partial_rank_correlation(x, means, density),
-            }
-            for kind, found in (("raw", raw), ("partial", partial)):
-                rows.append(
-                    (
-                        column,
-                        variant,
-                        kind,
-                        found.mean,
-                        found.low,
-                        found.high,
-                        found.n,
-                        of_means[kind],
-                    )
-                )
-    return pd.DataFrame(
-        rows, columns=["property", "variant", "kind", "mean", "low", "high", "n", "of_means"]
-    )
+    rows, density = [], graphs["density"]
+    for variant, column in product(VARIANTS, columns):
+        x, y = graphs[column], accuracies(trainings, variant)
+        means, labels = y.mean(axis=0), {"property": column, "variant": variant}
+        raw, partial = mean_rank_correlation(x, y), mean_rank_correlation(x, y, density)
+        of_means = rank_correlation(x, means), partial_rank_correlation(x, means, density)
+        rows += [
+            labels | {"kind": "raw"} | vars(raw) | {"of_means": of_means[0]},
+            labels | {"kind": "partial"} | vars(partial) | {"of_means": of_means[1]},
+        ]
+    return pd.DataFrame(rows)
 
 
 def monotone(
@@ -87,17 +71,14 @@ def monotone(
     Returns:
         ``property``, ``variant``, the attributes of ``Monotonicity``, and ``rejected``.
     """
-    rows = []
-    for variant in VARIANTS:
-        y = accuracies(trainings, variant)
-        for column in columns:
-            found = monotonicity(graphs[column], y)
-            rows.append(
-                {"property": column, "variant": variant}
-                | vars(found)
-                | {"rejected": found.rejected}
-            )
-    return pd.DataFrame(rows)
+    found = {
+        (column, variant): monotonicity(graphs[column], accuracies(trainings, variant))
+        for variant, column in product(VARIANTS, columns)
+    }
+    return pd.DataFrame(
+        {"property": column, "variant": variant} | vars(one) | {"rejected": one.rejected}
+        for (column, variant), one in found.items()
+    )
 
 
 def density_margin(
@@ -117,10 +98,11 @@ def density_margin(
         the stronger. NaN with n = 0 where undefined.
     """
     y = accuracies(trainings, variant)
-    strength = []
-    for x in (graphs["density"], graphs[column]):
-        rho = np.array([rank_correlation(x, row) for row in y])
-        strength.append(rho * np.sign(rank_correlation(x, y.mean(axis=0))))
+    strength = [
+        np.array([rank_correlation(x, row) for row in y])
+        * np.sign(rank_correlation(x, y.mean(axis=0)))
+        for x in (graphs["density"], graphs[column])
+    ]
     if not np.isfinite(strength).all():
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     return paired_difference(*strength)
@@ -146,17 +128,21 @@ def verdict(
     Returns:
         ``supported``, ``contradicted`` or ``undecided``.
     """
-    raw = (
-        table[(table["variant"] == "same") & (table["kind"] == "raw")]
-        .set_index("property")
-        .loc[list(columns)]
-    )
+    raw = raw_correlations(table, columns)
     judged = judgements[judgements["variant"] == "same"].set_index("property").loc[list(columns)]
-    rejected = judged["rejected"].astype(bool) | (judged["tied_apart"] > 0)
+    stands = ~(judged["rejected"].astype(bool) | (judged["tied_apart"] > 0))
     trend = (raw["low"] > 0) | (raw["high"] < 0)
-    if (trend & ~rejected).sum() >= 2:
+    if (trend & stands).sum() >= 2:
         return "supported"
-    return "contradicted" if (~rejected).sum() < 2 else "undecided"
+    return "contradicted" if stands.sum() < 2 else "undecided"
+
+
+def raw_correlations(
+    table: pd.DataFrame, columns: Sequence[str] = tuple(FIGURES_5_TO_7)
+) -> pd.DataFrame:
+    """The rows of ``correlations`` at equal width, nothing held fixed, by property."""
+    raw = table[(table["variant"] == "same") & (table["kind"] == "raw")]
+    return raw.set_index("property").loc[list(columns)]
 
 
 def answer(table: pd.DataFrame, judgements: pd.DataFrame) -> str:
@@ -190,8 +176,10 @@ def answer(table: pd.DataFrame, judgements: pd.DataFrame) -> str:
 
 def conclusion(table: pd.DataFrame, judgements: pd.DataFrame) -> str:
     """The verdict on the paper's claim, and ``answer``; arguments as there."""
-    claim = '"Performance is a monotonic function of multiple properties"'
-    return f"{claim}: {verdict(table, judgements)}.\n{answer(table, judgements)}"
+    return (
+        '"Performance is a monotonic function of multiple properties": '
+        f"{verdict(table, judgements)}.\n{answer(table, judgements)}"
+    )
 
 
 def beside_the_paper(
@@ -215,17 +203,16 @@ def beside_the_paper(
     def correlation(*of: str) -> str:
         return with_interval(found.loc[of], "+.2f")
 
-    def refuted(pairs: int, of: int, do: str) -> str:
-        return f"({pairs} of {of} pairs {do})"
+    def refuted(rejected: bool, pairs: int, of: int, do: str) -> str:
+        return f"{_REJECTED[bool(rejected)]} ({pairs} of {of} pairs {do})"
+
+    def margin(column: str) -> str:
+        return with_interval(vars(density_margin(graphs, trainings, column)), "+.2f")
 
     rows = []
     for column in (*FIGURES_5_TO_7, "density"):
         one, figure = judged.loc[column], FIGURES_5_TO_7.get(column)
-        against = refuted(one["contradicting"], one["pairs"], "against")
-        apart = refuted(one["tied_apart"], one["tied_pairs"], "differ")
-        margin = "-"
-        if figure:
-            margin = with_interval(vars(density_margin(graphs, trainings, column)), "+.2f")
+        apart = one["tied_apart"]
         rows.append(
             {
                 "property": column,
@@ -233,9 +220,11 @@ def beside_the_paper(
                 "correlation": correlation(column, "same", "raw"),
                 "given density": correlation(column, "same", "partial"),
                 "at matched width": correlation(column, "matched", "raw"),
-                "monotone?": f"{_REJECTED[bool(one['rejected'])]} {against}",
-                "one value, one accuracy?": f"{_REJECTED[bool(one['tied_apart'])]} {apart}",
-                "density minus property": margin,
+                "monotone?": refuted(
+                    one["rejected"], one["contradicting"], one["pairs"], "against"
+                ),
+                "one value, one accuracy?": refuted(apart, apart, one["tied_pairs"], "differ"),
+                "density minus property": margin(column) if figure else "-",
             }
         )
     return pd.DataFrame(rows)

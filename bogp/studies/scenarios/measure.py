@@ -104,18 +104,16 @@ class Study:
     size: str = "20-40"
 
     def __post_init__(self) -> None:
-        names = {"network": networks.KINDS, "task": tasks.NAMES, "size": networks.SIZES}
-        for what, allowed in names.items():
-            choice(what, getattr(self, what), allowed)
+        choice("network", self.network, networks.KINDS)
+        choice("task", self.task, tasks.NAMES)
+        choice("size", self.size, networks.SIZES)
         for what in ("methods", "anew"):
-            object.__setattr__(self, what, texts(what, getattr(self, what)))
+            named = texts(what, getattr(self, what))
+            object.__setattr__(self, what, tuple(choice("method", m, METHODS) for m in named))
         for what in ("old", "new"):
-            numbers = tuple(
-                whole(f"An item of {what}", c, 0) for c in listed(what, getattr(self, what))
-            )
-            object.__setattr__(self, what, numbers)
-        for method in (*self.methods, *self.anew):
-            choice("method", method, METHODS)
+            numbers = listed(what, getattr(self, what))
+            checked = tuple(whole(f"An item of {what}", c, 0) for c in numbers)
+            object.__setattr__(self, what, checked)
         if "random" not in self.methods or not set(self.anew) <= set(self.methods):
             raise InvalidInput(
                 "methods include 'random', which the others are compared with, "
@@ -183,14 +181,13 @@ def unit(study: Study, seed: int) -> pd.DataFrame:
 
     Returns:
         A row a measurement on test examples: ``network``, ``seed``, ``scenario`` (``removal``,
-            ``transfer``), ``method`` (of ``METHODS``, or ``unpruned``),
-        ``chosen_on`` (the task whose calibration examples importances were computed from: ``this``,
-            ``old``, or ``none``), ``draw`` (of ``random``),
-        ``weights`` (``kept``: as they were; ``tuned``: trained further; ``new``: trained from new
-        initial values), ``level`` (multiple of 1/12, NaN at ``share``), ``share_edges`` (of the
-        candidates, removed), ``share_parameters`` (removed), ``loss``, ``change`` (of the loss from
-        that of the unpruned network with the weights as they were), ``absolute_change``,
-        ``accuracy``.
+        ``transfer``), ``method`` (of ``METHODS``, or ``unpruned``), ``chosen_on`` (the task whose
+        calibration examples importances were computed from: ``this``, ``old``, or ``none``),
+        ``draw`` (of ``random``), ``weights`` (``kept``: as they were; ``tuned``: trained further;
+        ``new``: trained from new initial values), ``level`` (multiple of 1/12, NaN at ``share``),
+        ``share_edges`` (of the candidates, removed), ``share_parameters`` (removed), ``loss``,
+        ``change`` (of the loss from that of the unpruned network with the weights as they were),
+        ``absolute_change``, ``accuracy``.
 
     Raises:
         InvalidInput: an order of removals ends before ``deepest``.
@@ -206,7 +203,6 @@ def removal(study: Study, task: Task, seed: int) -> list[dict[str, Any]]:
     graph = capture(_trained(network(study, task, seed), study, task, seed), _example(task))
     orders = _orders(study, graph, task, seed, "this")
     rows = _pruned(study, graph, task, orders, seed, study.levels)
-    full = rows[0]["loss"]
     for method in study.anew:
         who = (method, "none" if method == "random" else "this", 0)
         mask = graph.without(orders[who][: _removed(graph, study.share)])
@@ -214,7 +210,8 @@ def removal(study: Study, task: Task, seed: int) -> list[dict[str, Any]]:
         smaller = _trained(copy.deepcopy(surgery.remove(fresh, mask)), study, task, seed)
         anew = _tuned(study, smaller, task, seed)
         found = tasks.measure(anew, _test(study, task), (task.loss, task.accuracy))
-        rows.append(_row(who, "new", np.nan) | _sizes(graph, mask, anew) | _measures(found, full))
+        measured = _measures(found, rows[0]["loss"])
+        rows.append(_row(who, "new", np.nan) | _sizes(graph, mask, anew) | measured)
     return [{"scenario": "removal"} | row for row in rows]
 
 
@@ -255,15 +252,9 @@ def with_new_head(
         fresh = nn.Linear(head.in_features, task.outputs)
     new.head = nn.Identity()
     with torch.no_grad():
-        made = torch.cat(
-            [
-                new(*(i[rows] for i in task.train.inputs))
-                for rows in torch.arange(len(task.train)).split(1024)
-            ]
-        )
-    new.head = tasks.train(
-        fresh, Examples((made,), task.train.targets), task.loss, epochs=epochs, seed=seed, rate=rate
-    )
+        parts = zip(*(i.split(1024) for i in task.train.inputs), strict=True)
+        made = Examples((torch.cat([new(*part) for part in parts]),), task.train.targets)
+    new.head = tasks.train(fresh, made, task.loss, epochs=epochs, seed=seed, rate=rate)
     return new
 
 
@@ -275,9 +266,8 @@ def network(study: Study, task: Task, seed: int) -> nn.Module:
     Raises:
         InvalidInput: the task's inputs are not what such a network reads.
     """
-    inputs = task.train.inputs[0]
     return networks.untrained(
-        study.network, inputs, task.outputs, seed, size=study.size, graph=seed % _ANEW
+        study.network, task.train.inputs[0], task.outputs, seed, size=study.size, graph=seed % _ANEW
     )
 
 
@@ -293,10 +283,9 @@ def _example(task: Task) -> tuple[torch.Tensor, ...]:
 
 def _test(study: Study, task: Task) -> Examples:
     """At most ``study.test`` test examples, evenly spread over all."""
-    count = len(task.test)
-    return task.test.part(
-        np.unique(np.linspace(0, count - 1, min(study.test, count)).astype(np.intp))
-    )
+    last = len(task.test) - 1
+    rows = np.linspace(0, last, min(study.test, last + 1)).astype(np.intp)
+    return task.test.part(np.unique(rows))
 
 
 def _orders(study: Study, graph: ComputationGraph, task: Task, seed: int, on: str) -> Orders:
@@ -322,9 +311,12 @@ def _orders(study: Study, graph: ComputationGraph, task: Task, seed: int, on: st
         found["exact_greedy", on, 0] = importance.removal_order(
             graph, examples, task.loss, "exact_greedy", limit=deepest
         )
-    for draw in range(study.draws):
-        scores = importance.random(graph, study.draws * seed + draw)
-        found["random", "none", draw] = importance.order(graph, scores)
+    found |= {
+        ("random", "none", draw): importance.order(
+            graph, importance.random(graph, study.draws * seed + draw)
+        )
+        for draw in range(study.draws)
+    }
     for (method, *_), order in found.items():
         if len(order) < deepest:
             raise InvalidInput(
@@ -351,14 +343,14 @@ def _pruned(
 
     The unpruned network comes first, and is fine-tuned as well.
     """
+    at_levels, at_share = [(level, level) for level in levels], [(np.nan, study.share)]
     asked = [(("unpruned", "none", 0), 0.0, graph.without([]))]
-    shares = [*zip(levels, levels, strict=True)]
-    for steps in (shares, [(np.nan, study.share)]):
-        asked += [
-            (who, level, graph.without(order[: _removed(graph, share)]))
-            for who, order in orders.items()
-            for level, share in steps
-        ]
+    asked += [
+        (who, level, graph.without(order[: _removed(graph, share)]))
+        for steps in (at_levels, at_share)
+        for who, order in orders.items()
+        for level, share in steps
+    ]
     masks, test = np.stack([mask for *_, mask in asked]), _test(study, task)
     measures = (task.loss, task.accuracy)
     measured = losses_under(
@@ -368,7 +360,7 @@ def _pruned(
         lambda o, t: torch.stack([m(o, t) for m in measures], dim=1),
         batch=max(1024, len(test)),
     )
-    full = measured[0, 0]
+
     kept: dict[bytes, nn.Module] = {}
     tuned: dict[bytes, NDArray[np.float64]] = {}
     rows: list[dict[str, Any]] = []
@@ -377,11 +369,11 @@ def _pruned(
         if key not in kept:
             kept[key] = surgery.remove(graph, mask)
         sizes = _sizes(graph, mask, kept[key])
-        rows.append(_row(who, "kept", level) | sizes | _measures(now, full))
+        rows.append(_row(who, "kept", level) | sizes | _measures(now, measured[0, 0]))
         if who[0] == "unpruned" or np.isnan(level):
             if key not in tuned:
                 tuned[key] = tasks.measure(_tuned(study, kept[key], task, seed), test, measures)
-            rows.append(_row(who, "tuned", np.nan) | sizes | _measures(tuned[key], full))
+            rows.append(_row(who, "tuned", np.nan) | sizes | _measures(tuned[key], measured[0, 0]))
     return rows
 
 
@@ -389,38 +381,29 @@ def _tuned(study: Study, model: nn.Module, task: Task, seed: int) -> nn.Module:
     """A copy of a network, trained a little further."""
     count = max(2, round(study.tuning_part * len(task.train)))
     rows = np.sort(np.random.default_rng(seed).permutation(len(task.train))[:count])
-    some, epochs, rate = task.train.part(rows), study.tuning_epochs, study.tuning_rate
     return tasks.train(
-        copy.deepcopy(model), some, task.loss, epochs=epochs, seed=seed + 1, rate=rate
+        copy.deepcopy(model),
+        task.train.part(rows),
+        task.loss,
+        epochs=study.tuning_epochs,
+        seed=seed + 1,
+        rate=study.tuning_rate,
     )
 
 
 def _row(who: tuple[str, str, int], weights: str, level: float) -> dict[str, Any]:
-    method, chosen_on, draw = who
-    return {
-        "method": method,
-        "chosen_on": chosen_on,
-        "draw": draw,
-        "weights": weights,
-        "level": level,
-    }
+    names = ("method", "chosen_on", "draw", "weights", "level")
+    return dict(zip(names, (*who, weights, level), strict=True))
 
 
 def _sizes(
     graph: ComputationGraph, mask: NDArray[np.bool_], smaller: nn.Module
 ) -> dict[str, float]:
     full, left = (sum(p.numel() for p in m.parameters()) for m in (graph.module, smaller))
-    return {
-        "share_edges": float((~mask).sum() / len(graph.candidates)),
-        "share_parameters": 1 - left / full,
-    }
+    share = float((~mask).sum() / len(graph.candidates))
+    return {"share_edges": share, "share_parameters": 1 - left / full}
 
 
 def _measures(now: NDArray[np.float64], full: float) -> dict[str, float]:
-    change = float(now[0] - full)
-    return {
-        "loss": float(now[0]),
-        "change": change,
-        "absolute_change": abs(change),
-        "accuracy": float(now[1]),
-    }
+    loss, change, accuracy = float(now[0]), float(now[0] - full), float(now[1])
+    return {"loss": loss, "change": change, "absolute_change": abs(change), "accuracy": accuracy}

@@ -1,12 +1,10 @@
 """Notebooks 12 and 13 in figures: loss against what is removed, fine-tuning, transfer."""
 
-from collections.abc import Hashable
-
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bogp.plotting import Styles, band, dots, legend, panels, styles
+from bogp.plotting import Styles, band, dots, legend, panels, present, styles, titled
 from bogp.statistics import group_intervals, mean_interval
 from bogp.studies.scenarios.measure import METHODS
 from bogp.studies.scenarios.tables import areas, at_share, curves
@@ -18,6 +16,16 @@ GROUPS = {
     "measured loss": ("leave_one_out", "exact_greedy"),
 }
 _RANDOM: Styles = {"random": ("random", "#000000", "x")}
+_WEIGHTS = {
+    "kept": "pruned",
+    "tuned": "pruned and fine-tuned",
+    "new": "same structure, new weights",
+}
+_CHOSEN_ON = {
+    "this": "chosen on the new task",
+    "old": "chosen on the old task",
+    "none": "chosen on none",
+}
 _AXES = {
     "share_edges": "share of the candidate edges removed",
     "share_parameters": "share of the parameters removed",
@@ -38,18 +46,23 @@ def loss_curves(table: pd.DataFrame, x: str = "share_edges", y: str = "change") 
         y: ``change`` or ``accuracy``.
     """
     data = curves(table)
-    kinds, present = list(data["network"].unique()), set(data["method"])
-    groups = {
-        title: present & set(methods) for title, methods in GROUPS.items() if present & set(methods)
+    kinds, labels = data["network"].unique(), present(METHODS, data["method"])
+    looks = {
+        title: styles({m: labels[m] for m in methods if m in labels})
+        for title, methods in GROUPS.items()
+        if set(labels) & set(methods)
     }
-    size = (max(2.9 * len(groups), 5.5), 2.3 * len(kinds) + 0.9)
     figure, axes = plt.subplots(
-        len(kinds), len(groups), figsize=size, sharex="row", sharey="row", squeeze=False
+        len(kinds),
+        len(looks),
+        figsize=(max(2.9 * len(looks), 5.5), 2.3 * len(kinds) + 0.9),
+        sharex="row",
+        sharey="row",
+        squeeze=False,
     )
     for row, kind in zip(axes, kinds, strict=True):
         mine = data[data["network"] == kind]
-        for ax, (title, chosen) in zip(row, groups.items(), strict=True):
-            look = styles({m: METHODS[m] for m in GROUPS[title] if m in chosen})
+        for ax, (title, look) in zip(row, looks.items(), strict=True):
             for method, (label, colour, marker) in (look | _RANDOM).items():
                 one = mine[mine["method"] == method].groupby("level")
                 band(
@@ -68,8 +81,10 @@ def loss_curves(table: pd.DataFrame, x: str = "share_edges", y: str = "change") 
     for ax in axes[-1]:
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.32), fontsize=7, ncols=1)
         ax.set_xlabel(_AXES[x], fontsize=7)
-    _say_seeds(figure, data["seed"].nunique(), "band: 95 % t interval, cut off at the frame")
-    return figure
+    return titled(
+        figure,
+        f"mean over {data['seed'].nunique()} seeds; band: 95 % t interval, cut off at the frame",
+    )
 
 
 def _span(table: pd.DataFrame, y: str) -> tuple[float, float]:
@@ -81,59 +96,42 @@ def _span(table: pd.DataFrame, y: str) -> tuple[float, float]:
     return float(means.min() - room), float(means.max() + room)
 
 
-def _say_seeds(figure: Figure, seeds: int, more: str) -> None:
-    figure.suptitle(f"mean over {seeds} seeds; {more}", fontsize=9)
-
-
 def area_dots(table: pd.DataFrame) -> Figure:
     """The area under each method's curve, mean over seeds with 95 % t interval; a panel a network,
     random as a line.
     """
     found = group_intervals(areas(table), ["network", "method"], ["change"])
-    places: dict[Hashable, str] = {
-        m: label for m, label in METHODS.items() if m in set(found["method"])
-    }
+    places = present(METHODS, found["method"])
     figure, axes = panels(found["network"].nunique(), 3.0, 0.24 * len(places) + 0.8, sharey=True)
     for ax, (network, one) in zip(axes, found.groupby("network", sort=False), strict=True):
         floor = one.loc[one["method"] == "random", "mean"].item()
         ax.axvline(floor, color="#000000", linewidth=0.8, linestyle="--")
         dots(ax, one, "method", places, unit=1)
         ax.set(title=network, xlabel="mean change of the test loss\nover the share removed (nats)")
-    _say_seeds(figure, found["n"].max(), "bar: 95 % t interval; dashed: random")
-    return figure
+    return titled(
+        figure, f"mean over {found['n'].max()} seeds; bar: 95 % t interval; dashed: random"
+    )
 
 
 def tuning(table: pd.DataFrame) -> Figure:
     """Test loss at the share that is fine-tuned, before and after, and from new initial weights; a
     panel a network.
     """
-    labels = {
-        "kept": "pruned",
-        "tuned": "pruned and fine-tuned",
-        "new": "same structure, new weights",
-    }
-    return _at_share(at_share(table, "removal"), "weights", labels)
+    return _at_share(at_share(table, "removal"), "weights", _WEIGHTS)
 
 
 def transfer(table: pd.DataFrame) -> Figure:
     """Test loss on the new classes after fine-tuning, by the task that the removed edges were
     chosen on; a panel a network.
     """
-    labels = {
-        "this": "chosen on the new task",
-        "old": "chosen on the old task",
-        "none": "chosen on none",
-    }
-    return _at_share(at_share(table[table["weights"] == "tuned"], "transfer"), "chosen_on", labels)
+    tuned = table[table["weights"] == "tuned"]
+    return _at_share(at_share(tuned, "transfer"), "chosen_on", _CHOSEN_ON)
 
 
 def _at_share(table: pd.DataFrame, column: str, labels: dict[str, str]) -> Figure:
     found = group_intervals(table, ["network", "method", column], ["loss"])
-    methods, series = set(found["method"]), set(found[column])
-    places: dict[Hashable, str] = {
-        m: label for m, label in ({"unpruned": "unpruned"} | METHODS).items() if m in methods
-    }
-    look = styles({name: label for name, label in labels.items() if name in series})
+    places = present({"unpruned": "unpruned"} | METHODS, found["method"])
+    look = styles(present(labels, found[column]))
     figure, axes = panels(found["network"].nunique(), 3.1, 0.32 * len(places) + 1.0, sharey=True)
     for ax, (network, one) in zip(axes, found.groupby("network", sort=False), strict=True):
         dots(ax, one, "method", places, column, look, unit=1)
@@ -142,6 +140,4 @@ def _at_share(table: pd.DataFrame, column: str, labels: dict[str, str]) -> Figur
             ax.set_xscale("log")
         else:
             ax.set_xlim(left=max(ax.get_xlim()[0], 0.0))
-    legend(figure, axes)
-    _say_seeds(figure, found["n"].max(), "bar: 95 % t interval")
-    return figure
+    return titled(legend(figure, axes), f"mean over {found['n'].max()} seeds; bar: 95 % t interval")

@@ -5,6 +5,7 @@ in pairs of one seed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,12 +42,13 @@ def areas(table: pd.DataFrame) -> pd.DataFrame:
         ``absolute_change``, ``accuracy``.
     """
     keys, values = ["network", "seed", "method"], ["change", "absolute_change", "accuracy"]
-    rows = []
-    for key, one in curves(table).groupby(keys, sort=False):
+
+    def means(one: pd.DataFrame) -> pd.Series:
         x = one["share_edges"].to_numpy()
-        means = {v: np.trapezoid(one[v], x) / (x[-1] - x[0]) for v in values}
-        rows.append(dict(zip(keys, key, strict=True)) | means)
-    return pd.DataFrame(rows)
+        return pd.Series({v: np.trapezoid(one[v], x) / (x[-1] - x[0]) for v in values})
+
+    groups = curves(table).groupby(keys, sort=False)[["share_edges", *values]]
+    return groups.apply(means).reset_index()
 
 
 def at_share(table: pd.DataFrame, scenario: str) -> pd.DataFrame:
@@ -74,29 +76,31 @@ def compared(pairs: Pairs) -> pd.DataFrame:
         paired t test and ``p_holm``; ``verdict``: ``lower``, ``higher`` (p_holm < .05) or ``not
         told apart``.
     """
-    rows = []
-    for method, (own, other) in pairs.items():
-        gap = paired_difference(own, other)
+    rows = [
+        {"method": method}
+        | vars(mean_interval(own))
+        | paired_difference(own, other).columns("difference")
         # Two methods that agree in each seed have nothing to test.
-        p = float(stats.ttest_rel(own, other).pvalue) if np.ptp(own - other) > 0 else 1.0
-        row = {"method": method, **vars(mean_interval(own)), "difference": gap.mean}
-        rows.append(row | {"difference_low": gap.low, "difference_high": gap.high, "p": p})
+        | {"p": float(stats.ttest_rel(own, other).pvalue) if np.ptp(own - other) > 0 else 1.0}
+        for method, (own, other) in pairs.items()
+    ]
     found = pd.DataFrame(rows)
     found["p_holm"] = holm(found["p"])
-    sure, below = found["p_holm"] < 0.05, found["difference"] < 0
-    found["verdict"] = np.where(sure & below, "lower", np.where(sure, "higher", "not told apart"))
-    return found
+    words = np.where(found["difference"] < 0, "lower", "higher")
+    return found.assign(verdict=np.where(found["p_holm"] < 0.05, words, "not told apart"))
 
 
 def against_random(table: pd.DataFrame, value: str = "change") -> pd.DataFrame:
     """Each method against random removal: areas under the curves, paired over seeds, one family a
     network (``compared``).
     """
-    found = []
-    for network, one in areas(table).groupby("network", sort=False):
-        wide = _wide(one, value)
-        pairs = {m: (wide[m], wide["random"]) for m in wide if m != "random"}
-        found.append(compared(pairs).assign(network=network))
+    wide_of = {n: _wide(one, value) for n, one in areas(table).groupby("network", sort=False)}
+    found = [
+        compared({m: (own, wide["random"]) for m, own in wide.items() if m != "random"}).assign(
+            network=network
+        )
+        for network, wide in wide_of.items()
+    ]
     return pd.concat(found, ignore_index=True)
 
 
@@ -124,20 +128,10 @@ def closing(table: pd.DataFrame, margin: float) -> pd.DataFrame:
             others = [after[m] for m in after if m != "random"]
             worst = max(equivalence(other, after["random"], margin).p for other in others)
         verdict = "narrowed" if gap.high < 0 else "widened" if gap.low > 0 else "not told apart"
-        rows.append(
-            {
-                "network": network,
-                "before": spread.mean(),
-                "after": spread_after.mean(),
-                "difference": gap.mean,
-                "low": gap.low,
-                "high": gap.high,
-                "n": gap.n,
-                "worst_p": worst,
-                "verdict": "closed" if worst < 0.05 else verdict,
-            }
-        )
-    return pd.DataFrame(rows)
+        means = {"network": network, "before": spread.mean(), "after": spread_after.mean()}
+        tested = {"worst_p": worst, "verdict": "closed" if worst < 0.05 else verdict}
+        rows.append(means | vars(gap) | tested)
+    return pd.DataFrame(rows).rename(columns={"mean": "difference"})
 
 
 def transferred(table: pd.DataFrame) -> pd.DataFrame:
@@ -157,15 +151,12 @@ def transferred(table: pd.DataFrame) -> pd.DataFrame:
         new, old, none = (
             _wide(one[one["chosen_on"] == c], "loss") for c in ("this", "old", "none")
         )
-        against = {
-            "old task": old,
-            "random": dict.fromkeys(new, none["random"]),
-            "unpruned": dict.fromkeys(new, none["unpruned"]),
+        pairs = {
+            "old task": {m: (new[m], old[m]) for m in new},
+            "random": {m: (new[m], none["random"]) for m in new},
+            "unpruned": {m: (new[m], none["unpruned"]) for m in new},
         }
-        found += [
-            compared({m: (new[m], other[m]) for m in new}).assign(network=network, against=name)
-            for name, other in against.items()
-        ]
+        found += [compared(of).assign(network=network, against=n) for n, of in pairs.items()]
     return pd.concat(found, ignore_index=True)
 
 
@@ -185,10 +176,9 @@ def verdicts(table: pd.DataFrame, margin: float, comparable: bool = True) -> pd.
         Columns ``question``, ``network``, ``answer``, ``detail``.
     """
     rows: list[tuple[str, str, str, str]] = []
-    for network, one in against_random(table).groupby("network", sort=False):
-        aware = one[one["method"] != "magnitude"]  # which reads no data
-        lower, of = (aware["verdict"] == "lower").sum(), len(aware)
-        answer = "yes" if lower == of else f"{lower} of {of} methods do"
+    tested = against_random(table).query("method != 'magnitude'")  # which reads no data
+    for network, aware in tested.groupby("network", sort=False):
+        answer = "yes" if (aware["verdict"] == "lower").all() else f"{_lower(aware)} methods do"
         rows.append((BEATS, network, answer, _by_verdict(aware)))
     for one in closing(table, margin).itertuples():
         detail = (
@@ -202,12 +192,12 @@ def verdicts(table: pd.DataFrame, margin: float, comparable: bool = True) -> pd.
             "random": "random removal",
             "unpruned": "no pruning",
         }
-        for (network, against), one in transferred(table).groupby(
-            ["network", "against"], sort=False
-        ):
-            question = f"After transfer, is choosing on the new task better than {others[against]}?"
-            lower = f"{(one['verdict'] == 'lower').sum()} of {len(one)} methods are"
-            rows.append((question, network, lower, _by_verdict(one)))
+        question = "After transfer, is choosing on the new task better than"
+        groups = transferred(table).groupby(["network", "against"], sort=False)
+        rows += [
+            (f"{question} {others[who]}?", network, f"{_lower(one)} methods are", _by_verdict(one))
+            for (network, who), one in groups
+        ]
     return pd.DataFrame(
         rows if comparable else [], columns=["question", "network", "answer", "detail"]
     )
@@ -222,20 +212,25 @@ def answer(against: pd.DataFrame, closed: pd.DataFrame, comparable: bool) -> str
         closed: from ``closing``.
         comparable: False for a run that is too small to judge.
     """
-    said = []
-    for one in closed.itertuples():
+
+    def said(one: Any) -> str:
         mine = against[against["network"] == one.network]
         best = mine.loc[mine["mean"].idxmin()]
-        said.append(
-            f"{one.network}: {(mine['verdict'] == 'lower').sum()} of {len(mine)} methods cost "
+        return (
+            f"{one.network}: {_lower(mine)} methods cost "
             "less than "
             f"random removal, least {METHODS[best['method']]} ({best['mean']:+.2f} against "
             f"{best['mean'] - best['difference']:+.2f} nats); fine-tuning takes the spread "
             "over methods "
             f"from {one.before:.2f} to {one.after:.2f} nats ({one.verdict})"
         )
+
     small = "" if comparable else " This run is too small for verdicts."
-    return f"{'. '.join(said)}.{small}"
+    return f"{'. '.join(map(said, closed.itertuples()))}.{small}"
+
+
+def _lower(found: pd.DataFrame) -> str:
+    return f"{(found['verdict'] == 'lower').sum()} of {len(found)}"
 
 
 def _by_verdict(found: pd.DataFrame) -> str:

@@ -95,7 +95,7 @@ def blank_graph(size: str, seed: int) -> ComputationGraph:
 def own_edges(graph: ComputationGraph) -> NDArray[np.intp]:
     """The edges between inner vertices: neither that from the input nor that to the output."""
     ends = {v.index for v in graph.vertices if v.kind in ("input", "output")}
-    own = [e.index for e in graph.edges if not ends & {e.source, e.target}]
+    own = [e.index for e in graph.edges if ends.isdisjoint((e.source, e.target))]
     return np.array(own, dtype=np.intp)
 
 
@@ -112,19 +112,11 @@ def trained(size: str, seed: int, settings: Settings) -> Network:
     Raises:
         InvalidInput: the data set has fewer images than are asked for.
     """
-    task = task_of(settings.dataset)
-    wanted = {"train": settings.train} | dict.fromkeys(
-        ("calibration", "validation", "test"), settings.images
+    task, count = task_of(settings.dataset), settings.images
+    train = _balanced(task, "train", settings.train)
+    calibration, validation, test = (
+        _balanced(task, part, count) for part in ("calibration", "validation", "test")
     )
-    parts = []
-    for part, count in wanted.items():
-        there = getattr(task, part)
-        if count > len(there):
-            raise InvalidInput(
-                f"{task.name} has {len(there)} {part} images; {count} are asked for."
-            )
-        parts.append(_balanced(there, count))
-    train, calibration, validation, test = parts
     model = networks.untrained("dag", train.inputs[0], 10, seed, size=size, width=settings.width)
     tasks.train(model, train, task.loss, epochs=settings.epochs, seed=seed)
     accuracy = float(tasks.measure(model, test, [task.accuracy])[0])
@@ -132,8 +124,11 @@ def trained(size: str, seed: int, settings: Settings) -> Network:
     return Network(graph, calibration, validation, test, accuracy)
 
 
-def _balanced(part: Examples, count: int) -> Examples:
-    """``count`` of the examples, the classes as in all of them, the same ones each time."""
+def _balanced(task: tasks.Task, name: str, count: int) -> Examples:
+    """``count`` examples of a part, the classes as in all of them, the same ones each time."""
+    part: Examples = getattr(task, name)
+    if count > len(part):
+        raise InvalidInput(f"{task.name} has {len(part)} {name} images; {count} are asked for.")
     if count == len(part):
         return part
     labels = part.targets.numpy().astype(np.uint8)
@@ -162,16 +157,14 @@ def drawn(
         (at most count, E) masks.
     """
     own = own_edges(graph)
-    taken = (
-        set() if without is None else {mask.tobytes() for mask in np.asarray(without, dtype=bool)}
-    )
+    taken = set(map(bytes, np.asarray([] if without is None else without, dtype=bool)))
     found: dict[bytes, NDArray[np.bool_]] = {}
     for _ in range(200):
         masks = np.ones((count, len(graph.edges)), dtype=bool)
         masks[:, own] = rng.random((count, len(own))) < 0.5
         for mask in masks[graph.connected(masks)] if connected else masks:
-            if mask.tobytes() not in taken:
-                found.setdefault(mask.tobytes(), mask)
+            if bytes(mask) not in taken:
+                found.setdefault(bytes(mask), mask)
         if len(found) >= count:
             break
     return np.array(list(found.values())[:count], dtype=bool).reshape(-1, len(graph.edges))
@@ -180,10 +173,7 @@ def drawn(
 def published_design(graph: ComputationGraph) -> Masks:
     """(E + 2, edges) all of the graph's own edges, none of them, and each left out."""
     own = own_edges(graph)
-    masks = np.ones((len(own) + 2, len(graph.edges)), dtype=bool)
-    masks[1, own] = False
-    masks[np.arange(len(own)) + 2, own] = False
-    return masks
+    return np.stack([graph.without(removed) for removed in ([], own, *own[:, None])])
 
 
 def taylor_models(
@@ -225,10 +215,9 @@ def measure(size: str, seed: int, settings: Settings) -> pd.DataFrame:
     connected = drawn(graph, settings.masks, rng, connected=True, without=both)
     parts = {"published": design, "larger": larger, "half": half, "connected": connected}
     masks = np.concatenate(list(parts.values()))
-    part = np.repeat(list(parts), [len(m) for m in parts.values()])
     table = pd.DataFrame(
         {
-            "part": part,
+            "part": np.repeat(list(parts), [len(m) for m in parts.values()]),
             "mask": as_text(masks),
             "connected": graph.connected(masks),
             "accuracy": network.accuracy,
@@ -241,16 +230,17 @@ def measure(size: str, seed: int, settings: Settings) -> pd.DataFrame:
         ("calibration_zeroed", ("published", "larger"), network.calibration, zeros),
         ("test_zeroed", ("published", "half"), network.test, zeros),
     ):
-        rows = np.flatnonzero(np.isin(part, of))
+        rows = np.flatnonzero(table["part"].isin(of))
         found = losses_under(graph, masks[rows], examples, loss, references=references)
         table.loc[rows, column] = found
     gradients, models = taylor_models(graph, network.calibration, loss)
-    table["magnitude"] = surrogate.kept_sum(surrogate.reader_magnitude(graph))(masks)
-    table["published_taylor"] = surrogate.kept_sum(np.square(gradients).mean(axis=0))(masks)
-    table["live_edges"] = -graph.live(masks).sum(axis=1).astype(float)
-    for name, model in models.items():
-        table[name] = model.change(masks)
-    return shortened(table)
+    zero_shot = {
+        "magnitude": surrogate.kept_sum(surrogate.reader_magnitude(graph))(masks),
+        "published_taylor": surrogate.kept_sum(np.square(gradients).mean(axis=0))(masks),
+        "live_edges": -graph.live(masks).sum(axis=1).astype(float),
+    }
+    changes = {name: model.change(masks) for name, model in models.items()}
+    return shortened(table.assign(**zero_shot, **changes))
 
 
 def shortened(table: pd.DataFrame) -> pd.DataFrame:
@@ -268,12 +258,8 @@ def as_text(masks: Masks) -> list[str]:
 
 def as_masks(texts: Iterable[str], edges: int) -> Masks:
     """The (M, E) masks of such strings."""
-    return np.stack(
-        [
-            np.unpackbits(np.frombuffer(bytes.fromhex(text[1:]), np.uint8), count=edges)
-            for text in texts
-        ]
-    ).astype(bool)
+    packed = np.stack([np.frombuffer(bytes.fromhex(text[1:]), np.uint8) for text in texts])
+    return np.unpackbits(packed, axis=1, count=edges).astype(bool)
 
 
 def looked_up(masks: Masks, values: ArrayLike) -> surrogate.Predictor:

@@ -1,6 +1,6 @@
 """Notebook 14 in figures: how surrogates rank masks, and how soon searches find the best one."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -58,20 +58,18 @@ def correlations(table: pd.DataFrame) -> Figure:
     """
     names = {"spearman": "mean", "spearman_low": "low", "spearman_high": "high"}
     one = table[table["reading"] == "removed"].rename(columns=names)
-    one["row"] = one["design"] + " " + one["predictor"]
-    places: dict[Hashable, str] = {" ".join(key): label for key, label in PREDICTORS.items()}
-    height, sizes = 0.27 * len(places) + 0.9, one["size"].nunique()
-    figure, axes = panels(sizes, 2.6, height, sharex=True, sharey=True)
-    for ax, (size, all_rows) in zip(axes, one.groupby("size", sort=False), strict=True):
-        here = all_rows[all_rows["row"].isin(places)]
+    one["row"] = list(zip(one["design"], one["predictor"], strict=True))
+    one = one[one["row"].isin(PREDICTORS)]
+    size = (2.6, 0.27 * len(PREDICTORS) + 0.9)
+    figure, axes = panels(one["size"].nunique(), *size, sharex=True, sharey=True)
+    for ax, (size, here) in zip(axes, one.groupby("size", sort=False), strict=True):
         ax.axvline(0, color="#999999", linewidth=0.8, zorder=0)
-        dots(ax, here, "row", places, "masks", styles(SETS), unit=1)
+        dots(ax, here, "row", PREDICTORS, "masks", styles(SETS), unit=1)
         old = here.query("masks == 'half' and design != 'larger'").dropna(subset=["printed"])
-        rows = [list(places).index(r) for r in old["row"]]
+        rows = old["row"].map(list(PREDICTORS).index)
         ax.plot(old["printed"], rows, "kx", ms=5.5, mew=1.3, label="printed, all half-masks")
         ax.set(title=f"{size} edges", xlim=(-1.05, 1.05), xlabel="Spearman correlation")
-    legend(figure, axes)
-    return figure
+    return legend(figure, axes)
 
 
 def regrets(found: pd.DataFrame, within: float = WITHIN) -> Figure:
@@ -86,10 +84,9 @@ def regrets(found: pd.DataFrame, within: float = WITHIN) -> Figure:
     shares = np.linspace(0, found["share"].max(), 101)[1:]
     for ax, (method, (label, colour, _)) in zip(axes.flat, styles(METHODS).items(), strict=True):
         mine = found[found["method"] == method].groupby("seed")
-        curves = np.stack([_at(graph, shares) for _, graph in mine])
-        ax.plot(100 * shares, curves.T, color=colour, linewidth=0.6, alpha=0.45)
-        means = [mean_interval(column) for column in curves.T]
-        band(ax, 100 * shares, means, colour, linewidth=2.2)
+        curves = np.stack([_at(graph, shares) for _, graph in mine], axis=1)
+        ax.plot(100 * shares, curves, color=colour, linewidth=0.6, alpha=0.45)
+        band(ax, 100 * shares, [mean_interval(one) for one in curves], colour, linewidth=2.2)
         ax.axhline(within, color="#444444", linewidth=0.8, linestyle=":")
         ax.set(ylim=(-0.04, 1.08))
         ax.set_title(label, fontsize=9)
@@ -129,8 +126,9 @@ def agreement(
         low, high = min(values.min(), 0), max(values.max(), 0)
         room = 0.08 * (high - low) or 0.1
         ax.set(
-            xlim=(min(truth.min(), 0) - 0.05, truth.max() * 1.05), ylim=(low - room, high + room)
+            xlim=(min(truth.min(), 0) - 0.05, truth.max() * 1.05),
+            ylim=(low - room, high + room),
+            xlabel="measured change (nats)",
         )
-        ax.set_xlabel("measured change (nats)")
     axes[0].set_ylabel("predicted change (nats)")
     return figure

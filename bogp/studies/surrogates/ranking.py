@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -68,8 +70,10 @@ def predictions(
     models = surrogates(graph, looked_up(masks, table["hessian"]))
     for design, parts in learned.items():
         rows = table["part"].isin(parts).to_numpy()
-        for name, model in models[design].items():
-            found[design, name] = model.fit(masks[rows], losses[rows]).predict(masks)
+        found |= {
+            (design, name): model.fit(masks[rows], losses[rows]).predict(masks)
+            for name, model in models[design].items()
+        }
     return found
 
 
@@ -99,12 +103,12 @@ def ranks(table: pd.DataFrame, size: str, seed: int) -> pd.DataFrame:
         truth = table[f"test{suffix}"].to_numpy()
         if reading == "zeroed":
             del sets["connected"]  # they were measured as removals only
-        for (design, name), predicted in predictions(table, graph, reading).items():
-            for masks, chosen in sets.items():
-                spearman, kendall = _correlations(predicted[chosen], truth[chosen])
-                keys = {"size": size, "seed": seed, "reading": reading, "design": design}
-                keys |= {"predictor": name, "masks": masks}
-                rows.append(keys | {"spearman": spearman, "kendall": kendall, "n": chosen.sum()})
+        predicted = predictions(table, graph, reading)
+        for ((design, name), values), (masks, chosen) in product(predicted.items(), sets.items()):
+            spearman, kendall = _correlations(values[chosen], truth[chosen])
+            keys = {"size": size, "seed": seed, "reading": reading, "design": design}
+            keys |= {"predictor": name, "masks": masks}
+            rows.append(keys | {"spearman": spearman, "kendall": kendall, "n": chosen.sum()})
     return pd.DataFrame(rows)
 
 

@@ -58,8 +58,7 @@ def removals(graph: ComputationGraph) -> tuple[int, int]:
     """The number k of removed candidate edges for which there are most feasible masks, and how many
     those are.
     """
-    masks = feasible(graph, len(graph.candidates))
-    counts = np.bincount((~masks).sum(axis=1))[1:]
+    counts = np.bincount((~feasible(graph, len(graph.candidates))).sum(axis=1))[1:]
     return int(np.argmax(counts)) + 1, int(counts.max())
 
 
@@ -115,14 +114,17 @@ def measure_all(seed: int, settings: Settings) -> pd.DataFrame:
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(15,)))
     order = np.arange(len(graph.edges))
     order[graph.candidates] = rng.permutation(graph.candidates)
-    columns = {
-        "mask": as_text(masks),
-        "edges": (~masks).sum(axis=1),
-        "loss": losses_under(graph, masks, network.validation, loss),
-        "taylor": model.change(masks),
-        "permuted": model.change(masks[:, order]),
-    }
-    return shortened(pd.DataFrame(columns))
+    return shortened(
+        pd.DataFrame(
+            {
+                "mask": as_text(masks),
+                "edges": (~masks).sum(axis=1),
+                "loss": losses_under(graph, masks, network.validation, loss),
+                "taylor": model.change(masks),
+                "permuted": model.change(masks[:, order]),
+            }
+        )
+    )
 
 
 def searches(table: pd.DataFrame, seed: int, budget: Budget) -> pd.DataFrame:
@@ -158,9 +160,8 @@ def searches(table: pd.DataFrame, seed: int, budget: Budget) -> pd.DataFrame:
     rows = []
     for method, run in methods.items():
         for repeat in range(1 if method in ("greedy", "quadratic") else budget.repeats):
-            best = (
-                run(repeat)["best"].reindex(range(most)).ffill()
-            )  # what ends early keeps what it has
+            # what ends early keeps what it has
+            best = run(repeat)["best"].reindex(range(most)).ffill()
             regret = ((best - truth.min()) / (truth.median() - truth.min())).fillna(1.0)
             found = {"seed": seed, "method": method, "repeat": repeat, "evaluation": evaluation}
             rows.append(pd.DataFrame(found | {"share": evaluation / len(truth), "regret": regret}))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from bogp.outputs import verdict
 from bogp.statistics import group_intervals, mean_interval, paired_difference
 from bogp.zoo.networks import SIZES
 
@@ -22,10 +23,8 @@ PRINTED = pd.DataFrame(
     }
 ).melt("size", var_name="predictor", value_name="spearman")
 ENOUGH = 10  # graphs that a verdict needs
-WITHIN, SHARE = (
-    0.05,
-    0.1,
-)  # rule 3: the regret that is aimed at, after this share of the evaluations
+# rule 3: the regret that is aimed at, after this share of the evaluations
+WITHIN, SHARE = 0.05, 0.1
 REACHES = 0.8  # rule 2: the mean rank correlation that is aimed at
 
 
@@ -38,13 +37,13 @@ def summary(ranked: pd.DataFrame) -> pd.DataFrame:
         ranked: from ``ranking.ranks``, of all graphs.
     """
     keys = ["size", "reading", "design", "predictor", "masks"]
-    rows = []
-    for key, group in ranked.dropna(subset=["spearman"]).groupby(keys, sort=False):
-        row = dict(zip(keys, key, strict=True))
-        for name in ("spearman", "kendall"):
-            found = mean_interval(group[name])
-            row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
-        rows.append(row | {"n": len(group)})
+    rows = [
+        dict(zip(keys, key, strict=True))
+        | mean_interval(group["spearman"]).columns("spearman")
+        | mean_interval(group["kendall"]).columns("kendall")
+        | {"n": len(group)}
+        for key, group in ranked.dropna(subset=["spearman"]).groupby(keys, sort=False)
+    ]
     printed = PRINTED.rename(columns={"spearman": "printed"})
     return pd.DataFrame(rows).merge(printed, on=["size", "predictor"], how="left")
 
@@ -58,18 +57,16 @@ def signed_against_unsigned(ranked: pd.DataFrame) -> pd.DataFrame:
         mean difference with 95 % t interval.
     """
     scored = ranked.query("reading == 'removed' and design == 'zero-shot'")
-    pair = ["first_order", "published_taylor"]
-    rows = []
-    for masks in ("connected", "single"):
-        one = scored[scored["masks"] == masks]
-        wide = one.pivot(index=["size", "seed"], columns="predictor", values="spearman")[
-            pair
-        ].dropna()
-        for size, group in [("all", wide), *wide.groupby("size", sort=False)]:
-            rows.append(
-                {"masks": masks, "size": size, **vars(paired_difference(*group.to_numpy().T))}
-            )
-    return pd.DataFrame(rows)
+    keys, pair = ["masks", "size", "seed"], ["first_order", "published_taylor"]
+    wide = scored.pivot(index=keys, columns="predictor", values="spearman")[pair].dropna()
+    return pd.DataFrame(
+        {"masks": masks, "size": size, **vars(paired_difference(*group.to_numpy().T))}
+        for masks in ("connected", "single")
+        for size, group in [
+            ("all", wide.loc[masks]),
+            *wide.loc[masks].groupby("size", sort=False),
+        ]
+    )
 
 
 def reached(found: pd.DataFrame, within: float = WITHIN, share: float = SHARE) -> pd.DataFrame:
@@ -150,12 +147,8 @@ def verdicts(
             f"{'; '.join(f'{r.method} {r.graphs} of {r.of}' for r in others)}.",
         )
     )
-    words = [
-        ("met" if met else "not met") if enough else "no verdict" for _, enough, met, _ in rows
-    ]
-    return pd.DataFrame(
-        {"target": [t for t, *_ in rows], "verdict": words, "measured": [said for *_, said in rows]}
-    )
+    judged = [(target, verdict(met, enough), said) for target, enough, met, said in rows]
+    return pd.DataFrame(judged, columns=["target", "verdict", "measured"])
 
 
 def answer(judged: pd.DataFrame) -> str:
@@ -175,14 +168,14 @@ def facts(measured: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
     Args:
         measured: from ``measure.measured``.
     """
-    rows = [
+    rows = (
         {
             "size": size,
             "accuracy": table["accuracy"][0],
             "connected half-masks": table.loc[table["part"] == "half", "connected"].mean(),
         }
         for (size, _), table in measured.items()
-    ]
+    )
     return pd.DataFrame(rows).groupby("size", sort=False).mean()
 
 
@@ -190,8 +183,6 @@ def wide(summarised: pd.DataFrame) -> pd.DataFrame:
     """The correlations of ``summary`` with a column for each class of graphs, by reading and
     masks.
     """
-    index = ["reading", "masks", "design", "predictor"]
-    values = ["spearman", "kendall"]
-    sizes = summarised["size"].unique()
+    index, values = ["reading", "masks", "design", "predictor"], ["spearman", "kendall"]
     table = summarised.pivot_table(index=index, columns="size", values=values, sort=False)
-    return table.reindex(columns=sizes, level="size").round(3)
+    return table.reindex(columns=summarised["size"].unique(), level="size").round(3)

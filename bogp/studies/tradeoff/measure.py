@@ -146,22 +146,20 @@ def search_all(
         for o in objectives
         for method in ("bogp", "random")
     }
-    searchers: list[search.Searcher] = []
-    for name, (method, _) in named.items():
-        for seed in range(searches):
-            box = method == "bogp"
-            searchers.append(
-                search.BoxSearch(masks, settings, seed, name)
-                if box
-                else search.RandomSearch(masks, settings.budget, seed, name)
-            )
+    searchers = [
+        search.BoxSearch(masks, settings, seed, name)
+        if method == "bogp"
+        else search.RandomSearch(masks, settings.budget, seed, name)
+        for name, (method, _) in named.items()
+        for seed in range(searches)
+    ]
     history = search.run(
         searchers, masks, evaluator, protocol, dataset, {name: o for name, (_, o) in named.items()}
     )
-    of = [named[name] for name in history["method"]]
-    history["method"] = [method for method, _ in of]
-    history.insert(0, "form", [o.form for _, o in of])
-    history.insert(0, "alpha", [o.alpha for _, o in of])
+    of = (named[name] for name in history["method"])
+    labels = [(objective.alpha, objective.form, method) for method, objective in of]
+    before = pd.DataFrame(labels, columns=["alpha", "form", "method"])
+    history = before.join(history.drop(columns="method"))[["alpha", "form", *history.columns]]
     return history.sort_values(["alpha", "form"], kind="stable", ignore_index=True)
 
 
@@ -229,10 +227,9 @@ def _known(
     table, row_of = recorded_table(path, parameters), masks.row_of()
     if table is None or not set(table["mask_id"]) <= set(row_of):
         return None
-    visited = zip(table["mask_id"], table["training_seed"], strict=True)
     keys = [
         evaluator.key(search.mask_job(masks, row_of[mask_id], seed, protocol, dataset))
-        for mask_id, seed in visited
+        for mask_id, seed in zip(table["mask_id"], table["training_seed"], strict=True)
     ]
     if keys != table["key"].tolist() or set(evaluator.store.get(keys)) != set(keys):
         return None
@@ -264,20 +261,19 @@ def chosen_masks(
         [search.recommend(one) for _, one in history.groupby(["alpha", "form"])], ignore_index=True
     )
     chosen = search.retrain(best, masks, evaluator, protocol, dataset, fresh_seeds)
-    row_of = masks.row_of()
+    row_of, widths = masks.row_of(), protocol.widths
     layers = [
-        layer_masks(masks.mask(row_of[m]), protocol.widths, protocol.masked_layers)
+        layer_masks(masks.mask(row_of[m]), widths, protocol.masked_layers)
         for m in chosen["mask_id"]
     ]
-    chosen["model_sparsity"] = [model_sparsity(each, protocol.widths) for each in layers]
-    chosen["effective_sparsity"] = [effective_sparsity(each, protocol.widths) for each in layers]
-    scored = zip(
-        chosen["alpha"], chosen["form"], chosen["fresh_test"], chosen["sparsity"], strict=True
+    return chosen.assign(
+        model_sparsity=[model_sparsity(each, widths) for each in layers],
+        effective_sparsity=[effective_sparsity(each, widths) for each in layers],
+        fresh_objective=[
+            float(TradeOff(one.alpha, one.form).score(one.fresh_test, one.sparsity))
+            for one in chosen.itertuples()
+        ],
     )
-    chosen["fresh_objective"] = [
-        float(TradeOff(alpha, form).score(a, s)) for alpha, form, a, s in scored
-    ]
-    return chosen
 
 
 def spread(masks: MaskDatabase, count: int) -> list[int]:
@@ -318,11 +314,12 @@ def reference_curve(
     """
     once = list(dict.fromkeys(protocols))
     jobs = [search.mask_job(masks, row, 0, protocol, dataset) for protocol in once for row in rows]
-    table = evaluator.evaluate(jobs)
-    table["protocol"] = [job.protocol.name for job in jobs]
-    table["mask_id"] = masks.table["mask_id"].to_numpy()[list(rows) * len(once)]
-    table["sparsity"] = masks.table["sparsity"].to_numpy()[list(rows) * len(once)]
-    accuracies = ["train_accuracy", "validation_accuracy", "test_accuracy"]
+    asked = masks.table.iloc[list(rows) * len(once)]
+    table = evaluator.evaluate(jobs).assign(
+        protocol=[job.protocol.name for job in jobs],
+        mask_id=asked["mask_id"].to_numpy(),
+        sparsity=asked["sparsity"].to_numpy(),
+    )
     return table[
         [
             "protocol",
@@ -330,7 +327,9 @@ def reference_curve(
             "sparsity",
             "model_sparsity",
             "effective_sparsity",
-            *accuracies,
+            "train_accuracy",
+            "validation_accuracy",
+            "test_accuracy",
             "key",
         ]
     ]

@@ -23,19 +23,22 @@ def evaluated(history: pd.DataFrame, reference: pd.DataFrame, protocol: str) -> 
 
     Returns:
         One row a mask, ordered by sparsity: ``mask_id``, ``sparsity``, ``accuracy`` (mean
-            validation accuracy of its trainings), ``trainings``, and
-        ``on_front``: whether no other mask is at least as good in both and better in one.
+        validation accuracy of its trainings), ``trainings``, and ``on_front``: whether no other
+        mask is at least as good in both and better in one.
     """
     columns = ["key", "mask_id", "sparsity", "validation_accuracy"]
     rows = pd.concat(
         [history[columns], reference.loc[reference["protocol"] == protocol, columns]]
     ).drop_duplicates("key")
-    groups = rows.groupby("mask_id", as_index=False)
-    table = groups.agg(
-        sparsity=("sparsity", "first"),
-        accuracy=("validation_accuracy", "mean"),
-        trainings=("key", "size"),
-    ).sort_values(["sparsity", "mask_id"], ignore_index=True)
+    table = (
+        rows.groupby("mask_id", as_index=False)
+        .agg(
+            sparsity=("sparsity", "first"),
+            accuracy=("validation_accuracy", "mean"),
+            trainings=("key", "size"),
+        )
+        .sort_values(["sparsity", "mask_id"], ignore_index=True)
+    )
     return table.assign(on_front=pareto_front(table["accuracy"], table["sparsity"]))
 
 
@@ -45,8 +48,7 @@ def pareto_front(accuracy: ArrayLike, sparsity: ArrayLike) -> NDArray[np.bool_]:
     """
     a, s = _points(accuracy, sparsity)
     at_least = (a >= a[:, None]) & (s >= s[:, None])
-    better = (a > a[:, None]) | (s > s[:, None])
-    return np.logical_not(np.any(at_least & better, axis=1))
+    return np.logical_not(np.any(at_least & ((a > a[:, None]) | (s > s[:, None])), axis=1))
 
 
 def upper_hull(accuracy: ArrayLike, sparsity: ArrayLike) -> NDArray[np.intp]:
@@ -93,21 +95,17 @@ def alpha_ranges(accuracy: ArrayLike, sparsity: ArrayLike) -> pd.DataFrame:
     ends = np.array([0.0, *slopes, np.inf])
     with np.errstate(invalid="ignore"):
         of_form = {"sum": ends, "interpolated": np.where(np.isinf(ends), 1.0, ends / (1 + ends))}
-    rows = []
-    for form, alpha in of_form.items():
-        for i, low, high in zip(hull, alpha, alpha[1:], strict=False):
-            asks_for = (
-                "the sparsest"
-                if s[i] == s.max()
-                else "the densest"
-                if s[i] == s.min()
-                else "a trade-off"
-            )
-            if low <= 1:
-                rows.append((form, s[i], a[i], low, min(high, 1.0), asks_for))
-    return pd.DataFrame(
-        rows, columns=["form", "sparsity", "accuracy", "lowest", "highest", "asks_for"]
-    )
+    corners = pd.DataFrame({"sparsity": s[hull], "accuracy": a[hull]})
+    is_end = [s[hull] == s.max(), s[hull] == s.min()]
+    asks_for = np.select(is_end, ["the sparsest", "the densest"], "a trade-off")
+    table = pd.concat(
+        [
+            corners.assign(form=form, lowest=alpha[:-1], highest=np.minimum(alpha[1:], 1.0))
+            for form, alpha in of_form.items()
+        ]
+    ).assign(asks_for=[*asks_for] * len(of_form))
+    columns = ["form", "sparsity", "accuracy", "lowest", "highest", "asks_for"]
+    return table.loc[table["lowest"] <= 1, columns].reset_index(drop=True)
 
 
 def binned(accuracy: ArrayLike, sparsity: ArrayLike, bins: int) -> pd.DataFrame:
@@ -154,15 +152,10 @@ def asked_for(ranges: pd.DataFrame, alphas: Sequence[float]) -> pd.DataFrame:
     """What each alpha asks for: the rows of ``curve_ranges`` whose range holds it (the sparser one
     where two do), with ``alpha``.
     """
-    rows = []
-    for alpha in alphas:
-        holds = ranges[(ranges["lowest"] <= alpha) & (alpha <= ranges["highest"])]
-        rows.append(
-            holds.groupby(["curve", "form"], as_index=False, sort=False).last().assign(alpha=alpha)
-        )
-    return pd.concat(rows, ignore_index=True)[
-        ["alpha", "form", "curve", "sparsity", "accuracy", "asks_for"]
-    ]
+    every = pd.DataFrame({"alpha": alphas}).merge(ranges, how="cross")
+    holds = every[(every["lowest"] <= every["alpha"]) & (every["alpha"] <= every["highest"])]
+    last = holds.groupby(["alpha", "curve", "form"], as_index=False, sort=False).last()
+    return last[["alpha", "form", "curve", "sparsity", "accuracy", "asks_for"]]
 
 
 def meaningless(ranges: pd.DataFrame) -> str:
@@ -171,11 +164,10 @@ def meaningless(ranges: pd.DataFrame) -> str:
     """
     lines = []
     for (curve, form), one in ranges.groupby(["curve", "form"], sort=False):
-        ends = one[one["asks_for"] != "a trade-off"]
         of = {"front": "mask", "bins": "bin"}[curve]
         said = [
             f"{_range(r.lowest, r.highest)} asks for {r.asks_for} {of} (sparsity {r.sparsity:.3f})"
-            for r in ends.itertuples()
+            for r in one[one["asks_for"] != "a trade-off"].itertuples()
         ]
         lines.append(f"{curve}, {form}: " + ("; ".join(said) or "no alpha asks for an end"))
     return "\n".join(lines)

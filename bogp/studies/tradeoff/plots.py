@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bogp.plotting import COLOURS, METHODS
+from bogp.plotting import COLOURS, METHODS, ends, legend
 from bogp.studies.printed import PAPER_BOGP, PAPER_TABLE_2
 from bogp.studies.tradeoff.measure import FORMS
 
@@ -33,6 +33,7 @@ def front(
     colours = dict(
         zip(alphas, plt.get_cmap("viridis")(np.linspace(0, 1, len(alphas) + 2)[1:-1]), strict=True)
     )
+    best = points[points["on_front"]].sort_values("sparsity")
     for ax in (whole, close):
         ax.plot(
             points["sparsity"],
@@ -42,7 +43,6 @@ def front(
             ms=2.5,
             label="a mask: mean validation accuracy",
         )
-        best = points[points["on_front"]].sort_values("sparsity")
         ax.step(
             best["sparsity"],
             best["accuracy"],
@@ -62,28 +62,22 @@ def front(
         )
         ax.set(xlabel=_SPARSITY, ylabel="accuracy")
     for (alpha, form), one in chosen[chosen["method"] == "bogp"].groupby(["alpha", "form"]):
-        # one inside the other where alphas agree
-        size = 5 + 1.2 * (len(alphas) - 1 - alphas.index(alpha))
-        style = {
-            "marker": _FORM_MARKERS[form],
-            "ls": "",
-            "mfc": "none",
-            "mec": colours[alpha],
-            "ms": size,
-            "mew": 1.4,
-        }
-        label = f"chosen, alpha {alpha:g}, {form}"
-        close.plot(one["sparsity"].mean(), one["fresh_validation"].mean(), label=label, **style)
+        close.plot(
+            one["sparsity"].mean(),
+            one["fresh_validation"].mean(),
+            marker=_FORM_MARKERS[form],
+            ls="",
+            mfc="none",
+            mec=colours[alpha],
+            # one inside the other where alphas agree
+            ms=5 + 1.2 * (len(alphas) - 1 - alphas.index(alpha)),
+            mew=1.4,
+            label=f"chosen, alpha {alpha:g}, {form}",
+        )
     _paper(whole)
     whole.set(title="beside the numbers that the paper prints", ylim=(0, 1.02))
     close.set(title="closer; chosen masks: fresh seeds, mean over searches")
-    entries = {
-        label: handle
-        for ax in (whole, close)
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4)
-    return figure
+    return legend(figure, (whole, close), 4)
 
 
 def table_2(table: pd.DataFrame) -> Figure:
@@ -94,47 +88,31 @@ def table_2(table: pd.DataFrame) -> Figure:
         table: from ``tradeoff.table_2``. With one search there are no intervals.
     """
     figure, axes = plt.subplots(2, len(FORMS), figsize=(8.4, 5.4), sharex=True, sharey="row")
-    for column, form in enumerate(FORMS):
-        for row, (measure, label) in enumerate(
-            {"fresh_test": "accuracy (test, fresh seeds)", "sparsity": _SPARSITY}.items()
-        ):
-            ax = axes[row, column]
+    accuracies, sparsities = zip(*PAPER_TABLE_2.values(), strict=True)
+    rows = (
+        ("fresh_test", "accuracy\n(test, fresh seeds)", accuracies),
+        ("sparsity", _SPARSITY.replace(" (", "\n("), sparsities),
+    )
+    cells = table.set_index(["form", "measure", "method"]).sort_index(kind="stable")
+    for column, form in zip(axes.T, FORMS, strict=True):
+        for ax, (measure, label, printed) in zip(column, rows, strict=True):
             for method, shift in (("bogp", -0.012), ("random", 0.012)):
-                one = table[
-                    (table["form"] == form)
-                    & (table["measure"] == measure)
-                    & (table["method"] == method)
-                ]
-                error = [
-                    (one["mean"] - one["low"]).fillna(0),
-                    (one["high"] - one["mean"]).fillna(0),
-                ]
+                one = cells.loc[[(form, measure, method)]]
                 ax.errorbar(
                     one["alpha"] + shift,
                     one["mean"],
-                    yerr=error,
+                    yerr=np.nan_to_num(ends(one)),
                     fmt="o",
                     color=COLOURS[method],
                     capsize=3,
                     label=METHODS[method],
                 )
-            at = 0 if measure == "fresh_test" else 1
-            printed = [pair[at] for pair in PAPER_TABLE_2.values()]
             style = {"color": "#000000", "ms": 6, "zorder": 5, "label": "paper, Table 2"}
             ax.plot(list(PAPER_TABLE_2), printed, "x", **style)
-            ax.set(ylabel=label.replace(" (", "\n(") if column == 0 else "")
-            ax.set_ylim(0, max(1.05, ax.get_ylim()[1]))
-        axes[0, column].set_title(f"objective: {form}")
-        axes[1, column].set_xlabel("alpha")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=3,
-        title="bars: 95 % t interval over searches",
-    )
-    return figure
+            ax.set(ylabel=label if ax in axes[:, 0] else "", ylim=(0, max(1.05, ax.get_ylim()[1])))
+        column[0].set_title(f"objective: {form}")
+        column[1].set_xlabel("alpha")
+    return legend(figure, axes.flat, 3, "bars: 95 % t interval over searches")
 
 
 def reference(table: pd.DataFrame) -> Figure:
@@ -145,28 +123,19 @@ def reference(table: pd.DataFrame) -> Figure:
         table: from ``tradeoff.reference_curve``.
     """
     figure, ax = plt.subplots(figsize=(6.4, 4.2))
-    styles = zip(
+    for (protocol, one), colour in zip(
         table.groupby("protocol", sort=False),
         ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9"],
         strict=False,
-    )
-    for (protocol, one), colour in styles:
-        one = one.sort_values("sparsity")
-        ax.plot(
-            one["sparsity"],
-            one["validation_accuracy"],
-            "-o",
-            color=colour,
-            lw=1,
-            label=f"protocol {protocol}",
-        )
+    ):
+        accuracy = one.set_index("sparsity")["validation_accuracy"].sort_index()
+        ax.plot(accuracy, "-o", color=colour, lw=1, label=f"protocol {protocol}")
     _paper(ax)
     ax.axhline(0.1, color="#808080", ls=":", lw=1, label="guessing")
     ax.set(
         xlabel=_SPARSITY, ylabel="accuracy (the split that masks are selected on)", ylim=(0, 1.02)
     )
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
+    return legend(figure, [ax], 3)
 
 
 def _paper(ax: Axes) -> None:
@@ -189,18 +158,16 @@ def _paper(ax: Axes) -> None:
         mew=1.4,
         label="paper, Table 2, with its alpha",
     )
-    before = (0.0, 0.0)
-    for alpha, (a, s) in PAPER_TABLE_2.items():
-        # the label goes right where the left is taken
-        side = 1 if max(abs(a - before[0]), abs(s - before[1])) < 0.05 else -1
+    steps = np.abs(np.diff([(0.0, 0.0), *PAPER_TABLE_2.values()], axis=0)).max(axis=1)
+    for (alpha, (a, s)), step in zip(PAPER_TABLE_2.items(), steps, strict=True):
+        taken = step < 0.05  # by the label before: this one goes right
         ax.annotate(
             f"{alpha:g}",
             (s, a),
-            (5 * side, 0),
+            (5 if taken else -5, 0),
             textcoords="offset points",
-            ha="left" if side > 0 else "right",
+            ha="left" if taken else "right",
             va="center",
             fontsize=7,
             color="#D55E00",
         )
-        before = (a, s)

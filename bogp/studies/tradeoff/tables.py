@@ -2,7 +2,7 @@
 tables can both be true.
 """
 
-from typing import Any
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,8 @@ from bogp.outputs import with_interval
 from bogp.studies.fixed_sparsity.tables import with_difference
 from bogp.studies.printed import PAPER_BOGP, PAPER_TABLE_2
 from bogp.studies.tradeoff.measure import trade_offs
-from bogp.training.protocols import LITERAL, PAPER
+from bogp.training.protocols import LITERAL, PAPER, Protocol
 
-# how far a printed accuracy can be from the true one
-_HALF_DIGIT = {"Table 1": 0.0005, "Table 2": 0.005}
 # the paper's accuracy stands beside each
 ACCURACIES = ("apparent", "fresh_validation", "fresh_test")
 MEASURES = (*ACCURACIES, "sparsity", "model_sparsity", "effective_sparsity", "fresh_objective")
@@ -36,12 +34,12 @@ def summary(chosen: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for (alpha, form), group in chosen.groupby(["alpha", "form"]):
         part = with_difference(group, MEASURES)
-        part.insert(0, "alpha", alpha)
-        part.insert(1, "form", form)
         accuracy, sparsity = PAPER_TABLE_2.get(round(float(alpha), 9), (np.nan, np.nan))
         printed = part["measure"].map(dict.fromkeys(ACCURACIES, accuracy) | {"sparsity": sparsity})
-        parts.append(part.assign(paper=printed.where(part["method"] == "bogp")))
-    return pd.concat(parts, ignore_index=True)
+        printed = printed.where(part["method"] == "bogp")
+        parts.append(part.assign(alpha=alpha, form=form, paper=printed))
+    columns = ["alpha", "form", "method", "measure", "mean", "low", "high", "n", "paper"]
+    return pd.concat(parts, ignore_index=True)[columns]
 
 
 def rendered(table: pd.DataFrame) -> pd.DataFrame:
@@ -55,26 +53,32 @@ def rendered(table: pd.DataFrame) -> pd.DataFrame:
         cells = one.set_index(["measure", "method"])
         row = {"alpha": f"{alpha:g}", "objective": form}
         for measure, label in (("fresh_test", "accuracy"), ("sparsity", "sparsity")):
-            row[f"paper, {label}"] = _printed(cells["paper"][measure, "bogp"])
-            for method, name in (("bogp", "BoGP"), ("random", "random masks")):
-                row[f"{name}, {label}"] = with_interval(cells.loc[(measure, method)], ".3f")
+            row |= {
+                f"paper, {label}": _printed(cells["paper"][measure, "bogp"]),
+                f"BoGP, {label}": with_interval(cells.loc[(measure, "bogp")], ".3f"),
+                f"random masks, {label}": with_interval(cells.loc[(measure, "random")], ".3f"),
+            }
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def beside_the_paper(table: pd.DataFrame) -> pd.DataFrame:
     """``summary`` of the paper's objective, ``sum``, beside what the paper prints."""
-    rows = []
-    for alpha, one in table[table["form"] == "sum"].groupby("alpha"):
-        cells = one.set_index(["measure", "method"])
-        for measure, method, label in (
-            ("fresh_test", "bogp", "accuracy of BoGP's masks"),
-            ("sparsity", "bogp", "sparsity of BoGP's masks"),
-            ("fresh_objective", "bogp - random", "objective, BoGP minus random masks"),
-        ):
-            cell = cells.loc[(measure, method)]
-            ours = f"{with_interval(cell, '.3f')} (n = {cell['n']:.0f})"
-            rows.append((f"alpha {alpha:g}: {label}", _printed(cell["paper"]), ours))
+    labels = {
+        ("fresh_test", "bogp"): "accuracy of BoGP's masks",
+        ("sparsity", "bogp"): "sparsity of BoGP's masks",
+        ("fresh_objective", "bogp - random"): "objective, BoGP minus random masks",
+    }
+    cells = table[table["form"] == "sum"].set_index(["alpha", "measure", "method"])
+    rows = [
+        (
+            f"alpha {alpha:g}: {label}",
+            _printed(cells["paper"][alpha, *key]),
+            f"{with_interval(cells.loc[alpha, *key], '.3f')} (n = {cells['n'][alpha, *key]:.0f})",
+        )
+        for alpha in cells.index.levels[0]
+        for key, label in labels.items()
+    ]
     return pd.DataFrame(rows, columns=["quantity", "the paper says", "we got"])
 
 
@@ -121,93 +125,75 @@ def tables_compared() -> pd.DataFrame:
         printed sparsity does not exceed it.
     """
     rows = []
-    for reading, largest in _readings().items():
-        tables = {
-            "Table 1": (np.array(list(PAPER_BOGP.values())), largest * np.array(list(PAPER_BOGP))),
-            "Table 2": tuple(np.array(list(PAPER_TABLE_2.values())).T),
-        }
-        for objective in trade_offs(list(PAPER_TABLE_2)):
-            accuracy, sparsity = PAPER_TABLE_2[objective.alpha]
-            own = float(objective.score(accuracy, sparsity))
-            for against, (a, s) in tables.items():
-                scores = objective.score(a, s)
-                best = int(scores.argmax())
-                slack = _HALF_DIGIT["Table 2"]
-                rounding = objective.score(slack, slack) + objective.score(
-                    _HALF_DIGIT[against], slack if against == "Table 2" else 0.0
-                )
-                beaten_by = scores[best] - own
-                rows.append(
-                    (
-                        reading,
-                        objective.form,
-                        objective.alpha,
-                        accuracy,
-                        sparsity,
-                        own,
-                        against,
-                        a[best],
-                        s[best],
-                        scores[best],
-                        beaten_by,
-                        float(rounding),
-                        beaten_by > rounding,
-                        largest,
-                        sparsity <= largest,
-                    )
-                )
-    names = [
-        "reading",
-        "form",
-        "alpha",
-        "accuracy",
-        "sparsity",
-        "objective",
-        "against",
-        "best_accuracy",
-        "best_sparsity",
-        "best_objective",
-        "beaten_by",
-        "rounding",
-        "beaten",
-        "largest_sparsity",
-        "possible",
-    ]
-    return pd.DataFrame(rows, columns=names)
+    # accuracies, sparsities of the mask, and how far the digits left out can move each
+    printed = {
+        "Table 1": (np.array(list(PAPER_BOGP.values())), np.array(list(PAPER_BOGP)), 0.0005, 0.0),
+        "Table 2": (*np.array(list(PAPER_TABLE_2.values())).T, 0.005, 0.005),
+    }
+    for (reading, largest), objective, (against, (a, s, *digits)) in product(
+        _readings().items(), trade_offs(list(PAPER_TABLE_2)), printed.items()
+    ):
+        accuracy, sparsity = PAPER_TABLE_2[objective.alpha]
+        s = largest * s if against == "Table 1" else s
+        own, scores = float(objective.score(accuracy, sparsity)), objective.score(a, s)
+        best = int(scores.argmax())
+        rows.append(
+            {
+                "reading": reading,
+                "form": objective.form,
+                "alpha": objective.alpha,
+                "accuracy": accuracy,
+                "sparsity": sparsity,
+                "objective": own,
+                "against": against,
+                "best_accuracy": a[best],
+                "best_sparsity": s[best],
+                "best_objective": scores[best],
+                "beaten_by": scores[best] - own,
+                "rounding": float(objective.score(0.005, 0.005) + objective.score(*digits)),
+                "largest_sparsity": largest,
+                "possible": sparsity <= largest,
+            }
+        )
+    table = pd.DataFrame(rows)
+    table.insert(12, "beaten", table["beaten_by"] > table["rounding"])
+    return table
 
 
 def _readings() -> dict[str, float]:
     """The largest sparsity that a mask can have, in each reading of the word."""
-    readings = {"mask": 1.0}
-    for protocol in (PAPER, LITERAL):
-        nothing = layer_masks(
-            np.zeros((protocol.widths[1], protocol.widths[1]), dtype=bool),
-            protocol.widths,
-            protocol.masked_layers,
-        )
-        readings[f"model {'-'.join(str(w) for w in protocol.widths)}"] = model_sparsity(
-            nothing, protocol.widths
-        )
-    return readings
+
+    def largest(protocol: Protocol) -> float:
+        nothing = np.zeros((protocol.widths[1],) * 2, dtype=bool)
+        layers = layer_masks(nothing, protocol.widths, protocol.masked_layers)
+        return model_sparsity(layers, protocol.widths)
+
+    return {"mask": 1.0} | {
+        f"model {'-'.join(map(str, protocol.widths))}": largest(protocol)
+        for protocol in (PAPER, LITERAL)
+    }
 
 
 def disagreement(compared: pd.DataFrame) -> pd.DataFrame:
     """``tables_compared`` summed up: for each reading and form, how many rows of Table 2 are
     beaten, by what, and how many are possible at all.
     """
+
+    def beaten(some: pd.DataFrame) -> str:
+        by = some.loc[some["beaten"], "beaten_by"]
+        amount = f", by {by.min():.3f} to {by.max():.3f}" if len(by) else ""
+        return f"{len(by)} of {len(some)}{amount}"
+
     rows = []
     for (reading, form), one in compared.groupby(["reading", "form"], sort=False):
-        row: dict[str, Any] = {"sparsity of the": reading, "objective": form}
-        for against, some in one.groupby("against"):
-            by = some.loc[some["beaten"], "beaten_by"]
-            amount = f", by {by.min():.3f} to {by.max():.3f}" if len(by) else ""
-            row[f"rows beaten by {against}"] = f"{len(by)} of {len(some)}{amount}"
-        some = one[one["against"] == "Table 1"]
-        row["rows with a possible sparsity"] = (
-            f"{some['possible'].sum()} of {len(some)} (largest "
-            f"{some['largest_sparsity'].iloc[0]:.3f})"
+        tables = dict(list(one.groupby("against")))
+        first, largest = tables["Table 1"], one["largest_sparsity"].iloc[0]
+        possible = f"{first['possible'].sum()} of {len(first)} (largest {largest:.3f})"
+        rows.append(
+            {"sparsity of the": reading, "objective": form}
+            | {f"rows beaten by {against}": beaten(some) for against, some in tables.items()}
+            | {"rows with a possible sparsity": possible}
         )
-        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -220,20 +206,13 @@ def can_both_be_true(compared: pd.DataFrame) -> str:
     """
     lines = []
     for (reading, form), one in compared.groupby(["reading", "form"], sort=False):
-        rows, beaten = (
-            one["alpha"].nunique(),
-            {against: int(some["beaten"].sum()) for against, some in one.groupby("against")},
-        )
-        impossible = rows - int(one[one["against"] == "Table 1"]["possible"].sum())
-        by = {"Table 1": "a row of Table 1", "Table 2": "another row of it"}
-        why = [
-            f"{n} of {rows} rows of Table 2 are beaten by {by[against]}"
-            for against, n in beaten.items()
-            if n
-        ]
-        why += (
-            [f"{impossible} of {rows} have a sparsity that no mask reaches"] if impossible else []
-        )
+        rows, found = one["alpha"].nunique(), one.groupby("against")[["beaten", "possible"]].sum()
+        counts = {
+            "rows of Table 2 are beaten by a row of Table 1": found["beaten"]["Table 1"],
+            "rows of Table 2 are beaten by another row of it": found["beaten"]["Table 2"],
+            "have a sparsity that no mask reaches": rows - found["possible"]["Table 1"],
+        }
+        why = [f"{n} of {rows} {what}" for what, n in counts.items() if n]
         lines.append(
             f"sparsity of the {reading}, objective {form}: "
             f"{'no, ' + ', '.join(why) if why else 'nothing speaks against it'}"
@@ -256,12 +235,8 @@ def printed_beside_measured(reference: pd.DataFrame) -> pd.DataFrame:
         columns=["alpha", "sparsity", "printed"],
     )
     for protocol, one in reference.groupby("protocol", sort=False):
-        one = one.sort_values("sparsity")
+        known = one.set_index("sparsity")["validation_accuracy"].sort_index()
         table[protocol] = np.interp(
-            table["sparsity"],
-            one["sparsity"],
-            one["validation_accuracy"],
-            left=np.nan,
-            right=np.nan,
+            table["sparsity"], known.index, known, left=np.nan, right=np.nan
         )
     return table

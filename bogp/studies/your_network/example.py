@@ -71,8 +71,12 @@ class Task:
     @property
     def settings(self) -> dict[str, object]:
         """What scores depend on beside mask, seed and network."""
-        chosen = {k: getattr(self, k) for k in ("steps", "batch_size", "learning_rate")}
-        return {"data": self.data.checksum, **chosen}
+        return {
+            "data": self.data.checksum,
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+        }
 
     @cached_property
     def tensors(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
@@ -154,15 +158,21 @@ def without_search(
         "unpruned": lambda model, seed: task.score(model, seed, "test"),
         "magnitude": lambda model, seed: task.magnitude_score(model, seed, removed),
     }
-    rows: list[dict[str, object]] = []
-    for method, score in scores.items():
-        for k in range(searches):
-            fresh = []
-            for seed in range(FRESH_SEED + k * seeds, FRESH_SEED + (k + 1) * seeds):
-                torch.manual_seed(seed)  # the same initial weights as under a mask
-                fresh.append(score(make_model(), seed))
-            rows.append({"method": method, "search_seed": k, "fresh": np.mean(fresh)})
-    return rows
+
+    def model_of(seed: int) -> nn.Sequential:
+        torch.manual_seed(seed)  # the same initial weights as under a mask
+        return make_model()
+
+    first = range(FRESH_SEED, FRESH_SEED + searches * seeds, seeds)
+    return [
+        {
+            "method": method,
+            "search_seed": k,
+            "fresh": np.mean([score(model_of(s), s) for s in range(seed, seed + seeds)]),
+        }
+        for method, score in scores.items()
+        for k, seed in enumerate(first)
+    ]
 
 
 def unequal(n: int, sparsity: float, rng: np.random.Generator) -> Mask:

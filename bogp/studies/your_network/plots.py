@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import nn
 
-from bogp.plotting import band, names, panels, styles
+from bogp.plotting import best_curves, matrix, panels, styles
 from bogp.search.loop import best_so_far
 from bogp.statistics import mean_interval
 
@@ -21,18 +21,8 @@ def layers(model: nn.Module) -> Figure:
     masks = {name: mask for name, mask in model.named_buffers() if name.endswith("weight_mask")}
     figure, axes = plt.subplots(1, len(masks), figsize=(4.4 * len(masks), 3.6), squeeze=False)
     for ax, (name, mask) in zip(axes[0], masks.items(), strict=True):
-        ax.imshow(
-            mask.flatten(2).amax(2) if mask.dim() > 2 else mask,
-            cmap="Greys",
-            vmin=0,
-            vmax=1,
-            aspect="auto",
-            interpolation="nearest",
-        )
-        ax.set(
-            title=name.removesuffix(".weight_mask"), xlabel="input channel", ylabel="output channel"
-        )
-        ax.grid(False)
+        flat = mask.flatten(2).amax(2) if mask.dim() > 2 else mask
+        matrix(ax, flat, name.removesuffix(".weight_mask"), aspect="auto")
     return figure
 
 
@@ -43,22 +33,8 @@ def searches(history: pd.DataFrame, score: str) -> Figure:
         history: from ``your_network.search``.
         score: what was searched for, for the axis.
     """
-    figure, ax = plt.subplots(figsize=(5.8, 3.6))
     table = history.assign(best=best_so_far(history))
-    for method, (label, colour, marker) in styles(names(table["method"])).items():
-        curve = [
-            mean_interval(g["best"])
-            for _, g in table[table["method"] == method].groupby("evaluation")
-        ]
-        named = f"{label} (n = {curve[0].n} searches)"
-        band(ax, np.arange(1, len(curve) + 1), curve, colour, marker=marker, label=named)
-    ax.set(
-        xlabel="evaluations (networks trained)",
-        ylabel=f"best {score} so far",
-        title="mean over searches; band: 95 % t interval",
-    )
-    ax.legend(loc="lower right")
-    return figure
+    return best_curves(table, styles(history["method"].unique()), (5.8, 3.6), score)
 
 
 def fresh(table: pd.DataFrame, labels: Mapping[str, str], score: str) -> Figure:
@@ -72,10 +48,10 @@ def fresh(table: pd.DataFrame, labels: Mapping[str, str], score: str) -> Figure:
     figure, (ax,) = panels(1, 6.2, 0.42 * len(labels) + 1.0)
     for at, (method, (label, colour, marker)) in enumerate(styles(labels).items()):
         scores = table.loc[table["method"] == method, "fresh"]
-        interval = mean_interval(scores)
+        found = mean_interval(scores)
         ax.plot(scores, np.full(len(scores), at + 0.2), "o", color=colour, ms=3.5, alpha=0.5)
-        ax.plot([interval.low, interval.high], [at, at], color=colour, linewidth=1.2)
-        ax.plot(interval.mean, at, marker, color=colour, label=label)
+        ax.plot([found.low, found.high], [at, at], color=colour, linewidth=1.2)
+        ax.plot(found.mean, at, marker, color=colour, label=label)
     ax.set_yticks(range(len(labels)), list(labels.values()))
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.set(xlabel=score, title="dot: one search; mean with 95 % t interval over searches")

@@ -33,12 +33,13 @@ def summary(fresh: pd.DataFrame) -> pd.DataFrame:
         ``gap_low``, ``gap_high`` of the difference.
     """
     scores = fresh.pivot(index="search_seed", columns="method", values="fresh")
-    rows = []
-    for method in LABELS:
-        gap = vars(paired_difference(scores[method], scores["random"]))
-        means = vars(mean_interval(scores[method]))
-        rows.append({"method": method, **means, **{f"gap_{k}": v for k, v in gap.items()}})
-    return pd.DataFrame(rows).drop(columns="gap_n")
+    rows = [
+        {"method": method}
+        | vars(mean_interval(scores[method]))
+        | paired_difference(scores[method], scores["random"]).columns("gap")
+        for method in LABELS
+    ]
+    return pd.DataFrame(rows).rename(columns={"gap": "gap_mean"})
 
 
 def gaps(table: pd.DataFrame) -> pd.DataFrame:
