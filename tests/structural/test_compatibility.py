@@ -144,6 +144,20 @@ def made_up() -> tuple[pd.DataFrame, dict]:
     return table, record
 
 
+def test_the_committed_page_is_what_the_committed_table_gives():
+    table, record = page.read()
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(table, record)
+    listed = [(a.library, a.name) for a in names.ALL]
+    assert list(zip(table["library"], table["name"], strict=True)) == listed, "none is left out"
+
+
+def test_no_committed_number_is_wrong():
+    table, _ = page.read()
+    assert (table["equal"].dropna() == table["compared"].dropna()).all()
+    assert set(table["surgery"]) <= {"", YES} and not (table["idle"] > 0).any()
+    assert not (table["flops_cut"] > table["flops"]).any()
+
+
 def test_the_page_says_what_the_rows_say():
     text = page.page(*made_up())
     joined = " ".join(text.split())
