@@ -7,8 +7,8 @@ BIN     := .venv/bin
 NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce status test test-full reliability check-notebooks notebooks bench \
-	results report doctor lab lock clean
+.PHONY: help setup reproduce status test test-full reliability compatibility check-notebooks \
+	notebooks bench results report doctor lab lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | \
@@ -39,13 +39,27 @@ test: .venv/ready  ## lint, types, unit tests and notebooks
 	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile \
 		--no-loadscope-reorder
 
-test-full: test  ## that, and the tests that take minutes
+test-full: test .venv-compatibility/ready  ## that, and the tests that take minutes
 	TQDM_DISABLE=1 $(BIN)/python -m pytest -m full
+	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(COMPATIBILITY)/python -m pytest -m full \
+		tests/structural/test_compatibility.py
 
 reliability: .venv/ready  ## kill, damage and misuse everything, and write docs/reliability.md
 	BOGP_REPORT=1 TQDM_DISABLE=1 $(BIN)/python -m pytest -m full tests/reliability \
 		tests/workflow/test_batch.py
 	$(BIN)/python -m tests.reliability.report
+
+# An environment of its own, because these libraries pin what the notebooks do not need.
+COMPATIBILITY := .venv-compatibility/bin
+
+.venv-compatibility/ready: requirements-compatibility.lock pyproject.toml
+	$(PYTHON) -m venv .venv-compatibility
+	$(COMPATIBILITY)/python -m pip install --quiet -r requirements-compatibility.lock
+	$(COMPATIBILITY)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+compatibility: .venv-compatibility/ready  ## try torchvision, timm and transformers (an hour)
+	OMP_NUM_THREADS=1 $(COMPATIBILITY)/python -m benchmarks.compatibility
 
 check-notebooks: .venv/ready  ## run the notebooks, compare outputs with the committed ones
 	TQDM_DISABLE=1 $(BIN)/python -m pytest -p no:cacheprovider $(NBVAL) notebooks/

@@ -19,17 +19,19 @@ ROOT = Path(__file__).resolve().parents[2]
 CONDA_NAMES = {"pytorch": "torch", "python-igraph": "igraph"}
 
 
+COMPATIBILITY = "compatibility"  # the extra that has an environment of its own
+
+
 def declared() -> dict[str, Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    extras = project["optional-dependencies"].items()
+    lists = [project["dependencies"], *(each for name, each in extras if name != COMPATIBILITY)]
     return {canonicalize_name(r.name): r for each in lists for r in map(Requirement, each)}
 
 
-def locked() -> dict[str, Version]:
+def locked(name: str = "requirements.lock") -> dict[str, Version]:
     lines = [
-        line
-        for line in (ROOT / "requirements.lock").read_text().splitlines()
-        if line and not line.startswith("#")
+        line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")
     ]
     assert all("==" in line for line in lines), "the lock holds exact versions only"
     return {
@@ -45,6 +47,15 @@ def test_lock_satisfies_pyproject():
         assert requirement.specifier.contains(lock[name]), (
             f"{name} {lock[name]} is outside {requirement.specifier}"
         )
+
+
+def test_the_compatibility_table_has_a_lock_of_its_own_with_the_same_torch():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lock, ours = locked("requirements-compatibility.lock"), locked()
+    for requirement in map(Requirement, project["optional-dependencies"][COMPATIBILITY]):
+        assert requirement.specifier.contains(lock[canonicalize_name(requirement.name)])
+    for name in ("torch", "numpy", "pandas", "networkx", "sympy", "hypothesis", "pytest"):
+        assert lock[name] == ours[name], name
 
 
 def test_lock_is_closed():
