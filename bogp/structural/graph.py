@@ -367,7 +367,7 @@ def keep_state_names(module: nn.Module, names: Collection[str]) -> None:
 def _reads_sizes_only(node: fx.Node) -> bool:
     """Whether a node follows from sizes of inputs and parts of containers, by plain operators."""
     plain = node.target in (torch._assert, getattr, "size", torch.sym_max, torch.sym_min, checked)
-    plain |= getattr(node.target, "__module__", "") == "_operator"
+    plain |= getattr(node.target, "__module__", "") in ("_operator", "math")
     return node.op == "placeholder" or (
         node.op in ("call_function", "call_method")
         and plain

@@ -19,6 +19,7 @@ import copy
 import inspect
 import io
 import logging
+import math
 import operator
 import re
 import traceback
@@ -683,6 +684,7 @@ _COMPARISONS: dict[type, Any] = {
 _ARITHMETIC: dict[type, Any] = {
     **{ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul},
     **{ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow},
+    ast.Div: operator.truediv,
 }
 
 
@@ -711,6 +713,11 @@ def _written(graph: fx.Graph, part: ast.expr, placeholders: Mapping[str, fx.Node
             choose = torch.sym_max if extreme == "max" else torch.sym_min
             sides = (_written(graph, side, placeholders) for side in several)
             return reduce(lambda a, b: graph.call_function(choose, (a, b)), sides)
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id="math"), attr="ceil" | "floor" as way), args=[one]
+        ):
+            whole = math.ceil if way == "ceil" else math.floor
+            return graph.call_function(whole, (_written(graph, one, placeholders),))
         case ast.Subscript(
             value=ast.Call(func=ast.Attribute(value=source, attr="size")),
             slice=ast.Constant(value=dim),

@@ -1,5 +1,7 @@
 """What networks of torchvision, timm and transformers showed: states, modes, copies and sizes."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from bogp import structural
+from bogp.errors import NotCapturable
 
 
 class OneActivationTwice(nn.Module):
@@ -163,3 +166,27 @@ def test_zeros_for_a_block_have_the_sizes_of_other_inputs():
     for shape in ((5, 3, 8, 8), (2, 3, 12, 10)):
         x = torch.randn(shape)
         torch.testing.assert_close(cut(x), graph.gated(gates, None, x))
+
+
+class RoundsItsLengthUp(nn.Module):
+    """As networks for images do that cut them into patches."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 4), nn.Linear(5, 4)
+
+    def forward(self, x):
+        padded = math.ceil(x.shape[1] / 2) * 2
+        y = self.a(x) + self.b(x)
+        return (2 * y if padded > 8 else y).mean(dim=1)
+
+
+def test_conditions_on_rounded_sizes_are_kept():
+    torch.manual_seed(0)
+    model = RoundsItsLengthUp().eval()
+    graph = structural.capture(model, torch.randn(4, 6, 5))
+    near, far = torch.randn(3, 7, 5), torch.randn(3, 12, 5)
+    ones = torch.ones(len(graph.edges))
+    torch.testing.assert_close(graph.gated(ones, None, near), model(near))
+    with pytest.raises(NotCapturable, match="captured for inputs with"):
+        graph.outputs(ones, None, (far,))
