@@ -190,7 +190,7 @@ def remove(
     if not graph.trains:
         _refuse_training(module, graph.traced_by)
     _tidy(module)
-    stand_ins = {name for name, _ in module.named_buffers() if name.startswith("reference_")}
+    stand_ins = [f"reference_{edge.index}" for edge in edges if references is not None]
     keep_state_names(module, {*graph.module.state_dict(), *stand_ins})
     _check(graph, module, closed, references, edges)
     return module

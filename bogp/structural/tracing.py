@@ -635,6 +635,7 @@ def _exported(model: nn.Module, flat: _Flat) -> Any:
         shapes = tuple(dict.fromkeys(dims(tensor), auto) for tensor in flat.tensors)
         return torch.export.export(shell, tuple(flat.tensors), dynamic_shapes=shapes, strict=False)
 
+    program = None
     if any(tensor.dim() > 3 for tensor in flat.tensors):  # images
         program = export(lambda x: range(min(x.dim(), 1)))
         if sum(node.op == "call_function" for node in program.graph.nodes) > _MOST_FREE:
@@ -642,7 +643,7 @@ def _exported(model: nn.Module, flat: _Flat) -> Any:
     try:
         return export(lambda x: range(x.dim()))
     except Exception:  # some operations know their rule for a fixed size only
-        return export(lambda x: range(min(x.dim(), 1)))
+        return program or export(lambda x: range(min(x.dim(), 1)))
 
 
 def _assert_sizes(graph: fx.Graph, program: Any) -> None:

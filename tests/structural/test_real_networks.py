@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from bogp import structural
 from bogp.errors import NotCapturable
+from bogp.structural import tracing
 
 
 class OneActivationTwice(nn.Module):
@@ -190,3 +191,15 @@ def test_conditions_on_rounded_sizes_are_kept():
     torch.testing.assert_close(graph.gated(ones, None, near), model(near))
     with pytest.raises(NotCapturable, match="captured for inputs with"):
         graph.outputs(ones, None, (far,))
+
+
+def test_of_a_long_network_for_images_only_the_batch_is_free(monkeypatch):
+    """Both sizes of an image as symbols keep torch.export busy for minutes where it is long."""
+    monkeypatch.setattr(tracing, "_MOST_FREE", 3)
+    torch.manual_seed(0)
+    model = Interpolates().eval()
+    graph = structural.capture(model, torch.randn(4, 3, 8, 8))
+    ones, x = torch.ones(len(graph.edges)), torch.randn(5, 3, 8, 8)
+    torch.testing.assert_close(graph.gated(ones, None, x), model(x))
+    with pytest.raises(NotCapturable, match=r"captured for inputs with x.shape\[2\] == 8"):
+        graph.outputs(ones, None, (torch.randn(4, 3, 12, 10),))
