@@ -346,7 +346,7 @@ def cleaned(module: fx.GraphModule) -> fx.GraphModule:
     torch.fx by itself keeps all that might have an effect beside its value, such as assertions and
     attention, together with everything before it.
     """
-    checks = {n for n in module.graph.nodes if n.target is torch._assert and _reads_sizes_only(n)}
+    checks = {n for n in _read_sizes_only(module.graph) if n.target is torch._assert}
     module.graph.eliminate_dead_code(lambda n: n.op in ("placeholder", "output") or n in checks)
     module.graph.lint()
     module.recompile()
@@ -364,15 +364,17 @@ def keep_state_names(module: nn.Module, names: Collection[str]) -> None:
             module.get_submodule(owner)._non_persistent_buffers_set.add(buffer)
 
 
-def _reads_sizes_only(node: fx.Node) -> bool:
-    """Whether a node follows from sizes of inputs and parts of containers, by plain operators."""
-    plain = node.target in (torch._assert, getattr, "size", torch.sym_max, torch.sym_min, checked)
-    plain |= getattr(node.target, "__module__", "") in ("_operator", "math")
-    return node.op == "placeholder" or (
-        node.op in ("call_function", "call_method")
-        and plain
-        and all(map(_reads_sizes_only, node.all_input_nodes))
-    )
+def _read_sizes_only(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes that follow from sizes of inputs and parts of containers, by plain operators."""
+    functions = (torch._assert, getattr, "size", torch.sym_max, torch.sym_min, checked)
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        module = getattr(node.target, "__module__", "")
+        plain = node.target in functions or module in ("_operator", "math")
+        called = node.op in ("call_function", "call_method") and plain
+        if node.op == "placeholder" or (called and found.issuperset(node.all_input_nodes)):
+            found.add(node)
+    return found
 
 
 def _with_gates(module: fx.GraphModule, edges: Sequence[Edge]) -> fx.GraphModule:
