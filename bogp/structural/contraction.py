@@ -12,14 +12,14 @@ from torch import Tensor, fx, nn
 
 from bogp.errors import NotCapturable
 from bogp.structural.containers import close, filled, flattened, tensors_of
-from bogp.structural.graph import (
+from bogp.structural.graph import NOT_FLOAT, Edge, Vertex
+from bogp.structural.nodes import (
     CATS,
-    NOT_FLOAT,
     SUMS,
-    Edge,
     Inputs,
-    Vertex,
     arguments,
+    bypass,
+    calls_of,
     node_values,
     reads_shape_only,
     results_node,
@@ -75,8 +75,15 @@ def contracted(
         value = values[a.name]
         why = "" if value.is_floating_point() else NOT_FLOAT
         shape = tuple(value.shape[1:])
-        found.append(Edge(len(found), index[a], target, a.name, n.name, slot, shape, why))
+        ends = (len(found), index[a], target, a.name, n.name, slot)
+        found.append(Edge(*ends, shape, why, _branch(a, n)))
     return tuple(vertices), tuple(found)
+
+
+def _branch(producer: fx.Node, consumer: fx.Node) -> str:
+    """The module that makes a value for a consumer: the outermost that the consumer is not in."""
+    around = set(calls_of(consumer))
+    return next((call for call in calls_of(producer) if call not in around), "")
 
 
 def holds_tensor(value: Any) -> bool:
@@ -200,7 +207,7 @@ def _kind(node: fx.Node, sources: int) -> str:
         return "input"
     if sources == 1:
         return "chain"
-    return "sum" if _is(node, SUMS) else "cat" if _is(node, CATS) else "product"
+    return "sum" if _is(node, SUMS | {bypass}) else "cat" if _is(node, CATS) else "product"
 
 
 def is_batched(module: fx.GraphModule, inputs: Inputs, edges: Sequence[Edge]) -> bool:

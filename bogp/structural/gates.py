@@ -23,13 +23,17 @@ from bogp.errors import InvalidInput, NotCapturable, NotFinite, NothingToRemove
 from bogp.structural.containers import as_call, close, mapped, tensors_of
 from bogp.structural.graph import (
     ComputationGraph,
-    Inputs,
     References,
+    as_gates,
     check_ready,
     edge_values,
-    float_type,
+    open_gates,
 )
+from bogp.structural.nodes import Inputs
+from bogp.structural.passes import MEMORY, Passes, batch_that_fits
 
+BATCH = 1024  # examples
+SMALL = 2**17  # bytes of a value, below which its operation takes longer to call than to run
 Loss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) -> (N,), a loss for each example
 
 
@@ -100,9 +104,13 @@ def losses_under(
     loss: Loss,
     *,
     references: References = None,
-    batch: int = 4096,
+    batch: int = BATCH,
+    memory: int = MEMORY,
 ) -> NDArray[np.float64]:
-    """The mean loss under each mask, many masks in one batch.
+    """The mean loss under each mask.
+
+    Small networks run under many masks in one batch; large ones under one after another, and
+    nothing is computed twice that a removal leaves as it was.
 
     Args:
         graph: of the network.
@@ -112,7 +120,8 @@ def losses_under(
         references: a value for each edge that stands in for it where it is removed
             (``mean_activations``); None is zero. With references a vertex whose inputs are all
             removed goes on and emits what it makes of them; with zeros it emits zero.
-        batch: the most examples times masks in one pass.
+        batch: the most examples in one pass.
+        memory: bytes that the values of a pass may take; fewer examples are taken at once to fit.
 
     Returns:
         (M,) mean losses, or (M, K) means.
@@ -126,15 +135,55 @@ def losses_under(
     rows = graph.masks(masks)
     if len(rows) == 0:
         raise InvalidInput("There are no masks; one or more are needed.")
+    whole("batch", batch, 1)
+    whole("memory", memory, 1)
+    check_ready(graph)
     gates = graph.gates(rows) if references is None else rows.astype(np.float64)
     distinct, back = np.unique(gates, axis=0, return_inverse=True)
-    at_once = max(1, whole("batch", batch, 1) // len(examples)) if graph.batched else 1
+    side_by_side = _side_by_side(graph, len(examples), batch, memory)
+    if references is not None or side_by_side > 1:
+        found = _in_one_batch(graph, distinct, examples, loss, references, side_by_side, batch)
+    else:
+        found = Removals(graph, examples, loss, batch, memory).losses(distinct == 0)
+    values = found[back.ravel()]
+    bad = np.flatnonzero(~np.isfinite(values.reshape(len(rows), -1)).all(axis=1))
+    if len(bad):
+        raise NotFinite(
+            f"The loss under mask {bad[0]} is not finite ({values[bad[0]]}); check the "
+            "weights, the data and the loss."
+        )
+    return values
+
+
+def _side_by_side(graph: ComputationGraph, examples: int, batch: int, memory: int) -> int:
+    """How many masks run best in one pass.
+
+    Where values are small, calling an operation takes longer than computing it, and more masks in a
+    pass cost little; where they are large, it is cheaper to compute nothing twice (``passes``).
+    """
+    if not graph.batched or examples > batch:
+        return 1
+    program = graph.program
+    most, together, nodes = program.bytes_of_example
+    share = examples / program.count_of_example
+    fits = memory / max(share * most * 3, 1)
+    return max(1, int(min(fits, SMALL * nodes / max(share * together, 1))))
+
+
+def _in_one_batch(
+    graph: ComputationGraph,
+    gates: NDArray[np.float64],
+    examples: Examples,
+    loss: Loss,
+    references: References,
+    side_by_side: int,
+    batch: int,
+) -> NDArray[np.float64]:
+    """(M, ...) mean losses under (M, E) gates, several in each pass."""
     found: list[NDArray[np.float64]] = []
-    check_ready(graph)
 
     def means(gates: Tensor) -> NDArray[np.float64]:
-        """(M, ...) mean loss under each of the (M, E) gates, all in one pass."""
-        count, total = len(gates), torch.zeros(())
+        count, total = len(gates), torch.zeros((), dtype=torch.float64, device=graph.device)
         for part in examples.batches(batch):
             inputs, targets, rows = part.inputs, part.targets, gates[0]
             if count > 1:
@@ -144,13 +193,11 @@ def losses_under(
                 rows = gates.repeat_interleave(len(part), dim=0)
             losses = loss(graph.outputs(rows, references, inputs), targets)
             check_losses(losses, count * len(part))
-            sums = losses.double().view(count, len(part), *losses.shape[1:]).sum(dim=1)
-            total = total + sums
-        return (total / len(examples)).numpy()
+            total = total + losses.double().view(count, len(part), *losses.shape[1:]).sum(dim=1)
+        return (total / len(examples)).cpu().numpy()
 
     with torch.inference_mode():
-        for start in range(0, len(distinct), at_once):
-            some = torch.as_tensor(distinct[start : start + at_once], dtype=float_type(graph))
+        for some in as_gates(graph, gates).split(side_by_side):
             try:
                 found.append(means(some))
             except NotCapturable:
@@ -158,14 +205,54 @@ def losses_under(
                 if len(some) == 1:
                     raise
                 found += map(means, some.split(1))
-    values = np.concatenate(found)[back.ravel()]
-    bad = np.flatnonzero(~np.isfinite(values.reshape(len(rows), -1)).all(axis=1))
-    if len(bad):
-        raise NotFinite(
-            f"The loss under mask {bad[0]} is not finite ({values[bad[0]]}); check the "
-            "weights, the data and the loss."
-        )
-    return values
+    return np.concatenate(found)
+
+
+class Removals:
+    """Mean losses of a network without parts of it, computing nothing twice (``passes``).
+
+    Args:
+        graph: of the network.
+        examples: N of them.
+        loss: of each example.
+        batch: the most examples in one pass.
+        memory: bytes that values may take; the batch is made smaller to fit.
+        rounds: whether masks come in rounds that each add a removal to those before (greedy
+            search), so that values are kept from round to round.
+    """
+
+    def __init__(
+        self,
+        graph: ComputationGraph,
+        examples: Examples,
+        loss: Loss,
+        batch: int = BATCH,
+        memory: int = MEMORY,
+        rounds: bool = False,
+    ) -> None:
+        self.graph, self.examples, self.loss = graph, examples, loss
+        program = graph.program
+        parts = list(examples.batches(batch_that_fits(program, batch, memory)))
+        kept = memory // 2 if rounds else 0
+        self.passes = Passes(program, [(p.inputs, p.targets) for p in parts], self._sum, kept)
+
+    def _sum(self, outputs: Any, targets: Tensor) -> Tensor:
+        losses = self.loss(outputs, targets)
+        check_losses(losses, len(targets))
+        return losses.double().sum(dim=0)
+
+    def losses(
+        self, closed: NDArray[np.bool_], done: Callable[[int], None] | None = None
+    ) -> NDArray[np.float64]:
+        """(M,) or (M, K) mean losses.
+
+        Args:
+            closed: (M, E) the edges whose gates are closed.
+            done: is called with the number of a mask after each batch of examples.
+        """
+        with torch.inference_mode(), self.graph.sizes_in_words(self.examples.inputs):
+            totals = self.passes.totals(closed, done)
+        return (torch.stack(totals) / len(self.examples)).cpu().numpy()
 
 
 def check_losses(losses: Tensor, count: int) -> None:
@@ -204,13 +291,16 @@ def leave_one_out(
     loss: Loss,
     *,
     references: References = None,
-    batch: int = 4096,
+    batch: int = BATCH,
+    memory: int = MEMORY,
 ) -> NDArray[np.float64]:
     """(C,) the exact change of the mean loss when each candidate edge is removed alone: positive
     where the loss grows (loss-based importance).
     """
     masks = np.concatenate([np.ones((1, len(graph.edges)), dtype=bool), single_removals(graph)])
-    losses = losses_under(graph, masks, examples, loss, references=references, batch=batch)
+    losses = losses_under(
+        graph, masks, examples, loss, references=references, batch=batch, memory=memory
+    )
     return losses[1:] - losses[0]
 
 
@@ -248,7 +338,7 @@ def stand_alone(graph: ComputationGraph, examples: Examples, of: Callable[..., A
         examples: N of them.
         of: what is compared, (outputs, targets) -> tensors whose first dimension grows with N.
     """
-    ones = torch.ones(len(graph.edges), dtype=float_type(graph))
+    ones = open_gates(graph)
 
     def given(some: Examples) -> list[Tensor]:
         return tensors_of(of(graph.outputs(ones, None, some.inputs), some.targets))

@@ -13,51 +13,45 @@ input of a branch and to cut its output are therefore the same removal, and
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Collection, Mapping, Sequence
+import contextlib
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
-from itertools import count
 from typing import Any
 
 import networkx as nx
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from bogp.checks import bits, indices
 from bogp.errors import InvalidInput, NotCapturable
 from bogp.structural.containers import (
     OTHER_SIZES,
-    Container,
     as_call,
-    checked,
-    mapped,
     positional,
     tensors_of,
 )
+from bogp.structural.nodes import (
+    Inputs,
+    arguments,
+    bypass,
+    check_evaluation_mode,
+    device_of,
+    free_name,
+    last,
+    node_values,
+    shortened,
+    with_arguments,
+)
+from bogp.structural.passes import Program
 from bogp.structural.sizes import Sizes
 
-_ATEN = torch.ops.aten
-# The operations that go on when one of their arguments is cut; all others die with an argument.
-SUMS = {
-    *(operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub),
-    *("add", "add_", "sub", "sub_"),
-    *(_ATEN.add.Tensor, _ATEN.add_.Tensor, _ATEN.sub.Tensor, _ATEN.sub_.Tensor),
-}
-CATS = {
-    *(torch.cat, torch.concat, torch.concatenate, torch.stack, torch.hstack, torch.vstack),
-    *(_ATEN.cat.default, _ATEN.stack.default),
-}
-_SHAPE_READERS = {
-    *("size", "dim", "sym_size", "numel", "sym_numel"),
-    *("zeros_like", "ones_like", "full_like", "empty_like"),
-    *("new_zeros", "new_ones", "new_full", "new_empty"),
-}
 NOT_FLOAT = "carries no floating-point numbers"
+ROWS = 8  # of candidates in a graph's text
 
-Inputs = Any  # a tuple of arguments, or a mapping of keyword arguments
 References = Sequence[Tensor | None] | None  # what stands in for each removed edge; None: zeros
 
 
@@ -92,6 +86,8 @@ class Edge:
         slot: which of the consumer's node arguments it is, counted from 0.
         shape: of one example's value.
         why_kept: why it is no candidate for removal; empty where it is one.
+        module: the name of the module that makes what it carries: a block, or the branch that ends
+            in it; empty where the network's own code does.
     """
 
     index: int
@@ -102,6 +98,7 @@ class Edge:
     slot: int
     shape: tuple[int, ...]
     why_kept: str = ""
+    module: str = ""
 
     @property
     def is_floating(self) -> bool:
@@ -122,6 +119,8 @@ class ComputationGraph:
         example_inputs: what it was captured with: a tuple of arguments, or keyword arguments.
         trains: whether training mode does to ``module`` what it does to the model. It does not
             where tracing wrote the evaluation mode into the network.
+        level: which removals are its candidates (``levels``).
+        classes: of the model's modules, by name.
     """
 
     module: fx.GraphModule
@@ -131,6 +130,92 @@ class ComputationGraph:
     traced_by: str
     example_inputs: Inputs = field(repr=False)
     trains: bool = True
+    level: str = "all"
+    classes: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        """The network in about ten lines: what it is, and its first candidates."""
+        name = self.classes.get("", type(self.module).__name__)
+        chosen = self.candidates.tolist()
+        shown = chosen if len(chosen) <= ROWS else chosen[: ROWS - 1]
+        rows = [("edge", "removes", "into", "shape of an example")]
+        for edge in (self.edges[index] for index in shown):
+            into = self.vertices[edge.target].name
+            rows.append((str(edge.index), self.name(edge.index), into, str(edge.shape)))
+        cells = [[shortened(cell, 44) for cell in row] for row in rows]
+        width = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, width)).rstrip() for row in cells]
+        more = len(chosen) - len(shown)
+        return "\n".join(
+            [
+                f"{name} by {self.traced_by}: {len(self.vertices)} vertices, {len(self.edges)} "
+                f"edges, {len(chosen)} candidates for removal (level {self.level})",
+                *(lines if chosen else []),
+                *([f"and {more} more: graph.candidates, graph.edges"] if more else []),
+            ]
+        )
+
+    def name(self, edge: int) -> str:
+        """What goes with an edge, in words: a module's name, or else its producer's vertex."""
+        one = self.edges[edge]
+        return one.module or self.vertices[one.source].name
+
+    def edges_of(self, module: str) -> NDArray[np.intp]:
+        """Indices of the candidates that a module makes: itself, or what lies in it.
+
+        Sums inside a function, such as those of a rotary embedding or an activation, between which
+        no weights lie, are left out.
+
+        Args:
+            module: its name in the model, such as ``model.layers.3``.
+
+        Raises:
+            InvalidInput: the model has no such module.
+        """
+        if module not in self.classes:
+            near = difflib.get_close_matches(module, self.classes, 3)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise InvalidInput(f"The model has no module {module!r}.{hint}")
+        inner = self.vertices_inside_functions
+        return np.array(
+            [
+                e
+                for e in self.candidates
+                if f"{self.edges[e].module}.".startswith(f"{module}." if module else "")
+                and self.edges[e].target not in inner
+            ],
+            dtype=np.intp,
+        )
+
+    @cached_property
+    def vertices_inside_functions(self) -> set[int]:
+        """Sums whose arguments part from one value with no weights between.
+
+        Rotary embeddings and activation functions have such sums.
+        """
+        parted = parting(self)
+        return {
+            v.index
+            for v in self.vertices
+            if v.kind == "sum" and v.index in parted and not self._between(parted[v.index], v.index)
+        }
+
+    def _between(self, start: int, end: int) -> bool:
+        """Whether a vertex with parameters lies between two, the ends left out."""
+        source, target = self.ends
+        after, before = {start}, {end}
+        for edge in range(len(self.edges)):  # in topological order of targets
+            if source[edge] in after:
+                after.add(int(target[edge]))
+        for edge in reversed(range(len(self.edges))):
+            if target[edge] in before:
+                before.add(int(source[edge]))
+        return any(self.vertices[v].parameters for v in (after & before) - {start, end})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return device_of(self.module, self.example_inputs)
 
     @cached_property
     def gated(self) -> fx.GraphModule:
@@ -140,6 +225,11 @@ class ComputationGraph:
         each edge, or None. It shares the network's parameters.
         """
         return _with_gates(self.module, self.edges)
+
+    @cached_property
+    def program(self) -> Program:
+        """The network as steps of which passes leave out what a removal makes unneeded."""
+        return Program(self.module, self.edges, self.example_inputs)
 
     @cached_property
     def sizes(self) -> Sizes:
@@ -153,13 +243,24 @@ class ComputationGraph:
             NotCapturable: the inputs have sizes that the network was not captured for.
         """
         args, kwargs = as_call(inputs)
+        with self.sizes_in_words(inputs):
+            return self.gated(gates, references, *args, **kwargs)
+
+    @contextlib.contextmanager
+    def sizes_in_words(self, inputs: Inputs) -> Iterator[None]:
+        """Says in words that inputs have sizes, or are of a kind, that the network cannot take.
+
+        Raises:
+            NotCapturable: they do.
+        """
+        kwargs = as_call(inputs)[1]
         known = [n.target for n in self.module.graph.nodes if n.op == "placeholder"]
         if unknown := [name for name in kwargs if name not in known]:
             raise NotCapturable(
                 f"The network was captured without {', '.join(unknown)}; capture it with them."
             )
         try:
-            return self.gated(gates, references, *args, **kwargs)
+            yield
         except (AssertionError, RuntimeError) as error:
             shapes = [[t.shape for t in tensors_of(i)] for i in (inputs, self.example_inputs)]
             refused = str(error).startswith(OTHER_SIZES)
@@ -288,6 +389,18 @@ class ComputationGraph:
         return graph
 
 
+def parting(graph: ComputationGraph) -> dict[int, int]:
+    """For each vertex the last one that all ways to it pass: its immediate dominator.
+
+    Vertices that two inputs reach on ways of their own are left out.
+    """
+    root = -1
+    flow = nx.DiGraph([(e.source, e.target) for e in graph.edges])
+    flow.add_edges_from((root, v.index) for v in graph.vertices if v.kind == "input")
+    found = nx.immediate_dominators(flow, root)
+    return {v: d for v, d in found.items() if d not in (root, None) and v != root}
+
+
 def with_candidates(graph: ComputationGraph) -> ComputationGraph:
     """The same graph, its edges with the reasons why they are no candidates for removal."""
     size = len(graph.edges)
@@ -311,72 +424,6 @@ def with_candidates(graph: ComputationGraph) -> ComputationGraph:
     return replace(graph, edges=tuple(edges))
 
 
-# nodes and their arguments
-
-
-def arguments(node: fx.Node) -> list[fx.Node]:
-    """The node's arguments that are nodes, in order; one that occurs twice is there twice."""
-    found: list[fx.Node] = []
-    fx.node.map_arg((node.args, node.kwargs), found.append)
-    return found
-
-
-def with_arguments(node: fx.Node, changed: Mapping[int, Any]) -> tuple[Any, Any]:
-    """The positional and keyword arguments of a node, some of them replaced.
-
-    Args:
-        node: stays as it is.
-        changed: what to put in some slots, which count the places of ``arguments`` from 0.
-    """
-    slots = count()
-    return fx.node.map_arg((node.args, node.kwargs), lambda a: changed.get(next(slots), a))
-
-
-def reads_shape_only(node: fx.Node, of: fx.Node) -> bool:
-    """Whether a node reads the shape or type of another, its first argument, and no number."""
-    name = str(getattr(node.target, "__name__", node.target)).split(".")[0]
-    named = name in _SHAPE_READERS or (name == "getattr" and node.args[1] in ("shape", "ndim"))
-    first = bool(node.args) and node.args[0] is of
-    return first and named and node.op in ("call_function", "call_method")
-
-
-def cleaned(module: fx.GraphModule) -> fx.GraphModule:
-    """The module without nodes that its outputs do not need; checks of the inputs' sizes stay.
-
-    torch.fx by itself keeps all that might have an effect beside its value, such as assertions and
-    attention, together with everything before it.
-    """
-    checks = {n for n in _read_sizes_only(module.graph) if n.target is torch._assert}
-    module.graph.eliminate_dead_code(lambda n: n.op in ("placeholder", "output") or n in checks)
-    module.graph.lint()
-    module.recompile()
-    return module
-
-
-def keep_state_names(module: nn.Module, names: Collection[str]) -> None:
-    """Let a traced network's state hold none but these names, so that checkpoints fit it.
-
-    Tracers make constants of a model's code, and buffers that it does not save, ordinary buffers.
-    """
-    for name, _ in list(module.named_buffers(remove_duplicate=False)):
-        if name not in names:
-            owner, _, buffer = name.rpartition(".")
-            module.get_submodule(owner)._non_persistent_buffers_set.add(buffer)
-
-
-def _read_sizes_only(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes that follow from sizes of inputs and parts of containers, by plain operators."""
-    functions = (torch._assert, getattr, "size", torch.sym_max, torch.sym_min, checked)
-    found: set[fx.Node] = set()
-    for node in graph.nodes:
-        module = getattr(node.target, "__module__", "")
-        plain = node.target in functions or module in ("_operator", "math")
-        called = node.op in ("call_function", "call_method") and plain
-        if node.op == "placeholder" or (called and found.issuperset(node.all_input_nodes)):
-            found.add(node)
-    return found
-
-
 def _with_gates(module: fx.GraphModule, edges: Sequence[Edge]) -> fx.GraphModule:
     copy = fx.Graph()
     made: dict[fx.Node, fx.Node] = {}
@@ -392,49 +439,24 @@ def _with_gates(module: fx.GraphModule, edges: Sequence[Edge]) -> fx.GraphModule
     for name in dict.fromkeys(consumer for consumer, _ in gated):
         node = consumers[name]
         with copy.inserting_before(node):
-            scaled = {
-                slot: copy.call_function(_gate, (source, gates, gated[name, slot], references))
-                for slot, source in enumerate(arguments(node))
-                if (name, slot) in gated
-            }
+            scaled = {}
+            for slot, source in enumerate(arguments(node)):
+                if (name, slot) in gated:
+                    stand_in = (gates, gated[name, slot], references)
+                    around = (node.args[0],) if node.target is bypass and slot else ()
+                    scaled[slot] = copy.call_function(_gate, (source, *stand_in, *around))
         node.args, node.kwargs = with_arguments(node, scaled)
     for node in copy.nodes:
-        if node.target in ("detach", torch.detach, _ATEN.detach.default):
+        if node.target in ("detach", torch.detach, torch.ops.aten.detach.default):
             # It keeps a part from training; what its removal does, it does all the same.
             node.replace_all_uses_with(node.args[0])
     copy.lint()
     return fx.GraphModule(module, copy)
 
 
-def last(graph: fx.Graph) -> fx.Node:
-    """The graph's output node."""
-    return next(iter(reversed(graph.nodes)))
-
-
-def results_node(module: fx.GraphModule) -> fx.Node:
-    """The node whose arguments are what the network gives: its output, or the container of that."""
-    end = last(module.graph)
-    for node in end.all_input_nodes if isinstance(end.args[0], fx.Node) else ():
-        if node.op == "call_module":
-            layer = module.get_submodule(str(node.target))
-            end = node if isinstance(layer, Container) else end
-    return end
-
-
-def free_name(name: str, taken: Collection[str]) -> str:
-    """The name, or one made from it that is not taken."""
-    while name in taken:
-        name += "_"
-    return name
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message that says something, or its class."""
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if line), type(error).__name__)
-
-
-def _gate(value: Tensor, gates: Tensor, edge: int, references: References) -> Tensor:
+def _gate(
+    value: Tensor, gates: Tensor, edge: int, references: References, around: Tensor | None = None
+) -> Tensor:
     z = gates[..., edge].to(value.dtype)  # a network can have several types
     if z.dim():
         z = z.view(-1, *[1] * (value.dim() - 1))
@@ -444,37 +466,8 @@ def _gate(value: Tensor, gates: Tensor, edge: int, references: References) -> Te
         scaled = torch.where(usual, torch.where(value.isfinite(), value, 0) * z, value)
     else:
         scaled = torch.where(z == 0, 0, value * z)  # zeros, whatever it carried
-    reference = None if references is None else references[edge]
+    reference = around if references is None else references[edge]
     return scaled if reference is None else scaled + (1 - z) * reference.to(value.dtype)
-
-
-# running a network
-
-
-def run(module: Callable[..., Any], inputs: Inputs) -> Any:
-    """The outputs on copies of the inputs, which a model may overwrite."""
-    args, kwargs = as_call(mapped(torch.clone, inputs))
-    with torch.no_grad():
-        return module(*args, **kwargs)
-
-
-class _Recorder(fx.Interpreter):
-    """Runs a traced module and keeps each node's value."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.values: dict[str, Any] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        self.values[n.name] = super().run_node(n)
-        return self.values[n.name]
-
-
-def node_values(module: fx.GraphModule, inputs: Inputs) -> dict[str, Any]:
-    """What each node of a traced module gives for those inputs, by name of the node."""
-    recorder = _Recorder(module)
-    run(recorder.run, tuple(positional(module, inputs)))
-    return recorder.values
 
 
 def edge_values(graph: ComputationGraph, inputs: Inputs) -> dict[str, Tensor]:
@@ -482,38 +475,22 @@ def edge_values(graph: ComputationGraph, inputs: Inputs) -> dict[str, Tensor]:
     return node_values(graph.module, inputs)
 
 
+def open_gates(graph: ComputationGraph, *examples: int) -> Tensor:
+    """(E,) gates of one, or (N, E), where the network lies."""
+    size = (*examples, len(graph.edges))
+    return torch.ones(size, dtype=float_type(graph), device=graph.device)
+
+
+def as_gates(graph: ComputationGraph, values: ArrayLike) -> Tensor:
+    """Gates as a tensor where the network lies."""
+    return torch.as_tensor(np.asarray(values), dtype=float_type(graph), device=graph.device)
+
+
 def float_type(graph: ComputationGraph) -> torch.dtype:
     """The type of gates: the widest of the network's floating-point types, at least float32."""
     tensors = [*graph.module.parameters(), *tensors_of(graph.example_inputs)]
     types = {t.dtype for t in tensors if t.is_floating_point()}
     return reduce(torch.promote_types, types, torch.float32)
-
-
-class Mode(nn.Module):
-    """Tells whether the network is in training mode, to functions that ask for it."""
-
-    def forward(self) -> bool:
-        """Whether it is."""
-        return self.training
-
-
-def check_evaluation_mode(model: nn.Module) -> None:
-    """Refuse a layer that mixes the examples of a batch, or draws at random, in training mode.
-
-    Raises:
-        InvalidInput: names the layer.
-    """
-    norms, dropouts = nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd
-    for name, module in model.named_modules():
-        layer = f"{name or 'The model'} ({type(module).__name__})"
-        if isinstance(module, norms) and module.running_mean is None:
-            raise InvalidInput(
-                f"{layer} mixes the examples of a batch: it keeps no running statistics."
-            )
-        draws = isinstance(module, Mode) or (isinstance(module, dropouts) and module.p > 0)
-        if module.training and (draws or isinstance(module, norms)):
-            does = "draws at random" if draws else "mixes the examples of a batch"
-            raise InvalidInput(f"{layer} {does} in training mode; call model.eval() first.")
 
 
 def check_ready(graph: ComputationGraph, *, for_each_example: bool = False) -> None:

@@ -50,13 +50,8 @@ from bogp.structural.gates import (
     single_removals,
     stand_alone,
 )
-from bogp.structural.graph import (
-    ComputationGraph,
-    arguments,
-    check_ready,
-    edge_values,
-    with_arguments,
-)
+from bogp.structural.graph import ComputationGraph, check_ready, edge_values
+from bogp.structural.nodes import arguments, with_arguments
 from bogp.structural.taylor import TaylorModel, fisher, gate_gradients, mean_gradient, taylor_model
 
 Floats = NDArray[np.float64]

@@ -31,17 +31,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from bogp.checks import indices, number, whole
 from bogp.errors import Disconnected, InvalidInput, NotCapturable
 from bogp.structural.containers import as_call, close, tensors_of
-from bogp.structural.graph import (
+from bogp.structural.graph import ComputationGraph, Edge, References, as_gates, edge_values
+from bogp.structural.nodes import (
     CATS,
+    SUBTRACTIONS,
     SUMS,
-    ComputationGraph,
-    Edge,
     Inputs,
-    References,
     arguments,
+    bypass,
     cleaned,
-    edge_values,
-    float_type,
     keep_state_names,
     reads_shape_only,
     run,
@@ -50,15 +48,6 @@ from bogp.structural.graph import (
 from bogp.structural.sizes import INPUT, after_inputs, assert_sizes, input_nodes
 
 _ATEN = torch.ops.aten
-_SUBTRACTIONS = {
-    operator.sub,
-    operator.isub,
-    torch.sub,
-    "sub",
-    "sub_",
-    _ATEN.sub.Tensor,
-    _ATEN.sub_.Tensor,
-}
 # What works channel by channel and leaves zeros zero, so that a block of zeros can be taken away
 # before it as well as after it.
 _CHANNELWISE: tuple[type[nn.Module], ...] = (
@@ -181,12 +170,15 @@ def remove(
     closed = rows[0] if references is not None else graph.gates(rows)[0]
     edges = [edge for edge in graph.edges if not closed[edge.index]]
     module = copy.deepcopy(graph.module)
+    known = _Known(graph, module)
     if references is not None:
         _stand_in(graph, module, edges, references)
     else:
-        known = _Known(graph, module)
         _cut(module, edges, known)
         _forget_values(cleaned(module), known)
+    for node in module.graph.nodes:
+        if node.target is bypass:  # of a block that stays
+            node.replace_all_uses_with(node.args[1])
     if not graph.trains:
         _refuse_training(module, graph.traced_by)
     _tidy(module)
@@ -210,7 +202,7 @@ def _check(
     """
     if graph.module.training:
         return  # it may draw at random
-    gates = torch.as_tensor(open_, dtype=float_type(graph))
+    gates = as_gates(graph, open_)
     pair = (
         run(partial(graph.gated, gates, references), graph.example_inputs),
         run(module, graph.example_inputs),
@@ -329,6 +321,9 @@ def _cut(module: fx.GraphModule, edges: Sequence[Edge], known: _Known) -> None:
         if not lost:
             continue
         args, kwargs = with_arguments(node, lost)
+        if node.target is bypass:
+            node.replace_all_uses_with(node.args[1] if 0 in lost else node.args[0])
+            continue
         if node.target in CATS:
             _shorten(module, node, args, kwargs, known)
             continue
@@ -370,7 +365,7 @@ def _operands(
     """Both sides of a sum, and what the second is multiplied by."""
     left = args[0] if args else kwargs.get("input", kwargs.get("self"))
     right = args[1] if len(args) > 1 else kwargs["other"]
-    return left, right, (-1 if node.target in _SUBTRACTIONS else 1) * kwargs.get("alpha", 1)
+    return left, right, (-1 if node.target in SUBTRACTIONS else 1) * kwargs.get("alpha", 1)
 
 
 def _times(graph: fx.Graph, value: Any, factor: float, known: _Known) -> Any:

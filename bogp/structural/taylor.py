@@ -26,7 +26,8 @@ from bogp.checks import indices, is_one_of
 from bogp.errors import InvalidInput, NotCapturable, NotFinite
 from bogp.structural.containers import filled, flattened
 from bogp.structural.gates import Examples, Loss, check_losses, stand_alone
-from bogp.structural.graph import ComputationGraph, check_ready, first_line, float_type
+from bogp.structural.graph import ComputationGraph, check_ready, float_type
+from bogp.structural.nodes import first_line
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,6 +36,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
+from bogp.checks import choice
 from bogp.errors import InvalidInput, NotCapturable
 from bogp.structural.containers import (
     BASIC,
@@ -56,14 +57,15 @@ from bogp.structural.containers import (
     tensors_of,
 )
 from bogp.structural.contraction import contracted, holds_tensor, is_batched
-from bogp.structural.graph import (
-    ComputationGraph,
+from bogp.structural.graph import ComputationGraph, open_gates, with_candidates
+from bogp.structural.levels import LEVELS, at_level
+from bogp.structural.nodes import (
+    MODULES,
     Mode,
     arguments,
     check_evaluation_mode,
     cleaned,
     first_line,
-    float_type,
     free_name,
     keep_state_names,
     last,
@@ -71,7 +73,6 @@ from bogp.structural.graph import (
     results_node,
     run,
     with_arguments,
-    with_candidates,
 )
 from bogp.structural.sizes import INPUT, assert_size
 
@@ -94,7 +95,7 @@ _IN_PLACE = {
 } | {operator.iand: operator.and_, operator.ior: operator.or_, operator.ixor: operator.xor}
 
 
-def capture(model: nn.Module, example_inputs: Any) -> ComputationGraph:
+def capture(model: nn.Module, example_inputs: Any, level: str = "all") -> ComputationGraph:
     """The computation graph of a network.
 
     Args:
@@ -103,6 +104,8 @@ def capture(model: nn.Module, example_inputs: Any) -> ComputationGraph:
         example_inputs: what ``model`` is called with: a tensor, a tuple of arguments, or a mapping
             of keyword arguments. Arguments can be containers of tensors; a dict or a list that is
             the only argument stands in a tuple, ``({"x": x},)``. The batch is the first dimension.
+        level: which removals are candidates: ``all`` edges, ``residual`` branches, or whole
+            ``blocks`` (``levels``).
 
     Returns:
         The graph. With all gates at one its module gives the model's outputs on the example, which
@@ -110,11 +113,14 @@ def capture(model: nn.Module, example_inputs: Any) -> ComputationGraph:
 
     Raises:
         InvalidInput: a layer that mixes examples or draws at random is in training mode; a tensor
-            has no values (meta, lazy) or is sparse, nested or quantised; or the model's outputs on
-            the example are not finite, or differ between two calls.
+            has no values (meta, lazy), is sparse, nested or quantised, or lies on another device
+            than the others; the model's outputs on the example are not finite, or differ between
+            two calls; or there is no such level.
+        NothingToRemove: the network has no removal of that level.
         NotCapturable: the model cannot be traced, or what was traced does something else than the
             model; the message names the operation.
     """
+    choice("level", level, LEVELS)
     inputs = example_inputs if isinstance(example_inputs, Mapping) else as_call(example_inputs)[0]
     with _as_written():
         model = _unwrapped(model)
@@ -125,15 +131,21 @@ def capture(model: nn.Module, example_inputs: Any) -> ComputationGraph:
         vertices, edges = contracted(module, values)
         batched = is_batched(module, inputs, edges)
         trains = _trains_alike(model, module, inputs)
-        graph = ComputationGraph(module, vertices, edges, batched, traced_by, inputs, trains)
-        ones = torch.ones(len(edges), dtype=float_type(graph))
+        classes = {
+            name: type(layer).__name__
+            for name, layer in model.named_modules(remove_duplicate=False)
+        }
+        graph = ComputationGraph(
+            module, vertices, edges, batched, traced_by, inputs, trains, classes=classes
+        )
+        ones = open_gates(graph)
         if not _reproduces(partial(graph.gated, ones, None), checks):
             operations = dict.fromkeys(n.name for n in module.graph.nodes if n.op[:4] == "call")
             raise NotCapturable(
                 "The gated network gives other outputs than the model; its operations: "
                 f"{', '.join(operations)}."
             )
-    return with_candidates(graph)
+    return at_level(with_candidates(graph), level)
 
 
 @contextlib.contextmanager
@@ -182,8 +194,15 @@ def _check_tensors(model: nn.Module, inputs: Any) -> None:
                 "can scale; capture the network before it is quantised."
             )
     given = ((f"Input {at}", t) for at, t in enumerate(tensors_of(inputs)))
+    devices: dict[torch.device, str] = {}
     for name, t in (*model.named_parameters(), *model.named_buffers(), *given):
         _check_tensor(name, t)
+        devices.setdefault(t.device, name)
+    if len(devices) > 1:
+        where = ", ".join(f"{name} on {device}" for device, name in devices.items())
+        raise InvalidInput(
+            f"The model and its inputs lie on several devices ({where}); move them to one."
+        )
 
 
 def _check_tensor(name: str, tensor: Tensor) -> None:
@@ -427,12 +446,13 @@ def _is_a_dropout(module: nn.Module) -> bool:
 
 def _by_fx(model: nn.Module, inputs: Any) -> fx.GraphModule:
     flat = _Flat(model, inputs)
-    module = flat.dressed(model, _Tracer(flat).trace(model), type(model).__name__)
+    traced = _Tracer(flat).trace(model)
+    _note_modules(traced)
+    module = flat.dressed(model, traced, type(model).__name__)
     memory = _Memory(module)
     run(memory.run, tuple(positional(module, inputs)))
     place = {node: i for i, node in enumerate(module.graph.nodes)}
     for node in module.graph.nodes:
-        node.type = None  # annotations that are strings cannot be saved
         if _out_of_place(model, module, node):
             changed = arguments(node)[0]
             # Whatever reads the changed value later reads the result from now on.
@@ -501,6 +521,17 @@ def _reshape_views(graph: fx.Graph) -> None:
             node.target = torch.ops.aten.reshape.default
 
 
+def _note_modules(graph: fx.Graph) -> None:
+    """Let each node know the calls of modules that it was traced in, and nothing else.
+
+    Tracers say for each module its name, and in a key how many times it was called before.
+    """
+    for node in graph.nodes:
+        stack = (node.meta.get("nn_module_stack") or {}).items()
+        calls = (f"{name}{''.join(key.partition('@')[1:])}" for key, (name, _) in stack if name)
+        node.meta, node.type = {MODULES: tuple(calls)}, None
+
+
 def _differentiable_copies(graph: fx.Graph) -> None:
     """``y.copy_(x)`` without its place is an operation that torch has no derivative of: x in the
     shape and type of y, which is written so here.
@@ -510,6 +541,7 @@ def _differentiable_copies(graph: fx.Graph) -> None:
             with graph.inserting_before(node):
                 expanded = graph.call_method("expand_as", (node.args[1], node.args[0]))
                 same = graph.call_method("type_as", (expanded, node.args[0]))
+            expanded.meta, same.meta = dict(node.meta), dict(node.meta)
             node.replace_all_uses_with(same)
             graph.erase_node(node)
 
@@ -538,6 +570,7 @@ def _follow_the_mode(module: fx.GraphModule) -> None:
                 module.add_submodule(f"{node.name}_mode", Mode().eval())
                 mode = graph.call_module(f"{node.name}_mode")
                 new = graph.call_function(node.target, (), {**given, "training": mode})
+        new.meta = dict(node.meta)
         node.replace_all_uses_with(new)
         graph.erase_node(node)
 
@@ -550,7 +583,9 @@ def _taken_apart(module: fx.GraphModule, inputs: Any) -> fx.GraphModule:
     def parts(node: fx.Node, value: Any) -> Any:
         if type(value) not in (tuple, list) or not holds_tensor(value):
             return node
-        items = (graph.call_function(operator.getitem, (node, i)) for i in range(len(value)))
+        items = [graph.call_function(operator.getitem, (node, i)) for i in range(len(value))]
+        for item in items:
+            item.meta = {MODULES: node.meta.get(MODULES, ())}
         return type(value)(map(parts, items, value))
 
     for node in list(graph.nodes):
@@ -610,10 +645,9 @@ def _by_export(model: nn.Module, inputs: Any) -> fx.GraphModule:
         if not node.users and (node.op == "call_module" or "assert" in str(node.target)):
             graph.erase_node(node)
     _assert_sizes(graph, program)
+    _note_modules(graph)
     _reshape_views(graph)
     _differentiable_copies(graph)
-    for node in graph.nodes:
-        node.meta, node.type = {}, None
     return cleaned(flat.dressed(exported, graph, type(model).__name__))
 
 

@@ -7,7 +7,8 @@ from collections import defaultdict
 import torch
 from torch import fx
 
-from bogp.structural.graph import ComputationGraph, arguments
+from bogp.structural.graph import ComputationGraph
+from bogp.structural.nodes import arguments
 
 
 def alive(graph: ComputationGraph, mask) -> list[bool]:
