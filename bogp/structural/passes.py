@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from bogp.errors import InvalidInput
-from bogp.structural.containers import mapped, positional, tensors_of
+from bogp.structural.containers import positional, tensors_of
 from bogp.structural.nodes import (
     SUBTRACTIONS,
     SUMS,
@@ -115,9 +115,10 @@ class Program:
 
     @cached_property
     def example(self) -> dict[str, Any]:
-        """What each node gives on the example inputs: tensors without their numbers."""
+        """What each node gives on the example inputs: a tensor without its numbers, or a list."""
         values = node_values(self.module, self.inputs)
-        return mapped(lambda t: t.to("meta") if isinstance(t, Tensor) else t, values)
+        forms = {name: [t.to("meta") for t in tensors_of(value)] for name, value in values.items()}
+        return {n: form[0] if isinstance(values[n], Tensor) else form for n, form in forms.items()}
 
     @cached_property
     def bytes_of_example(self) -> tuple[int, int, int]:
