@@ -39,7 +39,7 @@ from bogp import structural
 from bogp.records import peak_memory
 from bogp.structural.gates import Examples, losses_under
 from bogp.structural.graph import ComputationGraph, float_type
-from bogp.structural.nodes import node_values
+from bogp.structural.traced.nodes import node_values
 
 Row = dict[str, Any]
 

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from bogp.checks import whole
 from bogp.errors import InvalidInput, NotCapturable, NotFinite, NothingToRemove
-from bogp.structural.containers import as_call, close, mapped, tensors_of
 from bogp.structural.graph import (
     ComputationGraph,
     References,
@@ -29,11 +28,14 @@ from bogp.structural.graph import (
     edge_values,
     open_gates,
 )
-from bogp.structural.nodes import Inputs
-from bogp.structural.passes import MEMORY, Passes, batch_that_fits
+from bogp.structural.traced.containers import as_call, close, mapped, tensors_of
+from bogp.structural.traced.nodes import Inputs
+from bogp.structural.traced.passes import AT_ONCE, MEMORY, Passes, batch_that_fits
 
 BATCH = 1024  # examples
-SMALL = 2**17  # bytes of a value, below which its operation takes longer to call than to run
+IGNORED = -100  # a target that does not count, as in torch
+SMALL = 2**18  # bytes of a value, up to which calling its operation takes a good part of the time
+WORTH_IT = 8  # masks in a pass; fewer are no faster than passes that compute nothing twice
 Loss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) -> (N,), a loss for each example
 
 
@@ -53,11 +55,17 @@ class Examples:
     def __post_init__(self) -> None:
         if not isinstance(self.inputs, Mapping):
             object.__setattr__(self, "inputs", as_call(self.inputs)[0])
-        lengths = {len(t) for t in (*tensors_of(self.inputs), self.targets)}
+        tensors = (*tensors_of(self.inputs), self.targets)
+        lengths = {len(t) for t in tensors}
         if len(lengths) != 1 or 0 in lengths:
             raise InvalidInput(
                 f"Inputs and targets hold {sorted(lengths)} examples; the same number of each "
                 "is needed, at least one."
+            )
+        if len(devices := {t.device for t in tensors}) > 1:
+            raise InvalidInput(
+                f"Inputs and targets lie on {' and '.join(sorted(map(str, devices)))}; one device "
+                "is needed, that of the model."
             )
 
     def __len__(self) -> int:
@@ -77,14 +85,74 @@ class Examples:
         return (self.part(slice(start, start + step)) for start in range(0, len(self), step))
 
 
-def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """(N,) mean cross-entropy of each example, in nats: of (N, C) class scores, or of (N, T, C)
-    scores of T tokens.
+def cross_entropy(outputs: Any, targets: Tensor) -> Tensor:
+    """(N,) mean cross-entropy of each example, in nats.
+
+    Args:
+        outputs: (N, C) class scores, or (N, T, C) scores of T tokens; or what holds them as
+            ``logits``.
+        targets: (N,) or (N, T) classes; those of -100 do not count.
     """
+    scores = logits(outputs)
     losses = torch.nn.functional.cross_entropy(
-        outputs.flatten(0, -2), targets.flatten(), reduction="none"
+        scores.flatten(0, -2), targets.flatten(), reduction="none"
     )
-    return losses.view(len(targets), -1).mean(dim=1)
+    losses = losses.view(len(targets), -1)
+    if targets.dim() == 1:
+        return losses.mean(dim=1)
+    counts = (targets != IGNORED).flatten(1).sum(dim=1)
+    return losses.sum(dim=1) / counts.clamp(min=1)
+
+
+def next_token(outputs: Any, targets: Tensor) -> Tensor:
+    """(N,) mean cross-entropy of each text's next tokens, in nats.
+
+    Args:
+        outputs: (N, T, C) scores, or what holds them as ``logits``; those of place t are for the
+            token after it.
+        targets: (N, T) the tokens themselves, unshifted; those of -100 do not count.
+    """
+    return cross_entropy(logits(outputs)[:, :-1], targets[:, 1:])
+
+
+def own_loss(outputs: Any, targets: Tensor) -> Tensor:
+    """(N,) the loss that the model gives itself, as ``outputs.loss``: a mean over the examples, so
+    the same for each of them.
+
+    Capture the model with what it needs for that, such as ``labels``.
+
+    Raises:
+        InvalidInput: the outputs hold no loss.
+    """
+    loss = _named(outputs, "loss")
+    if loss is None:
+        raise InvalidInput(
+            f"The outputs ({type(outputs).__name__}) hold no loss; call the model with labels, or "
+            "use cross_entropy or next_token, or a function of your own."
+        )
+    return loss.reshape(-1).expand(len(targets)) if loss.numel() == 1 else loss
+
+
+def logits(outputs: Any) -> Tensor:
+    """The scores among a model's outputs: its only tensor, or what is called ``logits``.
+
+    Raises:
+        InvalidInput: there is neither.
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    found = _named(outputs, "logits")
+    if found is None:
+        raise InvalidInput(
+            f"The outputs ({type(outputs).__name__}) hold no logits; write a loss that takes what "
+            "it needs from them."
+        )
+    return found
+
+
+def _named(outputs: Any, name: str) -> Tensor | None:
+    found = outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
+    return found if isinstance(found, Tensor) else None
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -145,8 +213,11 @@ def losses_under(
         found = _in_one_batch(graph, distinct, examples, loss, references, side_by_side, batch)
     else:
         found = Removals(graph, examples, loss, batch, memory).losses(distinct == 0)
-    values = found[back.ravel()]
-    bad = np.flatnonzero(~np.isfinite(values.reshape(len(rows), -1)).all(axis=1))
+    return _finite(found[back.ravel()])
+
+
+def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
     if len(bad):
         raise NotFinite(
             f"The loss under mask {bad[0]} is not finite ({values[bad[0]]}); check the "
@@ -159,15 +230,16 @@ def _side_by_side(graph: ComputationGraph, examples: int, batch: int, memory: in
     """How many masks run best in one pass.
 
     Where values are small, calling an operation takes longer than computing it, and more masks in a
-    pass cost little; where they are large, it is cheaper to compute nothing twice (``passes``).
+    pass cost little; where they are large, computing nothing twice gains more (``traced.passes``).
     """
     if not graph.batched or examples > batch:
         return 1
     program = graph.program
     most, together, nodes = program.bytes_of_example
     share = examples / program.count_of_example
-    fits = memory / max(share * most * 3, 1)
-    return max(1, int(min(fits, SMALL * nodes / max(share * together, 1))))
+    fits = memory / max(AT_ONCE * share * most, 1)
+    fitting = int(min(fits, SMALL * nodes / max(share * together, 1)))
+    return fitting if fitting >= WORTH_IT else 1
 
 
 def _in_one_batch(
@@ -209,7 +281,7 @@ def _in_one_batch(
 
 
 class Removals:
-    """Mean losses of a network without parts of it, computing nothing twice (``passes``).
+    """Mean losses of a network without parts of it, computing nothing twice (``traced.passes``).
 
     Args:
         graph: of the network.
@@ -240,6 +312,14 @@ class Removals:
         losses = self.loss(outputs, targets)
         check_losses(losses, len(targets))
         return losses.double().sum(dim=0)
+
+    def under(self, masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(M,) or (M, K) mean losses under (M, E) masks.
+
+        Raises:
+            NotFinite: a loss is NaN or infinite; names the first mask.
+        """
+        return _finite(self.losses(self.graph.gates(masks) == 0))
 
     def losses(
         self, closed: NDArray[np.bool_], done: Callable[[int], None] | None = None
@@ -328,6 +408,11 @@ def mean_activations(
                     sums[edge.index] = here if before is None else before + here
     pairs = zip(sums, graph.edges, strict=True)
     return [None if s is None else (s / len(examples)).to(types[e.producer]) for s, e in pairs]
+
+
+def spread(outputs: Any, targets: Tensor) -> list[Tensor]:
+    """The outputs that have a dimension; others, such as a mean loss, are of all examples."""
+    return [tensor for tensor in tensors_of(outputs) if tensor.dim()]
 
 
 def stand_alone(graph: ComputationGraph, examples: Examples, of: Callable[..., Any]) -> bool:

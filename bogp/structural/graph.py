@@ -28,13 +28,13 @@ from torch import Tensor, fx
 
 from bogp.checks import bits, indices
 from bogp.errors import InvalidInput, NotCapturable
-from bogp.structural.containers import (
+from bogp.structural.traced.containers import (
     OTHER_SIZES,
     as_call,
     positional,
     tensors_of,
 )
-from bogp.structural.nodes import (
+from bogp.structural.traced.nodes import (
     Inputs,
     arguments,
     bypass,
@@ -46,8 +46,8 @@ from bogp.structural.nodes import (
     shortened,
     with_arguments,
 )
-from bogp.structural.passes import Program
-from bogp.structural.sizes import Sizes
+from bogp.structural.traced.passes import Program
+from bogp.structural.traced.sizes import Sizes
 
 NOT_FLOAT = "carries no floating-point numbers"
 ROWS = 8  # of candidates in a graph's text
@@ -226,6 +226,17 @@ class ComputationGraph:
         """
         return _with_gates(self.module, self.edges)
 
+    def _gated_at(self, edges: tuple[int, ...]) -> fx.GraphModule:
+        if self._some.get("edges") != edges:
+            chosen = [self.edges[edge] for edge in edges]
+            self._some.update(edges=edges, module=_with_gates(self.module, chosen))
+        return self._some["module"]
+
+    @cached_property
+    def _some(self) -> dict[str, Any]:
+        """The network with gates on some edges, as it was needed last."""
+        return {}
+
     @cached_property
     def program(self) -> Program:
         """The network as steps of which passes leave out what a removal makes unneeded."""
@@ -236,15 +247,26 @@ class ComputationGraph:
         """How the sizes of all values follow from those of the inputs."""
         return Sizes(self.module, positional(self.module, self.example_inputs))
 
-    def outputs(self, gates: Tensor, references: References, inputs: Inputs) -> Any:
-        """What the network gives under gates; arguments as for ``gated``.
+    def outputs(
+        self,
+        gates: Tensor,
+        references: References,
+        inputs: Inputs,
+        only: Sequence[int] | None = None,
+    ) -> Any:
+        """What the network gives under gates.
+
+        Args:
+            gates, references, inputs: as for ``gated``.
+            only: the edges that have a gate; the others stay open. None for all.
 
         Raises:
             NotCapturable: the inputs have sizes that the network was not captured for.
         """
         args, kwargs = as_call(inputs)
         with self.sizes_in_words(inputs):
-            return self.gated(gates, references, *args, **kwargs)
+            module = self.gated if only is None else self._gated_at(tuple(only))
+            return module(gates, references, *args, **kwargs)
 
     @contextlib.contextmanager
     def sizes_in_words(self, inputs: Inputs) -> Iterator[None]:
@@ -258,6 +280,12 @@ class ComputationGraph:
         if unknown := [name for name in kwargs if name not in known]:
             raise NotCapturable(
                 f"The network was captured without {', '.join(unknown)}; capture it with them."
+            )
+        elsewhere = {t.device for t in tensors_of(inputs)} - {self.device}
+        if elsewhere:
+            raise InvalidInput(
+                f"The inputs lie on {', '.join(map(str, elsewhere))}, the network on "
+                f"{self.device}; move one to the other."
             )
         try:
             yield

@@ -41,18 +41,18 @@ from torch import Tensor, fx
 
 from bogp.checks import floats, is_one_of, texts, whole
 from bogp.errors import InvalidInput, NotCapturable
-from bogp.structural.containers import tensors_of
 from bogp.structural.gates import (
     Examples,
     Loss,
+    Removals,
     leave_one_out,
-    losses_under,
     single_removals,
+    spread,
     stand_alone,
 )
-from bogp.structural.graph import ComputationGraph, check_ready, edge_values
-from bogp.structural.nodes import arguments, with_arguments
+from bogp.structural.graph import ComputationGraph, Edge, check_ready, edge_values
 from bogp.structural.taylor import TaylorModel, fisher, gate_gradients, mean_gradient, taylor_model
+from bogp.structural.traced.nodes import arguments, bypass, with_arguments
 
 Floats = NDArray[np.float64]
 METHODS = (
@@ -113,11 +113,12 @@ def importances(
     single_removals(graph)
     check_ready(graph)
     needed = set(wanted) & set(_FROM_GRADIENTS)
-    gradients = np.empty((0, 0))
+    gradients, closing = np.empty((0, 0)), np.flatnonzero(closed_gates(graph).any(axis=0)).tolist()
     if needed and needed <= {"first_order", "absolute_first_order"} and not graph.batched:
-        gradients = mean_gradient(graph, examples, loss)[None]  # a mean needs no single examples
+        # a mean needs no single examples
+        gradients = mean_gradient(graph, examples, loss, gates=closing)[None]
     elif needed:
-        gradients = gate_gradients(graph, examples, loss)
+        gradients = gate_gradients(graph, examples, loss, gates=closing)
     ways: dict[str, Callable[[], Floats]] = {
         "random": lambda: random(graph, seed),
         "magnitude": lambda: magnitude(graph),
@@ -177,7 +178,7 @@ def magnitude(graph: ComputationGraph) -> Floats:
 
 def activation(graph: ComputationGraph, examples: Examples, batch: int = 256) -> Floats:
     """(C,) the root mean square of what the edge carries, over entries and examples; summed where a
-    removal closes several gates.
+    removal closes several gates. Of a block: of what it adds to the value that enters it.
     """
     squares = np.zeros(len(graph.edges))
     with torch.inference_mode():
@@ -186,6 +187,8 @@ def activation(graph: ComputationGraph, examples: Examples, batch: int = 256) ->
             for edge in graph.edges:
                 if edge.is_floating:
                     value = values[edge.producer]
+                    if graph.level == "blocks" and not edge.why_kept:
+                        value = value - _enters(graph, edge, values)
                     # An empty value has no mean square; nothing goes with it.
                     mean = float(value.double().square().mean()) if value.numel() else 0.0
                     squares[edge.index] += mean * len(part)
@@ -199,17 +202,18 @@ def block_influence(graph: ComputationGraph, examples: Examples, batch: int = 25
     """
     closed, total = closed_gates(graph), np.zeros(len(graph.candidates))
 
-    def spread(outputs: Any, targets: Tensor) -> list[Tensor]:
-        return [tensor for tensor in tensors_of(outputs) if tensor.dim()]  # others are of all
-
     if not graph.batched and not stand_alone(graph, examples, spread):
         raise NotCapturable(
             "block_influence compares single examples, which this network does not run one at a "
             "time with the same outputs; use leave_one_out or first_order."
         )
+    blocks = {edge.index: edge for edge in graph.edges if graph.level == "blocks"}
     with torch.inference_mode():
         for part in examples.batches(batch if graph.batched else 1):
             values = edge_values(graph, part.inputs)
+            if blocks:
+                total += [_influence(graph, blocks[int(e)], values) for e in graph.candidates]
+                continue
             for c, gates in enumerate(closed):
                 cut = [graph.edges[e] for e in np.flatnonzero(gates)]
                 consumers = sorted({edge.target for edge in cut})
@@ -217,6 +221,25 @@ def block_influence(graph: ComputationGraph, examples: Examples, batch: int = 25
                 unlike = (_dissimilarity(graph, v, slots, values, len(part)) for v in consumers)
                 total[c] += sum(unlike) / len(consumers)
     return total / len(examples)
+
+
+def _enters(graph: ComputationGraph, block: Edge, values: dict[str, Any]) -> Tensor:
+    """The value that enters a block."""
+    consumer = next(n for n in graph.module.graph.nodes if n.name == block.consumer)
+    found: Tensor = values[arguments(consumer)[0].name]
+    return found
+
+
+def _influence(graph: ComputationGraph, edge: Edge, values: dict[str, Any]) -> float:
+    """The sum over examples of 1 - cosine similarity between what enters a block and what leaves
+    it: of each token where values are (N, T, C), and their mean; else of all at once.
+    """
+    before, after = _enters(graph, edge, values).double(), values[edge.producer].double()
+    if before.dim() != 3:
+        before, after = before.flatten(1), after.flatten(1)
+    similar = torch.nn.functional.cosine_similarity(before, after, dim=-1)
+    similar = torch.where((before == after).all(dim=-1), 1.0, similar)
+    return float((1 - similar).view(len(similar), -1).mean(dim=1).sum())
 
 
 class _WithCuts(fx.Interpreter):
@@ -231,6 +254,8 @@ class _WithCuts(fx.Interpreter):
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
         values = {slot: self.env[a] for slot, a in enumerate(arguments(n))}
         cut = {s: torch.zeros_like(v) for s, v in values.items() if (n.name, s) in self.cut}
+        if n.target is bypass and cut:
+            cut = {1: values[0]}
         return with_arguments(n, values | cut)
 
 
@@ -380,7 +405,8 @@ def removal_order(
     if name in METHODS:
         return order(graph, importances(graph, examples, loss, [name], seed)[name])[:limit]
     if name == "exact_greedy":
-        return greedy(graph, lambda masks: losses_under(graph, masks, examples, loss), limit)
+        check_ready(graph)
+        return greedy(graph, Removals(graph, examples, loss, rounds=True).under, limit)
     return greedy(
         graph, taylor_model(graph, examples, loss, name.removesuffix("_greedy")).change, limit
     )

@@ -27,9 +27,9 @@ from torch import Tensor, fx
 
 from bogp.checks import choice
 from bogp.errors import InvalidInput, NothingToRemove
-from bogp.structural.contraction import contracted
 from bogp.structural.graph import ComputationGraph, Edge, parting, with_candidates
-from bogp.structural.nodes import (
+from bogp.structural.traced.contraction import contracted
+from bogp.structural.traced.nodes import (
     MODULES,
     SUMS,
     arguments,

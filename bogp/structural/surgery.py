@@ -30,9 +30,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bogp.checks import indices, number, whole
 from bogp.errors import Disconnected, InvalidInput, NotCapturable
-from bogp.structural.containers import as_call, close, tensors_of
-from bogp.structural.graph import ComputationGraph, Edge, References, as_gates, edge_values
-from bogp.structural.nodes import (
+from bogp.structural.graph import ComputationGraph, Edge, References, as_gates
+from bogp.structural.traced.containers import as_call, close, tensors_of
+from bogp.structural.traced.nodes import (
     CATS,
     SUBTRACTIONS,
     SUMS,
@@ -45,7 +45,7 @@ from bogp.structural.nodes import (
     run,
     with_arguments,
 )
-from bogp.structural.sizes import INPUT, after_inputs, assert_sizes, input_nodes
+from bogp.structural.traced.sizes import INPUT, after_inputs, assert_sizes, input_nodes
 
 _ATEN = torch.ops.aten
 # What works channel by channel and leaves zeros zero, so that a block of zeros can be taken away
@@ -225,13 +225,13 @@ class _Known:
     """
 
     def __init__(self, graph: ComputationGraph, module: fx.GraphModule) -> None:
-        values = edge_values(graph, graph.example_inputs)
+        values = graph.program.example
         self._values = {name: v for name, v in values.items() if isinstance(v, Tensor)}
         self._alike = {node: node.name for node in module.graph.nodes}
         self._graph, self._module, self._fixed = graph, module, False
 
     def of(self, node: fx.Node) -> Tensor:
-        """The node's value on the example."""
+        """The node's value on the example, without its numbers."""
         return self._values[self._alike[node]]
 
     def note(self, made: fx.Node, like: fx.Node) -> fx.Node:

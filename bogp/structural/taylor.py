@@ -24,10 +24,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bogp.checks import indices, is_one_of
 from bogp.errors import InvalidInput, NotCapturable, NotFinite
-from bogp.structural.containers import filled, flattened
-from bogp.structural.gates import Examples, Loss, check_losses, stand_alone
-from bogp.structural.graph import ComputationGraph, check_ready, float_type
-from bogp.structural.nodes import first_line
+from bogp.structural.gates import BATCH, Examples, Loss, check_losses, spread, stand_alone
+from bogp.structural.graph import ComputationGraph, check_ready, open_gates
+from bogp.structural.traced.containers import filled, flattened
+from bogp.structural.traced.nodes import first_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,11 @@ class TaylorModel:
 
 
 def gate_gradients(
-    graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 1024
+    graph: ComputationGraph,
+    examples: Examples,
+    loss: Loss,
+    batch: int = BATCH,
+    gates: Sequence[int] | None = None,
 ) -> NDArray[np.float64]:
     """(N, E) the gradient of each example's loss by the gates, at the full network.
 
@@ -62,6 +66,14 @@ def gate_gradients(
     one backward pass give all gradients. Elsewhere, such as where examples are folded into tokens,
     all have the same gates, with a backward pass for each example: of that example alone, where it
     gets the same outputs alone.
+
+    Args:
+        graph: of the network.
+        examples: N of them.
+        loss: of each example.
+        batch: the most examples in one pass.
+        gates: those whose derivatives are wanted, the others are left at zero; None for all. A gate
+            costs a pass over the value that it scales.
 
     Raises:
         InvalidInput: a layer in training mode, or a loss that is not one number an example, or does
@@ -72,45 +84,54 @@ def gate_gradients(
     """
     check_ready(graph)
     found = []
-    size = 1 if not graph.batched and stand_alone(graph, examples, loss) else batch
+    size = 1 if not graph.batched and stand_alone(graph, examples, spread) else batch
     for part in examples.batches(size):
         with _derivatives("gradient"):
-            gates = _ones(graph, *[len(part)] * graph.batched)
-            losses = _losses(graph, gates, part, loss)
+            ones = _ones(graph, *[len(part)] * graph.batched)
+            losses = _losses(graph, ones, part, loss, gates)
             sums = [losses.sum()] if graph.batched else losses
-            rows = [_grads([one], [gates])[0].reshape(-1, len(graph.edges)) for one in sums]
-            found += [row.double().numpy() for row in rows]
+            rows = [_grads([one], [ones])[0].reshape(-1, len(graph.edges)) for one in sums]
+            found += [row.double().cpu().numpy() for row in rows]
     return _finite(np.concatenate(found), "The gradient of the loss by the gates")
 
 
 def mean_gradient(
-    graph: ComputationGraph, examples: Examples, loss: Loss, batch: int = 1024
+    graph: ComputationGraph,
+    examples: Examples,
+    loss: Loss,
+    batch: int = BATCH,
+    gates: Sequence[int] | None = None,
 ) -> NDArray[np.float64]:
     """(E,) the gradient of the mean loss by the gates: the mean of ``gate_gradients``, at one
-    backward pass whatever the network does with the batch.
+    backward pass whatever the network does with the batch; arguments as there.
 
     Raises:
         InvalidInput, NotCapturable, NotFinite: as ``gate_gradients``.
     """
-    if graph.batched:
-        return gate_gradients(graph, examples, loss, batch).mean(axis=0)
     check_ready(graph)
     total = np.zeros(len(graph.edges))
     for part in examples.batches(batch):
         with _derivatives("gradient"):
-            gates = _ones(graph)
-            total += _grads([_losses(graph, gates, part, loss).sum()], [gates])[0].double().numpy()
+            ones = _ones(graph)
+            losses = _losses(graph, ones, part, loss, gates)
+            total += _grads([losses.sum()], [ones])[0].double().cpu().numpy()
     return _finite(total / len(examples), "The gradient of the loss by the gates")
 
 
 def _ones(graph: ComputationGraph, *examples: int) -> Tensor:
     """(E,) open gates for all examples, or (N, E), whose derivatives are wanted."""
-    return torch.ones(*examples, len(graph.edges), dtype=float_type(graph), requires_grad=True)
+    return open_gates(graph, *examples).requires_grad_()
 
 
-def _losses(graph: ComputationGraph, gates: Tensor, part: Examples, loss: Loss) -> Tensor:
-    """(N,) losses of examples, as a function of the gates."""
-    return _checked(loss(graph.outputs(gates, None, part.inputs), part.targets), part)
+def _losses(
+    graph: ComputationGraph,
+    gates: Tensor,
+    part: Examples,
+    loss: Loss,
+    only: Sequence[int] | None = None,
+) -> Tensor:
+    """(N,) losses of examples, as a function of the gates, or of some of them only."""
+    return _checked(loss(graph.outputs(gates, None, part.inputs, only), part.targets), part)
 
 
 def _checked(losses: Tensor, part: Examples) -> Tensor:
@@ -150,7 +171,7 @@ def hessian(
     graph: ComputationGraph,
     examples: Examples,
     loss: Loss,
-    batch: int = 1024,
+    batch: int = BATCH,
     gates: Sequence[int] | None = None,
 ) -> NDArray[np.float64]:
     """(E, E) the exact Hessian of the mean loss by the gates, a row for each product with a unit
@@ -248,7 +269,7 @@ def _summed(
             with _derivatives(what):
                 found = matrix(part, _ones(graph), rows)
             if found is not None:
-                total[np.ix_(rows, rows)] += found.double().numpy()
+                total[np.ix_(rows, rows)] += found.double().cpu().numpy()
     return _finite((total + total.T) / (2 * len(examples)), f"The {what}")
 
 
@@ -282,7 +303,7 @@ def taylor_model(
     examples: Examples,
     loss: Loss,
     curvature: str = "hessian",
-    batch: int = 1024,
+    batch: int = BATCH,
 ) -> TaylorModel:
     """The quadratic model of the loss from one subset of the data.
 

@@ -2,7 +2,7 @@
 
 A network is traced into a flat list of operations by ``torch.fx``, and where Python code in the way
 stops it, by ``torch.export``. Operations in place become ordinary ones, tuples are taken apart, and
-``contraction`` joins the operations to vertices.
+``traced.contraction`` joins the operations to vertices.
 
 What was traced has to give the model's outputs, as it is and with all its gates at one: on the
 example, and on others made from it (scaled, negated, in another order, another batch size). Because
@@ -38,7 +38,9 @@ from torch.utils import _pytree as pytree
 
 from bogp.checks import choice
 from bogp.errors import InvalidInput, NotCapturable
-from bogp.structural.containers import (
+from bogp.structural.graph import ComputationGraph, open_gates, with_candidates
+from bogp.structural.levels import LEVELS, at_level
+from bogp.structural.traced.containers import (
     BASIC,
     Container,
     Leaf,
@@ -56,10 +58,8 @@ from bogp.structural.containers import (
     positional,
     tensors_of,
 )
-from bogp.structural.contraction import contracted, holds_tensor, is_batched
-from bogp.structural.graph import ComputationGraph, open_gates, with_candidates
-from bogp.structural.levels import LEVELS, at_level
-from bogp.structural.nodes import (
+from bogp.structural.traced.contraction import contracted, holds_tensor, is_batched
+from bogp.structural.traced.nodes import (
     MODULES,
     Mode,
     arguments,
@@ -74,7 +74,7 @@ from bogp.structural.nodes import (
     run,
     with_arguments,
 )
-from bogp.structural.sizes import INPUT, assert_size
+from bogp.structural.traced.sizes import INPUT, assert_size
 
 Check = tuple[Any, Any]  # inputs, and the outputs of the model
 
@@ -89,6 +89,7 @@ _DROPOUTS: dict[Any, type[nn.Module]] = {
 # Of a longer network for images only the batch is free: cut into windows, with the height and width
 # as symbols too, one of 600 operations kept torch.export busy for more than three minutes.
 _MOST_FREE = 400
+_FEW = 8  # examples
 _IN_PLACE = {
     getattr(operator, f"i{name}"): getattr(operator, name)
     for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
@@ -125,12 +126,14 @@ def capture(model: nn.Module, example_inputs: Any, level: str = "all") -> Comput
     with _as_written():
         model = _unwrapped(model)
         _check_tensors(model, inputs)
-        checks = [(inputs, _outputs(model, inputs)), *_further(model, inputs)]
+        checks = [(inputs, _outputs(model, inputs))]
+        few = _few(model, inputs)
+        checks += _further(model, few)
         module, traced_by = _traced(model, checks)
         values = node_values(module, inputs)
         vertices, edges = contracted(module, values)
-        batched = is_batched(module, inputs, edges)
-        trains = _trains_alike(model, module, inputs)
+        batched = is_batched(module, few, edges)
+        trains = _trains_alike(model, module, few)
         classes = {
             name: type(layer).__name__
             for name, layer in model.named_modules(remove_duplicate=False)
@@ -245,6 +248,19 @@ def _outputs(model: nn.Module, inputs: Any) -> Any:
             "keeps a state, and has no one graph."
         )
     return expected
+
+
+def _few(model: nn.Module, inputs: Any) -> Any:
+    """The first of many examples, on which further checks cost little; all where few do not run."""
+    batch = next((len(i) for i in tensors_of(inputs) if i.dim()), 0)
+    if batch <= _FEW:
+        return inputs
+    few = mapped(lambda i: i[:_FEW] if i.dim() and len(i) == batch else i, inputs)
+    try:
+        run(model, few)
+    except Exception:  # the model's own code, which can raise anything
+        return inputs
+    return few
 
 
 def _further(model: nn.Module, inputs: Any) -> list[Check]:

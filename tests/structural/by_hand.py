@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from bogp.structural.graph import ComputationGraph
-from bogp.structural.nodes import arguments
+from bogp.structural.traced.nodes import arguments
 
 
 def alive(graph: ComputationGraph, mask) -> list[bool]:

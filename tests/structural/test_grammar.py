@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bogp.errors import InvalidInput, NotCapturable
-from bogp.structural.containers import alike, mapped, tensors_of
 from bogp.structural.surgery import remove
+from bogp.structural.traced.containers import alike, mapped, tensors_of
 from bogp.structural.tracing import capture
 
 WIDTH, TOKENS, BATCH = 4, 3, 2

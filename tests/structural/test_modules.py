@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from bogp import structural
 from bogp.errors import InvalidInput, NotCapturable
 from bogp.structural import taylor
-from bogp.structural.containers import alike
 from bogp.structural.gates import Examples, leave_one_out
 from bogp.structural.surgery import remove
+from bogp.structural.traced.containers import alike
 from tests.structural.models import Linears, MultiBranch, make, x
 from tests.structural.test_containers import edge_of, saved_and_loaded
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_flatten
 
 from bogp.errors import InvalidInput, NotCapturable
-from bogp.structural.nodes import arguments
+from bogp.structural.traced.nodes import arguments
 from bogp.structural.tracing import capture
 from tests.structural import by_hand, models
 from tests.structural.models import ANY, Linears, make

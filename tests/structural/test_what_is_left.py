@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from bogp import structural
-from bogp.structural.containers import alike
 from bogp.structural.surgery import remove
+from bogp.structural.traced.containers import alike
 from tests.structural.models import make, x
 from tests.structural.test_containers import edge_of, saved_and_loaded
 

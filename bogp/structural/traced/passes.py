@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from bogp.errors import InvalidInput
-from bogp.structural.containers import positional, tensors_of
-from bogp.structural.nodes import (
+from bogp.structural.traced.containers import positional, tensors_of
+from bogp.structural.traced.nodes import (
     SUBTRACTIONS,
     SUMS,
     Inputs,
@@ -38,7 +38,7 @@ from bogp.structural.nodes import (
 
 Cut = frozenset[int]  # the slots of a node whose edges are cut
 MEMORY = 2**30  # bytes, the default
-_AT_ONCE = 3  # values of a pass stand in memory as kept ones, current ones, and within an operation
+AT_ONCE = 3  # values of a pass stand in memory as kept ones, current ones, and within an operation
 
 
 class State(NamedTuple):
@@ -425,7 +425,7 @@ def batch_that_fits(program: Program, batch: int, memory: int) -> int:
     Raises:
         InvalidInput: one example does not fit.
     """
-    each = _AT_ONCE * program.bytes_of_example[0] // program.count_of_example
+    each = AT_ONCE * program.bytes_of_example[0] // program.count_of_example
     if each > memory:
         raise InvalidInput(
             f"memory is {memory:,} bytes; the values of one example take about {each:,}. Give "

@@ -27,7 +27,7 @@ from torch.fx.experimental.symbolic_shapes import (
 from torch.utils._sympy import functions
 
 from bogp.errors import NotCapturable
-from bogp.structural.containers import OTHER_SIZES, mapped, tensors_of
+from bogp.structural.traced.containers import OTHER_SIZES, mapped, tensors_of
 
 _OPERATIONS: dict[type, Any] = {
     sympy.Add: operator.add,

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Mapping
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from bogp.errors import InvalidInput
-from bogp.structural.containers import Container, as_call, checked, mapped, positional, tensors_of
+from bogp.structural.traced.containers import (
+    Container,
+    as_call,
+    checked,
+    mapped,
+    positional,
+    tensors_of,
+)
 
 Inputs = Any  # a tuple of arguments, or a mapping of keyword arguments
 
@@ -182,8 +189,8 @@ def node_values(module: fx.GraphModule, inputs: Inputs) -> dict[str, Any]:
 
 def device_of(module: nn.Module, inputs: Inputs) -> torch.device:
     """Where a network lies; one without parameters and buffers lies where its inputs do."""
-    tensors = (*module.parameters(), *module.buffers(), *tensors_of(inputs))
-    return tensors[0].device if tensors else torch.device("cpu")
+    tensors = chain(module.parameters(), module.buffers(), tensors_of(inputs))
+    return next((t.device for t in tensors), torch.device("cpu"))
 
 
 class Mode(nn.Module):

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from bogp import structural
 from bogp.errors import InvalidInput, NotCapturable
-from bogp.structural.containers import alike, tensors_of
 from bogp.structural.gates import Examples, leave_one_out
 from bogp.structural.importance import importances
 from bogp.structural.surgery import remove
+from bogp.structural.traced.containers import alike, tensors_of
 from tests.structural.models import Linears, make, x
 
 Pair = namedtuple("Pair", ["logits", "hidden"])

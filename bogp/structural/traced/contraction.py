@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from bogp.errors import NotCapturable
-from bogp.structural.containers import close, filled, flattened, tensors_of
 from bogp.structural.graph import NOT_FLOAT, Edge, Vertex
-from bogp.structural.nodes import (
+from bogp.structural.traced.containers import close, filled, flattened, tensors_of
+from bogp.structural.traced.nodes import (
     CATS,
     SUMS,
     Inputs,
@@ -24,7 +24,7 @@ from bogp.structural.nodes import (
     reads_shape_only,
     results_node,
 )
-from bogp.structural.sizes import INPUT
+from bogp.structural.traced.sizes import INPUT
 
 _TO_NUMBERS = {
     *("item", "tolist", "numpy"),
