@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from bogp.checks import whole
 from bogp.errors import InvalidInput, NotCapturable, NotFinite, NothingToRemove
@@ -28,6 +30,7 @@ from bogp.structural.graph import (
     edge_values,
     open_gates,
 )
+from bogp.structural.journal import Journal, fingerprint
 from bogp.structural.traced.containers import as_call, close, mapped, tensors_of
 from bogp.structural.traced.nodes import Inputs
 from bogp.structural.traced.passes import AT_ONCE, MEMORY, Passes, batch_that_fits
@@ -291,6 +294,9 @@ class Removals:
         memory: bytes that values may take; the batch is made smaller to fit.
         rounds: whether masks come in rounds that each add a removal to those before (greedy
             search), so that values are kept from round to round.
+        record: a file that keeps each sum as it is measured; with it an interrupted scoring goes
+            on. None for none.
+        progress: shows a bar of the passes, with their rate.
     """
 
     def __init__(
@@ -301,11 +307,18 @@ class Removals:
         batch: int = BATCH,
         memory: int = MEMORY,
         rounds: bool = False,
+        record: str | Path | None = None,
+        progress: bool = False,
     ) -> None:
-        self.graph, self.examples, self.loss = graph, examples, loss
+        self.graph, self.examples, self.loss, self.progress = graph, examples, loss, progress
         program = graph.program
         parts = list(examples.batches(batch_that_fits(program, batch, memory)))
         kept = memory // 2 if rounds else 0
+        self.journal = None
+        if record is not None:
+            size = len(parts[0])
+            belongs_to = fingerprint(graph, examples.inputs, examples.targets, size, named(loss))
+            self.journal = Journal(record, belongs_to)
         self.passes = Passes(program, [(p.inputs, p.targets) for p in parts], self._sum, kept)
 
     def _sum(self, outputs: Any, targets: Tensor) -> Tensor:
@@ -321,18 +334,38 @@ class Removals:
         """
         return _finite(self.losses(self.graph.gates(masks) == 0))
 
-    def losses(
-        self, closed: NDArray[np.bool_], done: Callable[[int], None] | None = None
-    ) -> NDArray[np.float64]:
+    def losses(self, closed: NDArray[np.bool_]) -> NDArray[np.float64]:
         """(M,) or (M, K) mean losses.
 
         Args:
             closed: (M, E) the edges whose gates are closed.
-            done: is called with the number of a mask after each batch of examples.
         """
-        with torch.inference_mode(), self.graph.sizes_in_words(self.examples.inputs):
-            totals = self.passes.totals(closed, done)
+        journal = self.journal
+        of_sums: Any = {"dtype": torch.float64, "device": self.graph.device}
+
+        def known(batch: int, mask: int) -> Tensor | None:
+            total = None if journal is None else journal.known(batch, closed[mask])
+            bar.update(total is not None)
+            return None if total is None else torch.as_tensor(total, **of_sums)
+
+        def done(batch: int, mask: int, total: Tensor) -> None:
+            bar.update()
+            if journal is not None:
+                journal.note(batch, closed[mask], total)
+
+        count = len(closed) * len(self.passes.parts)
+        with (
+            tqdm(total=count, unit="pass", desc="losses", disable=not self.progress) as bar,
+            torch.inference_mode(),
+            self.graph.sizes_in_words(self.examples.inputs),
+        ):
+            totals = self.passes.totals(closed, known, done)
         return (torch.stack(totals) / len(self.examples)).cpu().numpy()
+
+
+def named(function: Any) -> str:
+    """The name of a function, to tell it from others in a file."""
+    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
 
 
 def check_losses(losses: Tensor, count: int) -> None:
@@ -373,14 +406,27 @@ def leave_one_out(
     references: References = None,
     batch: int = BATCH,
     memory: int = MEMORY,
+    record: str | Path | None = None,
+    progress: bool = False,
 ) -> NDArray[np.float64]:
     """(C,) the exact change of the mean loss when each candidate edge is removed alone: positive
     where the loss grows (loss-based importance).
+
+    Args:
+        graph, examples, loss, references, batch, memory: as for ``losses_under``.
+        record: a file that keeps what was measured, with which an interrupted scoring goes on; it
+            takes one pass for each removal, without references. None for none.
+        progress: shows a bar.
     """
     masks = np.concatenate([np.ones((1, len(graph.edges)), dtype=bool), single_removals(graph)])
-    losses = losses_under(
-        graph, masks, examples, loss, references=references, batch=batch, memory=memory
-    )
+    if references is None and (record is not None or progress):
+        check_ready(graph)
+        removals = Removals(graph, examples, loss, batch, memory, record=record, progress=progress)
+        losses = removals.under(masks)
+    else:
+        losses = losses_under(
+            graph, masks, examples, loss, references=references, batch=batch, memory=memory
+        )
     return losses[1:] - losses[0]
 
 

@@ -121,6 +121,7 @@ class ComputationGraph:
             where tracing wrote the evaluation mode into the network.
         level: which removals are its candidates (``levels``).
         classes: of the model's modules, by name.
+        why_no_block: at level ``blocks``, why modules are none, by name.
     """
 
     module: fx.GraphModule
@@ -132,6 +133,7 @@ class ComputationGraph:
     trains: bool = True
     level: str = "all"
     classes: Mapping[str, str] = field(default_factory=dict, repr=False)
+    why_no_block: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         """The network in about ten lines: what it is, and its first candidates."""

@@ -30,6 +30,7 @@ loss.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -53,6 +54,7 @@ from bogp.structural.gates import (
 from bogp.structural.graph import ComputationGraph, Edge, check_ready, edge_values
 from bogp.structural.taylor import TaylorModel, fisher, gate_gradients, mean_gradient, taylor_model
 from bogp.structural.traced.nodes import arguments, bypass, with_arguments
+from bogp.structural.traced.passes import MEMORY
 
 Floats = NDArray[np.float64]
 METHODS = (
@@ -378,6 +380,10 @@ def removal_order(
     name: str,
     seed: int = 0,
     limit: int | None = None,
+    *,
+    memory: int = MEMORY,
+    record: str | Path | None = None,
+    progress: bool = False,
 ) -> NDArray[np.intp]:
     """The order in which edges go by one method.
 
@@ -389,6 +395,10 @@ def removal_order(
             given those before it).
         seed: of ``random``.
         limit: the most edges to remove; None for all that can go.
+        memory: bytes that values may take in ``leave_one_out`` and ``exact_greedy``.
+        record: a file that keeps what these two have measured, with which they go on after an
+            interruption; None for none.
+        progress: whether they show a bar.
 
     Returns:
         (K,) indices of edges; any first part of them can be removed together.
@@ -402,11 +412,15 @@ def removal_order(
         )
     whole("seed", seed, 0)
     limit = limit if limit is None else whole("limit", limit, 1)
+    exact: Any = {"memory": memory, "record": record, "progress": progress}
+    if name == "leave_one_out":
+        return order(graph, leave_one_out(graph, examples, loss, **exact))[:limit]
     if name in METHODS:
         return order(graph, importances(graph, examples, loss, [name], seed)[name])[:limit]
     if name == "exact_greedy":
         check_ready(graph)
-        return greedy(graph, Removals(graph, examples, loss, rounds=True).under, limit)
+        single_removals(graph)
+        return greedy(graph, Removals(graph, examples, loss, rounds=True, **exact).under, limit)
     return greedy(
         graph, taylor_model(graph, examples, loss, name.removesuffix("_greedy")).change, limit
     )

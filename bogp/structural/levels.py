@@ -162,13 +162,15 @@ def _title(graph: ComputationGraph, flow: nx.DiGraph[int], start: int, edge: Edg
 
 
 def _blocks(graph: ComputationGraph) -> ComputationGraph:
-    found, _ = blocks_of(graph)
+    found, why = blocks_of(graph)
     if not found:
         return _only(graph, {}, "blocks")
     module = _with_bypasses(graph.module, found)
     values = node_values(module, graph.example_inputs)
     vertices, edges = contracted(module, values)
-    bypassed = with_candidates(replace(graph, module=module, vertices=vertices, edges=edges))
+    bypassed = with_candidates(
+        replace(graph, module=module, vertices=vertices, edges=edges, why_no_block=why)
+    )
     names = {bypass_name(b): b.call for b in found}
     return _only(
         bypassed,
@@ -235,6 +237,7 @@ def blocks_of(graph: ComputationGraph) -> tuple[list[Block], dict[str, str]]:
     kinds = {_kind(c, graph.classes) for c in layers}
     alike = [c for c in calls.inside if _kind(c, graph.classes) in kinds]
     nested = {c for c in layers if any(_within(calls, c, o) for o in alike)}
+    why |= dict.fromkeys(nested, "is a part of a layer")
     why |= dict.fromkeys(stages, "holds several blocks of one class, which are removed one by one")
     return [found[c] for c in calls.inside if c in layers - nested], why
 

@@ -291,6 +291,8 @@ def order_of(plans: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.int
         (M,) the order, and (M,) the first position at which each, in this order, differs from the
         one after it; n for the last.
     """
+    if len(plans) == 0:
+        return np.empty(0, dtype=np.intp), np.empty(0, dtype=np.intp)
     order = np.lexsort(plans.T[::-1])
     rows = plans[order]
     differs = rows[1:] != rows[:-1]
@@ -321,24 +323,30 @@ class Passes:
         self._kept: dict[tuple[int, int, bytes], tuple[State, int]] = {}
 
     def totals(
-        self, closed: NDArray[np.bool_], done: Callable[[int], None] | None = None
+        self,
+        closed: NDArray[np.bool_],
+        known: Callable[[int, int], Tensor | None] = lambda batch, mask: None,
+        done: Callable[[int, int, Tensor], None] = lambda batch, mask, total: None,
     ) -> list[Tensor]:
         """The sums over all examples under each mask.
 
         Args:
             closed: (M, E) the edges whose gates are closed.
-            done: is called with the number of a mask after each batch.
+            known: gives the sum over a batch under a mask, by their numbers, where it is known.
+            done: is called with the number of a batch, of a mask, and the sum, as they come.
         """
         plans, cuts = self.program.plans(closed)
-        order, differs = order_of(plans)
         found: list[Any] = [None] * len(closed)
-        self._forget(plans, sorted(set(differs[:-1].tolist())))
         for number, (inputs, targets) in enumerate(self.parts):
-            for mask, outputs in self._outputs(number, inputs, plans, cuts, order, differs):
-                total = self.sums(outputs, targets)
-                found[mask] = total if found[mask] is None else found[mask] + total
-                if done is not None:
-                    done(mask)
+            before = [known(number, mask) for mask in range(len(closed))]
+            open_ = [mask for mask, total in enumerate(before) if total is None]
+            order, differs = order_of(plans[open_])
+            self._forget(number, plans[open_], sorted(set(differs[:-1].tolist())))
+            for rank, outputs in self._outputs(number, inputs, plans[open_], cuts, order, differs):
+                before[open_[rank]] = total = self.sums(outputs, targets)
+                done(number, open_[rank], total)
+            pairs = zip(found, before, strict=True)
+            found = [total if sum_ is None else sum_ + total for sum_, total in pairs]
         return found
 
     def _outputs(
@@ -397,10 +405,12 @@ class Passes:
             self._kept[key] = (state, size)
             self.most_kept = max(self.most_kept, kept + size)
 
-    def _forget(self, plans: NDArray[np.int32], where: Sequence[int]) -> None:
-        """Let go of states that no plan comes by."""
+    def _forget(self, batch: int, plans: NDArray[np.int32], where: Sequence[int]) -> None:
+        """Let go of a batch's states that no plan comes by."""
         useful = {(at, plan[:at].tobytes()) for plan in plans for at in where} if self._kept else ()
-        self._kept = {key: kept for key, kept in self._kept.items() if key[1:] in useful}
+        self._kept = {
+            key: kept for key, kept in self._kept.items() if key[0] != batch or key[1:] in useful
+        }
 
 
 def _begins(differs: NDArray[np.intp], position: int) -> set[int]:
