@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from bogp.checks import indices
 from bogp.errors import BogpError, InvalidInput
@@ -272,12 +272,13 @@ def _emptied(
     plans, _ = graph.program.plans(graph.gates(mask) == 0)
     nodes = [n for n in graph.program.nodes if n.op not in ("get_attr", "placeholder", "output")]
     place = graph.program.place
-    used = {call for n in nodes if plans[0, place[n]] for call in calls_of(n)}
+    used = {name for n in nodes if plans[0, place[n]] for name in _modules_of(n)}
     gone = [n for n in nodes if not plans[0, place[n]]]
-    outermost = {n: next((c for c in calls_of(n) if c not in used), "") for n in gone}
-    dead = [c for c in dict.fromkeys(outermost.values()) if c]
-    if any("@" in call for call in dead) or not dead:
-        raise _Unfit("a module of the branch is called more than once")
+    # A module that is called elsewhere too, such as a dropout, stays.
+    outermost = {n: next((m for m in _modules_of(n) if m not in used), "") for n in gone}
+    dead = [name for name in dict.fromkeys(outermost.values()) if name]
+    if not dead:
+        raise _Unfit("no module belongs to the branch alone")
     # Zeros stand where a value leaves all that is dead, or goes on outside of modules.
     cut = {graph.edges[e].producer for e in edges}
     ends = {
@@ -291,6 +292,11 @@ def _emptied(
             for name in dead
         },
     )
+
+
+def _modules_of(node: fx.Node) -> list[str]:
+    """The modules that a node was traced in, outermost first, whichever call it was."""
+    return [call.partition("@")[0] for call in calls_of(node)]
 
 
 def _forms(model: nn.Module, graph: ComputationGraph, names: Iterable[str]) -> dict[str, int]:
@@ -387,28 +393,26 @@ def load(kind: type[Any], folder: str | Path) -> Any:
     Raises:
         InvalidInput: the folder's weights are not those of such a model.
     """
-    from safetensors.torch import load_file
+    modules = getattr(kind.config_class.from_pretrained(str(folder)), EMPTIED, None) or {}
 
-    config = kind.config_class.from_pretrained(str(folder))
-    model = empty(kind(config), getattr(config, EMPTIED, None) or {})
-    files = sorted(Path(folder).glob("*.safetensors"))
-    state = {name: t for file in files for name, t in load_file(file).items()}
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    getattr(model, "tie_weights", int)()
-    tied = set(getattr(model, "_tied_weights_keys", None) or ())
-    lacking = [n for n in missing if n not in tied and n not in _tied_names(model)]
-    if not files or unexpected or lacking:
+    def build(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
+        kind.__init__(self, config, *args, **kwargs)
+        for name, one in modules.items():
+            self.set_submodule(name, _stand_in(one))
+        _renumber_attention(self)
+
+    built = type(kind.__name__, (kind,), {"__init__": build, "__module__": kind.__module__})
+    model, info = built.from_pretrained(str(folder), output_loading_info=True)  # type: ignore[attr-defined]
+    wrong = {
+        name: info.get(name) for name in ("missing_keys", "unexpected_keys", "mismatched_keys")
+    }
+    if any(wrong.values()):
+        counts = ", ".join(f"{len(keys)} {name}" for name, keys in wrong.items() if keys)
         raise InvalidInput(
-            f"The weights in {Path(folder).name} are not those of this {kind.__name__}: "
-            f"{len(lacking)} are missing, {len(unexpected)} belong to no module."
+            f"The weights in {Path(folder).name} are not those of this {kind.__name__} ({counts})."
         )
+    model.__class__ = kind
     return model.eval()
-
-
-def _tied_names(model: nn.Module) -> set[str]:
-    """Parameters that are the same as another one."""
-    once = {name for name, _ in model.named_parameters()}
-    return {n for n, _ in model.named_parameters(remove_duplicate=False)} - once
 
 
 def _check(dropped: nn.Module, graph: ComputationGraph, expected: Any) -> None:

@@ -122,7 +122,7 @@ def prune(
     some = examples if isinstance(examples, Examples) else _as_examples(examples)
     few = some.part(slice(_FEW))
     graph = capture(model, few.inputs, level=level)
-    before = _row(graph.module, some, loss, few)
+    before = _row(model, some, loss, few)
     count = max(1, round(part * len(graph.candidates)))
     order = removal_order(
         graph, some, loss, method, seed, count, memory=memory, record=record, progress=progress
