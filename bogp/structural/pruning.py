@@ -109,7 +109,6 @@ def prune(
         >>> small.model.save_pretrained("small")
     """
     part = checked_share("share", share)
-    refuse(not 0 < part < 1, f"share is {share}; a number above 0 and below 1 is needed.")
     choice("level", level, LEVELS)
     choice("method", method, (*METHODS, *GREEDY))
     whole("seed", seed, 0)
