@@ -148,8 +148,8 @@ def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def by_name(model: nn.Module, args: Any, kwargs: Any) -> tuple[dict[str, Any], set[str]]:
     """The arguments of a call under the names that the network has for them, in its order.
 
-    Arguments that were left out between positional ones and others are there too, as their
-    defaults, so that each keeps its place. Where all are given by name there are no places.
+    Arguments that were left out between others are there too, as their defaults, so that each
+    keeps its place.
 
     Returns:
         The arguments, and the names of those that were left out.
@@ -167,7 +167,7 @@ def by_name(model: nn.Module, args: Any, kwargs: Any) -> tuple[dict[str, Any], s
             found |= {f"{name}_{at}": part for at, part in enumerate(value)}
         elif kind is inspect.Parameter.VAR_KEYWORD:
             found |= value
-        elif name in given or (args and in_place):  # before one that was given
+        elif name in given or in_place:  # before one that was given
             found[name] = value
         in_place = [n for n in in_place if n != name]
     return found, set(found) & (set(bound.arguments) - set(given))
