@@ -24,6 +24,7 @@ hardware beside each:
 import multiprocessing
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from benchmarks.structural import seconds
 from bogp import paths
 from bogp.records import peak_memory, write_table
 from bogp.structural import capture, importances, leave_one_out
-from bogp.structural.gates import Examples, Loss, Removals, cross_entropy
+from bogp.structural.gates import Examples, Removals, cross_entropy
 from bogp.structural.graph import ComputationGraph
 from bogp.structural.importance import greedy
 from bogp.structural.traced.passes import AT_ONCE
@@ -69,6 +70,18 @@ def operations(work: Callable[[], Any]) -> tuple[Any, int]:
     return result, counter.get_total_flops()
 
 
+def with_peak(work: Callable[[], Any]) -> tuple[Any, float]:
+    """What it gives, and the bytes by which the process's memory grew at most; NaN on systems that
+    do not let a process forget its earlier peak (others than Linux).
+    """
+    forget = Path("/proc/self/clear_refs")
+    if not forget.exists():
+        return work(), float("nan")
+    forget.write_text("5")  # the peak is now what is in use
+    before = peak_memory()
+    return work(), peak_memory() - before
+
+
 def captured(case: Case) -> ComputationGraph:
     """The network's graph, from few of the examples, with its branches as candidates."""
     return capture(case.model, case.examples.part(slice(CAPTURED)).inputs, level="residual")
@@ -83,9 +96,7 @@ def scoring(name: str, case: Case, graph: ComputationGraph, runs: int = 3) -> di
     def ours() -> np.ndarray:
         return leave_one_out(graph, case.examples, case.loss, memory=MEMORY)
 
-    before = peak_memory()
-    changes, needed = operations(ours)
-    peak = peak_memory() - before
+    (changes, needed), peak = with_peak(lambda: operations(ours))
     truth, whole = operations(lambda: with_hooks(case, branches))
     with torch.inference_mode():
         size = float(case.loss(case.model(*case.examples.inputs), case.examples.targets).mean())
@@ -94,7 +105,7 @@ def scoring(name: str, case: Case, graph: ComputationGraph, runs: int = 3) -> di
         raise RuntimeError(f"The losses of {name} with hooks and ours differ by {difference}.")
     taken = seconds({"hooks": lambda: with_hooks(case, branches), "ours": ours}, runs, warm_up=0)
     ratio, allowed = taken["hooks"] / taken["ours"], whole / needed
-    most, _, _ = graph.program.bytes_of_example
+    each = graph.program.bytes_of_example[0] / graph.program.count_of_example
     return {
         "network": name,
         "branches": len(branches),
@@ -106,7 +117,11 @@ def scoring(name: str, case: Case, graph: ComputationGraph, runs: int = 3) -> di
         "at_least": SHARE,
         "verdict": "met" if ratio >= SHARE * allowed else "missed",
         "difference": difference,
-        "estimated_mib": AT_ONCE * most * len(case.examples) / graph.program.count_of_example / 2**20,
+        "estimated_mib": AT_ONCE
+        * most
+        * len(case.examples)
+        / graph.program.count_of_example
+        / 2**20,
         "peak_mib": peak / 2**20,
         "bound_mib": MEMORY / 2**20,
     }

@@ -30,7 +30,9 @@ class Bottleneck(nn.Module):
             *unit(width, 4 * width, 1),
         )
         same = inputs == 4 * width and stride == 1
-        self.around = nn.Sequential() if same else nn.Sequential(*unit(inputs, 4 * width, 1, stride))
+        self.around = (
+            nn.Sequential() if same else nn.Sequential(*unit(inputs, 4 * width, 1, stride))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.around(x) + self.branch(x))
