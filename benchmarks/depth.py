@@ -117,11 +117,7 @@ def scoring(name: str, case: Case, graph: ComputationGraph, runs: int = 3) -> di
         "at_least": SHARE,
         "verdict": "met" if ratio >= SHARE * allowed else "missed",
         "difference": difference,
-        "estimated_mib": AT_ONCE
-        * most
-        * len(case.examples)
-        / graph.program.count_of_example
-        / 2**20,
+        "estimated_mib": AT_ONCE * each * len(case.examples) / 2**20,
         "peak_mib": peak / 2**20,
         "bound_mib": MEMORY / 2**20,
     }
