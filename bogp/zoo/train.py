@@ -204,7 +204,7 @@ def make(name: str, seed: int, task: Task, settings: Settings, folder: Path) -> 
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     records.write_atomically({folder / pretrained.file_name(name, seed): content})
-    parameters = {"settings": {n: asdict(s) for n, s in SETTINGS.items()}}
+    parameters = {"settings": {n: asdict(s) for n, s in (SETTINGS | {name: settings}).items()}}
     for file, table in (("curves.csv", curve), ("summary.csv", pd.DataFrame([row]))):
         table = table.assign(name=name, seed=seed).round(
             {"seconds": 1} | {column: 5 for column in table if "loss" in column or "acc" in column}
