@@ -87,6 +87,17 @@ def test_all_are_there_and_small():
         assert {v["dtype"] for k, v in kinds.items() if "tracked" not in k} == {"F16"}
 
 
+def test_the_page_gives_the_summary():
+    page = (FOLDER.parent / "README.md").read_text()
+    summary = pd.read_csv(FOLDER / "summary.csv").groupby("name")
+    for name, rows in summary:
+        accuracies, losses = (
+            ", ".join(f"{value:.3f}" for value in rows[f"test_{kind}"])
+            for kind in ("accuracy", "loss")
+        )
+        assert f"| `{name}` | {rows['parameters'].iloc[0]:,} | {accuracies} | {losses} |" in page
+
+
 def test_the_epoch_was_chosen_on_the_curve():
     summary, curves = (pd.read_csv(FOLDER / f"{file}.csv") for file in ("summary", "curves"))
     for row in summary.itertuples():
