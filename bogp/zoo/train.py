@@ -60,9 +60,9 @@ class Settings:
 
 
 SETTINGS = {
-    "resnet20": Settings(25, 10, 128, 6e-3, 5e-2, shift=4, flip=True, bfloat16=True),
-    "vit": Settings(12, 6, 64, 2e-3, 5e-2, shift=4, flip=True),
-    "char_transformer": Settings(6, 4, 8, 3e-3, 1e-2),
+    "resnet20": Settings(15, 8, 64, 4e-3, 5e-2, shift=2, flip=True, bfloat16=True),
+    "vit": Settings(9, 5, 32, 1.5e-3, 5e-2, shift=1, flip=True),
+    "char_transformer": Settings(4, 3, 8, 3e-3, 1e-2),
 }
 
 
