@@ -1,6 +1,8 @@
 """What all figures share: one style, saving as PDF and PNG, and dots with intervals in panels."""
 
+import base64
 import io
+import sys
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -12,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from bogp import paths
 from bogp.records import write_atomically
@@ -31,11 +34,17 @@ LABELS = {
 }
 METHODS = {"bogp": "BoGP", "random": "random masks"}
 COLOURS = {"bogp": "#0072B2", "random": "#D55E00", "paper": "#000000"}
+_PALETTE_UP_TO = 2000  # colours; a figure of more has a colour bar or many bands that cross
 
 
 def use_style() -> None:
-    """Set the package's matplotlib style for this session."""
+    """Set the package's matplotlib style for this session; a notebook shows ``small`` figures."""
     plt.style.use(Path(__file__).with_name("bogp.mplstyle"))
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None:
+        import matplotlib_inline.backend_inline  # noqa: F401 (sets its own way when first imported)
+
+        shell.display_formatter.formatters["image/png"].for_type(Figure, _shown)
 
 
 def save(figure: Figure, run: str, name: str) -> list[Path]:
@@ -44,14 +53,46 @@ def save(figure: Figure, run: str, name: str) -> list[Path]:
     Raises:
         BogpError: it cannot be written.
     """
-    written = []
-    for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix[1:], metadata=metadata)
-        path = paths.figures_dir(run) / f"{name}{suffix}"
-        write_atomically({path: buffer.getvalue()})
-        written.append(path)
-    return written
+    pdf, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+    figure.savefig(png, format="png")
+    path = paths.figures_dir(run) / name
+    content = {".pdf": pdf.getvalue(), ".png": small(png.getvalue())}
+    files = {path.with_name(f"{name}{suffix}"): half for suffix, half in content.items()}
+    write_atomically(files)
+    return list(files)
+
+
+def small(png: bytes) -> bytes:
+    """A smaller PNG file of a figure: on white, and with 256 colours unless that would show.
+
+    Its colours move by a few levels of 255, at the edges of lines most of all. A figure of very
+    many colours keeps them, so that a colour bar stays smooth.
+
+    Args:
+        png: the file.
+
+    Returns:
+        The smaller file, with the same dots an inch and no other metadata.
+    """
+    drawn = Image.open(io.BytesIO(png))
+    opaque = Image.new("RGBA", drawn.size, "white")
+    opaque.alpha_composite(drawn.convert("RGBA"))
+    image = opaque.convert("RGB")
+    if image.getcolors(_PALETTE_UP_TO):  # None where there are more
+        # Pillow's default spends the palette on common greys: rare colours move by up to 60 levels.
+        image = image.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    image.save(buffer, "png", optimize=True, dpi=drawn.info.get("dpi"))
+    return buffer.getvalue()
+
+
+def _shown(figure: Figure) -> str | None:
+    """The ``small`` PNG of a figure in base64, as notebooks show it; None where it is empty."""
+    from IPython.core.pylabtools import print_figure
+
+    png = print_figure(figure)
+    return None if png is None else base64.b64encode(small(png)).decode()
 
 
 Styles = dict[Hashable, tuple[str, str, str]]  # of a series: label, colour, marker

@@ -12,6 +12,7 @@ import io
 import math
 import re
 import signal
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -36,9 +37,12 @@ from benchmarks.compatibility.models import (
 )
 from benchmarks.compatibility.names import LENGTH, Architecture
 from bogp import structural
+from bogp.errors import NothingToRemove
 from bogp.records import peak_memory
+from bogp.structural.drop import NotInPlace
 from bogp.structural.gates import Examples, losses_under
-from bogp.structural.graph import ComputationGraph, float_type
+from bogp.structural.graph import ComputationGraph, as_gates, float_type
+from bogp.structural.levels import at_level
 from bogp.structural.traced.nodes import node_values
 
 Row = dict[str, Any]
@@ -64,6 +68,7 @@ COLUMNS = (
         "flops",
     ),
     *("flops_cut", "idle", "trains", "exports", "saves", "other_batch", "other_length"),
+    *("level", "dropped", "generates", "reloads"),
     *("capture_seconds", "seconds", "peak_mb", "torch_pruning", "stopped", "code"),
 )
 WHOLE = (  # columns of whole numbers
@@ -213,7 +218,13 @@ def _stages(subject: Subject) -> Iterator[tuple[str, Row]]:
             yield "other length", {"other_batch": asked(lambda: other_batch(cut))}
             if subject.architecture.inputs in HAS_LENGTH:
                 yield "exports", {"other_length": asked(lambda: other_length(cut))}
-            yield "", {"exports": asked(lambda: exports(cut))}
+            yield "dropped", {"exports": asked(lambda: exports(cut))}
+        found, smaller = dropped(graph, subject)
+        yield "generates", found
+        if smaller is not None and subject.architecture.library == "transformers":
+            if getattr(subject.model, "can_generate", bool)():
+                yield "reloads", {"generates": asked(lambda: generates(smaller, subject))}
+            yield "", {"reloads": asked(lambda: reloads(smaller, subject))}
 
 
 def captured(subject: Subject) -> tuple[Row, ComputationGraph | None, Subject]:
@@ -478,6 +489,67 @@ def on_others(cut: Cut, inputs: Inputs) -> str:
     if apart(run(cut.module, inputs), cut.gated(inputs)) > TOLERANCE:
         return "other outputs: the cut network"
     return YES
+
+
+def without_cache(subject: Subject) -> Inputs:
+    """The inputs, and the wish to have no keys and values of single layers among the outputs."""
+    inputs = subject.inputs
+    caches = getattr(getattr(subject.model, "config", None), "use_cache", False)
+    return inputs | {"use_cache": False} if isinstance(inputs, dict) and caches else inputs
+
+
+def dropped(graph: ComputationGraph, subject: Subject) -> tuple[Row, nn.Module | None]:
+    """Whether a block, or else a branch, leaves the model in place; and what is left."""
+    model, inputs = subject.model, without_cache(subject)
+    row: Row = {"level": "", "dropped": ""}
+    try:
+        graph = graph if inputs is subject.inputs else structural.capture(model, inputs)
+        for level in ("blocks", "residual"):
+            with contextlib.suppress(NothingToRemove):
+                found = at_level(graph, level)
+                row["level"] = level
+                break
+        if not row["level"]:
+            return row, None
+        middle = found.candidates[len(found.candidates) // 2]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", NotInPlace)
+            smaller = structural.drop(model, found, [int(middle)])
+    except Exception as error:
+        return row | {"dropped": in_words(error)}, None
+    if said := [str(w.message) for w in caught if issubclass(w.category, NotInPlace)]:
+        return row | {"dropped": f"another module: {said[0]}"[:400]}, None
+    with torch.no_grad():
+        gates = as_gates(found, found.gates(found.without([middle]))[0])
+        expected = found.outputs(gates, None, inputs)
+    same = type(smaller) is type(model) and apart(run(smaller, inputs), expected) <= TOLERANCE
+    return row | {"dropped": YES if same else "other outputs"}, smaller
+
+
+def generates(model: Any, subject: Subject) -> str:
+    """Whether a smaller model writes with its cache what it writes without."""
+    inputs = {k: v for k, v in subject.inputs.items() if not k.startswith("decoder")}  # type: ignore[union-attr]
+
+    def texts(one: Any) -> list[Tensor]:
+        settings = {"max_new_tokens": 4, "do_sample": False, "num_beams": 1}
+        return [one.generate(**inputs, **settings, use_cache=cache) for cache in (True, False)]
+
+    try:
+        with torch.no_grad():
+            texts(subject.model)
+    except Exception as error:
+        return f"the model itself: {in_words(error)}"
+    with torch.no_grad():
+        return YES if torch.equal(*texts(model)) else "another text than without its cache"
+
+
+def reloads(model: Any, subject: Subject) -> str:
+    """Whether a smaller model comes back from the folder that it was saved in."""
+    inputs = without_cache(subject)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        again = structural.load(type(model), folder)
+    return YES if apart(run(again, inputs), run(model, inputs)) <= TOLERANCE else "other outputs"
 
 
 def torch_pruning(subject: Subject) -> str:

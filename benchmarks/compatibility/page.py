@@ -74,6 +74,20 @@ ANSWERS = {
     ),
     "other_length": ("lengths", "the same with texts three tokens shorter, and five longer."),
     "exports": ("exports", "`torch.export` takes the cut network, and gives the same outputs."),
+    "dropped": (
+        "dropped in place",
+        "`structural.drop` takes the middle one of its blocks, or where it has none of its "
+        "residual branches, out of the model itself, which stays of its class and gives the "
+        "outputs of the gated network. Asked where there is a block or a branch.",
+    ),
+    "generates": (
+        "generates",
+        "the smaller model of transformers writes with its cache what it writes without.",
+    ),
+    "reloads": (
+        "reloads",
+        "saved by `save_pretrained` and loaded by `structural.load` it gives the same outputs.",
+    ),
     "torch_pruning": (
         "Torch-Pruning",
         "for comparison: `DependencyGraph().build_dependency` of Torch-Pruning runs on the same "

@@ -13,7 +13,7 @@ in a degree there, and here. Four stated deviations:
 
 ``cycle_length`` is what the paper calls the number of cycles: the length of the cycle that
 ``nx.find_cycle`` happens to find. It depends on how nodes are numbered, so it is no property of the
-graph; ``cycle_rank`` (edges - nodes + components) is, and replaces it in the corrected set.
+graph; ``cycle_rank`` (edges - nodes + components) is one.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,13 +50,6 @@ PAPER_FIVE = (
     "edge_connectivity",
     "eigenvector_centrality",
     "cycle_length",
-)
-CORRECTED_FIVE = (
-    "degree_centrality",
-    "clustering",
-    "edge_connectivity",
-    "eigenvector_centrality",
-    "cycle_rank",
 )
 
 Values = NDArray[np.float64]

@@ -1,22 +1,24 @@
 """Plots of structural pruning: computation graphs with the importance of their edges."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import AsinhNorm
+from matplotlib.colors import AsinhNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import ArrayLike, NDArray
 
 from bogp.errors import InvalidInput
 from bogp.structural.graph import ComputationGraph
 
+_IN_A_ROW = 12  # boxes
 # of the kinds of vertices
 SHAPES = {"input": "v", "chain": "s", "sum": "o", "cat": "D", "product": "H", "output": "^"}
 _FILLS = {
@@ -37,6 +39,9 @@ def draw_graph(
     title: str = "",
 ) -> Figure:
     """A computation graph from left to right, each vertex one layer behind the last that it reads.
+
+    At level ``residual`` or ``blocks`` the candidates alone are drawn, as boxes over the line of
+    values that they add to, in the order in which they run.
 
     Args:
         graph: of the network.
@@ -60,6 +65,8 @@ def draw_graph(
             f"scores has shape {values.shape}; one finite number for each of the "
             f"{len(candidates)} candidates is needed."
         )
+    if graph.level != "all":
+        return _draw_line(graph, values, label, title)
     layer, row = layout(graph)
     long, high = layer.max() + 1, np.ptp(row) + 1
     figure, ax = plt.subplots(
@@ -117,6 +124,71 @@ def draw_graph(
         bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
         bar.minorticks_off()
     return figure
+
+
+def _draw_line(
+    graph: ComputationGraph, values: NDArray[np.float64] | None, label: str, title: str
+) -> Figure:
+    """The candidates of a level as boxes over a line, in rows of at most ``_IN_A_ROW``."""
+    names = [graph.name(int(edge)) for edge in graph.candidates]
+    shared = common_start(names)
+    shown = [name[len(shared) :] for name in names]
+    count = -(-len(names) // _IN_A_ROW)  # rows
+    wide = -(-len(names) // count)
+    norm = _norm(values)
+    colour_of = plt.get_cmap("viridis" if values is None or (values >= 0).all() else "PuOr_r")
+    figure, ax = plt.subplots(figsize=(float(np.clip(wide + 1.2, 5, 15)), 1.5 * count + 0.8))
+    for at, text in enumerate(shown):
+        x, y = at % wide, -1.6 * (at // wide)
+        fill = "#56B4E9" if values is None or norm is None else colour_of(norm(values[at]))
+        box = FancyBboxPatch(
+            (x - 0.36, y + 0.35), 0.72, 0.5, boxstyle="round,pad=0.04", fc=fill, ec="black", lw=0.8
+        )
+        ax.add_patch(box)
+        dark = sum(
+            weight * part for weight, part in zip((0.3, 0.59, 0.11), to_rgb(fill), strict=True)
+        )
+        ax.annotate(
+            "\n".join(text.replace("..", "-").rsplit(".", 1)),
+            (x, y + 0.6),
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="black" if dark > 0.5 else "white",
+        )
+        if at % wide == 0:  # the line of a row
+            last = min(wide, len(shown) - at) - 1
+            ends = {"arrowstyle": "-|>", "color": "#777777", "lw": 1.2}
+            ax.annotate("", (last + 0.62, y), (-0.62, y), arrowprops=ends)
+        for side, style in ((-0.42, "-"), (0.42, "-|>")):
+            tip = {"arrowstyle": style, "color": "#777777", "lw": 1, "shrinkA": 0, "shrinkB": 0}
+            ax.annotate("", (x + side, y), (x + side, y + 0.6), arrowprops=tip)
+    text = (
+        f"{graph.classes.get('', 'network')}: {'blocks' if graph.level == 'blocks' else 'branches'}"
+    )
+    under = f" of {shared.rstrip('.')}" if shared else ""
+    ax.set(xlim=(-0.75, wide - 0.25), ylim=(-1.6 * (count - 1) - 0.25, 1.05))
+    ax.set_title(title or f"{text}{under}, in the order in which they run", fontsize=9)
+    ax.axis("off")
+    if values is not None and norm is not None:
+        bar = figure.colorbar(
+            ScalarMappable(norm, colour_of),
+            ax=ax,
+            label=f"{label}, asinh scale",
+            pad=0.02,
+            aspect=20,
+        )
+        ticks = _ticks(norm)
+        bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        bar.minorticks_off()
+    return figure
+
+
+def common_start(names: Sequence[str]) -> str:
+    """What all names begin with, up to a dot."""
+    parts = zip(*(name.split(".")[:-1] for name in names), strict=False)
+    same = takewhile(lambda column: len(set(column)) == 1, parts)
+    return "".join(f"{column[0]}." for column in same)
 
 
 def layout(graph: ComputationGraph) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -368,8 +368,15 @@ def _nothing(graph: ComputationGraph, level: str) -> str:
         )
     reasons = blocks_of(graph)[1]
     shown = [f"{call} {why}" for call, why in reasons.items() if "." in call][:3]
+    hint = (
+        " Values of single layers among the outputs hold them fast; call the model without "
+        "(use_cache=False, output_hidden_states=False)."
+    )
+    given = any("the outputs" in why for why in reasons.values())
     return (
         f"{name} has no block that a value can be led around"
         + f" ({'; '.join(shown)})" * bool(shown)
-        + ". Level 'residual' has its branches, 'all' each edge."
+        + "."
+        + hint * given
+        + " Level 'residual' has its branches, 'all' each edge."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,6 @@ def prune(
         >>> small.model.save_pretrained("small")
     """
     part = checked_share("share", share)
-    refuse(not 0 < part < 1, f"share is {share}; a number above 0 and below 1 is needed.")
     choice("level", level, LEVELS)
     choice("method", method, (*METHODS, *GREEDY))
     whole("seed", seed, 0)
@@ -120,6 +119,7 @@ def prune(
         "finetune is no function; one that takes the smaller model is needed, or None.",
     )
     some = examples if isinstance(examples, Examples) else _as_examples(examples)
+    some = _without_cache(model, some)
     few = some.part(slice(_FEW))
     graph = capture(model, few.inputs, level=level)
     before = _row(model, some, loss, few)
@@ -145,6 +145,17 @@ def _as_examples(examples: Any) -> Examples:
             f"tensor; got a {type(examples).__name__}."
         )
     return Examples(*examples)
+
+
+def _without_cache(model: nn.Module, examples: Examples) -> Examples:
+    """Keys and values of single layers are no outputs: a layer could not go without them.
+
+    Hugging Face's models give them by default, for texts that go on.
+    """
+    caches = getattr(getattr(model, "config", None), "use_cache", False)
+    if not caches or not isinstance(examples.inputs, Mapping) or "use_cache" in examples.inputs:
+        return examples
+    return Examples({**examples.inputs, "use_cache": False}, examples.targets)
 
 
 def _row(module: nn.Module, examples: Examples, loss: Loss, few: Examples) -> dict[str, float]:

@@ -155,6 +155,23 @@ def select(found: Sequence[Output], only: str) -> list[Output]:
     return chosen
 
 
+def targets(wanted: Sequence[Output]) -> list[Output]:
+    """What Snakemake is asked for by name: no files of a cell where a whole table is wanted.
+
+    A job of a rule ``*_cell`` makes one row of a notebook's table; that table asks for it. Most of
+    what the job writes is temporary, and Snakemake keeps what it was asked for.
+
+    Args:
+        wanted: the outputs to make.
+    """
+    whole = {one.notebook for one in wanted if not _is_cell(one)}
+    return [one for one in wanted if not (_is_cell(one) and one.notebook in whole)]
+
+
+def _is_cell(one: Output) -> bool:
+    return one.rule.endswith("_cell")
+
+
 def judged(profile: Path) -> list[Output]:
     """``outputs``, after Snakemake has been told what is known of files of other makers."""
     snakemake_record.adopt(_record(profile))
@@ -200,7 +217,7 @@ def reproduce(
         )
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [*_command(profile, cores), "--keep-going", "--rerun-incomplete", "--nocolor"]
-        command += [*more, "--", *(str(one.path) for one in wanted if only)]
+        command += [*more, "--", *(str(one.path) for one in targets(wanted) if only)]
         # Snakemake holds the lock too: it is free when the last of its processes has ended.
         with (
             log.open("w") as words,

@@ -567,7 +567,7 @@ def test_nearest_equals_brute_force(opened, metric, scaling):
 
 @pytest.mark.parametrize("metric", database.METRICS)
 def test_many_queries_at_once_give_the_same_as_one_by_one(opened, metric):
-    scaling = fit_scaling(opened, properties.CORRECTED_FIVE)
+    scaling = fit_scaling(opened, properties.PAPER_FIVE)
     queries = scaling.inverse(np.random.default_rng(1).random((30, len(scaling.columns))))
     together = nearest(queries, opened, scaling, metric)
     single = [nearest(query, opened, scaling, metric) for query in queries]
@@ -686,7 +686,7 @@ def test_constant_and_never_finite_columns_are_left_out_of_the_scaling():
 def test_minmax_spans_zero_to_one_and_zscore_has_mean_zero_and_deviation_one(opened):
     part = opened.at(0.3)
     for name in ("minmax", "zscore"):
-        scaling = fit_scaling(part, properties.CORRECTED_FIVE, name)
+        scaling = fit_scaling(part, properties.PAPER_FIVE, name)
         scaled = scaling.transform(part.values(scaling.columns))
         if name == "minmax":
             np.testing.assert_allclose(

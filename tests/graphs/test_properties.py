@@ -168,7 +168,6 @@ def test_a_batch_gives_the_same_as_one_by_one():
     "columns",
     [
         properties.PAPER_FIVE,
-        properties.CORRECTED_FIVE,
         properties.NINE,
         *([c] for c in properties.ALL),
     ],

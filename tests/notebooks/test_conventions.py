@@ -3,10 +3,13 @@ runner can check.
 """
 
 import re
+from base64 import b64decode
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
 
 from bogp.workflow.notebook import declared_parameters, output_names
 
@@ -50,10 +53,13 @@ def test_run_top_to_bottom_without_an_error_and_small(path):
     assert not [
         o for c in cells for o in c.outputs if o.output_type == "error" or o.get("name") == "stderr"
     ]
-    assert any(o.get("data", {}).get("image/png") for c in cells for o in c.outputs), (
-        "a notebook shows figures"
+    data = [o.get("data", {}) for c in cells for o in c.outputs]
+    shown = [one["image/png"] for one in data if "image/png" in one]
+    assert shown, "a notebook shows figures"
+    assert {Image.open(BytesIO(b64decode(png))).mode for png in shown} <= {"P", "RGB"}, (
+        "`plotting.small`"
     )
-    assert path.stat().st_size < 1.5e6
+    assert path.stat().st_size < 1e6
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

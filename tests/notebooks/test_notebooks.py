@@ -5,12 +5,15 @@ afterwards.
 import os
 import subprocess
 import sys
+from base64 import b64decode
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from bogp import paths
 from bogp.graphs import database, properties
@@ -45,7 +48,9 @@ def answer_of(executed: Path) -> str:
     cells = nbformat.read(executed, as_version=4).cells
     cells = [c for c in cells if "injected-parameters" not in c.metadata.get("tags", [])][:5]
     outputs = [o.get("data", {}) for cell in cells for o in cell.get("outputs", [])]
-    assert any("image/png" in data for data in outputs), "a figure within the first five cells"
+    shown = [b64decode(data["image/png"]) for data in outputs if "image/png" in data]
+    assert shown, "a figure within the first five cells"
+    assert {Image.open(BytesIO(png)).mode for png in shown} <= {"P", "RGB"}, "`plotting.small`"
     return next(data["text/markdown"] for data in outputs if "text/markdown" in data)
 
 

@@ -5,10 +5,12 @@ that layer left out, written by hand.
 import numpy as np
 import pytest
 import torch
+from matplotlib.patches import FancyBboxPatch
 from torch import Tensor, nn
 
 from bogp import structural
 from bogp.errors import InvalidInput, NothingToRemove
+from bogp.structural.drawing import draw_graph
 from bogp.structural.gates import Examples, losses_under
 from bogp.structural.levels import at_level, blocks_of
 from bogp.structural.tracing import capture
@@ -284,3 +286,15 @@ def test_losses_of_every_level_are_those_of_the_gated_network(level):
         expected = [float(loss(outputs(graph, np.flatnonzero(~m), x), None).mean()) for m in masks]
         found = losses_under(graph, masks, examples, loss)
         assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_the_drawing_of_a_level_has_a_box_for_each_candidate_with_its_name():
+    graph = capture(made(Transformer(12)), ids(), level="residual")
+    figure = draw_graph(graph, np.linspace(-1, 1, 24), "change of the loss (nats)")
+    texts = {t.get_text() for t in figure.axes[0].texts}
+    assert {f"{i}\n{part}" for i in range(12) for part in ("attention", "mlp")} <= texts
+    assert figure.axes[0].get_title().startswith("Transformer: branches of layers")
+    boxes = [p for p in figure.axes[0].patches if isinstance(p, FancyBboxPatch)]
+    assert len(boxes) == 24 and boxes[0].get_facecolor() != boxes[-1].get_facecolor()
+    left = [b.get_x() for b in boxes]
+    assert len(set(np.round(left, 6))) == 12  # two rows

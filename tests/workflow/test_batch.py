@@ -26,7 +26,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from bogp.errors import InvalidInput
 from bogp.training.store import Store
 from bogp.workflow import snakemake_record
-from bogp.workflow.batch import Output, main, render, select
+from bogp.workflow.batch import Output, main, render, select, targets
 from bogp.workflow.notebook import code_digest
 from tests.reliability.report import Count, record
 
@@ -410,6 +410,21 @@ def test_an_unknown_name_ends_in_one_line_with_those_that_there_are(only):
     assert repr(only) in str(error.value)
     assert "02, 05" in str(error.value)
     assert "baselines, mask_database" in str(error.value)
+
+
+CELL = Output(Path("figures/t/05_calibrated_s0.60_table1.pdf"), "baselines_cell", "05", "missing")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asked"),
+    [
+        ([CELL, *OUTPUTS], OUTPUTS),
+        ([CELL, OUTPUTS[0]], [CELL, OUTPUTS[0]]),  # of another notebook
+        ([CELL], [CELL]),
+    ],
+)
+def test_files_of_a_cell_are_asked_for_by_name_only_without_the_whole_table(wanted, asked):
+    assert targets(wanted) == asked
 
 
 def test_the_status_has_a_paragraph_a_notebook_and_a_line_a_table():
