@@ -201,7 +201,8 @@ def _shorten(model: nn.Module, owner: str, keys: Sequence[str]) -> None:
     layers = model.get_submodule(owner)
     old = list(layers._modules)
     kept = [key for key in old if key not in keys]
-    if not kept:
+    # An empty nn.Sequential, such as a stage of a ResNet, hands on what it gets.
+    if not kept and not isinstance(layers, nn.Sequential):
         raise InvalidInput(f"All layers of {owner} would go; keep one at least.")
     numbered = old == [str(i) for i in range(len(old))]
     modules = {str(i) if numbered else key: layers._modules[key] for i, key in enumerate(kept)}
