@@ -8,7 +8,7 @@
 #                     └─> 05_baselines (a job per protocol and sparsity) ──> Table 1
 #                ─> 04_alpha_tradeoff_bo (one job per alpha) ──> 04_alpha_tradeoff_bo: Table 2
 #                ─> 06_claims, which reads the results of 01, 03, 04 and 05
-#                ─> 07_your_own_network, and 10 to 14 (structural pruning): each stands alone
+#                ─> 07_your_own_network, and 10 to 15 (structural pruning): each stands alone
 #
 # Run it with `make reproduce PROFILE=smoke` or `make reproduce PROFILE=paper`. A result is stale
 # when a parameter, an input, the notebook's code or the engine version changed. So a notebook is

@@ -9,7 +9,7 @@ need, such as ``from bogp.graphs import families, properties``.
     training    protocols, the engine, baselines, evaluation, the store; builds on graphs
     search      searchers, the loop around them, and your_network; builds on training
     structural  which parts of a network's own computation graph can go; needs the ground alone
-    zoo         small networks and tasks for structural
+    zoo         small networks, trained ones too, and tasks for structural
     studies     a folder for each notebook: measure, tables, plots; no other room imports it
     workflow    run a notebook, check a machine (doctor), run all of it (batch)
 """

@@ -74,6 +74,13 @@ def results_dir(run: str) -> Path:
     return home() / "data" / "results" / _simple(run)
 
 
+def weights_dir() -> Path:
+    """Where weights of trained networks lie. They belong to the code: with a checkout, below it,
+    whatever ``BOGP_HOME`` says.
+    """
+    return (checkout() or home()) / "data" / "weights"
+
+
 def figures_dir(run: str) -> Path:
     """Figures of one run, as PDF and PNG."""
     return home() / "figures" / _simple(run)

@@ -21,6 +21,12 @@ def test_everything_written_lies_under_bogp_home(home):
     assert paths.figures_dir("paper") == home / "figures" / "paper"
 
 
+def test_weights_lie_with_the_code_else_at_home(home, monkeypatch):
+    assert paths.weights_dir() == Path(bogp.__file__).resolve().parents[1] / "data" / "weights"
+    monkeypatch.setattr(paths, "checkout", lambda: None)
+    assert paths.weights_dir() == home / "data" / "weights"
+
+
 def test_the_cache_follows_xdg_cache_home(home):
     assert paths.cache_dir().is_relative_to(home / "cache")
 

@@ -1,4 +1,4 @@
-"""What was asked of structural pruning and what was found, from the tables that notebooks 11 to 14
+"""What was asked of structural pruning and what was found, from the tables that notebooks 11 to 15
 and the benchmark wrote.
 """
 
@@ -62,6 +62,7 @@ _READ: dict[str, Callable[[pd.DataFrame], Answers]] = {
     "14_surrogate_search/verdicts.csv": _surrogates,
     "12_cifar10_scenarios/verdicts.csv": _scenarios,
     "13_wikitext/verdicts.csv": _scenarios,
+    "15_depth_pruning/verdicts.csv": _scenarios,
 }
 
 

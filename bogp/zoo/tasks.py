@@ -8,8 +8,8 @@
 - ``mnist-5k``, ``mnist``: digits (``bogp.datasets``); network's input: (N, 1, 28, 28)
 - ``cifar10-12k``, ``cifar10``: photographs (``bogp.zoo.cifar_wikitext``); network's input: (N, 3,
   32, 32)
-- ``wikitext-2``: pieces of 64 characters; trained on the validation articles; network's input: (N,
-  64) tokens
+- ``wikitext-2``: pieces of 64 characters, or of another length; trained on the validation articles;
+  network's input: (N, 64) tokens
 
 *Training* fits weights, *calibration* gives derivatives and mean activations, *validation* chooses,
 *test* reports; no example is in two of them. Texts are read character by character, so that a
@@ -46,6 +46,10 @@ NAMES = (
 )
 
 
+# of a piece of text: each part of wikitext-2 holds more characters than that
+MOST_LENGTH = 10_000
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """A data set with a loss.
@@ -68,18 +72,20 @@ class Task:
     accuracy: Loss = accuracy
 
 
-def load(name: str, seed: int = 0) -> Task:
+def load(name: str, seed: int = 0, *, length: int = 64) -> Task:
     """A task by name.
 
     Args:
         name: one of ``NAMES``.
         seed: of the synthetic ones and of the split between training and calibration.
+        length: of the pieces of ``wikitext-2``, characters; other tasks do not read it.
 
     Raises:
         DatasetError: an unknown name, or a data set that is missing or damaged.
+        InvalidInput: a seed or a length that is none.
     """
     choice("task", name, NAMES, DatasetError)
-    whole("seed", seed, 0)
+    whole("seed", seed, 0), whole("length", length, 1, MOST_LENGTH)
     if name == "mixture":
         from sklearn.datasets import make_classification
 
@@ -111,7 +117,7 @@ def load(name: str, seed: int = 0) -> Task:
         parts.append((photos.test_images, photos.test_labels))
         mean, std = (0.491, 0.482, 0.447), (0.247, 0.244, 0.262)
         return _task(name, [_images(i, c, mean, std) for i, c in parts], 10)
-    return _wikitext(seed)
+    return _wikitext(seed, length)
 
 
 def classes(task: Task, kept: Sequence[int]) -> Task:
@@ -286,7 +292,7 @@ def _sentences(length: int, seed: int) -> str:
     return text[:length]
 
 
-def _wikitext(seed: int, length: int = 64) -> Task:
+def _wikitext(seed: int, length: int) -> Task:
     """Three of four validation articles to train on, the rest to calibrate and validate with; the
     test articles to test.
     """

@@ -41,6 +41,7 @@ def test_there_are_notebooks():
         "12_cifar10_scenarios",
         "13_wikitext",
         "14_surrogate_search",
+        "15_depth_pruning",
     ]
     assert [p.stem for p in NOTEBOOKS] == names
 
@@ -141,13 +142,14 @@ def test_profiles_name_only_parameters_that_exist(profile):
             ), section
     assert set(config["your_own_network"]) <= declared["07"]
     for number, name in zip(
-        range(10, 15),
+        range(10, 16),
         (
             "computation_graphs",
             "edge_importance",
             "cifar10_scenarios",
             "wikitext",
             "surrogate_search",
+            "depth_pruning",
         ),
         strict=True,
     ):

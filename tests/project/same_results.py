@@ -22,10 +22,12 @@ RESULTS = "data/results/paper"
 RENAMED_FILES: dict[str, str] = {}
 RENAMED_COLUMNS: dict[str, dict[str, str]] = {}
 # What a clock measures: columns of any table, and rows of a table (column, value).
-MEASURED_BY_CLOCK = {"seconds", "sequential_ms", "batched_ms", "ms", "per_second"}
+MEASURED_BY_CLOCK = {"seconds", "latency", "sequential_ms", "batched_ms", "ms", "per_second"}
 CLOCK_COLUMNS = {
     "10_computation_graphs/latency.csv": {"before", "after"},
     "11_edge_importance/costs.csv": {"mean", "low", "high"},  # in forward passes
+    "15_depth_pruning/costs.csv": {"latency_left", "latency_left_low", "latency_left_high"},
+    "15_depth_pruning/scoring.csv": {"char_transformer", "vit", "resnet20"},  # seconds
 }
 # Networks that notebook 10 trains anew: equal up to rounding that differs between processors.
 TOLERANCE = {"10_computation_graphs": 1e-6}

@@ -2,18 +2,25 @@
 under the marker ``full``, within the environment of ``make compatibility``.
 """
 
+import re
+import warnings
 from collections import Counter
 from importlib.util import find_spec
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.compatibility import measure, models, names, page, truth
+from benchmarks.compatibility import measure, models, names, page, stubs, truth
 from benchmarks.compatibility.measure import COLUMNS, WHOLE, YES
 from bogp import structural
+from bogp.structural.drop import NotInPlace
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "depth_pruning.md"
+CODE = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+FIRST = {"gpt2": 0, "bert": 1, "vit": 2, "timm": 3}  # each stands alone
 ABSENT = [name for name in names.LIBRARIES if find_spec(name) is None]
 SMALL = (
     *(("torchvision", name) for name in ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5")),
@@ -185,3 +192,29 @@ def test_other_peoples_networks(library, name):
         assert answer == YES or answer.startswith("the model itself"), f"{column}: {answer}"
     assert row["compared"] >= 1 and row["idle"] == 0
     assert row["flops_cut"] <= row["flops"] and row["parameters_cut"] <= row["parameters"]
+
+
+def test_the_page_on_depth_pruning_begins_with_four_models_in_ten_lines_each():
+    assert "GPT2" in CODE[0] and "Bert" in CODE[1] and "ViT" in CODE[2] and "timm" in CODE[3]
+    for text in CODE[:4]:
+        assert 0 < sum(bool(line.strip()) for line in text.splitlines()) <= 10
+        assert "structural.prune(model," in text
+
+
+@pytest.mark.skipif(bool(ABSENT), reason=f"not installed here: {', '.join(ABSENT)}")
+@pytest.mark.full
+@pytest.mark.parametrize("name", FIRST)
+def test_the_code_on_depth_pruning_runs(name, tmp_path, monkeypatch):
+    stubs.make_importable()
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotInPlace)
+        exec(CODE[FIRST[name]], names)
+        small, model = names["small"], names["model"]
+        assert type(small.model) is type(model)
+        assert small.table.parameters["after"] < small.table.parameters["before"]
+        assert ("fine-tuned" in small.table.index) == (name == "timm")
+        for text in CODE[4:] if name == "gpt2" else ():  # the rest of the page goes on with it
+            exec(text, names)

@@ -14,6 +14,7 @@ from bogp import structural
 from bogp.errors import InvalidInput
 from bogp.structural.drop import NotInPlace, Skipped, Zeros, drop, emptied, empty
 from bogp.structural.tracing import capture
+from bogp.zoo.networks import ResNet20
 from tests.structural.test_levels import (
     WIDTH,
     Biased,
@@ -41,6 +42,21 @@ def test_a_block_leaves_its_list_and_the_model_stays_as_it_was():
     assert len(model.layers) == 4
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert {id(p) for p in dropped.parameters()}.isdisjoint({id(p) for p in model.parameters()})
+
+
+def test_a_whole_stage_can_go_and_the_last_layer_of_a_list_cannot():
+    torch.manual_seed(0)
+    model, x = ResNet20().eval(), torch.randn(2, 3, 32, 32)
+    graph = capture(model, x, level="blocks")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dropped = drop(model, graph, ["layer1.1", "layer1.0", "layer1.2"])
+    expected = model.head(model.layer3(model.layer2(model.stem(x))).mean(dim=(2, 3)))
+    assert type(dropped) is ResNet20 and len(dropped.layer1) == 0
+    torch.testing.assert_close(dropped(x), expected)
+    listed = made(Transformer(2))
+    with pytest.raises(InvalidInput, match=r"All layers of layers would go"):
+        drop(listed, capture(listed, ids(), level="blocks"), ["layers.0", "layers.1"])
 
 
 @pytest.mark.parametrize("post", [False, True])

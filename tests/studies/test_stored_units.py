@@ -1,4 +1,4 @@
-"""The committed units of notebooks 11 to 14 are found again by the paper profile: their names and
+"""The committed units of notebooks 11 to 15 are found again by the paper profile: their names and
 parameters are what is asked for.
 
 Units are hours of training. A unit counts as recorded only where each of its parameters has the
@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from bogp.records import recorded_table
+from bogp.studies.depth_pruning import measure as depth_pruning
 from bogp.studies.edge_importance import measure as edge_importance
 from bogp.studies.scenarios import measure as scenarios
 from bogp.studies.surrogates import measure as surrogates
@@ -28,6 +29,7 @@ SECTIONS = {
     "12_cifar10_scenarios": "cifar10_scenarios",
     "13_wikitext": "wikitext",
     "14_surrogate_search": "surrogate_search",
+    "15_depth_pruning": "depth_pruning",
 }
 
 
@@ -57,9 +59,10 @@ def asked_for(notebook: str) -> dict[str, dict[str, Any]]:
             for case in names["cases"]
             for seed in range(names["seeds"])
         )
-    if notebook in ("12_cifar10_scenarios", "13_wikitext"):
+    if notebook in ("12_cifar10_scenarios", "13_wikitext", "15_depth_pruning"):
+        study_of = depth_pruning if notebook == "15_depth_pruning" else scenarios
         return dict(
-            scenarios.record(study, seed)
+            study_of.record(study, seed)
             for study in names["studies"]
             for seed in range(names["seeds"])
         )

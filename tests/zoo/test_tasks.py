@@ -41,6 +41,12 @@ def test_an_unknown_task_is_refused():
         tasks.load("imagenet")
 
 
+@pytest.mark.parametrize("length", [0, -1, 64.0, True, tasks.MOST_LENGTH + 1])
+def test_pieces_of_no_length_are_refused(length):
+    with pytest.raises(InvalidInput, match=f"from 1 to {tasks.MOST_LENGTH}"):
+        tasks.load("wikitext-2", length=length)
+
+
 def test_classes_are_renumbered_in_the_order_given():
     task = tasks.load("mixture", 0)
     two = tasks.classes(task, [3, 1])

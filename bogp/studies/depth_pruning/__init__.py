@@ -1,0 +1,1 @@
+"""Notebook 15: whole blocks removed from trained networks, before and after fine-tuning."""
