@@ -1,4 +1,4 @@
-"""The benchmark of depth scores, on tiny networks: what it compares is right, whatever the times."""
+"""The benchmark of depth scores, on tiny networks: what it compares is right."""
 
 import numpy as np
 import pytest
