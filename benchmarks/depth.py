@@ -1,7 +1,7 @@
 """What the exact loss of every residual branch costs, against forward hooks that zero one branch
 after the other.
 
-    python -m benchmarks.depth [RUN]      # about fifteen minutes on one core (make bench)
+    python -m benchmarks.depth [RUN]      # about twelve minutes on one core (make bench)
 
 ResNet-50, ViT-B/16 and GPT-2 of 124 M parameters (``large_networks``), each in a process of its own
 with one thread. The hooks make one whole pass a branch, and one without. Both sides have the same
@@ -23,7 +23,7 @@ hardware beside each:
 
 import multiprocessing
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.large_networks import NAMES, Case, case
 from benchmarks.structural import seconds
 from bogp import paths
+from bogp.outputs import as_markdown
 from bogp.records import peak_memory, write_table
 from bogp.structural import capture, importances, leave_one_out
 from bogp.structural.gates import Examples, Removals, cross_entropy
@@ -45,6 +46,7 @@ from bogp.zoo.networks import Transformer
 
 EXAMPLES, CAPTURED, GREEDY_EXAMPLES, MEMORY = 32, 4, 4, 2**30
 SHARE, PASSES, TOLERANCE = 0.88, 3.0, 1e-4
+TABLES = ("speed_depth", "speed_depth_greedy", "speed_depth_derivatives")
 
 
 def with_hooks(case: Case, branches: Sequence[str]) -> np.ndarray:
@@ -207,16 +209,51 @@ def measured(name: str, tiny: bool = False) -> tuple[dict, dict, list[dict]]:
     return scoring(name, one, graph), searching(name, one, graph), derivatives(name, one, graph)
 
 
+def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
+    """The three tables, by the names of their files, as Markdown."""
+    single = tables["speed_depth"]
+    rows = {
+        "network": single["network"],
+        "branches": single["branches"],
+        "hooks": single["hooks_s"].map("{:.3g} s".format),
+        "bogp": single["ours_s"].map("{:.3g} s".format),
+        "ratio": single["ratio"].map("{:.2f}".format),
+        "allowed": single["allowed"].map("{:.2f}".format),
+        "share": single["share"].map("{:.2f}".format),
+        "at least": single["at_least"].map("{:.2f}".format),
+        "verdict": single["verdict"],
+        "peak memory": single["peak_mib"].map("{:.0f} MiB".format),
+        "bound": single["bound_mib"].map("{:.0f} MiB".format),
+    }
+    search = tables["speed_depth_greedy"]
+    rounds = {
+        "network": search["network"],
+        "removed, exact greedy": search["removed"],
+        "nothing kept between rounds": search["not_kept_s"].map("{:.3g} s".format),
+        "kept": search["kept_s"].map("{:.3g} s".format),
+        "ratio": search["ratio"].map("{:.2f}".format),
+        "allowed": search["allowed"].map("{:.2f}".format),
+    }
+    derived = tables["speed_depth_derivatives"]
+    scores = {
+        "network": derived["network"],
+        "method": derived["method"],
+        "time": derived["seconds"].map("{:.3g} s".format),
+        "against": derived["against"],
+        "times": derived["ratio"].map("{:.2f}".format),
+        "at most": derived["at_most"].map("{:g}".format).where(derived["at_most"].notna(), ""),
+        "verdict": derived["verdict"].fillna(""),
+    }
+    return "\n\n".join(as_markdown(pd.DataFrame(one)) for one in (rows, rounds, scores))
+
+
 def main(run: str) -> None:
     """Measure all networks, write the tables and print them."""
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        single, greedy, derived = zip(*pool.imap(measured, NAMES), strict=True)
+        single, searched, derived = zip(*pool.imap(measured, NAMES), strict=True)
     torch.set_num_threads(1)
-    tables = {
-        "speed_depth": list(single),
-        "speed_depth_greedy": list(greedy),
-        "speed_depth_derivatives": [*(line for lines in derived for line in lines), second_order()],
-    }
+    derived = [*(line for lines in derived for line in lines), second_order()]
+    tables = dict(zip(TABLES, (list(single), list(searched), derived), strict=True))
     about = {"examples": EXAMPLES, "captured": CAPTURED, "memory": MEMORY, "threads": 1}
     for name, lines in tables.items():
         table = pd.DataFrame(lines)

@@ -1,6 +1,7 @@
-"""The benchmark of depth scores, on tiny networks: what it compares is right, whatever the times."""
+"""The benchmark of depth scores, on tiny networks: what it compares is right, at any speed."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -48,7 +49,11 @@ def test_hooks_zero_the_branches_and_operations_are_counted(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_line_of_each_table(name):
-    single, search, derived = depth.measured(name, tiny=True)
+    single, search, derived = lines = depth.measured(name, tiny=True)
+    frames = zip(depth.TABLES, ([single], [search], derived), strict=True)
+    text = depth.markdown({table: pd.DataFrame(some) for table, some in frames})
+    assert len(lines) == 3 and f"| {single['share']:.2f} |" in text
+    assert text.count("\n| ") == 3 + 3 + 4 - 1  # heads, rules and lines; the first begins the text
     assert single["ratio"] == single["hooks_s"] / single["ours_s"]
     assert single["share"] == pytest.approx(single["ratio"] / single["allowed"])
     assert (single["verdict"] == "met") == (single["share"] >= depth.SHARE)
@@ -72,4 +77,4 @@ def test_losses_that_differ_are_refused(monkeypatch):
 
 def test_the_peak_is_that_of_the_work():
     _, peak = depth.with_peak(lambda: torch.ones(2**24).sum())
-    assert np.isnan(peak) or 64 * 2**20 <= peak < 96 * 2**20
+    assert np.isnan(peak) or 60 * 2**20 <= peak < 96 * 2**20
