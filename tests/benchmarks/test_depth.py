@@ -58,6 +58,7 @@ def test_a_line_of_each_table(name):
     assert single["share"] == pytest.approx(single["ratio"] / single["allowed"])
     assert (single["verdict"] == "met") == (single["share"] >= depth.SHARE)
     assert single["difference"] <= depth.TOLERANCE
+    assert 0 < single["tensors_mib"] <= single["bound_mib"]
     assert single["bound_mib"] == depth.MEMORY / 2**20
     assert search["allowed"] >= 1
     assert [line["method"] for line in derived] == ["first_order", "fisher"]
@@ -79,3 +80,15 @@ def test_the_peak_is_that_of_the_work():
     _ = torch.ones(2**22).sum(), [torch.ones(2**12) for _ in range(2**10)]  # freed again
     _, peak = depth.with_peak(lambda: torch.ones(2**24).sum())
     assert np.isnan(peak) or 60 * 2**20 <= peak < 96 * 2**20
+
+
+def test_tensors_count_while_they_are_there():
+    weights = torch.ones(2**20)
+    with depth.Tensors() as tensors:
+        first = weights + 1
+        first.view(2, -1).add_(1)  # no more bytes
+        del first
+        second = weights * 2
+        third = [second.sum(), torch.cat([second, second])]
+    assert len(third) == 2
+    assert tensors.most == 4 * 2**20 * 3 + 4
