@@ -27,6 +27,7 @@ import multiprocessing
 import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -285,10 +286,12 @@ def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
     return "\n\n".join(as_markdown(pd.DataFrame(one)) for one in (rows, rounds, scores))
 
 
-def main(run: str) -> None:
-    """Measure all networks, write the tables and print them."""
+def main(run: str, tiny: bool = False) -> None:
+    """Measure all networks, write the tables and print them; tiny ones for a test."""
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        single, searched, derived = zip(*pool.imap(measured, NAMES), strict=True)
+        single, searched, derived = zip(
+            *pool.imap(partial(measured, tiny=tiny), NAMES), strict=True
+        )
     torch.set_num_threads(1)
     derived = [*(line for lines in derived for line in lines), second_order()]
     tables = dict(zip(TABLES, (list(single), list(searched), derived), strict=True))

@@ -67,6 +67,15 @@ def test_a_line_of_each_table(name):
     assert (derived[0]["verdict"] == "met") == (derived[0]["ratio"] <= depth.PASSES)
 
 
+def test_the_script_writes_its_tables(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(depth.paths, "results_dir", lambda run: tmp_path)
+    depth.main("bench", tiny=True)
+    single, search, derived = (pd.read_csv(tmp_path / f"{name}.csv") for name in depth.TABLES)
+    assert single["network"].tolist() == search["network"].tolist() == list(NAMES)
+    assert derived["method"].tolist() == [*["first_order", "fisher"] * 3, "hessian"]
+    assert "ViT-B/16" in capsys.readouterr().out
+
+
 def test_losses_that_differ_are_refused(monkeypatch):
     one = case("ResNet-50", 4, tiny=True)
     graph = depth.captured(one)
