@@ -1,15 +1,16 @@
 """What the exact loss of every residual branch costs, against forward hooks that zero one branch
 after the other.
 
-    python -m benchmarks.depth [RUN]      # about fifteen minutes on one core (make bench)
+    python -m benchmarks.depth [RUN]      # about twelve minutes on one core (make bench)
 
 ResNet-50, ViT-B/16 and GPT-2 of 124 M parameters (``large_networks``), each in a process of its own
 with one thread. The hooks make one whole pass a branch, and one without. Both sides have the same
 model, examples and loss, are warmed up and take turns; a time is the median of three runs, and the
 losses of both are compared. Operations are those of matrix products and convolutions as
 ``torch.utils.flop_counter`` counts them (the fast attention of CPUs, under a hundredth, is not
-counted). What they allow is the hooks' operations over ours. Peak memory is the growth of the
-process's peak during the first scoring. Run it on an idle machine.
+counted). What they allow is the hooks' operations over ours. Memory is the most that tensors take
+at once, which the bound is for, and by how much the process grew, in which libraries' workspaces
+are too. Run it on an idle machine.
 
 Writes under ``data/results/RUN`` (default ``bench``; ``paper`` is what is committed), with the
 hardware beside each:
@@ -21,20 +22,26 @@ hardware beside each:
   of a small network against its exact loss
 """
 
+import ctypes
 import multiprocessing
 import sys
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.large_networks import NAMES, Case, case
 from benchmarks.structural import seconds
 from bogp import paths
+from bogp.outputs import as_markdown
 from bogp.records import peak_memory, write_table
 from bogp.structural import capture, importances, leave_one_out
 from bogp.structural.gates import Examples, Removals, cross_entropy
@@ -45,6 +52,7 @@ from bogp.zoo.networks import Transformer
 
 EXAMPLES, CAPTURED, GREEDY_EXAMPLES, MEMORY = 32, 4, 4, 2**30
 SHARE, PASSES, TOLERANCE = 0.88, 3.0, 1e-4
+TABLES = ("speed_depth", "speed_depth_greedy", "speed_depth_derivatives")
 
 
 def with_hooks(case: Case, branches: Sequence[str]) -> np.ndarray:
@@ -77,9 +85,40 @@ def with_peak(work: Callable[[], Any]) -> tuple[Any, float]:
     forget = Path("/proc/self/clear_refs")
     if not forget.exists():
         return work(), float("nan")
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)  # what earlier work has freed would be used again, unseen
     forget.write_text("5")  # the peak is now what is in use
     before = peak_memory()
     return work(), peak_memory() - before
+
+
+class Tensors(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations make, for as long as they are there.
+
+    Attributes:
+        most: the most bytes at once. What libraries take for themselves inside an operation is not
+            in it; ``with_peak`` has that too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most, self._sizes = 0, dict[int, int]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {id_ for id_, _ in _storages((args, kwargs))}
+        for key, storage in _storages(result):
+            if key not in self._sizes and key not in given:
+                self._sizes[key] = storage.nbytes()
+                weakref.finalize(storage, self._sizes.pop, key, None)
+        self.most = max(self.most, sum(self._sizes.values()))
+        return result
+
+
+def _storages(value: Any) -> list[tuple[int, torch.UntypedStorage]]:
+    tensors = (t for t in tree_leaves(value) if isinstance(t, torch.Tensor))
+    return [(s._cdata, s) for s in (t.untyped_storage() for t in tensors)]
 
 
 def captured(case: Case) -> ComputationGraph:
@@ -96,7 +135,8 @@ def scoring(name: str, case: Case, graph: ComputationGraph, runs: int = 3) -> di
     def ours() -> np.ndarray:
         return leave_one_out(graph, case.examples, case.loss, memory=MEMORY)
 
-    (changes, needed), peak = with_peak(lambda: operations(ours))
+    with Tensors() as tensors:
+        (changes, needed), process = with_peak(lambda: operations(ours))
     truth, whole = operations(lambda: with_hooks(case, branches))
     with torch.inference_mode():
         size = float(case.loss(case.model(*case.examples.inputs), case.examples.targets).mean())
@@ -118,8 +158,9 @@ def scoring(name: str, case: Case, graph: ComputationGraph, runs: int = 3) -> di
         "verdict": "met" if ratio >= SHARE * allowed else "missed",
         "difference": difference,
         "estimated_mib": AT_ONCE * each * len(case.examples) / 2**20,
-        "peak_mib": peak / 2**20,
+        "tensors_mib": tensors.most / 2**20,
         "bound_mib": MEMORY / 2**20,
+        "process_mib": process / 2**20,
     }
 
 
@@ -207,16 +248,53 @@ def measured(name: str, tiny: bool = False) -> tuple[dict, dict, list[dict]]:
     return scoring(name, one, graph), searching(name, one, graph), derivatives(name, one, graph)
 
 
-def main(run: str) -> None:
-    """Measure all networks, write the tables and print them."""
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        single, greedy, derived = zip(*pool.imap(measured, NAMES), strict=True)
-    torch.set_num_threads(1)
-    tables = {
-        "speed_depth": list(single),
-        "speed_depth_greedy": list(greedy),
-        "speed_depth_derivatives": [*(line for lines in derived for line in lines), second_order()],
+def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
+    """The three tables, by the names of their files, as Markdown."""
+    single = tables["speed_depth"]
+    rows = {
+        "network": single["network"],
+        "branches": single["branches"],
+        "hooks": single["hooks_s"].map("{:.3g} s".format),
+        "bogp": single["ours_s"].map("{:.3g} s".format),
+        "ratio": single["ratio"].map("{:.2f}".format),
+        "allowed": single["allowed"].map("{:.2f}".format),
+        "share": single["share"].map("{:.2f}".format),
+        "at least": single["at_least"].map("{:.2f}".format),
+        "verdict": single["verdict"],
+        "memory of tensors": single["tensors_mib"].map("{:.0f} MiB".format),
+        "bound": single["bound_mib"].map("{:.0f} MiB".format),
     }
+    search = tables["speed_depth_greedy"]
+    rounds = {
+        "network": search["network"],
+        "removed, exact greedy": search["removed"],
+        "nothing kept between rounds": search["not_kept_s"].map("{:.3g} s".format),
+        "kept": search["kept_s"].map("{:.3g} s".format),
+        "ratio": search["ratio"].map("{:.2f}".format),
+        "allowed": search["allowed"].map("{:.2f}".format),
+    }
+    derived = tables["speed_depth_derivatives"]
+    scores = {
+        "network": derived["network"],
+        "method": derived["method"],
+        "time": derived["seconds"].map("{:.3g} s".format),
+        "against": derived["against"],
+        "times": derived["ratio"].map("{:.2f}".format),
+        "at most": derived["at_most"].map("{:g}".format).where(derived["at_most"].notna(), ""),
+        "verdict": derived["verdict"].fillna(""),
+    }
+    return "\n\n".join(as_markdown(pd.DataFrame(one)) for one in (rows, rounds, scores))
+
+
+def main(run: str, tiny: bool = False) -> None:
+    """Measure all networks, write the tables and print them; tiny ones for a test."""
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        single, searched, derived = zip(
+            *pool.imap(partial(measured, tiny=tiny), NAMES), strict=True
+        )
+    torch.set_num_threads(1)
+    derived = [*(line for lines in derived for line in lines), second_order()]
+    tables = dict(zip(TABLES, (list(single), list(searched), derived), strict=True))
     about = {"examples": EXAMPLES, "captured": CAPTURED, "memory": MEMORY, "threads": 1}
     for name, lines in tables.items():
         table = pd.DataFrame(lines)

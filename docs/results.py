@@ -131,12 +131,19 @@ def searches() -> dict[str, str]:
 
 def speed() -> dict[str, str]:
     """Measured speed, where the time goes, and what bfloat16 changes."""
+    from benchmarks import depth
     from benchmarks.speed import markdown
 
     shares = table("speed_shares").pivot(index="part", columns="protocol", values="ms")
     shares = shares.div(shares.loc["total"], axis=1)
     products = ["first layer, forward", "first layer, gradient", "products of the other layers"]
     found = {"speed": markdown(table("speed"))}
+    measured_depth = all((RESULTS / f"{name}.csv").exists() for name in depth.TABLES)
+    found["depth"] = (
+        depth.markdown({name: table(name) for name in depth.TABLES})
+        if measured_depth
+        else "Not measured yet: `make bench RUN=paper`."
+    )
     for protocol, share in shares.items():
         found |= {f"products_{protocol}": f"{share[products].sum():.0%}"}
         digits = 1 if share["optimiser"] < 0.01 else 0

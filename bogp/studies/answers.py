@@ -23,6 +23,17 @@ def _speed(table: pd.DataFrame) -> Answers:
     return [(question, r.network, r.verdict, f"ratio {r.ratio:.1f}") for r in table.itertuples()]
 
 
+def _depth(table: pd.DataFrame) -> Answers:
+    question = (
+        "Is the exact loss of every residual branch as fast, against forward hooks, as the counted "
+        "operations allow (at least 0.88 of it)?"
+    )
+    return [
+        (question, r.network, r.verdict, f"ratio {r.ratio:.2f} of {r.allowed:.2f}")
+        for r in table.itertuples()
+    ]
+
+
 def _second_order(table: pd.DataFrame) -> Answers:
     question = (
         "Does the second order reach a median Spearman of 0.8 with the true single-edge change?"
@@ -57,6 +68,7 @@ def _scenarios(table: pd.DataFrame) -> Answers:
 
 _READ: dict[str, Callable[[pd.DataFrame], Answers]] = {
     "speed_structural.csv": _speed,
+    "speed_depth.csv": _depth,
     "11_edge_importance/target_1.csv": _second_order,
     "11_edge_importance/differences.csv": _signed,
     "14_surrogate_search/verdicts.csv": _surrogates,
