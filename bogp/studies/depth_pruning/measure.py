@@ -53,7 +53,7 @@ BLOCKS = {
 _SYNTHETIC = {"resnet20": "patterns", "vit": "patterns", "char_transformer": "sentences"}
 DATA = ("own", "synthetic")
 TIMED = 8  # examples in the pass whose operations and latency are measured
-TURNS = 30  # of measuring latencies
+TURNS = 12  # of measuring latencies
 
 NONE = "none"  # where no block is removed
 
