@@ -53,6 +53,7 @@ BLOCKS = {
 _SYNTHETIC = {"resnet20": "patterns", "vit": "patterns", "char_transformer": "sentences"}
 DATA = ("own", "synthetic")
 TIMED = 8  # examples in the pass whose operations and latency are measured
+_MOST_SEEDS = 100  # far beyond the trained networks that there are
 TURNS = 12  # of measuring latencies
 
 NONE = "none"  # where no block is removed
@@ -131,7 +132,8 @@ def studied(studies: Sequence[Study], seeds: int, folder: Path, cores: int = 1) 
         not networks or len(set(networks)) < len(networks),
         f"networks are {networks}; name one or more, each once.",
     )
-    jobs = [(study, seed) for study in studies for seed in range(whole("seeds", seeds, 1))]
+    count = whole("seeds", seeds, 1, _MOST_SEEDS)
+    jobs = [(study, seed) for study in studies for seed in range(count)]
     tables = kept_in_parallel(unit, jobs, record, folder, cores, "network")
     measured = pd.concat(tables, ignore_index=True)
     times = [
