@@ -64,16 +64,18 @@ def one_after_another(graph: ComputationGraph, masks: np.ndarray, examples: Exam
         )
 
 
-def seconds(ways: dict[str, Callable[[], object]], runs: int = 5) -> dict[str, float]:
+def seconds(
+    ways: dict[str, Callable[[], object]], runs: int = 5, warm_up: int = 1
+) -> dict[str, float]:
     """Median time of each way, s; they take turns, so that a busy moment of the machine meets all
-    of them.
+    of them. The first ``warm_up`` turns are not counted.
     """
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for run in range(runs + 1):
+    for run in range(runs + warm_up):
         for name, work in ways.items():
             start = time.perf_counter()
             work()
-            if run:  # the first is to warm up
+            if run >= warm_up:
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(some) for name, some in times.items()}
 

@@ -426,6 +426,22 @@ def has_modes(model: nn.Module) -> bool:
     return any(isinstance(m, norms) or (isinstance(m, drops) and m.p) for m in model.modules())
 
 
+class ByName(nn.Module):
+    """Calls a network by name: torch.export itself hands keyword arguments on by their place.
+
+    Args:
+        network: that it calls.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, **kwargs: Any) -> Any:
+        """What the network gives."""
+        return self.network(**kwargs)
+
+
 def exports(cut: Cut) -> str:
     """Whether ``torch.export`` takes the cut network, and gives the same."""
     inputs = cut.subject.inputs
@@ -437,7 +453,8 @@ def exports(cut: Cut) -> str:
         executorch.register_dynamic_cache_export_support()
 
     def exported(module: nn.Module) -> nn.Module:
-        return torch.export.export(module, args, kwargs, strict=False).module()
+        by_name = ByName(module) if kwargs else module
+        return torch.export.export(by_name, args, kwargs, strict=False).module()
 
     try:
         found = run(exported(cut.module), inputs)

@@ -73,7 +73,11 @@ ANSWERS = {
         "outputs, and the cut one those of the gated one.",
     ),
     "other_length": ("lengths", "the same with texts three tokens shorter, and five longer."),
-    "exports": ("exports", "`torch.export` takes the cut network, and gives the same outputs."),
+    "exports": (
+        "exports",
+        "`torch.export` takes the cut network, and gives the same outputs; one with keyword "
+        "arguments within a module that calls it by name.",
+    ),
     "dropped": (
         "dropped in place",
         "`structural.drop` takes the middle one of its blocks, or where it has none of its "

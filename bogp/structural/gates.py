@@ -96,7 +96,7 @@ def cross_entropy(outputs: Any, targets: Tensor) -> Tensor:
             ``logits``.
         targets: (N,) or (N, T) classes; those of -100 do not count.
     """
-    scores = logits(outputs)
+    scores = _wide(logits(outputs))
     losses = torch.nn.functional.cross_entropy(
         scores.flatten(0, -2), targets.flatten(), reduction="none"
     )
@@ -115,7 +115,9 @@ def next_token(outputs: Any, targets: Tensor) -> Tensor:
             token after it.
         targets: (N, T) the tokens themselves, unshifted; those of -100 do not count.
     """
-    return cross_entropy(logits(outputs)[:, :-1], targets[:, 1:])
+    # The last place has no next token; to leave its scores out would copy all others.
+    following = torch.nn.functional.pad(targets[:, 1:], (0, 1), value=IGNORED)
+    return cross_entropy(outputs, following)
 
 
 def own_loss(outputs: Any, targets: Tensor) -> Tensor:
@@ -160,7 +162,12 @@ def _named(outputs: Any, name: str) -> Tensor | None:
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """(N,) mean squared error of each example."""
-    return (outputs - targets).square().flatten(1).mean(dim=1)
+    return (_wide(outputs) - targets).square().flatten(1).mean(dim=1)
+
+
+def _wide(outputs: Tensor) -> Tensor:
+    """In float32 at least: 16 bits are too few for the small differences of losses."""
+    return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -490,7 +490,9 @@ def _gate(
     z = gates[..., edge].to(value.dtype)  # a network can have several types
     if z.dim():
         z = z.view(-1, *[1] * (value.dim() - 1))
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() and value.detach().sum().isfinite():  # so is all of it, at one look
+        scaled = value * z
+    elif torch.is_grad_enabled():
         # 0 * inf is NaN, in derivatives too: what is not finite passes open gates as a constant.
         usual = value.isfinite() | (z == 0)
         scaled = torch.where(usual, torch.where(value.isfinite(), value, 0) * z, value)
@@ -501,8 +503,13 @@ def _gate(
 
 
 def edge_values(graph: ComputationGraph, inputs: Inputs) -> dict[str, Tensor]:
-    """What the full network's nodes give for those inputs, by name of the node."""
-    return node_values(graph.module, inputs)
+    """What the full network's nodes give for those inputs, by name of the node.
+
+    Raises:
+        InvalidInput, NotCapturable: the inputs lie elsewhere, or have sizes that it cannot take.
+    """
+    with graph.sizes_in_words(inputs):
+        return node_values(graph.module, inputs)
 
 
 def open_gates(graph: ComputationGraph, *examples: int) -> Tensor:

@@ -90,6 +90,11 @@ _DROPOUTS: dict[Any, type[nn.Module]] = {
 # as symbols too, one of 600 operations kept torch.export busy for more than three minutes.
 _MOST_FREE = 400
 _FEW = 8  # examples
+_MADE = {
+    torch.ops.aten.zeros.default: "new_zeros",
+    torch.ops.aten.ones.default: "new_ones",
+    torch.ops.aten.full.default: "new_full",
+}
 _IN_PLACE = {
     getattr(operator, f"i{name}"): getattr(operator, name)
     for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
@@ -562,6 +567,26 @@ def _differentiable_copies(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
+def _factories(graph: fx.Graph) -> None:
+    """Let tensors of given sizes be made by methods of an input, which can be traced again.
+
+    torch traces no function that gets values in nothing but a list of sizes.
+    """
+    first = next(node for node in graph.nodes if node.op == "placeholder")
+    for node in list(graph.nodes):
+        method = _MADE.get(node.target)
+        if method is None or not any(isinstance(size, fx.Node) for size in node.args[0]):
+            continue
+        fill = node.args[1] if len(node.args) > 1 else 0.0
+        kind = {bool: torch.bool, int: torch.int64}.get(type(fill), torch.get_default_dtype())
+        kwargs = {"dtype": node.kwargs.get("dtype") or kind, "device": node.kwargs.get("device")}
+        with graph.inserting_before(node):
+            new = graph.call_method(method, (first, *node.args), kwargs)
+        new.meta = dict(node.meta)
+        node.replace_all_uses_with(new)
+        graph.erase_node(node)
+
+
 def _follow_the_mode(module: fx.GraphModule) -> None:
     """Let functions that work otherwise in training follow the mode again.
 
@@ -664,6 +689,7 @@ def _by_export(model: nn.Module, inputs: Any) -> fx.GraphModule:
     _note_modules(graph)
     _reshape_views(graph)
     _differentiable_copies(graph)
+    _factories(graph)
     return cleaned(flat.dressed(exported, graph, type(model).__name__))
 
 

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from bogp import structural
 from bogp.structural import gates, search, surgery, surrogate, taylor
 from bogp.structural import importance as structural_importance
 from bogp.structural.graph import ComputationGraph
+from bogp.structural.levels import at_level
 from bogp.structural.tracing import capture
 from bogp.studies.edge_importance import measure as edge_importance_measure
 from bogp.studies.scenarios import measure as scenarios_measure
@@ -50,6 +52,31 @@ def losses(masks: np.ndarray) -> np.ndarray:
 def model() -> torch.nn.Module:
     torch.manual_seed(0)
     return networks.RandomDag(((), (0,), (0, 1), (1, 2)), 4, 3, 2)
+
+
+class Branches(torch.nn.Module):
+    """Two layers with skips around them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = graph().example_inputs[0].shape[1]
+        self.first, self.second = torch.nn.Linear(width, width), torch.nn.Linear(width, width)
+        self.head = torch.nn.Linear(width, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.first(x).tanh()
+        return self.head(x + self.second(x))
+
+
+@cache
+def residual() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return Branches().eval()
+
+
+@cache
+def branches() -> ComputationGraph:
+    return capture(residual(), examples().inputs, level="residual")
 
 
 EDGES = len(graph().edges)
@@ -101,6 +128,34 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
             ),
             "of": st.none(),
         },
+    ),
+    "structural.prune": (
+        lambda **given: structural.prune(
+            residual(), examples(), gates.cross_entropy, progress=False, **given
+        ),
+        {
+            "share": st.just(0.4) | share,
+            "level": st.sampled_from(["residual", "residual", "blocks", "all", "x"]),
+            "method": st.sampled_from(["magnitude", "first_order", "leave_one_out", "x"]),
+            "seed": seed,
+            "memory": st.just(2**30) | count,
+        },
+    ),
+    "structural.drop": (
+        lambda removed: structural.drop(residual(), branches(), removed),
+        {
+            "removed": st.sampled_from([["second"], ["second", "second"], ["first"], ["x"], []])
+            | st.lists(st.integers(-1, 9), max_size=3)
+            | name,
+        },
+    ),
+    "levels.at_level": (
+        lambda level: at_level(graph(), level),
+        {"level": st.sampled_from(["all", "residual"]) | name},
+    ),
+    "ComputationGraph.edges_of": (
+        branches().edges_of,
+        {"module": st.sampled_from(["first", "second", ""]) | name},
     ),
     "ComputationGraph.gates": (graph().gates, {"masks": masks}),
     "ComputationGraph.live": (graph().live, {"masks": masks}),

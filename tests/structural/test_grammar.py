@@ -19,9 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bogp.errors import InvalidInput, NotCapturable
+from bogp.errors import InvalidInput, NotCapturable, NothingToRemove
+from bogp.structural.graph import ComputationGraph
+from bogp.structural.levels import at_level
 from bogp.structural.surgery import remove
 from bogp.structural.traced.containers import alike, mapped, tensors_of
+from bogp.structural.traced.passes import Passes
 from bogp.structural.tracing import capture
 
 WIDTH, TOKENS, BATCH = 4, 3, 2
@@ -281,6 +284,34 @@ def without_gradient(network: nn.Module, inputs: tuple[Any, ...]) -> set[str]:
     return {name for name, gradient in zip(named, found, strict=True) if gradient is None}
 
 
+def passes_differ(graph: ComputationGraph, inputs: tuple[Any, ...], gates: list[Tensor]) -> str:
+    """Where passes that compute nothing twice, or levels, differ from the gated network; or ''."""
+    count = next((len(t) for t in tensors_of(inputs) if t.dim()), 1)
+
+    def total(outputs: Any, targets: Any) -> Tensor:
+        floating = [t for t in tensors_of(outputs) if t.is_floating_point()]
+        return torch.stack([t.double().square().sum() for t in floating]).sum()
+
+    with torch.no_grad():
+        rows = [torch.ones(len(graph.edges)), *gates]
+        closed = np.array([row.numpy() == 0 for row in rows])
+        passes = Passes(graph.program, [(inputs, torch.zeros(count))], total, kept=2**20)
+        for _ in range(2):  # the second time from what was kept
+            for row, found in zip(rows, passes.totals(closed), strict=True):
+                expected = total(graph.gated(row, None, *inputs), None)
+                if not torch.allclose(found, expected, rtol=1e-4, atol=1e-6, equal_nan=True):
+                    return "passes and gated"
+        for level in ("residual", "blocks"):
+            try:
+                at = at_level(graph, level)
+            except NothingToRemove:
+                continue
+            outputs = at.gated(torch.ones(len(at.edges)), None, *inputs)
+            if not agree(outputs, graph.gated(torch.ones(len(graph.edges)), None, *inputs)):
+                return f"level {level}"
+    return ""
+
+
 def outcome(seed: int) -> str:
     """captured, refused (with the reason) or wrong (with what differs)."""
     rng = np.random.default_rng(seed)
@@ -310,6 +341,8 @@ def outcome(seed: int) -> str:
             for cut, gates in pruned:
                 if not agree(cut(*inputs), graph.gated(gates, None, *inputs)):
                     return f"wrong: gated and cut on inputs {number}"
+    if wrong := passes_differ(graph, example, [gates for _, gates in pruned]):
+        return f"wrong: {wrong}"
     for cut, _ in pruned:
         if unused := without_gradient(cut, example):
             return f"wrong: left without a use: {sorted(unused)}"

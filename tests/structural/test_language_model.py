@@ -17,7 +17,7 @@ from bogp.structural.gates import Examples, leave_one_out
 from bogp.structural.importance import METHODS, importances
 from bogp.structural.surgery import remove
 from bogp.structural.traced.containers import alike, tensors_of
-from tests.structural.test_containers import OutputDict, saved_and_loaded
+from tests.structural.traced.test_containers import OutputDict, saved_and_loaded
 
 WIDTH, HEADS, WORDS = 16, 4, 31
 

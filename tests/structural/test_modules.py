@@ -14,7 +14,7 @@ from bogp.structural.gates import Examples, leave_one_out
 from bogp.structural.surgery import remove
 from bogp.structural.traced.containers import alike
 from tests.structural.models import Linears, MultiBranch, make, x
-from tests.structural.test_containers import edge_of, saved_and_loaded
+from tests.structural.traced.test_containers import edge_of, saved_and_loaded
 
 
 def outputs_mean(outputs, targets):

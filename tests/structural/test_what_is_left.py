@@ -14,7 +14,7 @@ from bogp import structural
 from bogp.structural.surgery import remove
 from bogp.structural.traced.containers import alike
 from tests.structural.models import make, x
-from tests.structural.test_containers import edge_of, saved_and_loaded
+from tests.structural.traced.test_containers import edge_of, saved_and_loaded
 
 
 class Mlp(nn.Module):
