@@ -181,9 +181,9 @@ def scoring(table: pd.DataFrame) -> pd.DataFrame:
     return wide.reset_index()
 
 
-BEFORE = "Which methods are told apart from random removal, before fine-tuning?"
-AFTER = "And after fine-tuning?"
-CLOSES = "Does fine-tuning bring the methods nearer to each other?"
+BEFORE = "Which methods of removing blocks are told apart from random, before fine-tuning?"
+AFTER = "Which methods of removing blocks are told apart from random, after fine-tuning?"
+CLOSES = "Does fine-tuning bring the methods of removing blocks nearer to each other?"
 
 
 def verdicts(table: pd.DataFrame, comparable: bool) -> pd.DataFrame:
