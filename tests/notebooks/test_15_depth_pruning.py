@@ -75,6 +75,7 @@ def test_15_depth_pruning_and_again_from_its_unit(home, capsys):
         ({"steps": 200}, "150"),
         ({"draws": 0}, "draws"),
         ({"seeds": 9}, "of seed"),
+        ({"seeds": 10**9}, "seeds"),
     ],
 )
 def test_bad_values_end_in_one_clear_message_before_any_work(home, change, message):

@@ -26,7 +26,7 @@ MEASURED_BY_CLOCK = {"seconds", "latency", "sequential_ms", "batched_ms", "ms", 
 CLOCK_COLUMNS = {
     "10_computation_graphs/latency.csv": {"before", "after"},
     "11_edge_importance/costs.csv": {"mean", "low", "high"},  # in forward passes
-    "15_depth_pruning/costs.csv": {"latency_left", "latency_left_low", "latency_left_high"},
+    "15_depth_pruning/costs.csv": {"latency_left", "latency_from", "latency_to"},
     "15_depth_pruning/scoring.csv": {"char_transformer", "vit", "resnet20"},  # seconds
 }
 # Networks that notebook 10 trains anew: equal up to rounding that differs between processors.

@@ -1,4 +1,4 @@
-"""What is committed of notebooks 11 to 14 follows from the tables of single networks."""
+"""What is committed of notebooks 11 to 15 follows from the tables of single networks."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from bogp.records import read_table
+from bogp.studies.depth_pruning import tables as depth_tables
 from bogp.studies.edge_importance import tables as importance_tables
 from bogp.studies.scenarios import tables
 from bogp.studies.surrogates import ranking
@@ -104,3 +105,26 @@ def test_losses_of_a_graph_are_those_that_its_ranks_were_computed_from():
         written[written["design"] == "zero-shot"],
         ["reading", "design", "predictor", "masks"],
     )
+
+
+def test_what_blocks_cost_follows_from_the_units_of_single_networks():
+    folder = RESULTS / "15_depth_pruning"
+    measured = read_table(folder / "measured.csv")
+    assert (measured.groupby("network")["seed"].nunique() >= 3).all()
+    assert measured["network"].nunique() == 3
+    keys = ["network", "seed", "method", "draw", "count", "weights"]
+    same(units(folder.name, "*_?.csv"), measured.drop(columns="latency"), keys)
+    times = units(folder.name, "latency_*.csv").set_index(["network", "blocks"]).latency
+    for one in measured.sample(50, random_state=0).itertuples():
+        assert one.latency == times[one.network, " ".join(sorted(one.blocks.split()))]
+    for name, by in {
+        "means": ["network", "method", "count", "weights", "measure"],
+        "against_random": ["network", "weights", "method"],
+        "closing": ["network"],
+        "costs": ["network", "count"],
+        "chosen": ["network", "method", "block"],
+        "spread": ["network", "method"],
+    }.items():
+        same(getattr(depth_tables, name)(measured), read_table(folder / f"{name}.csv"), by)
+    answered = depth_tables.verdicts(measured, True)
+    assert answered.astype(str).to_csv() == read_table(folder / "verdicts.csv").astype(str).to_csv()

@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
@@ -59,13 +60,18 @@ def asked_for(notebook: str) -> dict[str, dict[str, Any]]:
             for case in names["cases"]
             for seed in range(names["seeds"])
         )
-    if notebook in ("12_cifar10_scenarios", "13_wikitext", "15_depth_pruning"):
-        study_of = depth_pruning if notebook == "15_depth_pruning" else scenarios
+    if notebook in ("12_cifar10_scenarios", "13_wikitext"):
         return dict(
-            study_of.record(study, seed)
+            scenarios.record(study, seed)
             for study in names["studies"]
             for seed in range(names["seeds"])
         )
+    if notebook == "15_depth_pruning":
+        networks = [study.network for study in names["studies"]]
+        jobs = [(study, seed) for study in names["studies"] for seed in range(names["seeds"])]
+        found = dict(depth_pruning.record(*job) for job in jobs)
+        measured = pd.concat([pd.read_csv(UNITS / notebook / name) for name in found])
+        return found | dict(depth_pruning.record_of_times(n, measured) for n in networks)
     settings = names["settings"]
     jobs = [(size, seed) for size in names["sizes"] for seed in range(names["graphs"])]
     ranked = dict(surrogates.record(*job, settings) for job in jobs)

@@ -14,6 +14,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch import nn
 
 from bogp import structural, zoo
 from bogp.checks import choice, listed, number, refuse, texts, whole
-from bogp.records import kept_in_parallel
+from bogp.records import kept, kept_in_parallel
 from bogp.structural import ComputationGraph, Examples
 from bogp.zoo import pretrained, tasks
 from bogp.zoo.tasks import Task
@@ -52,7 +53,10 @@ BLOCKS = {
 _SYNTHETIC = {"resnet20": "patterns", "vit": "patterns", "char_transformer": "sentences"}
 DATA = ("own", "synthetic")
 TIMED = 8  # examples in the pass whose operations and latency are measured
-_TURNS = 30  # of measuring latencies
+_MOST_SEEDS = 100  # far beyond the trained networks that there are
+TURNS = 12  # of measuring latencies
+
+NONE = "none"  # where no block is removed
 
 Removed = tuple[int, ...]  # edges, in the order in which they go
 
@@ -117,7 +121,7 @@ def studied(studies: Sequence[Study], seeds: int, folder: Path, cores: int = 1) 
         cores: units at the same time; the numbers do not depend on it, but for times.
 
     Returns:
-        Long table, see ``unit``.
+        Long table, see ``unit``, with ``latency`` (s), see ``timed``.
 
     Raises:
         InvalidInput: no studies, two of one network, or a seed that no weights are there of; and as
@@ -128,9 +132,18 @@ def studied(studies: Sequence[Study], seeds: int, folder: Path, cores: int = 1) 
         not networks or len(set(networks)) < len(networks),
         f"networks are {networks}; name one or more, each once.",
     )
-    jobs = [(study, seed) for study in studies for seed in range(whole("seeds", seeds, 1))]
+    count = whole("seeds", seeds, 1, _MOST_SEEDS)
+    jobs = [(study, seed) for study in studies for seed in range(count)]
     tables = kept_in_parallel(unit, jobs, record, folder, cores, "network")
-    return pd.concat(tables, ignore_index=True)
+    measured = pd.concat(tables, ignore_index=True)
+    times = [
+        kept(folder / name, parameters, partial(timed, study.network, parameters["removed"]))
+        for study in studies
+        for name, parameters in [record_of_times(study.network, measured)]
+    ]
+    keys = [measured["network"], measured["blocks"].map(_ordered)]
+    latency = pd.concat(times).set_index(["network", "blocks"])["latency"]
+    return measured.assign(latency=latency.loc[pd.MultiIndex.from_arrays(keys)].to_numpy())
 
 
 def record(study: Study, seed: int) -> tuple[str, dict[str, Any]]:
@@ -142,6 +155,66 @@ def record(study: Study, seed: int) -> tuple[str, dict[str, Any]]:
         "seed": seed,
         "weights": hashlib.sha256(weights).hexdigest(),
     }
+
+
+def record_of_times(network: str, measured: pd.DataFrame) -> tuple[str, dict[str, Any]]:
+    """The file that a network's latencies are kept in, and the parameters by which they are found
+    again: what is removed in any of its units.
+
+    Args:
+        network: of ``pretrained.NAMES``.
+        measured: units, see ``unit``.
+    """
+    blocks = measured.loc[measured["network"] == network, "blocks"]
+    removed = sorted(set(blocks.map(_ordered)))
+    parameters = {"network": network, "removed": removed, "examples": TIMED, "turns": TURNS}
+    return f"latency_{network}.csv", parameters
+
+
+def timed(network: str, removed: Sequence[str]) -> pd.DataFrame:
+    """Latencies of a network without blocks: of a pass over ``TIMED`` examples, in one thread.
+
+    The time is that of the processor, the least of ``TURNS`` passes, and networks take turns: so
+    what else the machine does weighs little, and on none of them alone. On an idle machine it is
+    the time on the clock. It does not depend on weights.
+
+    Args:
+        network: of ``pretrained.NAMES``.
+        removed: for each measurement the names of blocks with spaces between, or ``none``.
+
+    Returns:
+        ``network``, ``blocks`` (as given), ``latency`` (s).
+    """
+    model = pretrained.architecture(network)
+    tokens = network == "char_transformer"
+    x = torch.zeros(TIMED, pretrained.LENGTH).long() if tokens else torch.zeros(TIMED, 3, 32, 32)
+    modules = [_with_identities(model, names.split() if names != NONE else []) for names in removed]
+    least = [np.inf] * len(modules)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            for _ in range(TURNS):
+                for i, module in enumerate(modules):
+                    start = time.thread_time()
+                    module(x)
+                    least[i] = min(least[i], time.thread_time() - start)
+    finally:
+        torch.set_num_threads(before)
+    return pd.DataFrame({"network": network, "blocks": removed, "latency": least})
+
+
+def _with_identities(model: nn.Module, blocks: Sequence[str]) -> nn.Module:
+    """A copy in which some blocks do nothing: what ``drop`` gives, without capturing the model."""
+    smaller = copy.deepcopy(model)
+    for block in blocks:
+        smaller.set_submodule(block, nn.Identity())
+    return smaller
+
+
+def _ordered(blocks: str) -> str:
+    """The names of removed blocks, whichever went first."""
+    return " ".join(sorted(blocks.split()))
 
 
 def unit(study: Study, seed: int) -> pd.DataFrame:
@@ -159,8 +232,8 @@ def unit(study: Study, seed: int) -> pd.DataFrame:
         A row a measurement on test examples: ``network``, ``seed``, ``method`` (of ``METHODS``, or
         ``unpruned``), ``draw``, ``count`` (of removed blocks), ``blocks`` (their names, the first
         to go first), ``weights`` (``kept`` or ``tuned``), ``loss`` (nats), ``change`` (from the
-        whole network with the weights as they were), ``accuracy``, ``parameters``, ``flops`` and
-        ``latency`` (s) of ``TIMED`` examples, ``rate`` of fine-tuning, and ``seconds`` that the
+        whole network with the weights as they were), ``accuracy``, ``parameters``, ``flops`` of
+        ``TIMED`` examples, ``rate`` of fine-tuning, and ``seconds`` that the
         order took.
 
     Raises:
@@ -186,7 +259,7 @@ def unit(study: Study, seed: int) -> pd.DataFrame:
     # Orders that begin with the same blocks leave the same network.
     smaller = {_set(e): structural.drop(model, graph, e) if e else model for *_, e in asked}
     measured = {key: _losses(module, task, test) for key, module in smaller.items()}
-    sizes = _sizes(smaller, test)
+    sizes = {key: _sizes(module, test) for key, module in smaller.items()}
     rate = _rate(study, smaller[_set(found["random", 0][0][: study.tuned])], task, seed)
     tuned = {
         key: _losses(fine_tuned(study, smaller[key], task, seed, rate), task, test)
@@ -194,7 +267,7 @@ def unit(study: Study, seed: int) -> pd.DataFrame:
     }
 
     def row(method: str, draw: int, edges: Removed, weights: str) -> dict[str, Any]:
-        names = " ".join(graph.name(e) for e in edges) or "none"
+        names = " ".join(graph.name(e) for e in edges) or NONE
         who = {"network": study.network, "seed": seed, "method": method, "draw": draw}
         who |= {"count": len(edges), "blocks": names, "weights": weights}
         now = (measured if weights == "kept" else tuned)[_set(edges)]
@@ -291,17 +364,6 @@ def _losses(module: nn.Module, task: Task, test: Examples) -> dict[str, float]:
     return {"loss": float(loss), "accuracy": float(accuracy)}
 
 
-def _sizes(modules: dict[Removed, nn.Module], test: Examples) -> dict[Removed, dict[str, float]]:
-    """What each network costs. Its latency is the least of ``_TURNS`` passes, taken in turns with
-    the other networks, so that what else the machine does weighs on none of them alone.
-    """
-    few = test.part(slice(TIMED)).inputs
-    found = {key: asdict(structural.cost(m, few, 0.01)) for key, m in modules.items()}
-    with torch.inference_mode():
-        for _ in range(_TURNS):
-            for key, module in modules.items():
-                start = time.perf_counter()
-                module(*few)
-                took = time.perf_counter() - start
-                found[key]["latency"] = min(took, found[key]["latency"])
-    return found
+def _sizes(module: nn.Module, test: Examples) -> dict[str, int]:
+    found = structural.cost(module, test.part(slice(TIMED)).inputs, 0.01)
+    return {"parameters": found.parameters, "flops": found.flops}

@@ -150,30 +150,24 @@ def spread(table: pd.DataFrame) -> pd.DataFrame:
 
 def costs(table: pd.DataFrame) -> pd.DataFrame:
     """What is left of the whole network's parameters, operations and latency, by the number of
-    removed blocks: mean over all that was removed, then over seeds.
+    removed blocks: mean over all that was removed.
 
     Returns:
-        A row for each ``network`` and ``count``: ``parameters`` (their number) and ``latency`` (ms,
-        of ``TIMED`` examples), means over seeds; shares ``parameters_left``, ``flops_left``, and
-        ``latency_left`` with its 95 % t interval (``low``, ``high``), each network against itself.
+        A row for each ``network`` and ``count``: ``parameters`` (their number), ``latency`` (ms, of
+        ``TIMED`` examples), and shares of the whole network's: ``parameters_left``, ``flops_left``,
+        ``latency_left``, and the least and the most of the latter, ``latency_from`` and
+        ``latency_to``.
     """
     kept = table[table["weights"] == "kept"]
-    sizes = kept.groupby(["network", "seed", "count"], sort=False)[_VALUES[3:]].mean().reset_index()
     rows = []
-    for (network, count), one in sizes.groupby(["network", "count"], sort=False):
-        whole = sizes[(sizes["network"] == network) & (sizes["count"] == 0)].set_index("seed")
-        left = one.set_index("seed")[_VALUES[3:]] / whole[_VALUES[3:]]
-        interval = paired_difference(left["latency"], np.zeros(len(left)))
+    for (network, count), one in kept.groupby(["network", "count"], sort=False):
+        whole = kept[(kept["network"] == network) & (kept["count"] == 0)].iloc[0]
+        left = one[_VALUES[3:]] / whole[_VALUES[3:]].astype(float)
         rows.append(
-            {
-                "network": network,
-                "count": count,
-                "parameters": one["parameters"].mean(),
-                "latency": 1000 * one["latency"].mean(),
-                "parameters_left": left["parameters"].mean(),
-                "flops_left": left["flops"].mean(),
-            }
-            | interval.columns("latency_left")
+            {"network": network, "count": count}
+            | {"parameters": one["parameters"].mean(), "latency": 1000 * one["latency"].mean()}
+            | {f"{what}_left": left[what].mean() for what in left}
+            | {"latency_from": left["latency"].min(), "latency_to": left["latency"].max()}
         )
     return pd.DataFrame(rows)
 
@@ -187,9 +181,9 @@ def scoring(table: pd.DataFrame) -> pd.DataFrame:
     return wide.reset_index()
 
 
-BEFORE = "Which methods are told apart from random removal, before fine-tuning?"
-AFTER = "And after fine-tuning?"
-CLOSES = "Does fine-tuning bring the methods nearer to each other?"
+BEFORE = "Which methods of removing blocks are told apart from random, before fine-tuning?"
+AFTER = "Which methods of removing blocks are told apart from random, after fine-tuning?"
+CLOSES = "Does fine-tuning bring the methods of removing blocks nearer to each other?"
 
 
 def verdicts(table: pd.DataFrame, comparable: bool) -> pd.DataFrame:

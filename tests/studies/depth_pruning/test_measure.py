@@ -105,6 +105,18 @@ def test_the_blocks_are_those_that_a_capture_finds(name):
     assert tuple(graph.name(e) for e in graph.candidates) == BLOCKS[name]
 
 
+def test_latencies_are_of_the_networks_that_are_left(tmp_path):
+    found = measure.studied([dataclasses.replace(SMALL, draws=1)], 1, tmp_path)
+    times = pd.read_csv(tmp_path / "latency_vit.csv").set_index("blocks").latency
+    assert (times > 0).all()
+    for one in found.itertuples():
+        assert one.latency == times[" ".join(sorted(one.blocks.split()))]
+    by_count = found.groupby("count").latency.mean()
+    assert by_count[3] < by_count[0], "three blocks of eight less"
+    longest = measure.timed("vit", [" ".join(BLOCKS["vit"][:-1]), "none"]).latency
+    assert longest[0] < longest[1] / 2
+
+
 def test_a_unit_is_found_by_study_seed_and_weights():
     name, parameters = measure.record(SMALL, 0)
     assert name == "vit_0.csv" and parameters["steps"] == 4 and parameters["seed"] == 0

@@ -120,6 +120,7 @@ def test_costs_are_shares_of_the_whole_network():
     assert found.parameters_left["vit", 2] == pytest.approx(0.8)
     assert found.flops_left["vit", 3] == pytest.approx(0.85)
     assert found.latency_left["resnet20", 1] == pytest.approx(0.9)
+    assert found.latency_from["vit", 2] == found.latency_to["vit", 2] == pytest.approx(0.8)
     assert found.latency["vit", 0] == pytest.approx(10), "milliseconds"
 
 
