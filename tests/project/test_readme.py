@@ -354,8 +354,9 @@ def test_the_python_examples_run(page, tmp_path):
     )
     assert result.returncode == 0, result.stderr[-2000:]
     if page == "README.md":
-        before, after = (int(n) for n in re.findall(r"parameters=(\d+)", result.stdout))
-        assert after < before
+        rows = dict(re.findall(r"^(before|after) +\S+ +([\d,]+)", result.stdout, re.M))
+        before, after = (int(rows[row].replace(",", "")) for row in ("before", "after"))
+        assert after < before and "bogp.zoo.networks.Residual" in result.stdout
     else:
         assert "bogp" in result.stdout and "random" in result.stdout
 
