@@ -5,7 +5,7 @@
 - ``char_transformer``: a causal transformer of 8 blocks on the characters of ``wikitext-2``; input:
   (N, T) tokens, T at most 128
 
-Two seeds of each, of the initial weights and of the order of the examples. ``bogp.zoo.train``
+Three seeds of each, of the initial weights and of the order of the examples. ``bogp.zoo.train``
 made them; how well each does is in ``data/weights/summary.csv``, with the checksum of its weights,
 and how it came to that in ``curves.csv``.
 """
@@ -25,7 +25,7 @@ from bogp.errors import BogpError
 from bogp.zoo import tasks
 from bogp.zoo.networks import ResNet20, Transformer, VisionTransformer
 
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 LENGTH = 128  # characters that the transformer reads
 CHARACTERS = 96  # the 95 that are most frequent in its training text, and 0 for any other
 _ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {

@@ -1,6 +1,6 @@
 """Trains the networks of ``bogp.zoo.pretrained`` and writes their weights.
 
-    python -m bogp.zoo.train                             # all, two seeds each
+    python -m bogp.zoo.train                             # all, three seeds each
     python -m bogp.zoo.train resnet20 vit --seeds 0 1    # some
 
 Weights go to ``data/weights`` in half precision; beside them ``summary.csv`` (how well each does,
