@@ -60,7 +60,9 @@ def main() -> None:
     if absent := sum(row is None for row in rows):
         print(f"{absent} of {len(rows)} networks were not measured with this code; no table.")
         return
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(WHOLE, "Int64"))
+    # Rows of earlier code were not asked everything.
+    rows = [{c: row.get(c, None if c in WHOLE else "") for c in COLUMNS} for row in rows if row]
+    table = pd.DataFrame(rows).astype(dict.fromkeys(WHOLE, "Int64"))
     write_table(table, page.TABLE, parameters(arguments.seconds))
     page.write()
     print(page.PAGE)
