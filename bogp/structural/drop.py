@@ -215,7 +215,8 @@ def _shorten(model: nn.Module, owner: str, keys: Sequence[str]) -> None:
         for field in fields:
             setattr(config, field, len(kept))
         for field, value in list(vars(config).items()):
-            if isinstance(value, (list, tuple)) and len(value) == len(old):
+            one_each = isinstance(value, (list, tuple)) and len(value) == len(old)
+            if one_each and "layer" in field:  # others can be as long by chance
                 setattr(config, field, type(value)(value[place] for place in places))
 
 

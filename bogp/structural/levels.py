@@ -301,6 +301,8 @@ class _Calls:
             return f"gives {len(leaves)} values, which {readers or 'nothing'} reads"
         (exit_,) = leaves
         ways = [n for n in self._enters[call] if self._is_led_around(call, n, exit_)]
+        if len(ways) == 1 and not self._made_from(ways[0]).isdisjoint(self._enters[call]):
+            return "goes on with what others made of the value that enters it"
         if len(ways) == 1:
             return Block(call, ways[0].name, exit_.name)
         alike = any(self._same_form(n, exit_) for n in self._enters[call])
@@ -309,6 +311,15 @@ class _Calls:
             if alike
             else "gives a value of another shape than those that it gets"
         )
+
+    def _made_from(self, start: fx.Node) -> set[fx.Node]:
+        """The nodes that a value goes into, on any way."""
+        found, ahead = set[fx.Node](), [*start.users]
+        while ahead:
+            if (node := ahead.pop()) not in found:
+                found.add(node)
+                ahead += node.users
+        return found
 
     def _same_form(self, one: fx.Node, other: fx.Node) -> bool:
         a, b = self._values[one.name], self._values[other.name]

@@ -543,14 +543,16 @@ def _reshape_views(graph: fx.Graph) -> None:
 
 
 def _note_modules(graph: fx.Graph) -> None:
-    """Let each node know the calls of modules that it was traced in, and nothing else.
+    """Let each node know the calls of modules that it was traced in.
 
-    Tracers say for each module its name, and in a key how many times it was called before.
+    Tracers say for each module its name, and in a key how many times it was called before. Of the
+    rest only whether a function is traced as a whole is kept, which saved code has to say.
     """
     for node in graph.nodes:
         stack = (node.meta.get("nn_module_stack") or {}).items()
         calls = (f"{name}{''.join(key.partition('@')[1:])}" for key, (name, _) in stack if name)
-        node.meta, node.type = {MODULES: tuple(calls)}, None
+        whole = {key: node.meta[key] for key in ("is_wrapped",) if key in node.meta}
+        node.meta, node.type = {MODULES: tuple(calls), **whole}, None
 
 
 def _differentiable_copies(graph: fx.Graph) -> None:

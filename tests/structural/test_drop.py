@@ -108,9 +108,11 @@ class Configured(nn.Module):
 
 
 def test_the_configuration_and_the_numbers_of_layers_follow():
-    model, x = made(Configured(n_layer=4, n_head=4, layer_types=["a", "b", "c", "d"])), ids()
+    fields = {"n_layer": 4, "n_head": 4, "layer_types": ["a", "b", "c", "d"], "kinds": [1, 2, 3, 4]}
+    model, x = made(Configured(**fields)), ids()
     dropped = drop(model, capture(model, x, level="blocks"), ["core.layers.0", "core.layers.2"])
-    assert vars(dropped.config) == {"n_layer": 2, "n_head": 4, "layer_types": ["b", "d"]}
+    fewer = {"n_layer": 2, "layer_types": ["b", "d"]}
+    assert vars(dropped.config) == fields | fewer  # what counts no layers is as long by chance
     assert [layer.attention.layer_idx for layer in dropped.core.layers] == [0, 1]
     assert model.config.n_layer == 4
 

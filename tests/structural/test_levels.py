@@ -230,6 +230,32 @@ def test_what_is_no_block_is_said_by_name():
     )
 
 
+class Joined(nn.Module):
+    """Adds to a value what another module made of it: no layer by itself."""
+
+    class Output(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = nn.Linear(WIDTH, WIDTH)
+
+        def forward(self, y: Tensor, x: Tensor) -> Tensor:
+            return x + self.dense(y)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.output = Mlp(), self.Output()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(self.inner(x), x)
+
+
+def test_the_end_of_a_layer_that_is_given_its_beginning_is_no_block():
+    network = nn.Sequential(nn.Linear(WIDTH, WIDTH), Joined(), Joined())
+    found, why = blocks_of(capture(made(network), torch.randn(2, 3, WIDTH)))
+    assert [block.call for block in found] == ["1", "2"]
+    assert "others made of the value" in why["1.output"]
+
+
 class Twice(nn.Module):
     def __init__(self) -> None:
         super().__init__()

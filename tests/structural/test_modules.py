@@ -1,10 +1,11 @@
 """Modules that people wrap, fold and store: what is traced inside, what is refused by name."""
 
 import copy
+import io
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional as F
 
 from bogp import structural
@@ -377,3 +378,29 @@ def test_networks_of_several_types(network):
     with torch.no_grad():
         cut = remove(graph, graph.without([at]))(inputs)
         torch.testing.assert_close(cut, without(model, "b")(inputs), rtol=0.02, atol=0.02)
+
+
+@fx.wrap
+def halves(value, other):
+    """Traced as a whole, as the shifted windows of torchvision are."""
+    if value.shape[0] > 0:
+        return value / 2 + other
+    return value
+
+
+def test_a_function_that_is_traced_as_a_whole_comes_back_from_a_file():
+    class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.b(halves(self.a(x) + x, x)) + x
+
+    model, x = Whole().eval(), torch.randn(2, 4)
+    graph = structural.capture(model, x)
+    cut = structural.remove(graph, graph.without(graph.candidates[:1]))
+    file = io.BytesIO()
+    torch.save(cut, file)
+    file.seek(0)
+    torch.testing.assert_close(torch.load(file, weights_only=False)(x), cut(x))
