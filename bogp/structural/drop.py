@@ -29,7 +29,8 @@ from bogp.structural.traced.containers import close, mapped, tensors_of
 from bogp.structural.traced.nodes import calls_of, first_line, run
 
 TOLERANCE = 1e-5  # of the largest value, in float32
-_COUNTS = re.compile(r"(^|_)(n_layers?|num_layers|layers|depth|num_hidden_layers)$")
+_COUNTS = re.compile(r"^(n_layers?|num(_hidden)?_layers|depth|(num_)?(en|de)coder_layers)$")
+_STAGES = re.compile(r"(^|_)(depths|block_sizes)$")
 _INDEX = ("layer_idx", "layer_id", "layer_index", "layer_number")
 EMPTIED = "emptied_modules"  # in a configuration: where branches were removed
 
@@ -203,7 +204,7 @@ def _shorten(model: nn.Module, owner: str, keys: Sequence[str]) -> None:
     kept = [key for key in old if key not in keys]
     # An empty nn.Sequential, such as a stage of a ResNet, hands on what it gets.
     if not kept and not isinstance(layers, nn.Sequential):
-        raise InvalidInput(f"All layers of {owner} would go; keep one at least.")
+        raise _Unfit(f"all layers of {owner} would go")
     numbered = old == [str(i) for i in range(len(old))]
     modules = {str(i) if numbered else key: layers._modules[key] for i, key in enumerate(kept)}
     layers._modules.clear()
@@ -212,12 +213,43 @@ def _shorten(model: nn.Module, owner: str, keys: Sequence[str]) -> None:
     for new, (place, layer) in enumerate(zip(places, modules.values(), strict=True)):
         _renumber(layer, place, new)
     for config, fields in _counted(model, owner, len(old), len(keys)):
-        for field in fields:
-            setattr(config, field, len(kept))
-        for field, value in list(vars(config).items()):
-            one_each = isinstance(value, (list, tuple)) and len(value) == len(old)
-            if one_each and "layer" in field:  # others can be as long by chance
-                setattr(config, field, type(value)(value[place] for place in places))
+        _follow(config, fields, owner, places, len(old))
+
+
+def _follow(
+    config: Any, fields: Sequence[str], owner: str, places: Sequence[int], count: int
+) -> None:
+    """Let a configuration count the layers that stay.
+
+    Args:
+        config, fields: as ``_counted`` gives them.
+        owner: the name of the list of layers.
+        places: of those that stay, among the ``count`` before.
+    """
+    for field in fields:
+        value = getattr(config, field)
+        if isinstance(value, (list, tuple)):  # a number for each stage
+            at = _stage(owner)
+            setattr(config, field, type(value)([*value[:at], len(places), *value[at + 1 :]]))
+        else:
+            setattr(config, field, len(places))
+    for field, value in list(vars(config).items()):
+        one_each = isinstance(value, (list, tuple)) and len(value) == count
+        if one_each and "layer" in field:  # others can be as long by chance
+            setattr(config, field, type(value)(value[place] for place in places))
+    if getattr(config, "stage_names", None) == ["stem", *(f"stage{i + 1}" for i in range(count))]:
+        config.stage_names = ["stem", *(f"stage{i + 1}" for i in range(len(places)))]
+        for field, last in (
+            ("_out_features", config.stage_names[-1]),
+            ("_out_indices", len(places)),
+        ):
+            if hasattr(config, field):
+                setattr(config, field, [last])
+
+
+def _stage(owner: str) -> int:
+    """The first number in a name, such as 1 of ``encoder.stages.1.layers``; -1 for none."""
+    return next((int(part) for part in owner.split(".") if part.isdigit()), -1)
 
 
 def _renumber(layer: nn.Module | None, old: int, new: int) -> None:
@@ -238,7 +270,7 @@ def _counted(model: nn.Module, owner: str, count: int, fewer: int) -> list[tuple
     around = [model.get_submodule(".".join(parts[:i])) for i in range(len(parts) + 1)]
     configs = {id(c): c for m in around if (c := getattr(m, "config", None)) is not None}
     known = [c for c in configs.values() if any(_COUNTS.search(f) for f in vars(c))]
-    found = [(c, fields) for c in known if (fields := _fields(c, owner, count))]
+    found = [(c, fields) for c in configs.values() if (fields := _fields(c, owner, count))]
     if known and not found:
         listed = ", ".join(f"{f}={v}" for f, v in vars(known[0]).items() if _COUNTS.search(f))
         raise InvalidInput(
@@ -246,12 +278,20 @@ def _counted(model: nn.Module, owner: str, count: int, fewer: int) -> list[tuple
             f"layers of {owner} ({listed}), so that it cannot follow when {fewer} go; set the "
             "field, or use structural.remove."
         )
+    if hasattr(model, "save_pretrained") and not found:
+        raise _Unfit(f"no field of the configuration counts the layers of {owner}")
     return found
 
 
 def _fields(config: Any, owner: str, count: int) -> list[str]:
     """Fields that count a list of layers; of an encoder's and a decoder's the one that is meant."""
-    fields = [f for f, v in vars(config).items() if _COUNTS.search(f) and v == count]
+    at, fields = _stage(owner), []
+    for field, value in vars(config).items():
+        stages = _STAGES.search(field) and isinstance(value, (list, tuple)) and at >= 0
+        if (_COUNTS.search(field) and value == count) or (stages and value[at : at + 1] == [count]):
+            fields.append(field)
+    if staged := [f for f in fields if _STAGES.search(f)]:
+        return staged  # a list in a stage is counted there, whatever else is as large
     for own, other in (("encoder", "decoder"), ("decoder", "encoder")):
         if own in owner:
             return [f for f in fields if own in f] or [f for f in fields if other not in f]

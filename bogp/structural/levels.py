@@ -243,7 +243,10 @@ def blocks_of(graph: ComputationGraph) -> tuple[list[Block], dict[str, str]]:
 
 
 def _within(calls: _Calls, call: str, outer: str) -> bool:
-    return calls.inside[call] < calls.inside[outer]
+    inside = calls.inside[call]
+    return inside < calls.inside[outer] or (
+        inside == calls.inside[outer] and call.startswith(f"{outer}.")
+    )
 
 
 def _kind(call: str, classes: Mapping[str, str]) -> tuple[str, str]:

@@ -44,7 +44,7 @@ def test_a_block_leaves_its_list_and_the_model_stays_as_it_was():
     assert {id(p) for p in dropped.parameters()}.isdisjoint({id(p) for p in model.parameters()})
 
 
-def test_a_whole_stage_can_go_and_the_last_layer_of_a_list_cannot():
+def test_a_whole_stage_can_go_and_a_list_that_loses_all_keeps_its_places():
     torch.manual_seed(0)
     model, x = ResNet20().eval(), torch.randn(2, 3, 32, 32)
     graph = capture(model, x, level="blocks")
@@ -55,8 +55,9 @@ def test_a_whole_stage_can_go_and_the_last_layer_of_a_list_cannot():
     assert type(dropped) is ResNet20 and len(dropped.layer1) == 0
     torch.testing.assert_close(dropped(x), expected)
     listed = made(Transformer(2))
-    with pytest.raises(InvalidInput, match=r"All layers of layers would go"):
-        drop(listed, capture(listed, ids(), level="blocks"), ["layers.0", "layers.1"])
+    none = drop(listed, capture(listed, ids(), level="blocks"), ["layers.0", "layers.1"])
+    assert [type(layer) for layer in none.layers] == [Skipped] * 2
+    torch.testing.assert_close(none(ids()), listed.head(listed.words(ids())))
 
 
 @pytest.mark.parametrize("post", [False, True])
@@ -108,13 +109,35 @@ class Configured(nn.Module):
 
 
 def test_the_configuration_and_the_numbers_of_layers_follow():
-    fields = {"n_layer": 4, "n_head": 4, "layer_types": ["a", "b", "c", "d"], "kinds": [1, 2, 3, 4]}
+    fields = {
+        "n_layer": 4,
+        "num_feature_layers": 4,
+        "layer_types": ["a", "b", "c", "d"],
+        "kinds": [1, 2, 3, 4],
+    }
     model, x = made(Configured(**fields)), ids()
     dropped = drop(model, capture(model, x, level="blocks"), ["core.layers.0", "core.layers.2"])
     fewer = {"n_layer": 2, "layer_types": ["b", "d"]}
     assert vars(dropped.config) == fields | fewer  # what counts no layers is as long by chance
     assert [layer.attention.layer_idx for layer in dropped.core.layers] == [0, 1]
     assert model.config.n_layer == 4
+
+
+def test_stages_are_counted_in_their_place():
+    class Stages(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.config = SimpleNamespace(depths=[2, 3], num_layers=3)
+            self.stages = nn.ModuleList([nn.Sequential(Layer(), Layer()), nn.Sequential()])
+            self.stages[1].extend([Layer(), Layer(), Layer()])
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.stages[1](self.stages[0](x))
+
+    model = made(Stages())
+    graph = capture(model, torch.randn(2, 5, WIDTH), level="blocks")
+    dropped = drop(model, graph, ["stages.0.1", "stages.1.0", "stages.1.1"])
+    assert vars(dropped.config) == {"depths": [1, 1], "num_layers": 3}
 
 
 def test_an_encoder_and_a_decoder_are_counted_apart():
@@ -199,8 +222,8 @@ def test_bad_removals_are_refused_by_name():
             drop(model, graph, wrong)
     with pytest.raises(InvalidInput, match=r"structural\.remove"):
         drop(model, capture(model, x), capture(model, x).candidates[:1])
-    with pytest.raises(InvalidInput, match="keep one"):
-        drop(model, graph, ["layers.0", "layers.1", "layers.2"])
+    none = drop(model, graph, ["layers.0", "layers.1", "layers.2"])  # a list keeps its places
+    assert [type(layer) for layer in none.layers] == [Skipped] * 3
     biased = made(Biased())
     graph = capture(biased, torch.randn(2, 5, WIDTH), level="blocks")
     with pytest.raises(InvalidInput, match=r"block\.0 cannot be removed: it gives 2 values"):
