@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from bogp.checks import indices
+from bogp.checks import indices, listed
 from bogp.errors import BogpError, InvalidInput
 from bogp.structural.graph import ComputationGraph, as_gates
 from bogp.structural.surgery import remove
@@ -136,7 +136,7 @@ def chosen(graph: ComputationGraph, removed: Any) -> list[int]:
     Raises:
         InvalidInput: one is no candidate; says why it is none.
     """
-    given = [removed] if isinstance(removed, str) else list(removed)
+    given = [removed] if isinstance(removed, str) else list(listed("removed", removed))
     if not given:
         raise InvalidInput("There is nothing to remove; give names or indices of candidates.")
     if all(isinstance(one, str) for one in given):
@@ -145,7 +145,7 @@ def chosen(graph: ComputationGraph, removed: Any) -> list[int]:
             if name not in names:
                 raise InvalidInput(_no_candidate(graph, name))
         return [names[name] for name in dict.fromkeys(given)]
-    found = indices("removed", np.asarray(given), len(graph.edges))
+    found = indices("removed", given, len(graph.edges))
     for edge in found:
         if graph.edges[edge].why_kept:
             raise InvalidInput(f"Edge {edge} is no candidate: {graph.edges[edge].why_kept}.")

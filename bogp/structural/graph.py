@@ -174,8 +174,12 @@ class ComputationGraph:
         Raises:
             InvalidInput: the model has no such module.
         """
-        if module not in self.classes:
-            near = difflib.get_close_matches(module, self.classes, 3)
+        if not isinstance(module, str) or module not in self.classes:
+            near = (
+                []
+                if not isinstance(module, str)
+                else difflib.get_close_matches(module, self.classes, 3)
+            )
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
             raise InvalidInput(f"The model has no module {module!r}.{hint}")
         inner = self.vertices_inside_functions

@@ -30,7 +30,9 @@ def test_15_depth_pruning_and_again_from_its_unit(home, capsys):
         *("chosen", "spread", "scoring"),
     }
     measured = found["measured"]
-    pd.testing.assert_frame_equal(measured, pd.read_csv(units / "char_transformer_0.csv"))
+    unit = pd.read_csv(units / "char_transformer_0.csv")
+    pd.testing.assert_frame_equal(measured.drop(columns="latency"), unit)
+    assert (measured.latency > 0).all()  # measured apart
     assert set(measured.method) == {"unpruned", *METHODS}
 
     # A transformer cut by hand, on the texts that the notebook reports on.
