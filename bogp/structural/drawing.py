@@ -112,17 +112,7 @@ def draw_graph(
     ax.axis("off")
     _legend(figure, graph, values is not None)
     if values is not None and norm is not None:
-        bar = figure.colorbar(
-            ScalarMappable(norm, colour_of),
-            ax=ax,
-            label=f"{label}, asinh scale",
-            shrink=0.8,
-            pad=0.02,
-            aspect=25,
-        )
-        ticks = _ticks(norm)
-        bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-        bar.minorticks_off()
+        _colour_bar(figure, ax, ScalarMappable(norm, colour_of), _ticks(norm), label, 0.8)
     return figure
 
 
@@ -171,17 +161,23 @@ def _draw_line(
     ax.set_title(title or f"{text}{under}, in the order in which they run", fontsize=9)
     ax.axis("off")
     if values is not None and norm is not None:
-        bar = figure.colorbar(
-            ScalarMappable(norm, colour_of),
-            ax=ax,
-            label=f"{label}, asinh scale",
-            pad=0.02,
-            aspect=20,
-        )
-        ticks = _ticks(norm)
-        bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-        bar.minorticks_off()
+        _colour_bar(figure, ax, ScalarMappable(norm, colour_of), _ticks(norm), label)
     return figure
+
+
+def _colour_bar(
+    figure: Figure,
+    ax: Axes,
+    colours: ScalarMappable,
+    ticks: Sequence[float],
+    label: str,
+    shrink: float = 1.0,
+) -> None:
+    bar = figure.colorbar(
+        colours, ax=ax, label=f"{label}, asinh scale", shrink=shrink, pad=0.02, aspect=25
+    )
+    bar.set_ticks(list(ticks), labels=[f"{tick:g}" for tick in ticks])
+    bar.minorticks_off()
 
 
 def common_start(names: Sequence[str]) -> str:

@@ -93,7 +93,7 @@ def drop(
     Raises:
         InvalidInput: a name or index is no candidate, with the reason; a block shares parameters
             with what stays; or the configuration has no field that counts the layers.
-        Disconnected: nothing would be left.
+        Disconnected: an output would not be reached any more.
     """
     edges = chosen(graph, removed)
     if graph.level == "all":
