@@ -1,13 +1,15 @@
-"""Networks in compiled loops: float32 and float64 on a CPU, each step of each network in one piece
-of machine code.
+"""Networks in compiled loops: float32 and float64 on a CPU, one network after the other, each for a
+few steps in a row, so that its weights are still in the cache when they are needed again.
 
-Most pixels are black (four fifths of MNIST), and the first layer is most of the arithmetic, so
-images are kept as their lit pixels alone. Leaving out products with zeros changes nothing but the
-order of rounding. The other products are BLAS calls, one thread each.
+Every layer is of one of three kinds, chosen by what is zero in it: ``KEPT`` multiplies the weights
+that a mask keeps, ``LIT`` the lit pixels of the images (four fifths of MNIST are black), ``DENSE``
+everything. Leaving out products with zeros changes nothing but the order of rounding. How each
+kind is multiplied stands in ``kernels``.
 """
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,15 +17,35 @@ from numpy.typing import NDArray
 
 from bogp.compiled import compiled
 from bogp.datasets import Split
+from bogp.graphs.relational import Mask
+from bogp.training import kernels
+from bogp.training.kernels import BLOCK_PIXELS, BYTE, TILE
 from bogp.training.tensor_networks import Group, Layers
 
-TILE_ROWS = 1024  # images in flight, so that their activations stay in the cache
-_UNROLL = 4  # entries of a sparse row multiplied at a time; rows are filled up with zeros
+KEPT, LIT, DENSE = range(3)
+# Where leaving out zeros becomes faster than BLAS (benchmarks/speed.py measures both sides): share
+# of weights that are kept, or of pixels that are lit; of two such shares the smaller one counts.
+SPARSE = 0.6
+FEW_UNITS = 32  # matrices with fewer rows are slow in BLAS, so kept weights win even with all kept
+STEPS_IN_A_ROW = 8  # of one network, before the next one's turn
 
-# A sparse matrix (start, column, value): row r holds entries start[r] to start[r + 1] of the other
-# two.
-Sparse = tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.floating]]
-Arrays = tuple[NDArray[np.floating], ...]  # one a layer
+
+class Sparse(NamedTuple):
+    """Images as a sparse matrix of their lit pixels.
+
+    Attributes:
+        blocks: rows an image, of BLOCK_PIXELS pixels each.
+        start: row r has entries start[r] to start[r + 1]; the last image is a black one.
+        entry: 256 times the pixel's number, and its brightness.
+        values: (256,) what a brightness counts.
+        lit: the pixels that any image lights.
+    """
+
+    blocks: int
+    start: NDArray[np.uint32]
+    entry: NDArray[np.uint32]
+    values: NDArray[np.floating]
+    lit: NDArray[np.uint32]
 
 
 class LitImages:
@@ -33,24 +55,104 @@ class LitImages:
         split: the images.
         input_scaling: see ``Protocol.input_scaling``.
         dtype: float32 or float64.
-        full_batch: also keep the transpose that a step over all images needs.
+
+    Attributes:
+        sparse: the images, and a black one behind them, which fills up tiles.
+        labels: (N + 1,).
+        pixels: in an image.
+        share: of all pixels that are lit.
+        dtype: of the values.
     """
 
-    def __init__(
-        self, split: Split, input_scaling: str, dtype: np.dtype, full_batch: bool = False
-    ) -> None:
-        self.labels = split.labels.astype(np.int64)
-        self.every = np.arange(len(split), dtype=np.uint32)
-        self.pixels = split.images.shape[1]
-        self.sparse: Sparse = _compress(
-            split.images, (np.arange(256) / (255 if input_scaling == "unit" else 1)).astype(dtype)
-        )
-        self.transposed: Sparse = _transpose(
-            self.sparse, self.every if full_batch else self.every[:0], self.pixels
-        )
+    def __init__(self, split: Split, input_scaling: str, dtype: np.dtype) -> None:
+        self.pixels, self.dtype = split.images.shape[1], np.dtype(dtype)
+        self.labels = np.append(split.labels, 0).astype(np.int64)
+        values = (np.arange(256) / (255 if input_scaling == "unit" else 1)).astype(dtype)
+        blocks = -(-self.pixels // BLOCK_PIXELS)
+        lit = np.flatnonzero(split.images.any(axis=0)).astype(np.uint32)
+        self.sparse = Sparse(blocks, *_compress(split.images, blocks), values, lit)
+        self.share = len(self.sparse.entry) / max(1, split.images.size)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.labels) - 1
+
+
+class Tiles(NamedTuple):
+    """Some tiles of images, as layers read them.
+
+    Attributes:
+        images: (tiles, width) which images; labels: theirs; count: (tiles,) how many are no
+            filling.
+        stop, entry: each tile's transpose: pixel p has entries p * TILE to stop[t, p], 256 times an
+            image's place in the tile, and the brightness; of length 0 where no layer reads it.
+        dense: (tiles, pixels, width), of length 0 likewise.
+    """
+
+    images: NDArray[np.uint32]
+    labels: NDArray[np.int64]
+    count: NDArray[np.int64]
+    stop: NDArray[np.uint32]
+    entry: NDArray[np.uint16]
+    dense: NDArray[np.floating]
+
+
+class Layer(NamedTuple):
+    """One layer of one network; parameters, Adam's moments and gradients in one row each.
+
+    Attributes:
+        kind: ``KEPT``, ``LIT`` or ``DENSE``.
+        shape: (d_out, d_in).
+        through_relu: a ReLU follows.
+        skips: the layer's input is added behind the ReLU.
+        trained: its parameters move.
+        start, index: KEPT: the kept weights' rows and columns, see ``kernels``.
+        back_start, back_index, back_entry: the same of the transposed matrix, and where each of
+            its entries stands in ``weight``.
+        mask: DENSE with a mask: 1 where a weight is kept; else of length 0.
+        weight: KEPT: the kept ones; LIT: (pixels, units filled up to whole vectors); DENSE: (d_out,
+            d_in).
+        bias: filled up to whole vectors, as all rows are.
+    """
+
+    kind: int
+    shape: tuple[int, int]
+    through_relu: bool
+    skips: bool
+    trained: bool
+    start: NDArray[np.uint32]
+    index: NDArray[np.uint32]
+    back_start: NDArray[np.uint32]
+    back_index: NDArray[np.uint32]
+    back_entry: NDArray[np.uint32]
+    mask: NDArray[np.floating]
+    weight: NDArray[np.floating]
+    weight_mean: NDArray[np.floating]
+    weight_square: NDArray[np.floating]
+    weight_gradient: NDArray[np.floating]
+    bias: NDArray[np.floating]
+    bias_mean: NDArray[np.floating]
+    bias_square: NDArray[np.floating]
+    bias_gradient: NDArray[np.floating]
+
+
+class Buffers(NamedTuple):
+    """What passes between layers, for one tile: matrices (units, width), one a layer.
+
+    Attributes:
+        outputs: of each layer; branches: the same before what it skips is added.
+        deltas: the derivative of the loss by the outputs; inner: by what goes into the ReLU.
+        filled_up: the first layer's branches and inner, of whole vectors in both directions, of
+            which ``branches`` and ``inner`` hold a part; turned: (width, units), their transpose.
+        column: (2, width) for the loss.
+    """
+
+    outputs: tuple[NDArray[np.floating], ...]
+    branches: tuple[NDArray[np.floating], ...]
+    deltas: tuple[NDArray[np.floating], ...]
+    inner: tuple[NDArray[np.floating], ...]
+    filled_up: tuple[NDArray[np.floating], NDArray[np.floating]]
+    turned: NDArray[np.floating]
+    column: NDArray[np.floating]
 
 
 class CompiledNetworks:
@@ -62,126 +164,222 @@ class CompiledNetworks:
     """
 
     def __init__(self, group: Group, images: LitImages) -> None:
-        masks, starts, protocol = group.masks, group.starts, group.protocol
-        self.count, self._protocol, self._images, self._orders = (
-            len(masks),
-            protocol,
-            images,
-            group.orders,
-        )
-        dtype, depth = images.sparse[2].dtype, range(len(protocol.widths) - 1)
-        self._weights: Arrays = tuple(
-            _aligned([start[i][0][0].T.numpy() for start in starts], dtype) for i in depth
-        )
-        self._biases: Arrays = tuple(
-            _aligned([start[i][1][0].numpy() for start in starts], dtype) for i in depth
-        )
-        self._masks = tuple(_stacked([own[i] for own in masks], self._weights[i]) for i in depth)
-        for weight, mask in zip(self._weights, self._masks, strict=True):
-            if len(mask):
-                weight *= mask
-        self._first_of_run = np.array([run.start for run in group.runs] + [self.count])
-        self._moments = tuple(
-            tuple(_zeros(p.shape, dtype) for p in parameters)
-            for parameters in (self._weights, self._biases) * 2
-        )
-        self._gradients = tuple(
-            tuple(_zeros(p.shape[1:], dtype) for p in parameters)
-            for parameters in (self._weights, self._biases)
-        )
-        rows = min(TILE_ROWS, protocol.batch_size or TILE_ROWS)
-        self._buffers = {rows: self._empty_buffers(rows)}
+        protocol = self._protocol = group.protocol
+        self.count, self._images, self._runs = len(group.masks), images, group.runs
+        self._orders = group.orders
+        self._networks = [
+            tuple(
+                _layer(i, mask, weight[0].numpy(), bias[0].numpy(), group, images)
+                for i, (mask, (weight, bias)) in enumerate(zip(masks, start, strict=True))
+            )
+            for masks, start in zip(group.masks, group.starts, strict=True)
+        ]
+        kinds = {network[0].kind for network in self._networks}
+        self._reads_lit, self._reads_dense = LIT in kinds, bool({KEPT, DENSE} & kinds)
+        size = protocol.batch_size or len(images)
+        self._width = min(TILE, _filled_up(size))
+        self._buffers = {w: _buffers(group, w, images) for w in {self._width, TILE}}
+        self._room = {w: self._empty_tiles(w) for w in {self._width, TILE}}
 
     def run(self, first: int, last: int) -> NDArray[np.float64]:
         """Make optimiser steps first to last - 1; (K, steps) loss before each."""
-        protocol, loss = self._protocol, np.zeros((self.count, last - first))
-        taken = [[next(order).numpy() for _ in range(first, last)] for order in self._orders]
-        batches = np.array(taken or [[self._images.every] * (last - first)], dtype=np.uint32)
-        steps = np.array(
-            [_adam_step(protocol.learning_rate_at(step), step) for step in range(first, last)],
-            dtype=self._weights[0].dtype,
+        loss, steps = np.zeros((self.count, last - first)), range(first, last)
+        dtype = self._images.dtype
+        adam_steps = np.array(
+            [_adam_step(self._protocol.learning_rate_at(step), step) for step in steps], dtype
         )
-        outputs, deltas = self._buffers[min(TILE_ROWS, protocol.batch_size or TILE_ROWS)]
-        _run(
-            self._images.sparse,
-            self._images.transposed,
-            self._images.labels,
-            self._images.pixels,
-            batches,
-            not self._orders,
-            self._first_of_run,
-            self._weights,
-            self._biases,
-            self._masks,
-            self._moments,
-            self._gradients,
-            outputs,
-            deltas,
-            steps,
-            protocol.loss == "softmax_cross_entropy",
-            loss,
-        )
+        orders: Sequence[list[NDArray[np.int64]]] = [
+            [next(order).numpy() for _ in steps] for order in self._orders
+        ] or [[np.arange(len(self._images))] * len(steps)]
+        for run, batches in zip(self._runs, orders, strict=True):
+            tiles_a_step = -(-len(batches[0]) // self._width)
+            rows = [part for batch in batches for part in _cut(batch, self._width)]
+            for at in range(0, len(rows), STEPS_IN_A_ROW):
+                tiles = self._tiles(self._images, rows[at : at + STEPS_IN_A_ROW], self._width)
+                for k in range(run.start, run.stop):
+                    _advance(
+                        self._images.sparse,
+                        tiles,
+                        self._networks[k],
+                        self._buffers[self._width],
+                        adam_steps,
+                        at,
+                        tiles_a_step,
+                        1.0 / len(batches[0]),
+                        self._protocol.loss == "softmax_cross_entropy",
+                        loss[k],
+                    )
         return loss
 
     def accuracy(self, images: LitImages, limit: int | None = None) -> NDArray[np.float64]:
         """(K,) shares of the images (of the first ``limit``) that are classified correctly."""
-        rows = images.every[:limit]
-        if TILE_ROWS not in self._buffers:
-            self._buffers[TILE_ROWS] = self._empty_buffers(TILE_ROWS)
-        outputs, _ = self._buffers[TILE_ROWS]
-        return np.array(
-            [
-                _correct(
-                    images.sparse, rows, images.labels, self._weights, self._biases, k, outputs
-                )
-                for k in range(self.count)
-            ]
-        ) / len(rows)
+        rows = _cut(np.arange(len(images))[:limit], TILE)
+        correct = np.zeros(self.count)
+        for at in range(0, len(rows), STEPS_IN_A_ROW):
+            tiles = self._tiles(images, rows[at : at + STEPS_IN_A_ROW], TILE, transposed=False)
+            for k, network in enumerate(self._networks):
+                correct[k] += _correct(images.sparse, tiles, network, self._buffers[TILE])
+        return correct / sum(map(len, rows))
 
     def layers(self) -> Layers:
         """A copy of the layers: weights (K, d_out, d_in) and biases (K, d_out)."""
         return [
-            (torch.from_numpy(w).mT.clone(), torch.from_numpy(b).clone())
-            for w, b in zip(self._weights, self._biases, strict=True)
+            (
+                torch.from_numpy(np.stack([_written_out(layer) for layer in same])),
+                torch.from_numpy(np.stack([layer.bias[: layer.shape[0]] for layer in same])),
+            )
+            for same in zip(*self._networks, strict=True)
         ]
 
     def set_layers(self, layers: Layers) -> None:
         """Put such layers in place."""
-        for weight, bias, (w, b) in zip(self._weights, self._biases, layers, strict=True):
-            weight[:], bias[:] = w.mT.numpy(), b.numpy()
+        for same, (weights, biases) in zip(zip(*self._networks, strict=True), layers, strict=True):
+            for layer, weight, bias in zip(same, weights.numpy(), biases.numpy(), strict=True):
+                _put(layer, weight, bias)
 
-    def _empty_buffers(self, rows: int) -> tuple[Arrays, Arrays]:
-        outputs, deltas = (
-            tuple(_zeros((rows, b.shape[1]), b.dtype) for b in self._biases) for _ in range(2)
+    def _tiles(
+        self,
+        images: LitImages,
+        rows: list[NDArray[np.int64]],
+        width: int,
+        transposed: bool = True,
+    ) -> Tiles:
+        """These images as tiles, in the room that is there; the next call overwrites them."""
+        room = self._room[width]
+        tiles = Tiles(*(array[: len(rows)] for array in room))
+        tiles.images[:] = len(images)
+        for at, part in enumerate(rows):
+            tiles.images[at, : len(part)] = part
+            tiles.count[at] = len(part)
+        _fill(images.sparse, images.labels, tiles, transposed)
+        return tiles
+
+    def _empty_tiles(self, width: int) -> Tiles:
+        tiles, pixels = STEPS_IN_A_ROW, self._images.pixels
+        lit, dense = (tiles if reads else 0 for reads in (self._reads_lit, self._reads_dense))
+        dtype = self._images.dtype
+        return Tiles(
+            np.zeros((tiles, width), np.uint32),
+            np.zeros((tiles, width), np.int64),
+            np.zeros(tiles, np.int64),
+            np.zeros((lit, pixels), np.uint32),
+            np.zeros((lit, pixels * TILE), np.uint16),
+            _zeros((dense, pixels, width), dtype),
         )
-        return outputs, deltas
 
 
-def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> NDArray[np.floating]:
-    """Zeros that begin at a cache line, as PyTorch's memory does and numpy's does not: rows of 128
-    then never straddle one.
+def _cut(images: NDArray[np.int64], width: int) -> list[NDArray[np.int64]]:
+    return [images[i : i + width] for i in range(0, len(images), width)]
+
+
+def _filled_up(size: int) -> int:
+    """The next multiple of 16: whole vectors in either precision."""
+    return -(-size // 16) * 16
+
+
+def _zeros(shape: int | tuple[int, ...], dtype: np.dtype) -> NDArray[np.floating]:
+    """Zeros that begin at a cache line, as PyTorch's memory does and numpy's does not: vectors then
+    never straddle one.
     """
     return torch.zeros(shape, dtype=torch.float64 if dtype == np.float64 else torch.float32).numpy()
 
 
-def _aligned(arrays: Sequence[NDArray[np.generic]], dtype: np.dtype) -> NDArray[np.floating]:
-    stacked = _zeros((len(arrays), *arrays[0].shape), dtype)
-    stacked[:] = arrays
-    return stacked
+def kind_of(mask: Mask, first: bool, images: LitImages) -> int:
+    """How a layer is multiplied: ``KEPT``, ``LIT`` or ``DENSE``.
 
-
-def _stacked(
-    masks: list[NDArray[np.bool_] | None], weights: NDArray[np.floating]
-) -> NDArray[np.floating]:
-    """One layer's masks as numbers, (K, d_in, d_out); of length 0 where the layer is dense in every
-    network.
+    Args:
+        mask: (d_out, d_in).
+        first: whether it reads the images.
+        images: the training part.
     """
-    ones = np.ones(weights.shape[1:], bool)
-    return (
-        weights[:0]
-        if all(mask is None for mask in masks)
-        else _aligned([ones if mask is None else mask.T for mask in masks], weights.dtype)
+    kept, lit = mask.mean(), images.share if first else 1.0
+    if not first and len(mask) < FEW_UNITS:
+        return KEPT
+    if min(kept, lit) > SPARSE:
+        return DENSE
+    return KEPT if kept < lit else LIT
+
+
+def _layer(
+    at: int,
+    mask: Mask | None,
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    group: Group,
+    images: LitImages,
+) -> Layer:
+    """A layer with its initial parameters: weight (d_out, d_in), bias (d_out,)."""
+    every = np.ones(weight.shape, bool) if mask is None else mask
+    kind, dtype, none = kind_of(every, at == 0, images), images.dtype, np.zeros(0, np.uint32)
+    (d_out, d_in), depth = weight.shape, len(group.protocol.widths) - 1
+    sparse = _rows_of(every) if kind == KEPT else (none,) * 5
+    weights = {KEPT: len(sparse[1]), LIT: d_in * _filled_up(d_out), DENSE: weight.size}[kind]
+    rows = [_zeros(_filled_up(n), dtype) for n in [weights] * 4 + [d_out] * 4]
+    masked = kind != KEPT and not every.all()
+    layer = Layer(
+        kind,
+        (d_out, d_in),
+        at < depth - 1,
+        False,
+        True,
+        *sparse,
+        _zeros(len(rows[0]) if masked else 0, dtype),
+        *rows,
     )
+    if masked:
+        _put(layer._replace(weight=layer.mask), every.astype(dtype), bias)
+        weight = weight * every
+    _put(layer, weight, bias)
+    return layer
+
+
+def _rows_of(mask: Mask) -> tuple[NDArray[np.uint32], ...]:
+    """A mask's entries row by row (start, column), and column by column (start, row, and where the
+    entry stands in the first order).
+    """
+    row, column = np.nonzero(mask)
+    order = np.argsort(column, kind="stable")
+    starts = (
+        np.concatenate([[0], np.cumsum(np.bincount(of, minlength=n))])
+        for of, n in ((row, mask.shape[0]), (column, mask.shape[1]))
+    )
+    start, back_start = starts
+    return tuple(part.astype(np.uint32) for part in (start, column, back_start, row[order], order))
+
+
+def _put(layer: Layer, weight: NDArray[np.floating], bias: NDArray[np.floating]) -> None:
+    """Set a layer's weights (d_out, d_in) and biases."""
+    d_out, d_in = layer.shape
+    layer.bias[:d_out] = bias
+    if layer.kind == KEPT:
+        rows = np.repeat(np.arange(d_out), np.diff(layer.start.astype(np.int64)))
+        layer.weight[: len(rows)] = weight[rows, layer.index]
+    elif layer.kind == LIT:
+        layer.weight.reshape(d_in, -1)[:, :d_out] = weight.T
+    else:
+        layer.weight[: weight.size] = weight.ravel()
+
+
+def _written_out(layer: Layer) -> NDArray[np.floating]:
+    """A copy of a layer's weights, (d_out, d_in)."""
+    d_out, d_in = layer.shape
+    if layer.kind == LIT:
+        return layer.weight.reshape(d_in, -1)[:, :d_out].T.copy()
+    if layer.kind == DENSE:
+        return layer.weight[: d_out * d_in].reshape(d_out, d_in).copy()
+    weight = np.zeros((d_out, d_in), layer.weight.dtype)
+    rows = np.repeat(np.arange(d_out), np.diff(layer.start.astype(np.int64)))
+    weight[rows, layer.index] = layer.weight[: len(rows)]
+    return weight
+
+
+def _buffers(group: Group, width: int, images: LitImages) -> Buffers:
+    dtype, units = images.dtype, group.protocol.widths[1:]
+    whole = [[_zeros((_filled_up(d), width), dtype) for d in units] for _ in range(2)]
+    outputs, deltas = (tuple(w[:d] for w, d in zip(side, units, strict=True)) for side in whole)
+    turned = _zeros((width, _filled_up(units[0])), dtype)
+    filled_up = whole[0][0], whole[1][0]
+    return Buffers(outputs, outputs, deltas, deltas, filled_up, turned, _zeros((2, width), dtype))
 
 
 def _adam_step(learning_rate: float, step: int) -> tuple[float, float]:
@@ -192,271 +390,240 @@ def _adam_step(learning_rate: float, step: int) -> tuple[float, float]:
 
 
 @compiled
-def _run(
+def _advance(
     images,
-    fixed,
-    labels,
-    pixels,
-    batches,
-    full_batch,
-    first_of_run,
-    weights,
-    biases,
-    masks,
-    moments,
-    gradients,
-    outputs,
-    deltas,
-    steps,
+    tiles,
+    layers,
+    buffers,
+    adam_steps,
+    first_tile,
+    tiles_a_step,
+    share,
     extra_softmax,
     loss,
 ):
-    """The training loop.
+    """Take one network through some tiles; a step ends with the last tile of its batch.
 
-    images: the training part as a sparse matrix; fixed: its transpose, where full_batch; labels
-        (N,); pixels: columns of the matrix.
-    batches: (runs, steps, batch_size) image indices; first_of_run: (runs + 1,) first network of
-        each run of networks with the same batches, and K.
-    weights, biases, masks: a layer each, (K, d_in, d_out), (K, d_out), and as weights or of length
-        0; changed in place.
-    moments: Adam's means of weights and of biases, then its mean squares of both; gradients: of one
-        network's weights, and biases.
-    outputs, deltas: a layer each, (tile, d_out); steps: (steps, 2), see ``_adam_step``; loss: (K,
-        steps), filled in.
+    images: the training part, see ``LitImages.sparse``; first_tile: number of the first of these
+    tiles since the first of adam_steps (steps, 2), see ``_adam_step``; share: of one image in its
+    batch; loss: (steps,), added to.
     """
-    for step in range(len(steps)):
-        for run in range(len(first_of_run) - 1):
-            batch = batches[run, step]
-            transposed = fixed if full_batch else _transpose(images, batch, pixels)
-            for k in range(first_of_run[run], first_of_run[run + 1]):
-                loss[k, step] = _gradients(
-                    images,
-                    transposed,
-                    labels,
-                    batch,
-                    weights,
-                    biases,
-                    k,
-                    gradients,
-                    outputs,
-                    deltas,
-                    extra_softmax,
-                )
-                for i in range(len(weights)):
-                    if len(masks[i]):
-                        gradients[0][i][:] *= masks[i][k]
-                    _adam(
-                        weights[i][k].ravel(),
-                        gradients[0][i].ravel(),
-                        moments[0][i][k].ravel(),
-                        moments[2][i][k].ravel(),
-                        steps[step],
-                    )
-                    _adam(
-                        biases[i][k],
-                        gradients[1][i],
-                        moments[1][i][k],
-                        moments[3][i][k],
-                        steps[step],
-                    )
-
-
-@compiled
-def _gradients(
-    images, transposed, labels, batch, weights, biases, k, gradients, outputs, deltas, extra_softmax
-):
-    """Forward and backward pass of network k over a batch; sets the gradients (of weights, of
-    biases) and returns the mean loss.
-    """
-    last, pixels, loss = len(weights) - 1, len(gradients[0][0]), 0.0
-    for i in range(last + 1):
-        gradients[0][i][:] = 0
-        gradients[1][i][:] = 0
-    for first in range(0, len(batch), TILE_ROWS):
-        rows = batch[first : first + TILE_ROWS]
-        n = len(rows)
-        _forward(images, rows, weights, biases, k, outputs)
-        loss += _loss_and_delta(
-            outputs[last][:n], labels, rows, len(batch), extra_softmax, deltas[last][:n]
+    for t in range(len(tiles.images)):
+        step, part = (first_tile + t) // tiles_a_step, (first_tile + t) % tiles_a_step
+        _forward(images, tiles, t, layers, buffers)
+        loss[step] += share * kernels.loss_and_delta(
+            buffers.outputs[len(layers) - 1],
+            tiles.labels[t],
+            tiles.count[t],
+            buffers.column.dtype.type(share),
+            extra_softmax,
+            buffers.deltas[len(layers) - 1],
+            buffers.column[0],
+            buffers.column[1],
         )
-        for i in range(last, -1, -1):
-            delta = deltas[i][:n]
-            _through_relu(outputs[i][:n], delta, i < last, gradients[1][i])
-            if i:
-                gradients[0][i][:] += np.dot(outputs[i - 1][:n].T, delta)
-                np.dot(delta, weights[i][k].T, deltas[i - 1][:n])
-            else:
-                of_tile = np.arange(
-                    first // TILE_ROWS * pixels, (first // TILE_ROWS + 1) * pixels
-                ).astype(np.uint32)
-                _add_sparse_product(transposed, of_tile, delta, gradients[0][0])
-    return loss
+        _backward(
+            images, tiles, t, layers, buffers, adam_steps[step], part == 0, part == tiles_a_step - 1
+        )
 
 
 @compiled
-def _forward(images, rows, weights, biases, k, outputs):
-    """Outputs of each layer of network k for these images: after the ReLU, and the last one's
-    logits.
-    """
-    n, last, zero = len(rows), len(weights) - 1, biases[0].dtype.type(0)
-    for i in range(last + 1):
-        out, bias = outputs[i][:n], biases[i][k]
-        if i:
-            np.dot(outputs[i - 1][:n], weights[i][k], out)
+def _forward(images, tiles, t, layers, buffers):
+    """Outputs of each layer over tile t; the last ones are the logits."""
+    for i in range(len(layers)):
+        layer, branch = layers[i], buffers.branches[i]
+        width = branch.shape[1]
+        x = buffers.outputs[i - 1] if i else tiles.dense[t] if len(tiles.dense) else branch[:0]
+        if layer.kind == LIT:
+            turned = buffers.turned
+            kernels.lit_outputs(
+                images.blocks,
+                images.start,
+                images.entry,
+                images.values,
+                tiles.images[t],
+                layer.weight,
+                layer.bias,
+                turned.ravel(),
+                turned.shape[1],
+                layer.through_relu,
+            )
+            kernels.transpose(turned, buffers.filled_up[0])
+        elif layer.kind == KEPT:
+            kernels.kept_outputs(
+                layer.start,
+                layer.index,
+                layer.weight,
+                layer.bias,
+                x.ravel(),
+                branch.ravel(),
+                width,
+                layer.through_relu,
+            )
         else:
-            out[:] = 0
-            _add_sparse_product(images, rows, weights[0][k], out)
-        for r in range(n):
-            for j in range(len(bias)):
-                x = out[r, j] + bias[j]
-                out[r, j] = zero if i < last and x <= zero else x
+            d_out, d_in = layer.shape
+            np.dot(layer.weight[: d_out * d_in].reshape(d_out, d_in), x, branch)
+            kernels.add_bias(layer.bias, branch.ravel(), width, layer.through_relu)
+        if layer.skips:
+            buffers.outputs[i][:] = branch + x
 
 
 @compiled
-def _through_relu(output, delta, relu, bias_gradient):
-    """Zero the derivative where the ReLU (if there is one) gave zero, and add its sum over the
-    images to the bias's gradient.
-    """
-    zero = delta.dtype.type(0)
-    for r in range(len(output)):
-        for j in range(output.shape[1]):
-            if relu:
-                delta[r, j] = zero if output[r, j] <= zero else delta[r, j]
-            bias_gradient[j] += delta[r, j]
+def _backward(images, tiles, t, layers, buffers, adam_step, first, last):
+    """Gradients over tile t, and Adam's step where it is the batch's last one."""
+    for i in range(len(layers) - 1, -1, -1):
+        layer, dy, inner = layers[i], buffers.deltas[i], buffers.inner[i]
+        width = dy.shape[1]
+        if not layer.trained and i == 0:
+            break
+        kernels.behind_relu(
+            dy.ravel(),
+            buffers.branches[i].ravel(),
+            inner.ravel(),
+            layer.bias_gradient,
+            width,
+            layer.through_relu,
+            first,
+        )
+        if i > 1 or (i and layers[0].trained):  # before the weights move
+            _through_weights(layer, inner, buffers.deltas[i - 1])
+            if layer.skips:
+                buffers.deltas[i - 1][:] += dy
+        x = buffers.outputs[i - 1] if i else tiles.dense[t] if len(tiles.dense) else inner[:0]
+        if layer.kind == LIT:
+            kernels.transpose(buffers.filled_up[1], buffers.turned)
+            kernels.lit_step(
+                images.lit,
+                tiles.stop[t],
+                tiles.entry[t],
+                images.values,
+                buffers.turned.ravel(),
+                layer.weight_gradient,
+                layer.mask,
+                layer.weight,
+                layer.weight_mean,
+                layer.weight_square,
+                buffers.turned.shape[1],
+                adam_step,
+                first,
+                last,
+            )
+        elif layer.kind == KEPT:
+            kernels.kept_gradient(
+                layer.start,
+                layer.index,
+                inner.ravel(),
+                x.ravel(),
+                layer.weight_gradient,
+                width,
+                first,
+            )
+        else:
+            d_out, d_in = layer.shape
+            gradient = layer.weight_gradient[: d_out * d_in].reshape(d_out, d_in)
+            if first:
+                np.dot(inner, x.T, gradient)
+            else:
+                gradient += np.dot(inner, x.T)
+            if last and len(layer.mask):
+                layer.weight_gradient[:] *= layer.mask
+        if last:
+            if layer.kind != LIT:
+                kernels.adam_of(
+                    layer.weight_gradient,
+                    layer.weight,
+                    layer.weight_mean,
+                    layer.weight_square,
+                    adam_step,
+                )
+            kernels.adam_of(
+                layer.bias_gradient, layer.bias, layer.bias_mean, layer.bias_square, adam_step
+            )
 
 
 @compiled
-def _loss_and_delta(logits, labels, rows, batch_size, extra_softmax, delta):
-    """This tile's part of the mean cross-entropy, and its derivative by the logits; extra_softmax:
-    a softmax goes before the loss's own.
-    """
-    total, share, one = 0.0, logits.dtype.type(1.0 / batch_size), logits.dtype.type(1.0)
-    for r in range(len(rows)):
-        label, inputs, p = labels[rows[r]], logits[r], delta[r]
-        if extra_softmax:
-            _softmax(logits[r], inputs)
-        largest, log_sum = _softmax(inputs, p)
-        total += log_sum - (inputs[label] - largest)
-        p[label] -= one
-        if extra_softmax:  # through the extra softmax: J' d = q * (d - <q, d>)
-            p[:] = inputs * (p - np.sum(inputs * p))
-        p[:] *= share
-    return total / batch_size
+def _through_weights(layer, inner, dx):
+    """The derivative by a layer's inputs: ``dx = weight.T inner``."""
+    if layer.kind == KEPT:
+        kernels.kept_inputs(
+            layer.back_start,
+            layer.back_index,
+            layer.back_entry,
+            layer.weight,
+            inner.ravel(),
+            dx.ravel(),
+            inner.shape[1],
+        )
+    else:
+        d_out, d_in = layer.shape
+        np.dot(layer.weight[: d_out * d_in].reshape(d_out, d_in).T, inner, dx)
 
 
 @compiled
-def _softmax(x, p):
-    """Set p (which may be x itself) to the softmax of x; returns the largest of x, and the log of
-    the sum of exponentials less that.
-    """
-    largest, total = x[0], x.dtype.type(0)
-    for j in range(len(x)):
-        largest = max(largest, x[j])
-    for j in range(len(x)):
-        p[j] = np.exp(x[j] - largest)
-        total += p[j]
-    for j in range(len(x)):
-        p[j] /= total
-    return largest, np.log(total)
-
-
-@compiled
-def _correct(images, rows, labels, weights, biases, k, outputs):
-    """Number of these images that network k classifies correctly."""
-    correct = 0
-    for first in range(0, len(rows), TILE_ROWS):
-        tile = rows[first : first + TILE_ROWS]
-        _forward(images, tile, weights, biases, k, outputs)
-        for r in range(len(tile)):
-            correct += np.argmax(outputs[len(weights) - 1][r]) == labels[tile[r]]
+def _correct(images, tiles, layers, buffers):
+    """Number of the tiles' images that a network classifies correctly."""
+    correct, logits = 0, buffers.outputs[len(layers) - 1]
+    for t in range(len(tiles.images)):
+        _forward(images, tiles, t, layers, buffers)
+        for i in range(tiles.count[t]):
+            best = 0
+            for c in range(1, len(logits)):
+                if logits[c, i] > logits[best, i]:
+                    best = c
+            correct += best == tiles.labels[t, i]
     return correct
 
 
 @compiled
-def _adam(parameter, gradient, mean, square, step):
-    """One step of Adam (betas .9 and .999, eps 1e-8); step: size, and factor of the root, see
-    ``_adam_step``.
+def _fill(images, labels, tiles, transposed):
+    """Write images into tiles, whose ``images`` and ``count`` stand there already."""
+    for t in range(len(tiles.images)):
+        for i in range(tiles.images.shape[1]):
+            tiles.labels[t, i] = labels[tiles.images[t, i]]
+        if transposed and len(tiles.stop):
+            _fill_transpose(images, tiles.images[t], tiles.stop[t], tiles.entry[t])
+        if len(tiles.dense):
+            _fill_dense(images, tiles.images[t], tiles.dense[t])
+
+
+@compiled
+def _fill_transpose(images, chosen, stop, entry):
+    for p in range(len(stop)):
+        stop[p] = p * TILE
+    for i in range(len(chosen)):
+        first, place = np.int64(chosen[i]) * images.blocks, np.uint32(256 * i)
+        for e in range(
+            np.int64(images.start[first]), np.int64(images.start[first + images.blocks])
+        ):
+            pixel = images.entry[e] >> np.uint32(8)
+            entry[stop[pixel]] = place | (images.entry[e] & BYTE)
+            stop[pixel] += np.uint32(1)
+
+
+@compiled
+def _fill_dense(images, chosen, dense):
+    dense[:] = 0
+    for i in range(len(chosen)):
+        first = np.int64(chosen[i]) * images.blocks
+        for e in range(
+            np.int64(images.start[first]), np.int64(images.start[first + images.blocks])
+        ):
+            dense[images.entry[e] >> np.uint32(8), i] = images.values[images.entry[e] & BYTE]
+
+
+@compiled
+def _compress(images, blocks):
+    """Images (N, pixels) uint8 as a sparse matrix (start, entry) of their lit pixels, see
+    ``Sparse``.
     """
-    kind = parameter.dtype.type
-    keep, new, keep_square, new_square, tiny = (
-        kind(0.9),
-        kind(1 - 0.9),
-        kind(0.999),
-        kind(1 - 0.999),
-        kind(1e-8),
-    )
-    size, root = step[0], step[1]
-    for j in range(len(parameter)):
-        g = gradient[j]
-        mean[j] = keep * mean[j] + new * g
-        square[j] = keep_square * square[j] + new_square * g * g
-        parameter[j] -= size * mean[j] / (np.sqrt(square[j]) * root + tiny)
-
-
-@compiled
-def _add_sparse_product(sparse, rows, dense, out):
-    """out[i] += row ``rows[i]`` of a sparse matrix times a dense one."""
-    start, column, value = sparse
-    width = out.shape[1]
-    for i in range(len(rows)):
-        total = out[i]
-        for e in range(start[rows[i]], start[rows[i] + np.uint32(1)], _UNROLL):
-            a, b, c, d = value[e], value[e + 1], value[e + 2], value[e + 3]
-            wa, wb, wc, wd = (
-                dense[column[e]],
-                dense[column[e + 1]],
-                dense[column[e + 2]],
-                dense[column[e + 3]],
-            )
-            for j in range(width):
-                total[j] += a * wa[j] + b * wb[j] + c * wc[j] + d * wd[j]
-
-
-@compiled
-def _compress(images, pixel_values):
-    """Images (N, pixels) uint8 as a sparse matrix; pixel_values (256,) says what a pixel counts."""
-    start = np.zeros(len(images) + 1, np.uint32)
+    start = np.zeros((len(images) + 1) * blocks + 1, np.uint32)
+    entry = np.zeros(np.count_nonzero(images), np.uint32)
+    e = 0
     for r in range(len(images)):
-        start[r + 1] = start[r] + _filled_up(np.count_nonzero(images[r]))
-    column = np.zeros(start[-1], np.uint32)
-    value = np.zeros(start[-1], pixel_values.dtype)
-    for r in range(len(images)):
-        e = start[r]
         for j in range(images.shape[1]):
             if images[r, j]:
-                column[e] = j
-                value[e] = pixel_values[images[r, j]]
-                e += np.uint32(1)
-    return start, column, value
-
-
-@compiled
-def _transpose(sparse, rows, columns):
-    """Transposes of chosen rows, TILE_ROWS at a time, one below the other: row t * columns + j says
-    where in tile t column j is set.
-    """
-    start, column, value = sparse
-    tiles = (len(rows) + TILE_ROWS - 1) // TILE_ROWS
-    count = np.zeros(tiles * columns, np.uint32)
-    for i in range(len(rows)):
-        for e in range(start[rows[i]], start[rows[i] + np.uint32(1)]):
-            count[i // TILE_ROWS * columns + column[e]] += value[e] != 0
-    first = np.zeros(tiles * columns + 1, np.uint32)
-    for j in range(len(count)):
-        first[j + 1] = first[j] + _filled_up(count[j])
-    position = np.zeros(first[-1], np.uint32)
-    transposed = np.zeros(first[-1], value.dtype)
-    free = first[:-1].copy()
-    for i in range(len(rows)):
-        for e in range(start[rows[i]], start[rows[i] + np.uint32(1)]):
-            if value[e] != 0:
-                j = i // TILE_ROWS * columns + column[e]
-                position[free[j]] = i % TILE_ROWS
-                transposed[free[j]] = value[e]
-                free[j] += np.uint32(1)
-    return first, position, transposed
-
-
-@compiled
-def _filled_up(count):
-    return np.uint32((count + _UNROLL - 1) // _UNROLL * _UNROLL)
+                entry[e] = 256 * j + images[r, j]
+                e += 1
+            if (j + 1) % BLOCK_PIXELS == 0 or j + 1 == images.shape[1]:
+                start[r * blocks + j // BLOCK_PIXELS + 1] = e
+    start[len(images) * blocks :] = e
+    return start, entry

@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # imported where it is used, so that training on CUDA needs n
     from bogp.training.compiled_networks import CompiledNetworks
 
 # raise it when a change alters numbers: stored evaluations of other versions then no longer count
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 # of each group's arithmetic, whatever the machine has, so that the same job gives the same bits
 # everywhere
 THREADS = 1
@@ -169,18 +169,18 @@ def prepare(
     """
     precision = resolve_precision(precision, device)
 
-    def images(split: Split, full_batch: bool = False) -> Any:
+    def images(split: Split) -> Any:
         if _is_compiled(precision, device):
             from bogp.training.compiled_networks import LitImages
 
-            return LitImages(split, protocol.input_scaling, np.dtype(precision), full_batch)
+            return LitImages(split, protocol.input_scaling, np.dtype(precision))
         return TensorImages(split, protocol.input_scaling, precision, device)
 
     train, validation, test = _splits(dataset, protocol)
     selection = images(validation)
     return Prepared(
         purpose=purpose_of(dataset, protocol, precision, device),
-        train=images(train, protocol.batch_size is None),
+        train=images(train),
         validation=selection,
         test=selection if test is validation else images(test),
         sample=len(validation),
