@@ -30,7 +30,7 @@ FEW_UNITS = 32  # matrices with fewer rows are slow in BLAS, so kept weights win
 STEPS_IN_A_ROW = 8  # of one network, before the next one's turn
 
 
-class Sparse(NamedTuple):
+class Pixels(NamedTuple):
     """Images as a sparse matrix of their lit pixels.
 
     Attributes:
@@ -39,6 +39,8 @@ class Sparse(NamedTuple):
         entry: 256 times the pixel's number, and its brightness.
         values: (256,) what a brightness counts.
         lit: the pixels that any image lights.
+        grey: (N + 1, pixels) the images themselves, where they are no sparse matrix: no layer
+            then reads their lit pixels.
     """
 
     blocks: int
@@ -46,32 +48,42 @@ class Sparse(NamedTuple):
     entry: NDArray[np.uint32]
     values: NDArray[np.floating]
     lit: NDArray[np.uint32]
+    grey: NDArray[np.uint8]
 
 
-class LitImages:
-    """The images of one split as their lit pixels.
+class CompiledImages:
+    """The images of one split: as their lit pixels where these are few, else as they are.
 
     Args:
         split: the images.
         input_scaling: see ``Protocol.input_scaling``.
         dtype: float32 or float64.
+        dark: keep the lit pixels alone; None leaves it to their share. All splits of a data set
+            are kept in one way, that of the training part.
 
     Attributes:
-        sparse: the images, and a black one behind them, which fills up tiles.
+        matrix: the images, and a black one behind them, which fills up tiles.
         labels: (N + 1,).
         pixels: in an image.
         share: of all pixels that are lit.
+        dark: whether their lit pixels alone are kept.
         dtype: of the values.
     """
 
-    def __init__(self, split: Split, input_scaling: str, dtype: np.dtype) -> None:
+    def __init__(
+        self, split: Split, input_scaling: str, dtype: np.dtype, dark: bool | None = None
+    ) -> None:
         self.pixels, self.dtype = split.images.shape[1], np.dtype(dtype)
         self.labels = np.append(split.labels, 0).astype(np.int64)
         values = (np.arange(256) / (255 if input_scaling == "unit" else 1)).astype(dtype)
         blocks = -(-self.pixels // BLOCK_PIXELS)
+        self.share = np.count_nonzero(split.images) / max(1, split.images.size)
         lit = np.flatnonzero(split.images.any(axis=0)).astype(np.uint32)
-        self.sparse = Sparse(blocks, *_compress(split.images, blocks), values, lit)
-        self.share = len(self.sparse.entry) / max(1, split.images.size)
+        black = np.zeros((1, self.pixels), np.uint8)
+        self.dark = self.share <= SPARSE if dark is None else dark
+        grey = black[:0] if self.dark else np.concatenate([split.images, black])
+        start, entry = _compress(split.images[:0] if len(grey) else split.images, blocks)
+        self.matrix = Pixels(blocks, start, entry, values, lit, grey)
 
     def __len__(self) -> int:
         return len(self.labels) - 1
@@ -104,7 +116,7 @@ class Layer(NamedTuple):
         shape: (d_out, d_in).
         through_relu: a ReLU follows.
         skips: the layer's input is added behind the ReLU.
-        trained: its parameters move.
+        weight_moves, bias_moves: whether it is trained.
         start, index: KEPT: the kept weights' rows and columns, see ``kernels``.
         back_start, back_index, back_entry: the same of the transposed matrix, and where each of
             its entries stands in ``weight``.
@@ -118,7 +130,8 @@ class Layer(NamedTuple):
     shape: tuple[int, int]
     through_relu: bool
     skips: bool
-    trained: bool
+    weight_moves: bool
+    bias_moves: bool
     start: NDArray[np.uint32]
     index: NDArray[np.uint32]
     back_start: NDArray[np.uint32]
@@ -163,7 +176,7 @@ class CompiledNetworks:
         images: the training part.
     """
 
-    def __init__(self, group: Group, images: LitImages) -> None:
+    def __init__(self, group: Group, images: CompiledImages) -> None:
         protocol = self._protocol = group.protocol
         self.count, self._images, self._runs = len(group.masks), images, group.runs
         self._orders = group.orders
@@ -198,7 +211,7 @@ class CompiledNetworks:
                 tiles = self._tiles(self._images, rows[at : at + STEPS_IN_A_ROW], self._width)
                 for k in range(run.start, run.stop):
                     _advance(
-                        self._images.sparse,
+                        self._images.matrix,
                         tiles,
                         self._networks[k],
                         self._buffers[self._width],
@@ -211,14 +224,14 @@ class CompiledNetworks:
                     )
         return loss
 
-    def accuracy(self, images: LitImages, limit: int | None = None) -> NDArray[np.float64]:
+    def accuracy(self, images: CompiledImages, limit: int | None = None) -> NDArray[np.float64]:
         """(K,) shares of the images (of the first ``limit``) that are classified correctly."""
         rows = _cut(np.arange(len(images))[:limit], TILE)
         correct = np.zeros(self.count)
         for at in range(0, len(rows), STEPS_IN_A_ROW):
             tiles = self._tiles(images, rows[at : at + STEPS_IN_A_ROW], TILE, transposed=False)
             for k, network in enumerate(self._networks):
-                correct[k] += _correct(images.sparse, tiles, network, self._buffers[TILE])
+                correct[k] += _correct(images.matrix, tiles, network, self._buffers[TILE])
         return correct / sum(map(len, rows))
 
     def layers(self) -> Layers:
@@ -239,7 +252,7 @@ class CompiledNetworks:
 
     def _tiles(
         self,
-        images: LitImages,
+        images: CompiledImages,
         rows: list[NDArray[np.int64]],
         width: int,
         transposed: bool = True,
@@ -251,7 +264,7 @@ class CompiledNetworks:
         for at, part in enumerate(rows):
             tiles.images[at, : len(part)] = part
             tiles.count[at] = len(part)
-        _fill(images.sparse, images.labels, tiles, transposed)
+        _fill(images.matrix, images.labels, tiles, transposed)
         return tiles
 
     def _empty_tiles(self, width: int) -> Tiles:
@@ -284,7 +297,7 @@ def _zeros(shape: int | tuple[int, ...], dtype: np.dtype) -> NDArray[np.floating
     return torch.zeros(shape, dtype=torch.float64 if dtype == np.float64 else torch.float32).numpy()
 
 
-def kind_of(mask: Mask, first: bool, images: LitImages) -> int:
+def kind_of(mask: Mask, first: bool, images: CompiledImages) -> int:
     """How a layer is multiplied: ``KEPT``, ``LIT`` or ``DENSE``.
 
     Args:
@@ -292,7 +305,7 @@ def kind_of(mask: Mask, first: bool, images: LitImages) -> int:
         first: whether it reads the images.
         images: the training part.
     """
-    kept, lit = mask.mean(), images.share if first else 1.0
+    kept, lit = mask.mean(), images.share if first and images.dark else 1.0
     if not first and len(mask) < FEW_UNITS:
         return KEPT
     if min(kept, lit) > SPARSE:
@@ -306,12 +319,13 @@ def _layer(
     weight: NDArray[np.float32],
     bias: NDArray[np.float32],
     group: Group,
-    images: LitImages,
+    images: CompiledImages,
 ) -> Layer:
     """A layer with its initial parameters: weight (d_out, d_in), bias (d_out,)."""
     every = np.ones(weight.shape, bool) if mask is None else mask
     kind, dtype, none = kind_of(every, at == 0, images), images.dtype, np.zeros(0, np.uint32)
-    (d_out, d_in), depth = weight.shape, len(group.protocol.widths) - 1
+    (d_out, d_in), depth, protocol = weight.shape, len(group.protocol.widths) - 1, group.protocol
+    residual = protocol.blocks == "residual"
     sparse = _rows_of(every) if kind == KEPT else (none,) * 5
     weights = {KEPT: len(sparse[1]), LIT: d_in * _filled_up(d_out), DENSE: weight.size}[kind]
     rows = [_zeros(_filled_up(n), dtype) for n in [weights] * 4 + [d_out] * 4]
@@ -319,9 +333,10 @@ def _layer(
     layer = Layer(
         kind,
         (d_out, d_in),
-        at < depth - 1,
-        False,
-        True,
+        at < depth - 1 and (at > 0 or not residual),
+        residual and 0 < at < depth - 1,
+        at > 0 or protocol.first_layer == "trained",
+        at > 0 or protocol.first_layer != "frozen",
         *sparse,
         _zeros(len(rows[0]) if masked else 0, dtype),
         *rows,
@@ -373,13 +388,31 @@ def _written_out(layer: Layer) -> NDArray[np.floating]:
     return weight
 
 
-def _buffers(group: Group, width: int, images: LitImages) -> Buffers:
+def _buffers(group: Group, width: int, images: CompiledImages) -> Buffers:
     dtype, units = images.dtype, group.protocol.widths[1:]
-    whole = [[_zeros((_filled_up(d), width), dtype) for d in units] for _ in range(2)]
-    outputs, deltas = (tuple(w[:d] for w, d in zip(side, units, strict=True)) for side in whole)
+
+    def matrices() -> list[NDArray[np.floating]]:
+        return [_zeros((_filled_up(d), width), dtype) for d in units]
+
+    whole, deltas = matrices(), matrices()
+    outputs, by_outputs = (
+        tuple(w[:d] for w, d in zip(side, units, strict=True)) for side in (whole, deltas)
+    )
+    branches, inner = outputs, by_outputs
+    if group.protocol.blocks == "residual":
+        blocks = [_zeros((2, d, width), dtype) for d in units[1:-1]]
+        branches = (outputs[0], *(block[0] for block in blocks), outputs[-1])
+        inner = (by_outputs[0], *(block[1] for block in blocks), by_outputs[-1])
     turned = _zeros((width, _filled_up(units[0])), dtype)
-    filled_up = whole[0][0], whole[1][0]
-    return Buffers(outputs, outputs, deltas, deltas, filled_up, turned, _zeros((2, width), dtype))
+    return Buffers(
+        outputs,
+        branches,
+        by_outputs,
+        inner,
+        (whole[0], deltas[0]),
+        turned,
+        _zeros((2, width), dtype),
+    )
 
 
 def _adam_step(learning_rate: float, step: int) -> tuple[float, float]:
@@ -404,7 +437,7 @@ def _advance(
 ):
     """Take one network through some tiles; a step ends with the last tile of its batch.
 
-    images: the training part, see ``LitImages.sparse``; first_tile: number of the first of these
+    images: the training part, see ``Pixels``; first_tile: number of the first of these
     tiles since the first of adam_steps (steps, 2), see ``_adam_step``; share: of one image in its
     batch; loss: (steps,), added to.
     """
@@ -473,7 +506,7 @@ def _backward(images, tiles, t, layers, buffers, adam_step, first, last):
     for i in range(len(layers) - 1, -1, -1):
         layer, dy, inner = layers[i], buffers.deltas[i], buffers.inner[i]
         width = dy.shape[1]
-        if not layer.trained and i == 0:
+        if not layer.bias_moves:  # a frozen first layer
             break
         kernels.behind_relu(
             dy.ravel(),
@@ -484,60 +517,68 @@ def _backward(images, tiles, t, layers, buffers, adam_step, first, last):
             layer.through_relu,
             first,
         )
-        if i > 1 or (i and layers[0].trained):  # before the weights move
+        if i > 1 or (i and layers[0].bias_moves):  # before the weights move
             _through_weights(layer, inner, buffers.deltas[i - 1])
             if layer.skips:
                 buffers.deltas[i - 1][:] += dy
         x = buffers.outputs[i - 1] if i else tiles.dense[t] if len(tiles.dense) else inner[:0]
-        if layer.kind == LIT:
-            kernels.transpose(buffers.filled_up[1], buffers.turned)
-            kernels.lit_step(
-                images.lit,
-                tiles.stop[t],
-                tiles.entry[t],
-                images.values,
-                buffers.turned.ravel(),
-                layer.weight_gradient,
-                layer.mask,
-                layer.weight,
-                layer.weight_mean,
-                layer.weight_square,
-                buffers.turned.shape[1],
-                adam_step,
-                first,
-                last,
-            )
-        elif layer.kind == KEPT:
-            kernels.kept_gradient(
-                layer.start,
-                layer.index,
-                inner.ravel(),
-                x.ravel(),
-                layer.weight_gradient,
-                width,
-                first,
-            )
-        else:
-            d_out, d_in = layer.shape
-            gradient = layer.weight_gradient[: d_out * d_in].reshape(d_out, d_in)
-            if first:
-                np.dot(inner, x.T, gradient)
-            else:
-                gradient += np.dot(inner, x.T)
-            if last and len(layer.mask):
-                layer.weight_gradient[:] *= layer.mask
+        if layer.weight_moves:
+            _move_weights(images, tiles, t, layer, x, inner, buffers, adam_step, first, last)
         if last:
-            if layer.kind != LIT:
-                kernels.adam_of(
-                    layer.weight_gradient,
-                    layer.weight,
-                    layer.weight_mean,
-                    layer.weight_square,
-                    adam_step,
-                )
             kernels.adam_of(
                 layer.bias_gradient, layer.bias, layer.bias_mean, layer.bias_square, adam_step
             )
+
+
+@compiled
+def _move_weights(images, tiles, t, layer, x, inner, buffers, adam_step, first, last):
+    """The gradient of a layer's weights over tile t, and Adam's step with the batch's."""
+    if layer.kind == LIT:
+        kernels.transpose(buffers.filled_up[1], buffers.turned)
+        kernels.lit_step(
+            images.lit,
+            tiles.stop[t],
+            tiles.entry[t],
+            images.values,
+            buffers.turned.ravel(),
+            layer.weight_gradient,
+            layer.mask,
+            layer.weight,
+            layer.weight_mean,
+            layer.weight_square,
+            buffers.turned.shape[1],
+            adam_step,
+            first,
+            last,
+        )
+        return
+    if layer.kind == KEPT:
+        kernels.kept_gradient(
+            layer.start,
+            layer.index,
+            inner.ravel(),
+            x.ravel(),
+            layer.weight_gradient,
+            inner.shape[1],
+            first,
+        )
+    else:
+        d_out, d_in = layer.shape
+        gradient = layer.weight_gradient[: d_out * d_in].reshape(d_out, d_in)
+        if first:
+            np.dot(inner, x.T, gradient)
+        else:
+            gradient += np.dot(inner, x.T)
+        if last and len(layer.mask):
+            layer.weight_gradient[:] *= layer.mask
+    if last:
+        kernels.adam_of(
+            layer.weight_gradient,
+            layer.weight,
+            layer.weight_mean,
+            layer.weight_square,
+            adam_step,
+        )
 
 
 @compiled
@@ -601,6 +642,12 @@ def _fill_transpose(images, chosen, stop, entry):
 
 @compiled
 def _fill_dense(images, chosen, dense):
+    if len(images.grey):
+        for block in range(0, len(dense), 64):  # lines of ``dense`` stay in the cache
+            for i in range(len(chosen)):
+                for p in range(block, min(block + 64, len(dense))):
+                    dense[p, i] = images.values[images.grey[chosen[i], p]]
+        return
     dense[:] = 0
     for i in range(len(chosen)):
         first = np.int64(chosen[i]) * images.blocks
@@ -613,7 +660,7 @@ def _fill_dense(images, chosen, dense):
 @compiled
 def _compress(images, blocks):
     """Images (N, pixels) uint8 as a sparse matrix (start, entry) of their lit pixels, see
-    ``Sparse``.
+    ``Pixels``.
     """
     start = np.zeros((len(images) + 1) * blocks + 1, np.uint32)
     entry = np.zeros(np.count_nonzero(images), np.uint32)

@@ -139,14 +139,14 @@ class Prepared:
     """A data set as training multiplies it, for callers that train on it more than once.
 
     Attributes:
-        purpose: what it was prepared for: data set checksum, split, input scaling, full batch or
-            not, precision, device.
-        train, validation, test: the parts (see ``Protocol.split``), as ``LitImages`` or
+        purpose: what it was prepared for: data set checksum, split, input scaling, precision,
+            device.
+        train, validation, test: the parts (see ``Protocol.split``), as ``CompiledImages`` or
             ``TensorImages``.
         sample: number of training images on which training accuracy is measured.
     """
 
-    purpose: tuple[str, str, str, bool, str, str]
+    purpose: tuple[str, str, str, str, str]
     train: Any
     validation: Any
     test: Any
@@ -156,12 +156,11 @@ class Prepared:
 def prepare(
     dataset: Dataset, protocol: Protocol, precision: str = "float32", device: str = "cpu"
 ) -> Prepared:
-    """Make a data set ready for all trainings under protocols of this split, input scaling and kind
-    of batch.
+    """Make a data set ready for all trainings under protocols of this split and input scaling.
 
     Args:
         dataset: the images.
-        protocol: of which the split, the input scaling and whether it has mini-batches count.
+        protocol: of which the split and the input scaling count.
         precision, device: see ``resolve_precision``.
 
     Raises:
@@ -169,20 +168,22 @@ def prepare(
     """
     precision = resolve_precision(precision, device)
 
-    def images(split: Split) -> Any:
+    def images(split: Split, dark: bool | None = None) -> Any:
         if _is_compiled(precision, device):
-            from bogp.training.compiled_networks import LitImages
+            from bogp.training.compiled_networks import CompiledImages
 
-            return LitImages(split, protocol.input_scaling, np.dtype(precision))
+            return CompiledImages(split, protocol.input_scaling, np.dtype(precision), dark)
         return TensorImages(split, protocol.input_scaling, precision, device)
 
     train, validation, test = _splits(dataset, protocol)
-    selection = images(validation)
+    trained_on = images(train)
+    dark = getattr(trained_on, "dark", None)
+    selection = images(validation, dark)
     return Prepared(
         purpose=purpose_of(dataset, protocol, precision, device),
-        train=images(train),
+        train=trained_on,
         validation=selection,
-        test=selection if test is validation else images(test),
+        test=selection if test is validation else images(test, dark),
         sample=len(validation),
     )
 
@@ -238,8 +239,7 @@ def train(
     data = prepared or prepare(dataset, protocol, precision, device)
     refuse(
         data.purpose != purpose_of(dataset, protocol, precision, device),
-        "The prepared data belong to another data set, split, scaling, kind of batch, "
-        "precision or device.",
+        "The prepared data belong to another data set, split, scaling, precision or device.",
     )
     at_work = (cores() if device == "cpu" else 1) if workers is None else workers
     groups = _groups(seeds, group_size(protocol, device), whole("workers", at_work, 1))
@@ -528,7 +528,7 @@ def _splits(dataset: Dataset, protocol: Protocol) -> tuple[Split, Split, Split]:
 
 def purpose_of(
     dataset: Dataset, protocol: Protocol, precision: str, device: str
-) -> tuple[str, str, str, bool, str, str]:
+) -> tuple[str, str, str, str, str]:
     """What decides whether prepared data serve a training, as ``Prepared.purpose`` says it;
     precision as ``resolve_precision`` gives it.
     """
@@ -536,7 +536,6 @@ def purpose_of(
         dataset.checksum,
         protocol.split,
         protocol.input_scaling,
-        protocol.batch_size is None,
         precision,
         device,
     )

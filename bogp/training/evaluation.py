@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -317,4 +317,4 @@ class Evaluator:
 
 def protocol_settings(protocol: Protocol) -> dict[str, Any]:
     """A protocol as JSON-ready settings, with its id, for provenance records."""
-    return asdict(protocol) | {"id": protocol.id}
+    return protocol.settings | {"id": protocol.id}

@@ -250,8 +250,9 @@ def lit_step(
     unless the batch has more tiles.
 
     pixels: those that any training image lights (the weights of others never move); stop: where
-    the entries of each pixel end, which begin at p * TILE; delta: (n, width); mask: 1 where a weight is kept, or of length 0; first, last: whether
-    this is the first and the last tile of its batch.
+    the entries of each pixel end, which begin at p * TILE; delta: (n, width); mask: 1 where a
+    weight is kept, or of length 0; first, last: whether this is the first and the last tile of its
+    batch.
     """
     column = 0
     while column < width:

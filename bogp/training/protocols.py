@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from bogp.checks import choice, is_one_of, listed, number, refuse, texts, whole
 from bogp.errors import UnreachableSparsity
@@ -22,6 +23,8 @@ _CHOICES = {
     "optimiser": ("adam",),
     "schedule": ("constant", "linear"),
     "scope": ("hidden", "all", "input"),
+    "blocks": ("plain", "residual"),
+    "first_layer": ("trained", "bias", "frozen"),
     "split": ("held_out", "reported"),
 }
 
@@ -52,6 +55,11 @@ class Protocol:
         check_every: None, or the number of steps between looks at validation accuracy.
         patience: looks without improvement after which training stops; the best look's weights
             count.
+        blocks: what the layers between hidden layers compute: ``plain`` relu(M x + b), or
+            ``residual`` x + relu(M x + b), where the first layer has no ReLU: it writes into the
+            stream that the blocks add to.
+        first_layer: whether the layer that reads the input is trained, its ``bias`` alone, or
+            ``frozen`` as it was drawn.
     """
 
     name: str
@@ -67,6 +75,8 @@ class Protocol:
     split: str = "held_out"
     check_every: int | None = None
     patience: int | None = None
+    blocks: str = "plain"
+    first_layer: str = "trained"
 
     def __post_init__(self) -> None:
         for field in ("steps", "batch_size", "check_every", "patience"):
@@ -95,6 +105,10 @@ class Protocol:
             "'input' or 'all'.",
         )
         refuse(
+            self.blocks == "residual" and len(set(self.widths[1:-1])) > 1,
+            f"Protocol widths are {self.widths}; residual blocks need hidden layers of one width.",
+        )
+        refuse(
             not 0 < self.learning_rate < math.inf,
             f"Protocol learning_rate is {self.learning_rate}; it must be positive and finite.",
         )
@@ -108,9 +122,17 @@ class Protocol:
         )
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """All settings, JSON-ready. Those that came later are left out at their defaults, under
+        which nothing is computed in another way than before there were any.
+        """
+        later = {"blocks": "plain", "first_layer": "trained"}
+        return {k: v for k, v in asdict(self).items() if later.get(k) != v}
+
+    @property
     def id(self) -> str:
         """Twelve hexadecimal digits that change with any setting but the name."""
-        settings = {k: v for k, v in asdict(self).items() if k != "name"}
+        settings = {k: v for k, v in self.settings.items() if k != "name"}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
     def learning_rate_at(self, step: int) -> float:

@@ -142,7 +142,7 @@ class TensorNetworks:
             self._factors, rounded = _flat(self.count, shapes, FACTORS[precision], device)
             self._weights = [w for w, _ in rounded[:-1]] + self._weights[-1:]
         self._round()
-        self._buffers: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
+        self._buffers: dict[int, tuple[list[Tensor], ...]] = {}
 
     @torch.no_grad()
     def run(self, first: int, last: int) -> NDArray[np.float64]:
@@ -196,9 +196,9 @@ class TensorNetworks:
 
     def _forward(self, inputs: list[tuple[slice, Tile]]) -> list[Tensor]:
         """The output of each layer: after the ReLU, and the last one's logits."""
-        outputs, _ = self._buffers_for(len(inputs[0][1].labels))
+        outputs, branches, _ = self._buffers_for(len(inputs[0][1].labels))
         for i, ((_, bias), weight, out) in enumerate(
-            zip(self._layers, self._weights, outputs, strict=True)
+            zip(self._layers, self._weights, branches, strict=True)
         ):
             if i == len(outputs) - 1:
                 torch.bmm(weight, outputs[i - 1].mT, out=out).add_(bias[:, :, None])
@@ -209,17 +209,25 @@ class TensorNetworks:
                     for w, o in zip(weight[run], out[run], strict=True):
                         o.copy_(torch.mm(tile.x, w))
             if i < len(outputs) - 1:
-                out.add_(bias[:, None]).relu_()
+                out.add_(bias[:, None])
+                if self._through_relu(i):
+                    out.relu_()
+                if self._skips(i):
+                    torch.add(outputs[i - 1], out, out=outputs[i])
         return outputs
+
+    def _through_relu(self, i: int) -> bool:
+        return i < len(self._layers) - 1 and (i > 0 or self._protocol.blocks == "plain")
+
+    def _skips(self, i: int) -> bool:
+        return 0 < i < len(self._layers) - 1 and self._protocol.blocks == "residual"
 
     def _add_gradients(self, inputs: list[tuple[slice, Tile]]) -> Tensor:
         """Forward and backward pass over a tile; gradients are added up. Returns (K,) its part of
         the mean loss, float64.
         """
-        outputs, (*deltas, _) = (
-            self._forward(inputs),
-            self._buffers_for(len(inputs[0][1].labels))[1],
-        )
+        outputs = self._forward(inputs)
+        _, branches, (*deltas, _) = self._buffers_for(len(inputs[0][1].labels))
         labels = torch.cat(
             [
                 tile.labels.expand(run.stop - run.start if self._orders else self.count, 1, -1)
@@ -236,39 +244,46 @@ class TensorNetworks:
         _add_products(delta, outputs[-2], self._gradients[-1][0])
         torch.bmm(delta.mT, self._weights[-1], out=deltas[-1])
         for i in reversed(range(len(deltas))):
-            # through the ReLU
-            torch.ops.aten.threshold_backward.grad_input(
-                deltas[i], outputs[i], 0, grad_input=deltas[i]
-            )
-            self._gradients[i][1].add_(deltas[i].sum(1))
-            delta = deltas[i].to(self._factors.dtype)
+            inner = deltas[i]  # what the layer gives to its ReLU
+            if self._through_relu(i):
+                to = torch.empty_like(inner) if self._skips(i) else inner
+                inner = torch.ops.aten.threshold_backward.grad_input(
+                    inner, branches[i], 0, grad_input=to
+                )
+            if i or self._protocol.first_layer != "frozen":
+                self._gradients[i][1].add_(inner.sum(1))
+            rounded = inner.to(self._factors.dtype)
             if i:
-                _add_products(outputs[i - 1].mT, delta, self._gradients[i][0])
-                torch.bmm(delta, self._weights[i].mT, out=deltas[i - 1])
-            else:
+                _add_products(outputs[i - 1].mT, rounded, self._gradients[i][0])
+                torch.bmm(rounded, self._weights[i].mT, out=deltas[i - 1])
+                if self._skips(i):
+                    deltas[i - 1].add_(deltas[i])
+            elif self._protocol.first_layer == "trained":
                 for run, tile in inputs:
-                    for d, g in zip(delta[run], self._gradients[0][0][run], strict=True):
+                    for d, g in zip(rounded[run], self._gradients[0][0][run], strict=True):
                         g.add_(torch.mm(tile.transposed, d))
         return value
 
-    def _buffers_for(self, rows: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Outputs and their derivatives for tiles of so many rows; the last hidden layer feeds the
-        last layer, which is not rounded.
+    def _buffers_for(self, rows: int) -> tuple[list[Tensor], ...]:
+        """For tiles of so many rows: outputs, what they are before an input is added that the layer
+        skips, and derivatives by the outputs. The last hidden layer feeds the last layer, which is
+        not rounded.
         """
         if rows not in self._buffers:
             *hidden, classes = self._protocol.widths[1:]
             types = [self._factors.dtype] * (len(hidden) - 1) + [torch.float32]
-            outputs, deltas = (
+            outputs, deltas, branches = (
                 [
                     torch.empty(self.count, rows, d, dtype=t, device=self._parameters.device)
                     for d, t in zip(hidden, types, strict=True)
                 ]
-                for _ in range(2)
+                for _ in range(3)
             )
             logits = torch.empty(
                 self.count, classes, rows, dtype=torch.float32, device=self._parameters.device
             )
-            self._buffers[rows] = [*outputs, logits], [*deltas, logits]
+            separate = [b if self._skips(i) else outputs[i] for i, b in enumerate(branches)]
+            self._buffers[rows] = [*outputs, logits], [*separate, logits], [*deltas, logits]
         return self._buffers[rows]
 
 

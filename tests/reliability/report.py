@@ -18,29 +18,30 @@ PAGE = ROOT / "docs" / "reliability.md"
 
 # Each point with what it asks and what is allowed.
 POINTS = {
-    "interrupted": "A process that builds a mask database and trains (`mnist-5k`, groups of 8 networks) is "
-    "killed (SIGKILL) at random moments and started again until it is done. *Lost*: trainings "
-    "begun and not kept, the most of any kill; allowed is the group in flight, 8. "
-    "*Duplicated*: trainings of what was kept already. The end must be the bytes of an "
-    "uninterrupted build, and the rows of an uninterrupted run, times apart.",
-    "workflow": "`make reproduce` at a small size is killed (SIGKILL, the whole process group) at a "
-    "random moment and started again until it is done. *Lost*: trainings begun and not kept, "
-    "the most of any kill; allowed is one group. *Duplicated*: trainings of what was kept "
-    "already. The tables must be those of an uninterrupted run, times apart, and no process "
-    "may live on after a kill.",
-    "damaged": "One bit is flipped, or the file is cut off, at a random place. *Failed*: read as good "
-    "with other content, an exception that is no `BogpError`, or one that does not name the "
-    "file. *Lost*: evaluations that were gone without a word, all trials together; they are "
+    "interrupted": "A process that builds a mask database and trains (`mnist-5k`, groups of 8 "
+    "networks) is killed (SIGKILL) at random moments and started again until it is done. "
+    "*Lost*: trainings begun and not kept, the most of any kill; allowed is the group in "
+    "flight, 8. *Duplicated*: trainings of what was kept already. The end must be the bytes of "
+    "an uninterrupted build, and the rows of an uninterrupted run, times apart.",
+    "workflow": "`make reproduce` at a small size is killed (SIGKILL, the whole process group) "
+    "at a random moment and started again until it is done. *Lost*: trainings begun and not "
+    "kept, the most of any kill; allowed is one group. *Duplicated*: trainings of what was kept "
+    "already. The tables must be those of an uninterrupted run, times apart, and no process may "
+    "live on after a kill.",
+    "damaged": "One bit is flipped, or the file is cut off, at a random place. *Failed*: read "
+    "as good with other content, an exception that is no `BogpError`, or one that does not name "
+    "the file. *Lost*: evaluations that were gone without a word, all trials together; they are "
     "trained again, to the same numbers.",
-    "bad_input": "Entry points are called with generated values, right and wrong ones, of the right type "
-    "and of others. *Failed*: an end that is neither success nor a `BogpError`.",
-    "full_disk": "Writing onto a disk that is full, a folder that is read-only, and beyond a limit of file "
-    "size. *Failed*: no `BogpError`, or an earlier result that is not what it was.",
-    "untrusted": "Files made to run code when they are opened. *Failed*: code ran, or an exception that is "
-    "no `BogpError`. What has the right content beside the code is read; a store that holds "
-    "more than its table is refused.",
-    "same_seeds": "The same seeds, twice, on 1 and on 2 workers. *Failed*: a CSV whose bytes differ (the "
-    "column of seconds, which is a measurement, left out).",
+    "bad_input": "Entry points are called with generated values, right and wrong ones, of the "
+    "right type and of others. *Failed*: an end that is neither success nor a `BogpError`.",
+    "full_disk": "Writing onto a disk that is full, a folder that is read-only, and beyond a "
+    "limit of file size. *Failed*: no `BogpError`, or an earlier result that is not what it "
+    "was.",
+    "untrusted": "Files made to run code when they are opened. *Failed*: code ran, or an "
+    "exception that is no `BogpError`. What has the right content beside the code is read; a "
+    "store that holds more than its table is refused.",
+    "same_seeds": "The same seeds, twice, on 1 and on 2 workers. *Failed*: a CSV whose bytes "
+    "differ (the column of seconds, which is a measurement, left out).",
 }
 
 
