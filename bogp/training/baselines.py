@@ -174,8 +174,14 @@ def first_masks(
 
     Raises:
         UnreachableSparsity: no weight would stay.
-        InvalidInput: a layer would lose all its weights, and that is not allowed.
+        InvalidInput: a layer would lose all its weights, and that is not allowed; or the score
+            follows paths through the network, and the protocol's blocks are not plain.
     """
+    refuse(
+        method.score in ("snip", "synflow") and protocol.blocks != "plain",
+        f"{method.score} follows the signal through plain layers; the protocol has "
+        f"{protocol.blocks} blocks. Choose magnitude, lamp or random.",
+    )
     _check_counts(method, protocol, seed)
     return (
         None

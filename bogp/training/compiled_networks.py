@@ -77,7 +77,7 @@ class CompiledImages:
         self.labels = np.append(split.labels, 0).astype(np.int64)
         values = (np.arange(256) / (255 if input_scaling == "unit" else 1)).astype(dtype)
         blocks = -(-self.pixels // BLOCK_PIXELS)
-        self.share = np.count_nonzero(split.images) / max(1, split.images.size)
+        self.share = float(np.count_nonzero(split.images) / max(1, split.images.size))
         lit = np.flatnonzero(split.images.any(axis=0)).astype(np.uint32)
         black = np.zeros((1, self.pixels), np.uint8)
         self.dark = self.share <= SPARSE if dark is None else dark
@@ -93,7 +93,7 @@ class Tiles(NamedTuple):
     """Some tiles of images, as layers read them.
 
     Attributes:
-        images: (tiles, width) which images; labels: theirs; count: (tiles,) how many are no
+        images: (tiles, width) which images; labels: theirs; number: (tiles,) how many are no
             filling.
         stop, entry: each tile's transpose: pixel p has entries p * TILE to stop[t, p], 256 times an
             image's place in the tile, and the brightness; of length 0 where no layer reads it.
@@ -102,14 +102,41 @@ class Tiles(NamedTuple):
 
     images: NDArray[np.uint32]
     labels: NDArray[np.int64]
-    count: NDArray[np.int64]
+    number: NDArray[np.int64]
     stop: NDArray[np.uint32]
     entry: NDArray[np.uint16]
     dense: NDArray[np.floating]
 
 
+class Kept(NamedTuple):
+    """Which weights a mask keeps: row by row, and column by column for the way back.
+
+    Attributes:
+        start, column: row j has entries start[j] to start[j + 1], in these columns.
+        back_start, back_row, back_entry: the same of the transposed matrix, and where each of its
+            entries stands in the first order.
+    """
+
+    start: NDArray[np.uint32]
+    column: NDArray[np.uint32]
+    back_start: NDArray[np.uint32]
+    back_row: NDArray[np.uint32]
+    back_entry: NDArray[np.uint32]
+
+
+class Parameters(NamedTuple):
+    """Numbers that Adam moves, with its moments and their gradient; each one row of memory, filled
+    up to whole vectors.
+    """
+
+    value: NDArray[np.floating]
+    mean: NDArray[np.floating]
+    square: NDArray[np.floating]
+    gradient: NDArray[np.floating]
+
+
 class Layer(NamedTuple):
-    """One layer of one network; parameters, Adam's moments and gradients in one row each.
+    """One layer of one network.
 
     Attributes:
         kind: ``KEPT``, ``LIT`` or ``DENSE``.
@@ -117,13 +144,11 @@ class Layer(NamedTuple):
         through_relu: a ReLU follows.
         skips: the layer's input is added behind the ReLU.
         weight_moves, bias_moves: whether it is trained.
-        start, index: KEPT: the kept weights' rows and columns, see ``kernels``.
-        back_start, back_index, back_entry: the same of the transposed matrix, and where each of
-            its entries stands in ``weight``.
-        mask: DENSE with a mask: 1 where a weight is kept; else of length 0.
+        kept: KEPT: which weights; else of length 0.
+        mask: LIT and DENSE with a mask: 1 where a weight is kept; else of length 0.
         weight: KEPT: the kept ones; LIT: (pixels, units filled up to whole vectors); DENSE: (d_out,
             d_in).
-        bias: filled up to whole vectors, as all rows are.
+        bias: (d_out,).
     """
 
     kind: int
@@ -132,20 +157,10 @@ class Layer(NamedTuple):
     skips: bool
     weight_moves: bool
     bias_moves: bool
-    start: NDArray[np.uint32]
-    index: NDArray[np.uint32]
-    back_start: NDArray[np.uint32]
-    back_index: NDArray[np.uint32]
-    back_entry: NDArray[np.uint32]
+    kept: Kept
     mask: NDArray[np.floating]
-    weight: NDArray[np.floating]
-    weight_mean: NDArray[np.floating]
-    weight_square: NDArray[np.floating]
-    weight_gradient: NDArray[np.floating]
-    bias: NDArray[np.floating]
-    bias_mean: NDArray[np.floating]
-    bias_square: NDArray[np.floating]
-    bias_gradient: NDArray[np.floating]
+    weight: Parameters
+    bias: Parameters
 
 
 class Buffers(NamedTuple):
@@ -239,7 +254,7 @@ class CompiledNetworks:
         return [
             (
                 torch.from_numpy(np.stack([_written_out(layer) for layer in same])),
-                torch.from_numpy(np.stack([layer.bias[: layer.shape[0]] for layer in same])),
+                torch.from_numpy(np.stack([layer.bias.value[: layer.shape[0]] for layer in same])),
             )
             for same in zip(*self._networks, strict=True)
         ]
@@ -259,11 +274,11 @@ class CompiledNetworks:
     ) -> Tiles:
         """These images as tiles, in the room that is there; the next call overwrites them."""
         room = self._room[width]
-        tiles = Tiles(*(array[: len(rows)] for array in room))
+        tiles = room._replace(**{name: a[: len(rows)] for name, a in room._asdict().items()})
         tiles.images[:] = len(images)
         for at, part in enumerate(rows):
             tiles.images[at, : len(part)] = part
-            tiles.count[at] = len(part)
+            tiles.number[at] = len(part)
         _fill(images.matrix, images.labels, tiles, transposed)
         return tiles
 
@@ -323,68 +338,65 @@ def _layer(
 ) -> Layer:
     """A layer with its initial parameters: weight (d_out, d_in), bias (d_out,)."""
     every = np.ones(weight.shape, bool) if mask is None else mask
-    kind, dtype, none = kind_of(every, at == 0, images), images.dtype, np.zeros(0, np.uint32)
+    kind, dtype = kind_of(every, at == 0, images), images.dtype
     (d_out, d_in), depth, protocol = weight.shape, len(group.protocol.widths) - 1, group.protocol
     residual = protocol.blocks == "residual"
-    sparse = _rows_of(every) if kind == KEPT else (none,) * 5
-    weights = {KEPT: len(sparse[1]), LIT: d_in * _filled_up(d_out), DENSE: weight.size}[kind]
-    rows = [_zeros(_filled_up(n), dtype) for n in [weights] * 4 + [d_out] * 4]
+    kept = _kept(every if kind == KEPT else every[:0])
+    weights = {KEPT: len(kept.column), LIT: d_in * _filled_up(d_out), DENSE: weight.size}[kind]
     masked = kind != KEPT and not every.all()
     layer = Layer(
         kind,
         (d_out, d_in),
-        at < depth - 1 and (at > 0 or not residual),
-        residual and 0 < at < depth - 1,
-        at > 0 or protocol.first_layer == "trained",
-        at > 0 or protocol.first_layer != "frozen",
-        *sparse,
-        _zeros(len(rows[0]) if masked else 0, dtype),
-        *rows,
+        through_relu=at < depth - 1 and (at > 0 or not residual),
+        skips=residual and 0 < at < depth - 1,
+        weight_moves=at > 0 or protocol.first_layer == "trained",
+        bias_moves=at > 0 or protocol.first_layer != "frozen",
+        kept=kept,
+        mask=_zeros(_filled_up(weights) if masked else 0, dtype),
+        weight=Parameters(*(_zeros(_filled_up(weights), dtype) for _ in range(4))),
+        bias=Parameters(*(_zeros(_filled_up(d_out), dtype) for _ in range(4))),
     )
     if masked:
-        _put(layer._replace(weight=layer.mask), every.astype(dtype), bias)
+        _put(layer._replace(weight=Parameters(*[layer.mask] * 4)), every.astype(dtype), bias)
         weight = weight * every
     _put(layer, weight, bias)
     return layer
 
 
-def _rows_of(mask: Mask) -> tuple[NDArray[np.uint32], ...]:
-    """A mask's entries row by row (start, column), and column by column (start, row, and where the
-    entry stands in the first order).
-    """
+def _kept(mask: Mask) -> Kept:
     row, column = np.nonzero(mask)
     order = np.argsort(column, kind="stable")
-    starts = (
+    start, back_start = (
         np.concatenate([[0], np.cumsum(np.bincount(of, minlength=n))])
-        for of, n in ((row, mask.shape[0]), (column, mask.shape[1]))
+        for of, n in zip((row, column), mask.shape, strict=True)
     )
-    start, back_start = starts
-    return tuple(part.astype(np.uint32) for part in (start, column, back_start, row[order], order))
+    parts = start, column, back_start, row[order], order
+    return Kept(*(part.astype(np.uint32) for part in parts))
 
 
 def _put(layer: Layer, weight: NDArray[np.floating], bias: NDArray[np.floating]) -> None:
     """Set a layer's weights (d_out, d_in) and biases."""
     d_out, d_in = layer.shape
-    layer.bias[:d_out] = bias
+    layer.bias.value[:d_out] = bias
     if layer.kind == KEPT:
-        rows = np.repeat(np.arange(d_out), np.diff(layer.start.astype(np.int64)))
-        layer.weight[: len(rows)] = weight[rows, layer.index]
+        rows = np.repeat(np.arange(d_out), np.diff(layer.kept.start).astype(np.int64))
+        layer.weight.value[: len(rows)] = weight[rows, layer.kept.column]
     elif layer.kind == LIT:
-        layer.weight.reshape(d_in, -1)[:, :d_out] = weight.T
+        layer.weight.value.reshape(d_in, -1)[:, :d_out] = weight.T
     else:
-        layer.weight[: weight.size] = weight.ravel()
+        layer.weight.value[: weight.size] = weight.ravel()
 
 
 def _written_out(layer: Layer) -> NDArray[np.floating]:
     """A copy of a layer's weights, (d_out, d_in)."""
     d_out, d_in = layer.shape
     if layer.kind == LIT:
-        return layer.weight.reshape(d_in, -1)[:, :d_out].T.copy()
+        return layer.weight.value.reshape(d_in, -1)[:, :d_out].T.copy()
     if layer.kind == DENSE:
-        return layer.weight[: d_out * d_in].reshape(d_out, d_in).copy()
-    weight = np.zeros((d_out, d_in), layer.weight.dtype)
-    rows = np.repeat(np.arange(d_out), np.diff(layer.start.astype(np.int64)))
-    weight[rows, layer.index] = layer.weight[: len(rows)]
+        return layer.weight.value[: d_out * d_in].reshape(d_out, d_in).copy()
+    weight = np.zeros((d_out, d_in), layer.weight.value.dtype)
+    rows = np.repeat(np.arange(d_out), np.diff(layer.kept.start).astype(np.int64))
+    weight[rows, layer.kept.column] = layer.weight.value[: len(rows)]
     return weight
 
 
@@ -447,7 +459,7 @@ def _advance(
         loss[step] += share * kernels.loss_and_delta(
             buffers.outputs[len(layers) - 1],
             tiles.labels[t],
-            tiles.count[t],
+            tiles.number[t],
             buffers.column.dtype.type(share),
             extra_softmax,
             buffers.deltas[len(layers) - 1],
@@ -474,8 +486,8 @@ def _forward(images, tiles, t, layers, buffers):
                 images.entry,
                 images.values,
                 tiles.images[t],
-                layer.weight,
-                layer.bias,
+                layer.weight.value,
+                layer.bias.value,
                 turned.ravel(),
                 turned.shape[1],
                 layer.through_relu,
@@ -483,10 +495,10 @@ def _forward(images, tiles, t, layers, buffers):
             kernels.transpose(turned, buffers.filled_up[0])
         elif layer.kind == KEPT:
             kernels.kept_outputs(
-                layer.start,
-                layer.index,
-                layer.weight,
-                layer.bias,
+                layer.kept.start,
+                layer.kept.column,
+                layer.weight.value,
+                layer.bias.value,
                 x.ravel(),
                 branch.ravel(),
                 width,
@@ -494,8 +506,8 @@ def _forward(images, tiles, t, layers, buffers):
             )
         else:
             d_out, d_in = layer.shape
-            np.dot(layer.weight[: d_out * d_in].reshape(d_out, d_in), x, branch)
-            kernels.add_bias(layer.bias, branch.ravel(), width, layer.through_relu)
+            np.dot(layer.weight.value[: d_out * d_in].reshape(d_out, d_in), x, branch)
+            kernels.add_bias(layer.bias.value, branch.ravel(), width, layer.through_relu)
         if layer.skips:
             buffers.outputs[i][:] = branch + x
 
@@ -512,7 +524,7 @@ def _backward(images, tiles, t, layers, buffers, adam_step, first, last):
             dy.ravel(),
             buffers.branches[i].ravel(),
             inner.ravel(),
-            layer.bias_gradient,
+            layer.bias.gradient,
             width,
             layer.through_relu,
             first,
@@ -526,7 +538,7 @@ def _backward(images, tiles, t, layers, buffers, adam_step, first, last):
             _move_weights(images, tiles, t, layer, x, inner, buffers, adam_step, first, last)
         if last:
             kernels.adam_of(
-                layer.bias_gradient, layer.bias, layer.bias_mean, layer.bias_square, adam_step
+                layer.bias.gradient, layer.bias.value, layer.bias.mean, layer.bias.square, adam_step
             )
 
 
@@ -541,11 +553,11 @@ def _move_weights(images, tiles, t, layer, x, inner, buffers, adam_step, first, 
             tiles.entry[t],
             images.values,
             buffers.turned.ravel(),
-            layer.weight_gradient,
+            layer.weight.gradient,
             layer.mask,
-            layer.weight,
-            layer.weight_mean,
-            layer.weight_square,
+            layer.weight.value,
+            layer.weight.mean,
+            layer.weight.square,
             buffers.turned.shape[1],
             adam_step,
             first,
@@ -554,29 +566,29 @@ def _move_weights(images, tiles, t, layer, x, inner, buffers, adam_step, first, 
         return
     if layer.kind == KEPT:
         kernels.kept_gradient(
-            layer.start,
-            layer.index,
+            layer.kept.start,
+            layer.kept.column,
             inner.ravel(),
             x.ravel(),
-            layer.weight_gradient,
+            layer.weight.gradient,
             inner.shape[1],
             first,
         )
     else:
         d_out, d_in = layer.shape
-        gradient = layer.weight_gradient[: d_out * d_in].reshape(d_out, d_in)
+        gradient = layer.weight.gradient[: d_out * d_in].reshape(d_out, d_in)
         if first:
             np.dot(inner, x.T, gradient)
         else:
             gradient += np.dot(inner, x.T)
         if last and len(layer.mask):
-            layer.weight_gradient[:] *= layer.mask
+            layer.weight.gradient[:] *= layer.mask
     if last:
         kernels.adam_of(
-            layer.weight_gradient,
-            layer.weight,
-            layer.weight_mean,
-            layer.weight_square,
+            layer.weight.gradient,
+            layer.weight.value,
+            layer.weight.mean,
+            layer.weight.square,
             adam_step,
         )
 
@@ -586,17 +598,17 @@ def _through_weights(layer, inner, dx):
     """The derivative by a layer's inputs: ``dx = weight.T inner``."""
     if layer.kind == KEPT:
         kernels.kept_inputs(
-            layer.back_start,
-            layer.back_index,
-            layer.back_entry,
-            layer.weight,
+            layer.kept.back_start,
+            layer.kept.back_row,
+            layer.kept.back_entry,
+            layer.weight.value,
             inner.ravel(),
             dx.ravel(),
             inner.shape[1],
         )
     else:
         d_out, d_in = layer.shape
-        np.dot(layer.weight[: d_out * d_in].reshape(d_out, d_in).T, inner, dx)
+        np.dot(layer.weight.value[: d_out * d_in].reshape(d_out, d_in).T, inner, dx)
 
 
 @compiled
@@ -605,7 +617,7 @@ def _correct(images, tiles, layers, buffers):
     correct, logits = 0, buffers.outputs[len(layers) - 1]
     for t in range(len(tiles.images)):
         _forward(images, tiles, t, layers, buffers)
-        for i in range(tiles.count[t]):
+        for i in range(tiles.number[t]):
             best = 0
             for c in range(1, len(logits)):
                 if logits[c, i] > logits[best, i]:

@@ -127,7 +127,7 @@ class Protocol:
         which nothing is computed in another way than before there were any.
         """
         later = {"blocks": "plain", "first_layer": "trained"}
-        return {k: v for k, v in asdict(self).items() if later.get(k) != v}
+        return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
 
     @property
     def id(self) -> str:

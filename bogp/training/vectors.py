@@ -189,7 +189,7 @@ def _compiled_as(result: str, code: Callable[[_Code], Any]) -> Callable[[F], F]:
         typed.__name__, typed.__doc__ = plain.__name__, plain.__doc__
         own = list(inspect.signature(plain).parameters.values())
         first = inspect.Parameter("typing", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        typed.__signature__ = inspect.Signature([first, *own])  # which numba reads
+        vars(typed)["__signature__"] = inspect.Signature([first, *own])  # which numba reads
         return intrinsic(typed)
 
     return (lambda plain: plain) if numba.config.DISABLE_JIT else decorate

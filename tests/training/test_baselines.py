@@ -895,3 +895,10 @@ def test_the_training_part_is_what_the_protocol_trains_on(digits):
     assert (
         reported.labels == np.concatenate([digits.train.labels, digits.validation.labels])
     ).all()
+
+
+@pytest.mark.parametrize("score", ["snip", "synflow"])
+def test_scores_that_follow_paths_refuse_residual_blocks(score, digits):
+    residual = replace(PAPER, blocks="residual")
+    with pytest.raises(InvalidInput, match="has residual blocks"):
+        baselines.first_masks(Method(0.5, score=score, pretrain=True), 0, residual, digits)

@@ -1,24 +1,31 @@
-"""The compiled loops one by one: against dense products of numpy, autograd and PyTorch's own
-optimiser.
+"""Images as compiled networks read them, and how each layer is multiplied. That whole trainings are
+right is tested in ``test_engine``, the kernels' arithmetic in ``test_kernels``.
 """
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bogp.datasets import Split
-from bogp.training import compiled_networks
-from bogp.training.compiled_networks import TILE_ROWS, LitImages
-from bogp.training.protocols import CALIBRATED, PAPER, Protocol
+from bogp.training import compiled_networks, engine, kernels
+from bogp.training.compiled_networks import (
+    DENSE,
+    KEPT,
+    LIT,
+    CompiledImages,
+    CompiledNetworks,
+    kind_of,
+)
+from bogp.training.kernels import BLOCK_PIXELS, TILE
+from bogp.training.protocols import Protocol
+from bogp.training.tensor_networks import Group
 
 TYPES = [np.float32, np.float64]
-CLOSE = {np.float32: 2e-6, np.float64: 1e-14}  # relative, of sums of some dozen terms
+SMALL = Protocol("small", widths=(60, 20, 48, 10), batch_size=40, steps=4)
 
 
 def split(images):
-    return Split(images, np.zeros(len(images), np.uint8))
+    return Split(images, np.random.default_rng(9).integers(0, 10, len(images)).astype(np.uint8))
 
 
 def scattered(count, pixels, density, seed=0):
@@ -27,24 +34,6 @@ def scattered(count, pixels, density, seed=0):
     return ((rng.random((count, pixels)) < density) * rng.integers(1, 256, (count, pixels))).astype(
         np.uint8
     )
-
-
-def with_lit_pixels(counts, pixels=20):
-    """One image for each of these numbers of lit pixels."""
-    images = np.zeros((len(counts), pixels), np.uint8)
-    for row, (image, count) in enumerate(zip(images, counts, strict=True)):
-        image[np.random.default_rng(row).permutation(pixels)[:count]] = 255 - np.arange(count)
-    return images
-
-
-def dense(sparse, columns):
-    """A sparse matrix written out; entries that stand twice add up."""
-    start, column, value = sparse
-    matrix = np.zeros((len(start) - 1, columns), value.dtype)
-    for row in range(len(matrix)):
-        for e in range(start[row], start[row + 1]):
-            matrix[row, column[e]] += value[e]
-    return matrix
 
 
 def scaled(images, input_scaling, dtype):
@@ -56,221 +45,232 @@ IMAGES = {
     "dense": scattered(50, 60, 0.9),
     "all black": np.zeros((9, 60), np.uint8),
     "all lit": np.full((9, 60), 255, np.uint8),
-    "0 to 9 lit pixels": with_lit_pixels(range(10)),  # entries are multiplied four at a time
-    "black between others": with_lit_pixels([3, 0, 0, 4, 0, 5, 1, 0]),
-    "black at the end": with_lit_pixels([4, 5, 0, 0]),
     "one pixel": np.arange(256, dtype=np.uint8)[:, None],
+    "several blocks of pixels": scattered(20, 2 * BLOCK_PIXELS + 7, 0.3),
+    "whole blocks of pixels": scattered(20, 2 * BLOCK_PIXELS, 0.3),
+    "a view": np.asfortranarray(scattered(40, 30, 0.3))[::2, ::3],
 }
+AS_IMAGES = pytest.mark.parametrize("images", IMAGES.values(), ids=IMAGES)
+
+
+def networks(images, masks=(None, None, None), protocol=SMALL, dtype=np.float32):
+    """Networks of one seed with these layer masks, ready to train on images."""
+    own = CompiledImages(split(images), "unit", dtype)
+    start = engine.initial_layers(0, protocol)
+    order = engine.batches(0, len(own), protocol)
+    group = Group([masks], [start], protocol, [order], [slice(0, 1)])
+    return CompiledNetworks(group, own), own
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("input_scaling", ["unit", "raw"])
-@pytest.mark.parametrize("images", IMAGES.values(), ids=IMAGES)
-def test_lit_pixels_are_the_images(images, input_scaling, dtype):
-    lit = LitImages(split(images), input_scaling, dtype)
-    assert len(lit) == len(images)
-    np.testing.assert_array_max_ulp(
-        dense(lit.sparse, images.shape[1]), scaled(images, input_scaling, dtype), 1
-    )
-    start, _, value = lit.sparse
-    assert (np.count_nonzero(value), len(value) % 4) == (np.count_nonzero(images), 0)
-    # black pixels are left out
-    assert (np.diff(start.astype(int)) < np.count_nonzero(images, axis=1) + 4).all()
-
-
-def test_pixels_that_are_not_lit_in_the_images_of_a_view_are_left_out_too():
-    images = np.asfortranarray(scattered(40, 30, 0.3))[::2, ::3]
-    images.flags.writeable = False
-    np.testing.assert_array_equal(
-        dense(LitImages(split(images), "raw", np.float32).sparse, 10), images
-    )
-
-
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("width", [1, 3, 16, 33])
-@pytest.mark.parametrize("images", IMAGES.values(), ids=IMAGES)
-def test_a_product_with_lit_pixels_is_the_dense_product(images, width, dtype):
-    rng = np.random.default_rng(0)
-    lit, weights = (
-        LitImages(split(images), "unit", dtype),
-        rng.standard_normal((images.shape[1], width)).astype(dtype),
-    )
-    # in any order, some twice
-    rows = rng.permutation(np.repeat(np.arange(len(images), dtype=np.uint32), 2))[: len(images) + 3]
-    before = rng.standard_normal((len(rows), width)).astype(dtype)
-    out = before.copy()
-    compiled_networks._add_sparse_product(lit.sparse, rows, weights, out)
-    x = images[rows] / 255
-    exact, size = before + x @ weights, np.abs(before) + x @ np.abs(weights)
-    assert (np.abs(out - exact) <= 10 * CLOSE[dtype] * size).all()
-
-
-@given(
-    counts=st.lists(st.integers(0, 12), min_size=1, max_size=8),
-    width=st.integers(1, 9),
-    seed=st.integers(0, 99),
-)
-def test_a_product_with_any_number_of_lit_pixels_is_exact_where_nothing_is_rounded(
-    counts, width, seed
+@pytest.mark.parametrize("dark", [True, False])
+@AS_IMAGES
+def test_images_are_kept_as_they_are_and_a_black_one_behind_them(
+    images, dark, input_scaling, dtype
 ):
-    images = with_lit_pixels(counts)
-    weights = np.random.default_rng(seed).integers(-9, 10, (20, width)).astype(np.float32)
-    out, rows = np.zeros((len(images), width), np.float32), np.arange(len(images), dtype=np.uint32)
-    compiled_networks._add_sparse_product(
-        LitImages(split(images), "raw", np.float32).sparse, rows, weights, out
+    own = CompiledImages(split(images), input_scaling, dtype, dark)
+    assert (len(own), own.pixels, own.dark) == (len(images), images.shape[1], dark)
+    matrix, written = own.matrix, np.zeros((len(images) + 1, images.shape[1]), dtype)
+    if dark:
+        for image in range(len(written)):
+            for block in range(matrix.blocks):
+                row = image * matrix.blocks + block
+                entries = matrix.entry[matrix.start[row] : matrix.start[row + 1]].astype(int)
+                assert (entries // 256 // BLOCK_PIXELS == block).all()
+                assert (entries % 256 > 0).all()  # black pixels are left out
+                written[image, entries // 256] = matrix.values[entries % 256]
+    else:
+        assert len(matrix.entry) == 0
+        written = matrix.values[matrix.grey]
+    np.testing.assert_array_max_ulp(written[:-1], scaled(images, input_scaling, dtype), 1)
+    assert not written[-1].any()
+    np.testing.assert_array_equal(matrix.lit, np.flatnonzero(images.any(axis=0)))
+    assert own.share == np.count_nonzero(images) / images.size
+
+
+@pytest.mark.parametrize(("density", "dark"), [(0.1, True), (0.5, True), (0.7, False), (1, False)])
+def test_images_that_are_mostly_lit_are_kept_as_they_are(density, dark):
+    assert CompiledImages(split(scattered(50, 200, density)), "unit", np.float32).dark is dark
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("dark", [True, False])
+@pytest.mark.parametrize("width", [16, 48, TILE])
+@AS_IMAGES
+def test_tiles_hold_the_chosen_images_in_either_form(images, width, dark, dtype):
+    own = CompiledImages(split(images), "raw", dtype, dark)
+    rng = np.random.default_rng(1)
+    # in any order, some twice; the second tile is not full
+    chosen = [rng.integers(0, len(images), size) for size in (width, width // 2)]
+    pixels = images.shape[1]
+    tiles = compiled_networks.Tiles(
+        np.full((2, width), len(images), np.uint32),
+        np.full((2, width), -1),
+        np.array([width, width // 2]),
+        np.full((2 * dark, pixels), 99, np.uint32),
+        np.zeros((2 * dark, pixels * TILE), np.uint16),
+        np.full((2, pixels, width), np.nan, dtype),
     )
-    np.testing.assert_array_equal(out, images.astype(int) @ weights.astype(int))
+    for t, rows in enumerate(chosen):
+        tiles.images[t, : len(rows)] = rows
+    compiled_networks._fill(own.matrix, own.labels, tiles, True)
+    for t, rows in enumerate(chosen):
+        expected = np.zeros((pixels, width))
+        expected[:, : len(rows)] = images[rows].T
+        np.testing.assert_array_equal(tiles.dense[t], expected)
+        np.testing.assert_array_equal(tiles.labels[t, : len(rows)], own.labels[rows])
+        if dark:
+            found = np.zeros_like(expected)
+            for p in range(pixels):
+                entries = tiles.entry[t, p * TILE : tiles.stop[t, p]].astype(int)
+                found[p, entries // 256] = entries % 256
+            np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("rows", [0, 1, 5, 1023, 1024, 1025, 2048, 2300])
-def test_the_transpose_is_that_of_each_tile(rows, dtype):
-    images, pixels = scattered(1500, 12, 0.2), 12
-    images[:, 3] = 0  # lit nowhere
-    images[:, 5] = 7  # lit everywhere
-    lit = LitImages(split(images), "raw", dtype)
-    chosen = np.random.default_rng(1).integers(0, len(images), rows).astype(np.uint32)
-    transposed = compiled_networks._transpose(lit.sparse, chosen, pixels)
-    tiles = [images[chosen[first : first + TILE_ROWS]] for first in range(0, rows, TILE_ROWS)]
-    assert len(transposed[0]) == len(tiles) * pixels + 1
-    lit_in = np.array([np.count_nonzero(tile, axis=0) for tile in tiles]).ravel()
-    # filled up to four entries, and no further
-    assert (np.diff(transposed[0].astype(int)) == -(-lit_in // 4) * 4).all()
-    whole = dense(transposed, TILE_ROWS)
-    for t, tile in enumerate(tiles):
-        found = whole[t * pixels : (t + 1) * pixels]
-        np.testing.assert_array_equal(found[:, : len(tile)], tile.T)
-        assert not found[:, len(tile) :].any()
-
-
-def test_the_transpose_of_all_images_is_kept_for_full_batches_only():
-    images = scattered(1100, 12, 0.2)
-    kept = LitImages(split(images), "raw", np.float32, full_batch=True).transposed
-    np.testing.assert_array_equal(dense(kept, TILE_ROWS)[:12], images[:TILE_ROWS].T)
-    np.testing.assert_array_equal(dense(kept, TILE_ROWS)[12:, :76], images[TILE_ROWS:].T)
-    assert all(len(part) <= 1 for part in LitImages(split(images), "raw", np.float32).transposed)
-
-
-LOGITS = {
-    "ordinary": np.random.default_rng(0).normal(0, 3, (40, 10)),
-    "equal": np.zeros((3, 10)),
-    "extreme": np.random.default_rng(1).choice([-1e4, 0.0, 1e4], (60, 10)),
-    "one extreme": np.eye(10) * 1e4,
-    "large": np.random.default_rng(2).normal(0, 100, (40, 10)),
-    "two classes": np.random.default_rng(3).normal(0, 1, (7, 2)),
-    "one class": np.zeros((2, 1)),
-}
-
-
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("logits", LOGITS.values(), ids=LOGITS)
-@pytest.mark.parametrize("in_place", [False, True])
-def test_softmax_and_its_logarithm_are_torchs(in_place, logits, dtype):
-    for row in logits.astype(dtype):
-        x = row.copy()
-        p = x if in_place else np.full_like(x, np.nan)
-        largest, log_sum = compiled_networks._softmax(x, p)
-        exact = torch.from_numpy(row.astype(float))
-        np.testing.assert_allclose(p, exact.softmax(0), rtol=10 * CLOSE[dtype], atol=1e-30)
-        assert largest == exact.max()
-        np.testing.assert_allclose(
-            log_sum, (exact - exact.max()).logsumexp(0), rtol=CLOSE[dtype], atol=CLOSE[dtype]
+@pytest.mark.parametrize("width", [16, 48, 128])
+@pytest.mark.parametrize("name", ["sparse", "all black", "several blocks of pixels"])
+def test_products_with_lit_pixels_are_dense_products(name, width, dtype):
+    images, rng = IMAGES[name], np.random.default_rng(0)
+    own = CompiledImages(split(images), "unit", dtype, True)
+    weight = rng.standard_normal((own.pixels, width)).astype(dtype)
+    bias = rng.standard_normal(width).astype(dtype)
+    rows = rng.integers(0, len(images), 32).astype(np.uint32)
+    x, y = images[rows] / 255, np.full((32, width), np.nan, dtype)
+    matrix = own.matrix
+    for through_relu in (False, True):
+        kernels.lit_outputs(
+            matrix.blocks,
+            matrix.start,
+            matrix.entry,
+            matrix.values,
+            rows,
+            weight.ravel(),
+            bias,
+            y.ravel(),
+            width,
+            through_relu,
         )
-        if not in_place:
-            np.testing.assert_array_equal(x, row)
+        exact = x @ weight + bias
+        exact = np.maximum(exact, 0) if through_relu else exact
+        np.testing.assert_allclose(y, exact, atol=1e-12 if dtype is np.float64 else 2e-5)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("extra_softmax", [False, True])
-@pytest.mark.parametrize("logits", LOGITS.values(), ids=LOGITS)
-def test_the_loss_and_its_derivative_are_autograds(logits, extra_softmax, dtype):
-    count, classes = logits.shape
-    rng = np.random.default_rng(5)
-    # labels of the whole split
-    labels, rows = rng.integers(0, classes, 100), rng.permutation(100)[:count].astype(np.uint32)
-    own = logits.astype(dtype)
-    delta = np.full_like(own, np.nan)
-    batch_size = count + 11  # this is one tile of a batch
-    loss = compiled_networks._loss_and_delta(
-        own.copy(), labels, rows, batch_size, extra_softmax, delta
-    )
-    exact = torch.from_numpy(own.astype(float)).requires_grad_()
-    expected = torch.nn.functional.cross_entropy(
-        exact.softmax(1) if extra_softmax else exact,
-        torch.from_numpy(labels[rows]),
-        reduction="sum",
-    )
-    expected = expected / batch_size
-    expected.backward()
-    np.testing.assert_allclose(loss, expected.item(), rtol=5 * CLOSE[dtype], atol=CLOSE[dtype])
-    np.testing.assert_allclose(delta, exact.grad, rtol=0, atol=CLOSE[dtype] / batch_size)
+@pytest.mark.parametrize("width", [16, 48, 128])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_gradient_over_lit_pixels_moves_the_weights_as_adam_would(masked, width, dtype):
+    rng = np.random.default_rng(0)
+    images = scattered(64, 30, 0.3)
+    images[:, 4] = 0  # lit nowhere: its weights stay
+    own = CompiledImages(split(images), "unit", dtype, True)
+    mask = (rng.random((30, width)) < 0.5).astype(dtype)
+    weight, delta = (rng.standard_normal(s).astype(dtype) for s in ((30, width), (64, width)))
+    weight *= mask if masked else 1
+    theirs = torch.from_numpy(weight.astype(float).copy()).requires_grad_()
+    adam = torch.optim.Adam([theirs], lr=0.01)
+    mine, moments = weight.copy(), np.zeros((3, 30 * width), dtype)
+    for step in range(3):
+        gradient = (images / 255).T @ delta
+        theirs.grad = torch.from_numpy(gradient * mask if masked else gradient)
+        adam.step()
+        for part, rows in enumerate((np.arange(32), np.arange(32, 64))):  # a batch of two tiles
+            tile = compiled_networks.Tiles(
+                rows[None].astype(np.uint32),
+                np.zeros((1, 32), np.int64),
+                np.array([32]),
+                np.zeros((1, 30), np.uint32),
+                np.zeros((1, 30 * TILE), np.uint16),
+                np.zeros((0, 30, 32), dtype),
+            )
+            compiled_networks._fill(own.matrix, own.labels, tile, True)
+            kernels.lit_step(
+                own.matrix.lit,
+                tile.stop[0],
+                tile.entry[0],
+                own.matrix.values,
+                delta[rows].ravel(),
+                moments[0],
+                mask.ravel() if masked else mask.ravel()[:0],
+                mine.reshape(-1),
+                moments[1],
+                moments[2],
+                width,
+                np.array(compiled_networks._adam_step(0.01, step), dtype),
+                part == 0,
+                part == 1,
+            )
+    atol = 1e-12 if dtype is np.float64 else 1e-5
+    np.testing.assert_allclose(mine, theirs.detach(), atol=atol)
+    np.testing.assert_array_equal(mine[4], weight[4])
+    assert not masked or not mine[mask == 0].any()
 
 
-def test_a_logit_that_is_no_number_gives_a_loss_that_is_none():
-    for wrong in (np.nan, np.inf):
-        logits = np.zeros((2, 3), np.float32)
-        logits[1, 2] = wrong
-        arguments = (
-            np.zeros(2, np.int64),
-            np.arange(2, dtype=np.uint32),
-            2,
-            False,
-            np.zeros_like(logits),
-        )
-        assert np.isnan(compiled_networks._loss_and_delta(logits, *arguments))
+DARK, LIGHT = scattered(60, 60, 0.2), scattered(60, 60, 0.9)
 
 
 @pytest.mark.parametrize(
-    "protocol",
-    [PAPER, CALIBRATED, Protocol("x", learning_rate=0.5, schedule="linear", steps=10)],
-    ids=lambda p: p.name,
+    ("images", "first", "density", "kind"),
+    [
+        (DARK, True, 1.0, LIT),
+        (DARK, True, 0.4, LIT),
+        (DARK, True, 0.05, KEPT),
+        (LIGHT, True, 1.0, DENSE),
+        (LIGHT, True, 0.4, KEPT),
+        (DARK, False, 1.0, DENSE),
+        (DARK, False, 0.4, KEPT),
+        (DARK, False, 0.0, KEPT),
+    ],
 )
-@pytest.mark.parametrize("size", [1, 7, 16, 33])  # whole vectors of the processor and parts
-def test_adam_is_torchs(size, protocol):
-    rng = np.random.default_rng(0)
-    start = rng.standard_normal(size)
-    # some below Adam's epsilon
-    gradients = rng.standard_normal((10, size)) * 10.0 ** rng.integers(-12, 3, (10, size))
-    gradients[:, :1] = 0  # that of a pruned weight
-    gradients[3] = 0
-    theirs = torch.from_numpy(start.copy()).requires_grad_()
-    adam = torch.optim.Adam([theirs], lr=protocol.learning_rate)
-    mine, mean, square = start.copy(), np.zeros(size), np.zeros(size)
-    for step, gradient in enumerate(gradients):
-        adam.param_groups[0]["lr"] = protocol.learning_rate_at(step)
-        theirs.grad = torch.from_numpy(gradient)
-        adam.step()
-        compiled_networks._adam(
-            mine,
-            gradient,
-            mean,
-            square,
-            np.array(compiled_networks._adam_step(protocol.learning_rate_at(step), step)),
-        )
-        np.testing.assert_allclose(
-            mine, theirs.detach(), rtol=1e-12, atol=1e-12 * protocol.learning_rate
-        )
-    assert mine[0] == start[0]
-    assert size == 1 or (mine[1:] != start[1:]).all()
+def test_a_layer_is_multiplied_by_what_is_sparsest_in_it(images, first, density, kind):
+    mask = np.random.default_rng(0).random((64, 60)) < density
+    assert kind_of(mask, first, CompiledImages(split(images), "unit", np.float32)) == kind
+    few = np.ones((10, 64), bool)
+    assert kind_of(few, False, CompiledImages(split(images), "unit", np.float32)) == KEPT
 
 
-def test_adam_in_float32_is_adam_in_float64_but_for_rounding():
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("density", [1.0, 0.8, 0.3, 0.05])
+@pytest.mark.parametrize("images", [DARK, LIGHT], ids=["dark", "light"])
+def test_layers_are_what_was_put_in_whatever_their_kind(images, density, dtype):
     rng = np.random.default_rng(0)
-    start, gradients = rng.standard_normal(50), rng.standard_normal((10, 50))
-    found = {}
-    for dtype in TYPES:
-        parameter, mean, square = start.astype(dtype), np.zeros(50, dtype), np.zeros(50, dtype)
-        for step, gradient in enumerate(gradients.astype(dtype)):
-            compiled_networks._adam(
-                parameter,
-                gradient,
-                mean,
-                square,
-                np.array(compiled_networks._adam_step(0.01, step), dtype),
-            )
-        found[dtype] = parameter
-    assert found[np.float32].dtype == np.float32
-    np.testing.assert_allclose(found[np.float32], found[np.float64], atol=2e-6)
+    masks = tuple(
+        rng.random((d_out, d_in)) < density
+        for d_in, d_out in zip(SMALL.widths, SMALL.widths[1:], strict=False)
+    )
+    group, _ = networks(images, masks, dtype=dtype)
+    start = engine.initial_layers(0, SMALL)
+    for (weight, bias), (first, zero), mask in zip(group.layers(), start, masks, strict=True):
+        np.testing.assert_array_equal(weight[0], first[0].numpy() * mask)
+        np.testing.assert_array_equal(bias[0], zero[0])
+    other = [
+        (torch.randn(w.shape) * torch.from_numpy(m), b + 1)
+        for (w, b), m in zip(start, masks, strict=True)
+    ]
+    group.set_layers(other)
+    for found, put in zip(group.layers(), other, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(found, put, strict=True))
+
+
+def test_layers_are_copies():
+    group, _ = networks(DARK)
+    before = group.layers()
+    group.run(0, 2)
+    assert not torch.equal(before[0][0], group.layers()[0][0])
+    after = group.layers()
+    after[0][0][:] = 7
+    assert not (group.layers()[0][0] == 7).any()
+
+
+@pytest.mark.parametrize("limit", [None, 1, 30, 60, 99])
+def test_accuracy_is_the_share_of_images_whose_largest_logit_is_the_labels(limit):
+    group, own = networks(DARK)
+    x = torch.from_numpy(DARK[:limit]).float() / 255
+    for i, (weight, bias) in enumerate(group.layers()):
+        x = torch.nn.functional.linear(x.relu() if i else x, weight[0], bias[0])
+    expected = (x.argmax(1).numpy() == own.labels[:-1][:limit]).mean()
+    assert group.accuracy(own, limit) == [expected]
 
 
 def test_memory_begins_at_a_cache_line():

@@ -25,6 +25,8 @@ OTHER_VALUES = {
     "steps": 51,
     "scope": "all",
     "split": "held_out",
+    "blocks": "residual",
+    "first_layer": "frozen",
 }
 
 
@@ -39,6 +41,17 @@ def test_every_setting_was_changed_above():
     # `optimiser` has one allowed value only; a new field must be added to the test.
     fields = set(Protocol.__dataclass_fields__) - {"name", "optimiser", "check_every", "patience"}
     assert fields == set(OTHER_VALUES)
+
+
+def test_a_first_layer_of_which_the_bias_is_trained_is_another_protocol_too():
+    ids = {replace(PAPER, first_layer=f).id for f in ("trained", "bias", "frozen")}
+    assert len(ids) == 3
+
+
+def test_residual_blocks_need_hidden_layers_of_one_width():
+    assert Protocol("x", widths=(784, 64, 64, 64, 10), blocks="residual").blocks == "residual"
+    with pytest.raises(InvalidInput, match="hidden layers of one width"):
+        Protocol("x", widths=(784, 64, 32, 10), blocks="residual")
 
 
 def test_the_name_is_not_part_of_the_id():
