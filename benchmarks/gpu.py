@@ -4,9 +4,10 @@ ResNet-50 and GPT-2.
     python -m benchmarks.gpu [RUN]            # within six minutes, with a CUDA device
     python -m benchmarks.gpu [RUN] --cpu      # the CPU's half alone
 
-- Trainings of 64 random masks on ``mnist-5k`` under the protocol ``calibrated``, in each precision
-  that the device has; milliseconds a training. The loss of the first ten steps is compared with
-  that of the CPU in float32.
+- Trainings of random masks on ``mnist-5k``: 64 under the protocol ``calibrated`` on both devices,
+  in each precision that they have, and on the card also 1,024, and both numbers under ``paper``;
+  milliseconds a training, beside the floor of its matrix products at the device's rate of large
+  ones. The loss of the first ten steps is compared with that of the CPU in float32.
 - ``leave_one_out`` and ``first_order`` of all residual branches (``large_networks``, random
   inputs), in float32 and bfloat16; milliseconds an example, as a CPU gets fewer of them. The scores
   of the CPU's examples are compared, as shares of the full loss, with those of the CPU in float32.
@@ -39,11 +40,13 @@ from bogp.records import write_table
 from bogp.structural import importances, leave_one_out
 from bogp.structural.traced.containers import mapped
 from bogp.training import engine
-from bogp.training.protocols import CALIBRATED, Protocol
+from bogp.training.protocols import CALIBRATED, PAPER, Protocol
 
 NETWORKS, METHODS = ("ResNet-50", "GPT-2"), ("leave_one_out", "first_order")
 EXAMPLES = {"cpu": 8, "cuda": 32}
-MASKS, STEPS_COMPARED = 64, 10
+STEPS_COMPARED = 10
+# masks and protocol of each set of trainings; the first is the CPU's too
+TRAININGS = ((64, CALIBRATED), (1024, CALIBRATED), (64, PAPER), (1024, PAPER))
 PRECISIONS = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "tf32", "bfloat16")}
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -70,46 +73,73 @@ def timed(device: str, work: Callable[[], Any]) -> tuple[Any, float, float]:
 
 
 def trainings(
-    devices: Sequence[str], masks: int = MASKS, protocol: Protocol = CALIBRATED
+    devices: Sequence[str], sets: Sequence[tuple[int, Protocol]] = TRAININGS
 ) -> list[dict]:
     """Lines of the training engine."""
-    dataset, rng = datasets.load("mnist-5k"), np.random.default_rng(0)
-    drawn = [families.bernoulli(128, 0.6, rng) for _ in range(masks)]
-    recipes = [layer_masks(mask, protocol.widths, protocol.masked_layers) for mask in drawn]
-    rows, truth = [], None
-    for device in devices:
-        for precision in PRECISIONS[device]:
-            prepared = engine.prepare(dataset, protocol, precision, device)
+    dataset, rows = datasets.load("mnist-5k"), []
+    for at, (masks, protocol) in enumerate(sets):
+        rng, truth = np.random.default_rng(0), None
+        drawn = [families.bernoulli(128, 0.6, rng) for _ in range(masks)]
+        recipes = [layer_masks(mask, protocol.widths, protocol.masked_layers) for mask in drawn]
+        images = len(engine.training_part(dataset, protocol))
+        for device in devices:
+            for precision in PRECISIONS[device]:
+                if device == "cpu" and at and "cuda" in devices:
+                    if precision != "float32":
+                        continue
+                    few = recipes[:1]  # to compare with
+                else:
+                    few = recipes
+                prepared = engine.prepare(dataset, protocol, precision, device)
 
-            def train(
-                steps: int, device: str = device, precision: str = precision, data: Any = prepared
-            ) -> engine.Training:
-                return engine.train(
-                    recipes,
-                    [0] * masks,
-                    replace(protocol, steps=steps),
-                    dataset,
-                    precision=precision,
-                    device=device,
-                    prepared=data,
+                def train(
+                    steps: int,
+                    device: str = device,
+                    precision: str = precision,
+                    data: Any = prepared,
+                    some: Sequence = few,
+                    protocol: Protocol = protocol,
+                ) -> engine.Training:
+                    return engine.train(
+                        some,
+                        [0] * len(some),
+                        replace(protocol, steps=steps),
+                        dataset,
+                        precision=precision,
+                        device=device,
+                        prepared=data,
+                    )
+
+                train(2)  # to warm up
+                result, taken, peak = timed(device, lambda train=train, p=protocol: train(p.steps))
+                loss = result.loss[:1, :STEPS_COMPARED]
+                truth = loss if truth is None else truth
+                rows.append(
+                    {
+                        "work": f"training {masks:,} masks, {protocol.name}",
+                        "precision": precision,
+                        "device": device,
+                        "count": len(few),
+                        "ms_each": 1e3 * taken / len(few),
+                        "floor_ms": 1e3 * protocol.training_flops(images) / rate(device, precision),
+                        "peak_mib": peak,
+                        "difference": float(np.abs(loss / truth - 1).max()),
+                    }
                 )
-
-            train(2)  # to warm up
-            result, taken, peak = timed(device, lambda train=train: train(protocol.steps))
-            loss = result.loss[:, :STEPS_COMPARED]
-            truth = loss if truth is None else truth
-            rows.append(
-                {
-                    "work": f"training {masks} masks",
-                    "precision": precision,
-                    "device": device,
-                    "count": masks,
-                    "ms_each": 1e3 * taken / masks,
-                    "peak_mib": peak,
-                    "difference": float(np.abs(loss / truth - 1).max()),
-                }
-            )
     return rows
+
+
+def rate(device: str, precision: str, size: int = 2048) -> float:
+    """Floating-point operations a second of a large product of matrices in that precision."""
+    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        _, taken, _ = timed(device, lambda: [a @ b for _ in range(5)])
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return 5 * 2 * size**3 / taken
 
 
 def on(device: str, precision: str, case: Case, count: int) -> Case:
@@ -172,7 +202,7 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     wide = table.pivot(
         index=["work", "precision"],
         columns="device",
-        values=["ms_each", "peak_mib", "difference"],
+        values=["ms_each", "floor_ms", "peak_mib", "difference"],
     )
     order = table[["work", "precision"]].drop_duplicates()
     wide = wide.reindex(pd.MultiIndex.from_frame(order))
@@ -196,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     devices = ("cpu",) if chosen.cpu else ("cpu", "cuda")
-    rows = trainings(devices)
+    rows = trainings(devices, TRAININGS[:1] if chosen.cpu else TRAININGS)
     for name in NETWORKS:
         rows += scorings(name, devices)
     table = pd.DataFrame(rows)

@@ -17,6 +17,17 @@ from bogp.training.protocols import Protocol
 Part = tuple[Tensor, Tensor]  # images (N, 784) float32 in [0, 1], labels (N,)
 
 
+class Residual(nn.Sequential):
+    """Dense, blocks x + relu(M x + b), dense."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *blocks, last = self
+        x = first(x)
+        for block in blocks:
+            x = x + block(x).relu()
+        return last(x)
+
+
 def train(
     masks: LayerMasks, seed: int, protocol: Protocol, train: Part, validation: Part, test: Part
 ) -> tuple[list[float], tuple[float, ...]]:
@@ -32,14 +43,18 @@ def train(
         None,
     )
     torch.manual_seed(seed)
-    modules: list[nn.Module] = []
+    layers: list[nn.Module] = []
     for d_in, d_out, mask in zip(protocol.widths, protocol.widths[1:], masks, strict=False):
         layer = nn.Linear(d_in, d_out)
         if mask is not None:
             prune.custom_from_mask(layer, "weight", torch.from_numpy(mask))
-        modules += [layer, nn.ReLU()]
-    model = nn.Sequential(*modules[:-1])
-    adam = torch.optim.Adam(model.parameters(), lr=protocol.learning_rate)
+        layers.append(layer)
+    if protocol.first_layer == "frozen":
+        layers[0].requires_grad_(False)
+    plain = [module for layer in layers for module in (layer, nn.ReLU())][:-1]
+    model = Residual(*layers) if protocol.blocks == "residual" else nn.Sequential(*plain)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    adam = torch.optim.Adam(trained, lr=protocol.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         adam, lambda step: protocol.learning_rate_at(step) / protocol.learning_rate
     )

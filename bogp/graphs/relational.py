@@ -27,6 +27,17 @@ LayerMasks = tuple[Mask | None, ...]
 MOST_UNITS = 2**16
 
 
+_LARGE = 256  # nodes from which on a transpose misses the cache, and bits are quicker
+
+
+def _symmetric(masks: Mask) -> NDArray[np.bool_]:
+    if masks.shape[-1] < _LARGE:
+        return (masks == masks.transpose(0, 2, 1)).all(axis=(1, 2))
+    from bogp.graphs import bitsets  # needs the compiler, which takes a while to import
+
+    return bitsets.symmetric(masks)
+
+
 def as_masks(masks: ArrayLike) -> Mask:
     """Check one mask or a batch of them.
 
@@ -66,7 +77,7 @@ def as_masks(masks: ArrayLike) -> Mask:
                 f"{tuple(map(int, bad[0, 1:]))}; only 0 and 1 are allowed."
             )
         batch = batch.astype(bool)
-    skew = (batch != batch.transpose(0, 2, 1)).any(axis=(1, 2))
+    skew = ~_symmetric(batch)
     if skew.any():
         raise InvalidInput(
             f"Mask {int(np.argmax(skew))} is not symmetric; a relational graph is undirected, "

@@ -27,3 +27,19 @@ def test_ones_are_counted_and_the_lowest_is_found_in_any_word():
     for word in words:
         assert bitsets.popcount(np.uint64(word)) == word.bit_count()
         assert bitsets.lowest(np.uint64(word)) == ((word & -word).bit_length() - 1 if word else 64)
+
+
+@pytest.mark.parametrize("n", [1, 5, 63, 64, 65, 130, 256])
+def test_a_mask_is_symmetric_until_one_bit_is_turned(n):
+    rng = np.random.default_rng(n)
+    half = rng.random((n, n)) < 0.4
+    mask = half | half.T
+    batch = np.stack([mask] * 6)
+    places = [(0, n - 1), (n - 1, 0), (n // 2, 0), (n - 1, n // 2)]
+    for at, (i, j) in enumerate(places, start=1):
+        batch[at, i, j] ^= True
+    expected = [True, *(i == j for i, j in places), True]
+    assert bitsets.symmetric(batch).tolist() == expected
+    np.testing.assert_array_equal(
+        bitsets.symmetric(batch), (batch == batch.transpose(0, 2, 1)).all(axis=(1, 2))
+    )
