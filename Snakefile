@@ -26,6 +26,12 @@ from bogp.graphs.database import named as database_spec
 from bogp.training.engine import ENGINE_VERSION
 from bogp.workflow.notebook import code_digest, declared_parameters, output_names
 
+# What makes a notebook's results another thing than before. Most train with the engine; 02 builds a
+# database, and those from 07 on have trainers of their own: the number is the one that was recorded
+# when they did name the engine.
+OWN_TRAINERS = {number: 2 for number in ("07", "10", "11", "12", "13", "14", "15")}
+VERSIONS = {"02": SCHEMA_VERSION} | OWN_TRAINERS
+
 
 workdir: str(paths.home())
 
@@ -165,7 +171,7 @@ for number, notebook in NOTEBOOKS.items():
             database=[MANIFEST] if number == "02" else [],
         params:
             yaml=partial(parameters, number),
-            version=SCHEMA_VERSION if number == "02" else ENGINE_VERSION,
+            version=VERSIONS.get(number, ENGINE_VERSION),
             code=code_digest(notebook),
         priority: PRIORITIES.get(number, 0)
         threads: THREADS

@@ -5,6 +5,7 @@ The templates hold the prose, this module every number and table in it. A test c
 committed pages with what is made here.
 """
 
+import json
 import re
 import textwrap
 from functools import cache
@@ -23,6 +24,7 @@ from bogp.studies.fixed_sparsity import tables as fixed_sparsity
 from bogp.studies.motivation import tables as motivation
 from bogp.studies.tradeoff import pareto
 from bogp.studies.tradeoff import tables as table_2
+from bogp.training.engine import ENGINE_VERSION
 from docs import measured
 from docs.common import DOCS
 from docs.measured import EVALUATIONS, RESULTS
@@ -131,24 +133,20 @@ def searches() -> dict[str, str]:
 
 def speed() -> dict[str, str]:
     """Measured speed, where the time goes, and what bfloat16 changes."""
-    from benchmarks import depth
+    from benchmarks import depth, versions
     from benchmarks.speed import markdown
 
-    shares = table("speed_shares").pivot(index="part", columns="protocol", values="ms")
-    shares = shares.div(shares.loc["total"], axis=1)
-    products = ["first layer, forward", "first layer, gradient", "products of the other layers"]
-    found = {"speed": markdown(table("speed"))}
+    later = "Not measured yet: `make bench RUN=paper`."
     measured_depth = all((RESULTS / f"{name}.csv").exists() for name in depth.TABLES)
-    found["depth"] = (
-        depth.markdown({name: table(name) for name in depth.TABLES})
+    found = {
+        "speed": markdown(table("speed")),
+        "processor": processor(),
+        "shares": shares(table("speed_shares")),
+        "versions": versions.markdown(table("speed_versions")),
+        "depth": depth.markdown({name: table(name) for name in depth.TABLES})
         if measured_depth
-        else "Not measured yet: `make bench RUN=paper`."
-    )
-    for protocol, share in shares.items():
-        found |= {f"products_{protocol}": f"{share[products].sum():.0%}"}
-        digits = 1 if share["optimiser"] < 0.01 else 0
-        found |= {f"optimiser_{protocol}": f"{share['optimiser']:.{digits}%}"}
-        found |= {f"floor_{protocol}": f"{share['floor: products with lit pixels']:.0%}"}
+        else later,
+    }
     one = table("precision_calibrated").set_index("measure").loc["validation_accuracy"]
     return found | {
         "bfloat16_difference": f"{one.difference:+.5f}",
@@ -159,23 +157,34 @@ def speed() -> dict[str, str]:
     }
 
 
+def processor() -> str:
+    """What the speed was measured on, as its record says."""
+    about = json.loads((RESULTS / "speed.json").read_text())
+    return str(about["hardware"]["processor"])
+
+
+def shares(measured: pd.DataFrame) -> str:
+    """Milliseconds of each part of a training, one column a protocol."""
+    wide = measured.pivot(index="part", columns="protocol", values="ms")
+    parts, protocols = measured["part"].unique(), measured["protocol"].unique()
+    wide = wide.loc[parts, protocols]
+    return as_markdown(wide.map(lambda ms: "" if pd.isna(ms) else f"{ms:.0f}").reset_index())
+
+
 def cost() -> dict[str, str]:
     """How many networks were trained for notebooks 01 to 06, and how long that takes."""
     files = sorted(EVALUATIONS.glob("0*.parquet"))
     rows = pd.concat([pd.read_parquet(f) for f in files]).drop_duplicates("key", ignore_index=True)
     # of the settings with small batches only this one makes so few steps
     full = rows[(rows.steps <= 50) & (rows.protocol_name != "... batches of 128")]
-    fashion = rows[rows.dataset == "fashion-mnist"]  # more lit pixels: the recorded time stands
-    small = rows.drop([*full.index, *fashion.index])
-    rates = table("speed").set_index("what")["ours"]
-    seconds = (small.trainings * small.steps / 780).sum() * rates[
-        "calibrated, float32, 64 masks, a seed each"
-    ]
-    seconds += full.trainings.sum() * rates["full batch, float32, 8 masks"] + fashion.seconds.sum()
+    (version,) = rows.engine_version.unique()
     return {
         "trainings": f"{rows.trainings.sum():,}",
         "full_batch": f"{full.trainings.sum():,}",
-        "hours_idle": f"{seconds / 3600:.1f}",
+        "of_version": f"They were made by version {version} of the engine; the present one is "
+        f"version {ENGINE_VERSION}, and they are being made again."
+        if version != ENGINE_VERSION
+        else "",
         "hours_recorded": f"{rows.seconds.sum() / 3600:.1f}",
     }
 
