@@ -67,7 +67,7 @@ check-notebooks: .venv/ready  ## run the notebooks, compare outputs with the com
 notebooks: .venv/ready  ## execute the notebooks in place, as they are committed
 	TQDM_DISABLE=1 $(BIN)/python -m tests.notebooks.execute_in_place
 
-bench: .venv/ready  ## measure the speed claims (25 minutes, on an idle machine)
+bench: .venv/ready  ## measure the speed claims (35 minutes, on an idle machine)
 	$(BIN)/python -m benchmarks.speed $(RUN)
 	$(BIN)/python -m benchmarks.structural $(RUN)
 	$(BIN)/python -m benchmarks.depth $(RUN)

@@ -37,7 +37,7 @@ CASES = (
     ("degree_centrality", 0.60, 1024, 2.5, None),
     ("cycle_length", 0.60, 1024, 2.5, None),
 )
-RUNS = 5
+RUNS = 3
 TIMED = """
 import sys, time, numpy as np
 from dataclasses import replace

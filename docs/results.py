@@ -160,7 +160,7 @@ def speed() -> dict[str, str]:
 def processor() -> str:
     """What the speed was measured on, as its record says."""
     about = json.loads((RESULTS / "speed.json").read_text())
-    return str(about["hardware"]["processor"])
+    return str(about["hardware"]["processor"]).replace("(R)", "").replace(" Processor", "")
 
 
 def shares(measured: pd.DataFrame) -> str:
