@@ -288,9 +288,9 @@ def _r2(y: Values, predicted: Values, seed: int) -> Estimate:
     picked, errors = y[order][draws], np.square(y - predicted)[order][draws]
     value = 1 - np.square(y - predicted).sum() / np.square(y - y.mean()).sum()
     spread = np.square(picked - picked.mean(axis=1, keepdims=True)).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a draw of one mask alone has no variance
-        drawn = 1 - errors.sum(axis=1) / spread
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    varied = spread > 0  # a draw of one mask alone says nothing
+    drawn = 1 - errors.sum(axis=1)[varied] / spread[varied]
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return Estimate(float(value), float(low), float(high))
 
 

@@ -389,3 +389,9 @@ def test_a_detectable_correlation_is_found_as_often_as_it_says():
             prediction.spearman_p(x, pearson * x + np.sqrt(1 - pearson**2) * e, threshold)[0] < 0.05
         )
     assert abs(np.mean(found) - 0.8) < 4 * np.sqrt(0.8 * 0.2 / 400)
+
+
+def test_of_two_masks_the_draws_of_one_alone_say_nothing():
+    found = prediction._r2(np.array([0.1, 0.3]), np.array([0.15, 0.2]), 0)
+    assert np.isfinite([found.value, found.low, found.high]).all()
+    assert found.low <= found.value <= found.high
