@@ -20,12 +20,16 @@ CONDA_NAMES = {"pytorch": "torch", "python-igraph": "igraph"}
 
 
 COMPATIBILITY = "compatibility"  # the extra that has an environment of its own
+PEERS = "peers"  # the extra of what benchmarks also compare with, where somebody installed it
 
 
 def declared() -> dict[str, Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"].items()
-    lists = [project["dependencies"], *(each for name, each in extras if name != COMPATIBILITY)]
+    lists = [
+        project["dependencies"],
+        *(each for name, each in extras if name not in (COMPATIBILITY, PEERS)),
+    ]
     return {canonicalize_name(r.name): r for each in lists for r in map(Requirement, each)}
 
 
