@@ -228,6 +228,7 @@ def main(run: str) -> None:
         write(network_rates, "speed_trainings")
         shares = trainings_of.time_shares(trainings)
         write(shares, "speed_shares")
+        write(trainings_of.switch_points(), "speed_kinds")
         network_rows += [trainings_of.floor_row(shares), trainings_of.accuracy_row(trainings)]
         graph_rows, graph_rates = property_rows()
         write(graph_rates, "speed_properties")

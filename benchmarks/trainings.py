@@ -252,11 +252,9 @@ def time_shares(trainings: Trainings) -> pd.DataFrame:
     parts = []
     for protocol, sparsity in ((CALIBRATED, 0.6), (ALL, 0.95)):
         total = trainings.ours(protocol, engine.group_size(protocol), sparsity)
-        spent = {
-            name: each * protocol.steps
-            for name, each in _parts_of_a_step(trainings, protocol, sparsity).items()
-        }
-        spent["accuracy"] = spent.pop("accuracy") / protocol.steps
+        of_a_step, accuracy = _parts_of_a_step(trainings, protocol, sparsity)
+        spent = {name: each * protocol.steps for name, each in of_a_step.items()}
+        spent["accuracy"] = accuracy
         spent["rest: memory, calls"] = total - sum(spent.values())
         spent["total"] = total
         if protocol is CALIBRATED:
@@ -277,8 +275,12 @@ def floor(trainings: Trainings, protocol: Protocol) -> float:
     return (flops - (1 - lit) * first) / product_rate()
 
 
-def _parts_of_a_step(trainings: Trainings, protocol: Protocol, sparsity: float) -> dict[str, float]:
-    """Seconds of each part of a step of one network of eight, each part on its own."""
+def _parts_of_a_step(
+    trainings: Trainings, protocol: Protocol, sparsity: float
+) -> tuple[dict[str, float], float]:
+    """Seconds of each part of a step of one network of eight, each part on its own; and of all its
+    accuracies at the end.
+    """
     prepared = engine.prepare(trainings.dataset, protocol)
     masks = trainings.masks(protocol, 1, sparsity)[0]
     networks = engine._networks(
@@ -320,21 +322,99 @@ def _parts_of_a_step(trainings: Trainings, protocol: Protocol, sparsity: float) 
         lambda: compiled_networks._forward(images.matrix, tiles, 0, layers, buffers), 101
     )
     of_batches = seconds(lambda: networks._tiles(images, rows, 128), 21)
+    parts = (prepared.train, prepared.sample), (prepared.validation, None), (prepared.test, None)
+    accuracy = seconds(lambda: [networks.accuracy(part, n) for part, n in parts], 3)
     return {
         "all layers, forward": forward,
         "first layer, gradient and optimiser": seconds(lambda: weights_of(0), 101),
         "other layers, gradients and optimiser": seconds(all_gradients, 101),
         "loss": seconds(loss, 101),
         "batches": of_batches / len(rows) / engine.group_size(protocol),
-        "accuracy": sum(
-            seconds(lambda part=part, n=n: networks.accuracy(part, n), 3)
-            for part, n in (
-                (prepared.train, prepared.sample),
-                (prepared.validation, None),
-                (prepared.test, None),
+    }, accuracy
+
+
+def switch_points() -> pd.DataFrame:
+    """Milliseconds of a step of one network with a layer multiplied in each of two ways, on both
+    sides of where the engine switches between them (``compiled_networks.SPARSE``, ``kind_of``).
+    """
+    rows, rng = [], np.random.default_rng(0)
+    kept, lit, dense = compiled_networks.KEPT, compiled_networks.LIT, compiled_networks.DENSE
+    names = {kept: "kept weights", lit: "lit pixels", dense: "BLAS"}
+
+    def compare(what: str, share: float, masks: LayerMasks, images: Dataset, at: int, *kinds: int):
+        times = {names[kind]: 1e3 * _step_as(masks, images, at, kind) for kind in kinds}
+        chosen = compiled_networks.kind_of(
+            np.ones((128, 128), bool) if masks[at] is None else masks[at],
+            at == 0,
+            engine.prepare(images, CALIBRATED).train,
+        )
+        for way, ms in times.items():
+            rows.append(
+                {"layer": what, "share": share, "way": way, "ms": ms}
+                | {"chosen": way == names[chosen]}
             )
-        ),
-    }
+
+    mnist = datasets.load("mnist-5k")
+    for q in (0.4, 0.5, 0.6, 0.7, 0.8):
+        masks = (None, rng.random((128, 128)) < q, None)
+        compare("hidden, weights kept", q, masks, mnist, 1, kept, dense)
+    for q in (0.1, 0.15, 0.2, 0.25):
+        masks = (rng.random((128, 784)) < q, rng.random((128, 128)) < q, None)
+        compare("first, weights kept", q, masks, mnist, 0, kept, lit)
+    for q in (0.4, 0.5, 0.6, 0.7):
+        lit_images = _scattered(q)
+        compare("first, pixels lit", q, (None, None, None), lit_images, 0, lit, dense)
+    return pd.DataFrame(rows)
+
+
+def _scattered(share: float, count: int = 1500, pixels: int = 784) -> Dataset:
+    """Images of which a share of the pixels is lit, at random."""
+    rng = np.random.default_rng(0)
+
+    def split() -> Split:
+        images = rng.integers(1, 256, (count, pixels)) * (rng.random((count, pixels)) < share)
+        return Split(images.astype(np.uint8), rng.integers(0, 10, count, dtype=np.uint8))
+
+    return Dataset("scattered", split(), split(), split())
+
+
+def _step_as(masks: LayerMasks, dataset: Dataset, at: int, kind: int) -> float:
+    """Seconds of a step with layer ``at`` of that kind, batches shared by eight networks."""
+    images = compiled_networks.CompiledImages(
+        dataset.train, "unit", np.dtype(np.float32), kind != compiled_networks.DENSE or at > 0
+    )
+    usual = compiled_networks.kind_of
+    calls = iter(range(len(masks)))
+    try:
+        compiled_networks.kind_of = lambda *given: kind if next(calls) == at else usual(*given)
+        group = compiled_networks.Group(
+            [masks], [engine.initial_layers(0, CALIBRATED)], CALIBRATED, [], [slice(0, 1)]
+        )
+        networks = compiled_networks.CompiledNetworks(group, images)
+    finally:
+        compiled_networks.kind_of = usual
+    rng = np.random.default_rng(0)
+    rows = [rng.permutation(len(images))[:128] for _ in range(compiled_networks.STEPS_IN_A_ROW)]
+    tiles = networks._tiles(images, rows, 128)
+    steps = np.array([compiled_networks._adam_step(1e-9, 8)] * len(rows), np.float32)
+
+    def advance() -> None:
+        compiled_networks._advance(
+            images.matrix,
+            tiles,
+            networks._networks[0],
+            networks._buffers[128],
+            steps,
+            0,
+            1,
+            1 / 128,
+            False,
+            np.zeros(len(rows)),
+        )
+
+    advance()
+    batches = seconds(lambda: networks._tiles(images, rows, 128), 21) / 8
+    return (seconds(advance, 41) + batches) / len(rows)
 
 
 def product_rate() -> float:

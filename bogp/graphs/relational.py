@@ -25,17 +25,7 @@ Mask = NDArray[np.bool_]
 LayerMasks = tuple[Mask | None, ...]
 # of a layer: its weights are as many as the square, and a slip of the hand would fill the memory
 MOST_UNITS = 2**16
-
-
 _LARGE = 256  # nodes from which on a transpose misses the cache, and bits are quicker
-
-
-def _symmetric(masks: Mask) -> NDArray[np.bool_]:
-    if masks.shape[-1] < _LARGE:
-        return (masks == masks.transpose(0, 2, 1)).all(axis=(1, 2))
-    from bogp.graphs import bitsets  # needs the compiler, which takes a while to import
-
-    return bitsets.symmetric(masks)
 
 
 def as_masks(masks: ArrayLike) -> Mask:
@@ -84,6 +74,14 @@ def as_masks(masks: ArrayLike) -> Mask:
             "so mirror its upper triangle."
         )
     return batch
+
+
+def _symmetric(masks: Mask) -> NDArray[np.bool_]:
+    if masks.shape[-1] < _LARGE:
+        return (masks == masks.transpose(0, 2, 1)).all(axis=(1, 2))
+    from bogp.graphs import bitsets  # needs the compiler, which takes a while to import
+
+    return bitsets.symmetric(masks)
 
 
 def _as_array(values: Any) -> NDArray[Any]:

@@ -19,36 +19,15 @@ from bogp.compiled import compiled
 from bogp.datasets import Split
 from bogp.graphs.relational import Mask
 from bogp.training import kernels
-from bogp.training.kernels import BLOCK_PIXELS, BYTE, TILE
+from bogp.training.kernels import BLOCK_PIXELS, BYTE, TILE, Kept, Parameters, Pixels
 from bogp.training.tensor_networks import Group, Layers
 
 KEPT, LIT, DENSE = range(3)
-# Where leaving out zeros becomes faster than BLAS (benchmarks/speed.py measures both sides): share
-# of weights that are kept, or of pixels that are lit; of two such shares the smaller one counts.
+# Where leaving out zeros becomes faster than BLAS (docs/speed.md has both sides): share of weights
+# that are kept, or of pixels that are lit; of two such shares the smaller one counts.
 SPARSE = 0.6
 FEW_UNITS = 32  # matrices with fewer rows are slow in BLAS, so kept weights win even with all kept
 STEPS_IN_A_ROW = 8  # of one network, before the next one's turn
-
-
-class Pixels(NamedTuple):
-    """Images as a sparse matrix of their lit pixels.
-
-    Attributes:
-        blocks: rows an image, of BLOCK_PIXELS pixels each.
-        start: row r has entries start[r] to start[r + 1]; the last image is a black one.
-        entry: 256 times the pixel's number, and its brightness.
-        values: (256,) what a brightness counts.
-        lit: the pixels that any image lights.
-        grey: (N + 1, pixels) the images themselves, where they are no sparse matrix: no layer
-            then reads their lit pixels.
-    """
-
-    blocks: int
-    start: NDArray[np.uint32]
-    entry: NDArray[np.uint32]
-    values: NDArray[np.floating]
-    lit: NDArray[np.uint32]
-    grey: NDArray[np.uint8]
 
 
 class CompiledImages:
@@ -58,35 +37,42 @@ class CompiledImages:
         split: the images.
         input_scaling: see ``Protocol.input_scaling``.
         dtype: float32 or float64.
-        dark: keep the lit pixels alone; None leaves it to their share. All splits of a data set
-            are kept in one way, that of the training part.
+        dark: keep the lit pixels alone (``is_dark`` of the training part, for all parts of a data
+            set: a layer reads them all in one way).
 
     Attributes:
         matrix: the images, and a black one behind them, which fills up tiles.
         labels: (N + 1,).
         pixels: in an image.
         share: of all pixels that are lit.
-        dark: whether their lit pixels alone are kept.
+        dark: as given.
         dtype: of the values.
     """
 
-    def __init__(
-        self, split: Split, input_scaling: str, dtype: np.dtype, dark: bool | None = None
-    ) -> None:
-        self.pixels, self.dtype = split.images.shape[1], np.dtype(dtype)
+    def __init__(self, split: Split, input_scaling: str, dtype: np.dtype, dark: bool) -> None:
+        self.pixels, self.dtype, self.dark = split.images.shape[1], np.dtype(dtype), dark
         self.labels = np.append(split.labels, 0).astype(np.int64)
         values = (np.arange(256) / (255 if input_scaling == "unit" else 1)).astype(dtype)
         blocks = -(-self.pixels // BLOCK_PIXELS)
-        self.share = float(np.count_nonzero(split.images) / max(1, split.images.size))
+        self.share = lit_share(split)
         lit = np.flatnonzero(split.images.any(axis=0)).astype(np.uint32)
         black = np.zeros((1, self.pixels), np.uint8)
-        self.dark = self.share <= SPARSE if dark is None else dark
         grey = black[:0] if self.dark else np.concatenate([split.images, black])
         start, entry = _compress(split.images[:0] if len(grey) else split.images, blocks)
         self.matrix = Pixels(blocks, start, entry, values, lit, grey)
 
     def __len__(self) -> int:
         return len(self.labels) - 1
+
+
+def lit_share(split: Split) -> float:
+    """Share of all pixels of these images that are not black."""
+    return float(np.count_nonzero(split.images) / max(1, split.images.size))
+
+
+def is_dark(split: Split) -> bool:
+    """Whether so few pixels of these images are lit that they are worth multiplying alone."""
+    return lit_share(split) <= SPARSE
 
 
 class Tiles(NamedTuple):
@@ -106,33 +92,6 @@ class Tiles(NamedTuple):
     stop: NDArray[np.uint32]
     entry: NDArray[np.uint16]
     dense: NDArray[np.floating]
-
-
-class Kept(NamedTuple):
-    """Which weights a mask keeps: row by row, and column by column for the way back.
-
-    Attributes:
-        start, column: row j has entries start[j] to start[j + 1], in these columns.
-        back_start, back_row, back_entry: the same of the transposed matrix, and where each of its
-            entries stands in the first order.
-    """
-
-    start: NDArray[np.uint32]
-    column: NDArray[np.uint32]
-    back_start: NDArray[np.uint32]
-    back_row: NDArray[np.uint32]
-    back_entry: NDArray[np.uint32]
-
-
-class Parameters(NamedTuple):
-    """Numbers that Adam moves, with its moments and their gradient; each one row of memory, filled
-    up to whole vectors.
-    """
-
-    value: NDArray[np.floating]
-    mean: NDArray[np.floating]
-    square: NDArray[np.floating]
-    gradient: NDArray[np.floating]
 
 
 class Layer(NamedTuple):
@@ -481,10 +440,7 @@ def _forward(images, tiles, t, layers, buffers):
         if layer.kind == LIT:
             turned = buffers.turned
             kernels.lit_outputs(
-                images.blocks,
-                images.start,
-                images.entry,
-                images.values,
+                images,
                 tiles.images[t],
                 layer.weight.value,
                 layer.bias.value,
@@ -495,8 +451,7 @@ def _forward(images, tiles, t, layers, buffers):
             kernels.transpose(turned, buffers.filled_up[0])
         elif layer.kind == KEPT:
             kernels.kept_outputs(
-                layer.kept.start,
-                layer.kept.column,
+                layer.kept,
                 layer.weight.value,
                 layer.bias.value,
                 x.ravel(),
@@ -537,9 +492,7 @@ def _backward(images, tiles, t, layers, buffers, adam_step, first, last):
         if layer.weight_moves:
             _move_weights(images, tiles, t, layer, x, inner, buffers, adam_step, first, last)
         if last:
-            kernels.adam_of(
-                layer.bias.gradient, layer.bias.value, layer.bias.mean, layer.bias.square, adam_step
-            )
+            kernels.adam_of(layer.bias, adam_step)
 
 
 @compiled
@@ -548,16 +501,12 @@ def _move_weights(images, tiles, t, layer, x, inner, buffers, adam_step, first, 
     if layer.kind == LIT:
         kernels.transpose(buffers.filled_up[1], buffers.turned)
         kernels.lit_step(
-            images.lit,
+            images,
             tiles.stop[t],
             tiles.entry[t],
-            images.values,
             buffers.turned.ravel(),
-            layer.weight.gradient,
             layer.mask,
-            layer.weight.value,
-            layer.weight.mean,
-            layer.weight.square,
+            layer.weight,
             buffers.turned.shape[1],
             adam_step,
             first,
@@ -566,8 +515,7 @@ def _move_weights(images, tiles, t, layer, x, inner, buffers, adam_step, first, 
         return
     if layer.kind == KEPT:
         kernels.kept_gradient(
-            layer.kept.start,
-            layer.kept.column,
+            layer.kept,
             inner.ravel(),
             x.ravel(),
             layer.weight.gradient,
@@ -584,13 +532,7 @@ def _move_weights(images, tiles, t, layer, x, inner, buffers, adam_step, first, 
         if last and len(layer.mask):
             layer.weight.gradient[:] *= layer.mask
     if last:
-        kernels.adam_of(
-            layer.weight.gradient,
-            layer.weight.value,
-            layer.weight.mean,
-            layer.weight.square,
-            adam_step,
-        )
+        kernels.adam_of(layer.weight, adam_step)
 
 
 @compiled
@@ -598,9 +540,7 @@ def _through_weights(layer, inner, dx):
     """The derivative by a layer's inputs: ``dx = weight.T inner``."""
     if layer.kind == KEPT:
         kernels.kept_inputs(
-            layer.kept.back_start,
-            layer.kept.back_row,
-            layer.kept.back_entry,
+            layer.kept,
             layer.weight.value,
             inner.ravel(),
             dx.ravel(),

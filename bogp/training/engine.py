@@ -44,7 +44,8 @@ ENGINE_VERSION = 3
 # of each group's arithmetic, whatever the machine has, so that the same job gives the same bits
 # everywhere
 THREADS = 1
-# images that a group's networks together read in a step: on a CPU as many as the cache holds
+# images that a group's networks together read in a step; full batches on a CPU train alone, since a
+# killed run loses the groups in flight
 GROUP_ROWS = {"cpu": 1024, "cuda": 2**19}
 GROUP = {"cpu": 8, "cuda": 64}  # networks in a group at most
 FULL_BATCH = 65_536  # images of a full batch, roughly
@@ -168,22 +169,22 @@ def prepare(
     """
     precision = resolve_precision(precision, device)
 
-    def images(split: Split, dark: bool | None = None) -> Any:
-        if _is_compiled(precision, device):
-            from bogp.training.compiled_networks import CompiledImages
+    train, validation, test = _splits(dataset, protocol)
 
-            return CompiledImages(split, protocol.input_scaling, np.dtype(precision), dark)
+    def images(split: Split) -> Any:
+        if _is_compiled(precision, device):
+            from bogp.training.compiled_networks import CompiledImages, is_dark
+
+            scaling = protocol.input_scaling
+            return CompiledImages(split, scaling, np.dtype(precision), is_dark(train))
         return TensorImages(split, protocol.input_scaling, precision, device)
 
-    train, validation, test = _splits(dataset, protocol)
-    trained_on = images(train)
-    dark = getattr(trained_on, "dark", None)
-    selection = images(validation, dark)
+    selection = images(validation)
     return Prepared(
         purpose=purpose_of(dataset, protocol, precision, device),
-        train=trained_on,
+        train=images(train),
         validation=selection,
-        test=selection if test is validation else images(test, dark),
+        test=selection if test is validation else images(test),
         sample=len(validation),
     )
 
@@ -278,8 +279,9 @@ def train(
 def group_size(protocol: Protocol, device: str = "cpu") -> int:
     """Networks that one thread trains side by side at most, on ``cpu`` or ``cuda``.
 
-    On a CPU, networks whose matrices do not fill whole vectors of the processor train alone: in a
-    stack they would begin in the middle of one, and libraries may then round them in another way.
+    On a CPU, networks whose matrices do not fill whole vectors of the processor train alone: in the
+    stacks of bfloat16 they would begin in the middle of one, and libraries may then round them in
+    another way.
     """
     kind = device.split(":")[0]
     if kind == "cpu" and any(

@@ -1,20 +1,23 @@
 """What a step of the engine multiplies, one network at a time, each kernel with its arithmetic.
 
 Images stand in *tiles* of at most ``TILE`` (a multiple of 16, filled up with black images). A
-layer's outputs over a tile are a matrix (units, images), so that each row is whole vectors, and
-lie in memory row after row; a matrix is handed over as such a row of numbers. Three kinds of layer
-are multiplied in different ways:
+layer's outputs over a tile are a matrix (units, images), so that each row is whole vectors; kernels
+take a matrix as one row of memory, with its ``width``. Three kinds of layer are multiplied in
+different ways:
 
-- **kept weights**: the layer's weights are the entries of a sparse matrix (``start``, ``index``):
-  row j has entries start[j] to start[j + 1], entry e stands in column index[e] and is weight[e].
-- **lit pixels**: the images are the sparse matrix, and the weights (pixels, units) are dense.
+- **kept weights**: the weights are the entries of a sparse matrix (``Kept``);
+- **lit pixels**: the images are one (``Pixels``), and the weights (pixels, units) are dense;
 - **dense**: BLAS (in ``compiled_networks``), with biases and ReLU here.
 
-Rows are computed in spans of up to eight vectors, whose sums stay in registers. All sums have one
-order, whatever else is computed.
+Rows are computed in spans of eight, four or one vectors, whose sums stay in registers. All sums
+have one order, whatever else is computed.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+from numba import literal_unroll
+from numpy.typing import NDArray
 
 from bogp.compiled import compiled
 from bogp.training.vectors import (
@@ -27,6 +30,7 @@ from bogp.training.vectors import (
     filled,
     load,
     relu,
+    size,
     store,
     times,
     total,
@@ -40,337 +44,232 @@ BYTE = np.uint32(255)  # a lit pixel is 256 times where it stands, and its brigh
 BLOCK_PIXELS = 112  # pixels whose weights (128 units of float32 each) stay in the nearest cache
 
 
-@compiled
-def _spans(width, like, span, arguments):
-    raise NotImplementedError
+class Pixels(NamedTuple):
+    """Images as a sparse matrix of their lit pixels.
+
+    Attributes:
+        blocks: rows an image, of BLOCK_PIXELS pixels each.
+        start: row r has entries start[r] to start[r + 1]; the last image is a black one.
+        entry: 256 times the pixel's number, and its brightness.
+        values: (256,) what a brightness counts.
+        lit: the pixels that any image lights.
+        grey: (N + 1, pixels) the images themselves, where they are no sparse matrix: no layer
+            then reads their lit pixels.
+    """
+
+    blocks: int
+    start: NDArray[np.uint32]
+    entry: NDArray[np.uint32]
+    values: NDArray[np.floating]
+    lit: NDArray[np.uint32]
+    grey: NDArray[np.uint8]
+
+
+class Kept(NamedTuple):
+    """Which weights a mask keeps: row by row, and column by column for the way back.
+
+    Attributes:
+        start, column: row j has entries start[j] to start[j + 1], in these columns.
+        back_start, back_row, back_entry: the same of the transposed matrix, and where each of its
+            entries stands in the first order.
+    """
+
+    start: NDArray[np.uint32]
+    column: NDArray[np.uint32]
+    back_start: NDArray[np.uint32]
+    back_row: NDArray[np.uint32]
+    back_entry: NDArray[np.uint32]
+
+
+class Parameters(NamedTuple):
+    """Numbers that Adam moves, with its moments and their gradient; each one row of memory, filled
+    up to whole vectors.
+    """
+
+    value: NDArray[np.floating]
+    mean: NDArray[np.floating]
+    square: NDArray[np.floating]
+    gradient: NDArray[np.floating]
 
 
 @compiled
-def _next(width, like, column):
-    """How many vectors the next span over columns 0 to ``width`` has: 8, 4 or 1."""
-    left = (width - column) * like.itemsize // VECTOR_BYTES
-    return 8 if left >= 8 else 4 if left >= 4 else 1
+def spans(like):
+    """A block of each length, for matrices of an array's type; unrolled, they cover every row."""
+    return zeros(like, 8), zeros(like, 4), zeros(like, 1)
 
 
 @compiled
-def kept_outputs(start, index, weight, bias, x, y, width, through_relu):
-    """``y = weight x + bias`` (and the ReLU of it): row j of y is bias[j] and the sum of rows
-    index[e] of x times weight[e].
+def kept_outputs(kept, weight, bias, x, y, width, through_relu):
+    """``y = weight x + bias`` (and the ReLU of it): row j of y is bias[j] and, for each entry e of
+    row j, row column[e] of x times weight[e].
 
-    x: (d_in, width) and y: (d_out, width), each in one row; start: (d_out + 1,).
+    weight: (entries,), bias: (d_out,), x: (d_in, width), y: (d_out, width).
     """
     column = 0
-    while column < width:
-        vectors = _next(width, y, column)
-        if vectors == 8:
-            _kept_outputs(
-                zeros(y, 8), column, start, index, weight, bias, x, y, width, through_relu
-            )
-        elif vectors == 4:
-            _kept_outputs(
-                zeros(y, 4), column, start, index, weight, bias, x, y, width, through_relu
-            )
-        else:
-            _kept_outputs(
-                zeros(y, 1), column, start, index, weight, bias, x, y, width, through_relu
-            )
-        column += vectors * VECTOR_BYTES // y.itemsize
+    for block in literal_unroll(spans(y)):
+        while width - column >= size(block):
+            _kept_outputs(block, column, kept, weight, bias, x, y, width, through_relu)
+            column += size(block)
 
 
 @compiled
-def _kept_outputs(block, column, start, index, weight, bias, x, y, width, through_relu):
-    for j in range(len(start) - 1):
+def _kept_outputs(block, column, kept, weight, bias, x, y, width, through_relu):
+    for j in range(len(kept.start) - 1):
         sums = filled(block, bias[j])
-        for e in range(np.int64(start[j]), np.int64(start[j + 1])):
-            sums = add_scaled(sums, weight[e], x, np.int64(index[e]) * width + column)
+        for e in range(np.int64(kept.start[j]), np.int64(kept.start[j + 1])):
+            sums = add_scaled(sums, weight[e], x, np.int64(kept.column[e]) * width + column)
         if through_relu:
             sums = relu(sums)
         store(sums, y, j * width + column)
 
 
 @compiled
-def kept_inputs(start, index, entry, weight, delta, dx, width):
-    """``dx = weight.T delta``: row j of dx is the sum of rows index[e] of delta times the weight at
-    entry[e]; start, index and entry are of the transposed matrix.
+def kept_inputs(kept, weight, delta, dx, width):
+    """``dx = weight.T delta``: row j of dx is, for each entry e of column j, row back_row[e] of
+    delta times the weight at back_entry[e].
+
+    weight: (entries,), delta: (d_out, width), dx: (d_in, width).
     """
     column = 0
-    while column < width:
-        vectors = _next(width, dx, column)
-        if vectors == 8:
-            _kept_inputs(zeros(dx, 8), column, start, index, entry, weight, delta, dx, width)
-        elif vectors == 4:
-            _kept_inputs(zeros(dx, 4), column, start, index, entry, weight, delta, dx, width)
-        else:
-            _kept_inputs(zeros(dx, 1), column, start, index, entry, weight, delta, dx, width)
-        column += vectors * VECTOR_BYTES // dx.itemsize
+    for block in literal_unroll(spans(dx)):
+        while width - column >= size(block):
+            _kept_inputs(block, column, kept, weight, delta, dx, width)
+            column += size(block)
 
 
 @compiled
-def _kept_inputs(block, column, start, index, entry, weight, delta, dx, width):
-    for j in range(len(start) - 1):
+def _kept_inputs(block, column, kept, weight, delta, dx, width):
+    for j in range(len(kept.back_start) - 1):
         sums = block
-        for e in range(np.int64(start[j]), np.int64(start[j + 1])):
-            at = np.int64(index[e]) * width + column
-            sums = add_scaled(sums, weight[entry[e]], delta, at)
+        for e in range(np.int64(kept.back_start[j]), np.int64(kept.back_start[j + 1])):
+            at = np.int64(kept.back_row[e]) * width + column
+            sums = add_scaled(sums, weight[kept.back_entry[e]], delta, at)
         store(sums, dx, j * width + column)
 
 
 @compiled
-def kept_gradient(start, index, delta, x, gradient, width, first):
-    """gradient[e] (+)= the sum over images of row j of delta times row index[e] of x, for each
+def kept_gradient(kept, delta, x, gradient, width, first):
+    """gradient[e] (+)= the sum over images of row j of delta times row column[e] of x, for each
     entry e of row j; first: nothing stands in gradient yet.
+
+    delta: (d_out, width), x: (d_in, width), gradient: (entries,).
     """
     if first:
         gradient[:] = 0
     column = 0
-    while column < width:
-        vectors = _next(width, x, column)
-        if vectors == 8:
-            _kept_gradient(zeros(x, 8), column, start, index, delta, x, gradient, width)
-        elif vectors == 4:
-            _kept_gradient(zeros(x, 4), column, start, index, delta, x, gradient, width)
-        else:
-            _kept_gradient(zeros(x, 1), column, start, index, delta, x, gradient, width)
-        column += vectors * VECTOR_BYTES // x.itemsize
+    for block in literal_unroll(spans(x)):
+        while width - column >= size(block):
+            _kept_gradient(block, column, kept, delta, x, gradient, width)
+            column += size(block)
 
 
 @compiled
-def _kept_gradient(block, column, start, index, delta, x, gradient, width):
-    for j in range(len(start) - 1):
+def _kept_gradient(block, column, kept, delta, x, gradient, width):
+    for j in range(len(kept.start) - 1):
         row = load(block, delta, j * width + column)
-        for e in range(np.int64(start[j]), np.int64(start[j + 1])):
-            gradient[e] += dot(row, x, np.int64(index[e]) * width + column)
+        for e in range(np.int64(kept.start[j]), np.int64(kept.start[j + 1])):
+            gradient[e] += dot(row, x, np.int64(kept.column[e]) * width + column)
 
 
 @compiled
-def lit_outputs(blocks, start, entry, values, images, weight, bias, y, width, through_relu):
-    """``y = x weight + bias`` (and the ReLU of it), x the images as lit pixels: row i of y is the
-    sum of rows pixel[e] of weight times value[e].
+def lit_outputs(images, chosen, weight, bias, y, width, through_relu):
+    """``y = x weight + bias`` (and the ReLU of it), x the chosen images: row i of y is, for each
+    lit pixel, its row of weight times its value.
 
-    blocks: each image stands as so many rows of the sparse matrix, of BLOCK_PIXELS pixels each;
-    images: (n,) which ones; weight: (pixels, width), y: (n, width).
+    images: as ``Pixels``; chosen: (n,) which; weight: (pixels, width), bias: (width,), y: (n,
+    width).
     """
     column = 0
-    while column < width:
-        vectors = _next(width, y, column)
-        if vectors == 8:
-            _lit_outputs(
-                zeros(y, 8),
-                column,
-                blocks,
-                start,
-                entry,
-                values,
-                images,
-                weight,
-                bias,
-                y,
-                width,
-                through_relu,
-            )
-        elif vectors == 4:
-            _lit_outputs(
-                zeros(y, 4),
-                column,
-                blocks,
-                start,
-                entry,
-                values,
-                images,
-                weight,
-                bias,
-                y,
-                width,
-                through_relu,
-            )
-        else:
-            _lit_outputs(
-                zeros(y, 1),
-                column,
-                blocks,
-                start,
-                entry,
-                values,
-                images,
-                weight,
-                bias,
-                y,
-                width,
-                through_relu,
-            )
-        column += vectors * VECTOR_BYTES // y.itemsize
+    for block in literal_unroll(spans(y)):
+        while width - column >= size(block):
+            _lit_outputs(block, column, images, chosen, weight, bias, y, width, through_relu)
+            column += size(block)
 
 
 @compiled
-def _lit_outputs(
-    block,
-    column,
-    blocks,
-    start,
-    entry,
-    values,
-    images,
-    weight,
-    bias,
-    y,
-    width,
-    through_relu,
-):
-    for part in range(blocks):
-        for i in range(len(images)):
-            row, at = np.int64(images[i]) * blocks + part, i * width + column
+def _lit_outputs(block, column, images, chosen, weight, bias, y, width, through_relu):
+    entry, values = images.entry, images.values
+    for part in range(images.blocks):
+        for i in range(len(chosen)):
+            row, at = np.int64(chosen[i]) * images.blocks + part, i * width + column
             sums = load(block, y, at) if part else load(block, bias, column)
-            for e in range(np.int64(start[row]), np.int64(start[row + 1])):
+            for e in range(np.int64(images.start[row]), np.int64(images.start[row + 1])):
                 value, pixel = values[entry[e] & BYTE], np.int64(entry[e] >> np.uint32(8))
                 sums = add_scaled(sums, value, weight, pixel * width + column)
-            if through_relu and part == blocks - 1:
+            if through_relu and part == images.blocks - 1:
                 sums = relu(sums)
             store(sums, y, at)
 
 
 @compiled
-def lit_step(
-    pixels,
-    stop,
-    entry,
-    values,
-    delta,
-    gradient,
-    mask,
-    weight,
-    mean,
-    square,
-    width,
-    adam_step,
-    first,
-    last,
-):
+def lit_step(images, stop, entry, delta, mask, weight, width, adam_step, first, last):
     """The gradient of a layer over lit pixels, and at once Adam's step with it: row p of the
-    gradient is the sum of rows image[e] of delta times value[e], and is never written to memory
-    unless the batch has more tiles.
+    gradient is, for each image of the tile in which pixel p is lit, its row of delta times the
+    pixel's value. It is never written to memory unless the batch has more tiles.
 
-    pixels: those that any training image lights (the weights of others never move); stop: where
-    the entries of each pixel end, which begin at p * TILE; delta: (n, width); mask: 1 where a
-    weight is kept, or of length 0; first, last: whether this is the first and the last tile of its
-    batch.
+    images: as ``Pixels``, of which ``lit`` says which rows move; stop, entry: of the tile, see
+    ``compiled_networks.Tiles``; delta: (n, width); mask: (pixels, width), 1 where a weight is kept,
+    or of length 0; weight: ``Parameters`` (pixels, width); adam_step: (2,); first, last: whether
+    this is the first and the last tile of its batch.
     """
     column = 0
-    while column < width:
-        vectors = _next(width, delta, column)
-        if vectors == 8:
+    for block in literal_unroll(spans(delta)):
+        while width - column >= size(block):
             _lit_step(
-                zeros(delta, 8),
+                block,
                 column,
-                pixels,
+                images,
                 stop,
                 entry,
-                values,
                 delta,
-                gradient,
                 mask,
                 weight,
-                mean,
-                square,
                 width,
                 adam_step,
                 first,
                 last,
             )
-        elif vectors == 4:
-            _lit_step(
-                zeros(delta, 4),
-                column,
-                pixels,
-                stop,
-                entry,
-                values,
-                delta,
-                gradient,
-                mask,
-                weight,
-                mean,
-                square,
-                width,
-                adam_step,
-                first,
-                last,
-            )
-        else:
-            _lit_step(
-                zeros(delta, 1),
-                column,
-                pixels,
-                stop,
-                entry,
-                values,
-                delta,
-                gradient,
-                mask,
-                weight,
-                mean,
-                square,
-                width,
-                adam_step,
-                first,
-                last,
-            )
-        column += vectors * VECTOR_BYTES // delta.itemsize
+            column += size(block)
 
 
 @compiled
 def _lit_step(
-    block,
-    column,
-    pixels,
-    stop,
-    entry,
-    values,
-    delta,
-    gradient,
-    mask,
-    weight,
-    mean,
-    square,
-    width,
-    adam_step,
-    first,
-    last,
+    block, column, images, stop, entry, delta, mask, weight, width, adam_step, first, last
 ):
-    for p in pixels:
+    for p in images.lit:
         at = np.int64(p) * width + column
-        sums = block if first else load(block, gradient, at)
+        sums = block if first else load(block, weight.gradient, at)
         for e in range(np.int64(p) * TILE, np.int64(stop[p])):
-            value, image = values[entry[e] & BYTE], np.int64(entry[e] >> np.uint32(8))
+            value, image = images.values[entry[e] & BYTE], np.int64(entry[e] >> np.uint32(8))
             sums = add_scaled(sums, value, delta, image * width + column)
         if last:
             if len(mask):
                 sums = times(sums, mask, at)
-            adam(sums, weight, mean, square, at, adam_step[0], adam_step[1])
+            adam(sums, weight.value, weight.mean, weight.square, at, adam_step[0], adam_step[1])
         else:
-            store(sums, gradient, at)
+            store(sums, weight.gradient, at)
 
 
 @compiled
-def adam_of(gradient, weight, mean, square, adam_step):
-    """Adam's step for arrays of whole vectors."""
-    block = zeros(weight, 1)
-    for at in range(0, len(weight), VECTOR_BYTES // weight.itemsize):
-        adam(load(block, gradient, at), weight, mean, square, at, adam_step[0], adam_step[1])
+def adam_of(parameters, adam_step):
+    """Adam's step for ``Parameters`` whose gradient stands there; adam_step: (2,), see
+    ``vectors.adam``.
+    """
+    value, gradient = parameters.value, parameters.gradient
+    block = zeros(value, 1)
+    for at in range(0, len(value), size(block)):
+        g = load(block, gradient, at)
+        adam(g, value, parameters.mean, parameters.square, at, adam_step[0], adam_step[1])
 
 
 @compiled
 def add_bias(bias, y, width, through_relu):
-    """``y += bias`` (and the ReLU of it), row by row."""
+    """``y += bias`` (and the ReLU of it), row by row; bias: (d_out,), y: (d_out, width)."""
     column = 0
-    while column < width:
-        vectors = _next(width, y, column)
-        if vectors == 8:
-            _add_bias(zeros(y, 8), column, bias, y, width, through_relu)
-        elif vectors == 4:
-            _add_bias(zeros(y, 4), column, bias, y, width, through_relu)
-        else:
-            _add_bias(zeros(y, 1), column, bias, y, width, through_relu)
-        column += vectors * VECTOR_BYTES // y.itemsize
+    for block in literal_unroll(spans(y)):
+        while width - column >= size(block):
+            _add_bias(block, column, bias, y, width, through_relu)
+            column += size(block)
 
 
 @compiled
@@ -386,25 +285,17 @@ def _add_bias(block, column, bias, y, width, through_relu):
 def behind_relu(dy, branch, delta, bias_gradient, width, through_relu, first):
     """The derivative by what a layer gives to its ReLU, from that by the ReLU's outputs: 0 where
     they are 0; and its sums over the images, the bias's gradient.
+
+    dy, branch (the ReLU's outputs), delta: (d_out, width); bias_gradient: (d_out,), which nothing
+    stands in yet where ``first``.
     """
     if first:
         bias_gradient[:] = 0
     column = 0
-    while column < width:
-        vectors = _next(width, dy, column)
-        if vectors == 8:
-            _behind_relu(
-                zeros(dy, 8), column, dy, branch, delta, bias_gradient, width, through_relu
-            )
-        elif vectors == 4:
-            _behind_relu(
-                zeros(dy, 4), column, dy, branch, delta, bias_gradient, width, through_relu
-            )
-        else:
-            _behind_relu(
-                zeros(dy, 1), column, dy, branch, delta, bias_gradient, width, through_relu
-            )
-        column += vectors * VECTOR_BYTES // dy.itemsize
+    for block in literal_unroll(spans(dy)):
+        while width - column >= size(block):
+            _behind_relu(block, column, dy, branch, delta, bias_gradient, width, through_relu)
+            column += size(block)
 
 
 @compiled

@@ -4,7 +4,7 @@ A *block* is some whole vectors of 64 bytes (16 numbers of float32, 8 of float64
 stands here twice: as plain Python over arrays, which says what it computes (and runs under
 ``NUMBA_DISABLE_JIT=1``), and as the instructions that numba is given for it. They are LLVM's
 vectors, so they run on every processor that numba knows: where registers are shorter, LLVM takes
-several for one. Compiled loops alone left such sums in memory, which was half of a training's time.
+several for one. Plain compiled loops load and store such a sum once for each term.
 """
 
 import inspect
@@ -21,7 +21,6 @@ from numba.extending import intrinsic, models, register_model
 F = TypeVar("F", bound=Callable[..., Any])
 
 VECTOR_BYTES = 64
-VECTORS = (8, 4, 2, 1)  # numbers of vectors that a block can have; 8 fit into 16 registers twice
 # LLVM may fuse a product with the sum it goes into (one rounding instead of two)
 _FUSE = ("contract",)
 _INDEX = ir.IntType(64)
@@ -120,7 +119,7 @@ class _Code:
         """``a * b + c``."""
         return self.builder.fadd(self.product(a, b), c, flags=_FUSE)
 
-    def unless_positive_zero(self, of: list[Any], vectors: list[Any]) -> Any:
+    def where_above_zero(self, of: list[Any], vectors: list[Any]) -> Any:
         """The vectors where those of ``of`` are above zero, or no number; else 0."""
         zero = self.constant(0.0)
         return self.together(
@@ -160,7 +159,7 @@ def _compiled_as(result: str, code: Callable[[_Code], Any]) -> Callable[[F], F]:
     """Give a plain function its instructions. Its first argument is a block.
 
     Args:
-        result: ``block``, ``number`` or ``nothing``.
+        result: ``block``, ``number``, ``index`` or ``nothing``.
         code: writes the instructions and returns the result.
     """
 
@@ -170,7 +169,12 @@ def _compiled_as(result: str, code: Callable[[_Code], Any]) -> Callable[[F], F]:
         def typed(typing: Any, block: Any, *rest: Any) -> Any:
             if not isinstance(block, BlockType):
                 return None
-            gives = {"block": block, "number": block.dtype, "nothing": types.void}[result]
+            gives = {
+                "block": block,
+                "number": block.dtype,
+                "index": types.int64,
+                "nothing": types.void,
+            }[result]
             arguments = [
                 kind
                 if isinstance(kind, types.Array | BlockType)
@@ -211,6 +215,12 @@ def load(block, array, offset):
 def store(block, array, offset):
     """``array[offset:] = block``."""
     array[offset : offset + len(block)] = block
+
+
+@_compiled_as("index", lambda code: ir.Constant(_INDEX, code.block.lanes * code.block.vectors))
+def size(block):
+    """How many numbers a block has."""
+    return len(block)
 
 
 def _add_scaled(code: _Code) -> Any:
@@ -256,7 +266,7 @@ def add(block, array, offset):
     return block + array[offset : offset + len(block)]
 
 
-@_compiled_as("block", lambda code: code.unless_positive_zero(code.vectors(0), code.vectors(0)))
+@_compiled_as("block", lambda code: code.where_above_zero(code.vectors(0), code.vectors(0)))
 def relu(block):
     """The block where it is above zero, or no number; else 0."""
     return np.where(block <= 0, 0, block)
@@ -264,7 +274,7 @@ def relu(block):
 
 @_compiled_as(
     "block",
-    lambda code: code.unless_positive_zero(code.load(code.pointers(1, 2)), code.vectors(0)),
+    lambda code: code.where_above_zero(code.load(code.pointers(1, 2)), code.vectors(0)),
 )
 def where_positive(block, array, offset):
     """The block where ``array[offset:]`` is above zero, or no number; else 0."""

@@ -14,6 +14,7 @@ from bogp.training.compiled_networks import (
     LIT,
     CompiledImages,
     CompiledNetworks,
+    is_dark,
     kind_of,
 )
 from bogp.training.kernels import BLOCK_PIXELS, TILE
@@ -55,7 +56,7 @@ AS_IMAGES = pytest.mark.parametrize("images", IMAGES.values(), ids=IMAGES)
 
 def networks(images, masks=(None, None, None), protocol=SMALL, dtype=np.float32):
     """Networks of one seed with these layer masks, ready to train on images."""
-    own = CompiledImages(split(images), "unit", dtype)
+    own = CompiledImages(split(images), "unit", dtype, is_dark(split(images)))
     start = engine.initial_layers(0, protocol)
     order = engine.batches(0, len(own), protocol)
     group = Group([masks], [start], protocol, [order], [slice(0, 1)])
@@ -91,7 +92,7 @@ def test_images_are_kept_as_they_are_and_a_black_one_behind_them(
 
 @pytest.mark.parametrize(("density", "dark"), [(0.1, True), (0.5, True), (0.7, False), (1, False)])
 def test_images_that_are_mostly_lit_are_kept_as_they_are(density, dark):
-    assert CompiledImages(split(scattered(50, 200, density)), "unit", np.float32).dark is dark
+    assert is_dark(split(scattered(50, 200, density))) is dark
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -138,20 +139,8 @@ def test_products_with_lit_pixels_are_dense_products(name, width, dtype):
     bias = rng.standard_normal(width).astype(dtype)
     rows = rng.integers(0, len(images), 32).astype(np.uint32)
     x, y = images[rows] / 255, np.full((32, width), np.nan, dtype)
-    matrix = own.matrix
     for through_relu in (False, True):
-        kernels.lit_outputs(
-            matrix.blocks,
-            matrix.start,
-            matrix.entry,
-            matrix.values,
-            rows,
-            weight.ravel(),
-            bias,
-            y.ravel(),
-            width,
-            through_relu,
-        )
+        kernels.lit_outputs(own.matrix, rows, weight.ravel(), bias, y.ravel(), width, through_relu)
         exact = x @ weight + bias
         exact = np.maximum(exact, 0) if through_relu else exact
         np.testing.assert_allclose(y, exact, atol=1e-12 if dtype is np.float64 else 2e-5)
@@ -171,6 +160,7 @@ def test_the_gradient_over_lit_pixels_moves_the_weights_as_adam_would(masked, wi
     theirs = torch.from_numpy(weight.astype(float).copy()).requires_grad_()
     adam = torch.optim.Adam([theirs], lr=0.01)
     mine, moments = weight.copy(), np.zeros((3, 30 * width), dtype)
+    parameters = kernels.Parameters(mine.reshape(-1), *moments)
     for step in range(3):
         gradient = (images / 255).T @ delta
         theirs.grad = torch.from_numpy(gradient * mask if masked else gradient)
@@ -186,16 +176,12 @@ def test_the_gradient_over_lit_pixels_moves_the_weights_as_adam_would(masked, wi
             )
             compiled_networks._fill(own.matrix, own.labels, tile, True)
             kernels.lit_step(
-                own.matrix.lit,
+                own.matrix,
                 tile.stop[0],
                 tile.entry[0],
-                own.matrix.values,
                 delta[rows].ravel(),
-                moments[0],
                 mask.ravel() if masked else mask.ravel()[:0],
-                mine.reshape(-1),
-                moments[1],
-                moments[2],
+                parameters,
                 width,
                 np.array(compiled_networks._adam_step(0.01, step), dtype),
                 part == 0,
@@ -225,9 +211,9 @@ DARK, LIGHT = scattered(60, 60, 0.2), scattered(60, 60, 0.9)
 )
 def test_a_layer_is_multiplied_by_what_is_sparsest_in_it(images, first, density, kind):
     mask = np.random.default_rng(0).random((64, 60)) < density
-    assert kind_of(mask, first, CompiledImages(split(images), "unit", np.float32)) == kind
-    few = np.ones((10, 64), bool)
-    assert kind_of(few, False, CompiledImages(split(images), "unit", np.float32)) == KEPT
+    own = CompiledImages(split(images), "unit", np.float32, is_dark(split(images)))
+    assert kind_of(mask, first, own) == kind
+    assert kind_of(np.ones((10, 64), bool), False, own) == KEPT
 
 
 @pytest.mark.parametrize("dtype", TYPES)

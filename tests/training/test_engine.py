@@ -329,7 +329,7 @@ def test_other_widths_and_depths_compute_what_the_plain_loop_computes(
 def test_more_images_than_a_tile_holds_compute_what_the_plain_loop_computes(
     images, batch_size, precision
 ):
-    # accuracies are counted in tiles of 1,024 too
+    # tiles hold 1,024 images as tensors, and 128 in compiled loops; both have one filled in part
     large = tiny(train=images, validation=1100, test=1024)
     protocol = replace(SMALL, batch_size=batch_size, steps=4)
     nets = [masks_for(protocol, 1), dense(protocol)]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bogp.training import compiled_networks, kernels
+from bogp.training.kernels import Parameters
 from bogp.training.protocols import CALIBRATED, PAPER, Protocol
 
 TYPES = [np.float32, np.float64]
@@ -32,23 +33,23 @@ WIDTHS = (16, 48, 64, 112, 128, 208)
 def test_products_with_kept_weights_are_dense_products(density, width, dtype):
     rng = np.random.default_rng(0)
     mask = rng.random((13, 21)) < density
-    start, index, back_start, back_index, entry = compiled_networks._kept(mask)
+    kept = compiled_networks._kept(mask)
     dense = numbers(rng, mask.shape, dtype) * mask
     weight, bias = dense[mask], numbers(rng, 13, dtype)
     x, delta = numbers(rng, (21, width), dtype), numbers(rng, (13, width), dtype)
     for through_relu in (False, True):
         y = np.full((13, width), np.nan, dtype)
-        kernels.kept_outputs(start, index, weight, bias, x.ravel(), y.ravel(), width, through_relu)
+        kernels.kept_outputs(kept, weight, bias, x.ravel(), y.ravel(), width, through_relu)
         exact = dense.astype(float) @ x + bias[:, None]
         size = np.abs(dense) @ np.abs(x) + np.abs(bias)[:, None]
         close(y, np.maximum(exact, 0) if through_relu else exact, size, dtype)
     dx = np.full((21, width), np.nan, dtype)
-    kernels.kept_inputs(back_start, back_index, entry, weight, delta.ravel(), dx.ravel(), width)
+    kernels.kept_inputs(kept, weight, delta.ravel(), dx.ravel(), width)
     close(dx, dense.T.astype(float) @ delta, np.abs(dense.T) @ np.abs(delta), dtype)
     gradient, exact = np.full(len(weight), np.nan, dtype), (delta.astype(float) @ x.T)[mask]
     size = (np.abs(delta) @ np.abs(x.T))[mask]
     for repeats, first in ((1, True), (2, False)):
-        kernels.kept_gradient(start, index, delta.ravel(), x.ravel(), gradient, width, first)
+        kernels.kept_gradient(kept, delta.ravel(), x.ravel(), gradient, width, first)
         close(gradient, repeats * exact, repeats * size, dtype)
 
 
@@ -56,13 +57,12 @@ def test_products_with_kept_weights_are_dense_products(density, width, dtype):
 def test_products_with_kept_weights_are_exact_where_nothing_is_rounded(seed, rows, columns, share):
     rng = np.random.default_rng(seed)
     mask = rng.random((rows, columns)) < share
-    start, index, *_ = compiled_networks._kept(mask)
+    kept = compiled_networks._kept(mask)
     dense = rng.integers(-9, 10, mask.shape) * mask
     x = rng.integers(-9, 10, (columns, 16))
     y = np.zeros((rows, 16), np.float32)
     kernels.kept_outputs(
-        start,
-        index,
+        kept,
         dense[mask].astype(np.float32),
         np.zeros(rows, np.float32),
         x.astype(np.float32).ravel(),
@@ -188,7 +188,7 @@ def test_adam_is_torchs(size, protocol):
         theirs.grad = torch.from_numpy(gradient)
         adam.step()
         step_of = compiled_networks._adam_step(protocol.learning_rate_at(step), step)
-        kernels.adam_of(gradient, mine, mean, square, np.array(step_of))
+        kernels.adam_of(Parameters(mine, mean, square, gradient), np.array(step_of))
         np.testing.assert_allclose(
             mine, theirs.detach(), rtol=1e-12, atol=1e-12 * protocol.learning_rate
         )
@@ -204,7 +204,7 @@ def test_adam_in_float32_is_adam_in_float64_but_for_rounding():
         parameter, mean, square = start.astype(dtype), np.zeros(64, dtype), np.zeros(64, dtype)
         for step, gradient in enumerate(gradients.astype(dtype)):
             step_of = np.array(compiled_networks._adam_step(0.01, step), dtype)
-            kernels.adam_of(gradient, parameter, mean, square, step_of)
+            kernels.adam_of(Parameters(parameter, mean, square, gradient), step_of)
         found[dtype] = parameter
     assert found[np.float32].dtype == np.float32
     np.testing.assert_allclose(found[np.float32], found[np.float64], atol=2e-6)
