@@ -136,16 +136,15 @@ def speed() -> dict[str, str]:
     from benchmarks import depth, versions
     from benchmarks.speed import markdown
 
-    later = "Not measured yet: `make bench RUN=paper`."
-    measured_depth = all((RESULTS / f"{name}.csv").exists() for name in depth.TABLES)
+    rates, before = table("speed").set_index("what"), table("speed_versions").earlier[0]
     found = {
         "speed": markdown(table("speed")),
         "processor": processor(),
         "shares": shares(table("speed_shares")),
         "versions": versions.markdown(table("speed_versions")),
-        "depth": depth.markdown({name: table(name) for name in depth.TABLES})
-        if measured_depth
-        else later,
+        "kinds": kinds(table("speed_kinds")),
+        "before_plain": f"{rates.plain.iloc[0] / before:.1f}",
+        "depth": depth.markdown({name: table(name) for name in depth.TABLES}),
     }
     one = table("precision_calibrated").set_index("measure").loc["validation_accuracy"]
     return found | {
@@ -169,6 +168,19 @@ def shares(measured: pd.DataFrame) -> str:
     parts, protocols = measured["part"].unique(), measured["protocol"].unique()
     wide = wide.loc[parts, protocols]
     return as_markdown(wide.map(lambda ms: "" if pd.isna(ms) else f"{ms:.0f}").reset_index())
+
+
+def kinds(measured: pd.DataFrame) -> str:
+    """The two ways of each layer side by side, the one that the engine takes in bold."""
+    ms = [f"{ms:.2f}" for ms in measured["ms"]]
+    shown = measured.assign(
+        ms=[f"**{x}**" if chosen else x for x, chosen in zip(ms, measured["chosen"], strict=True)],
+        share=[f"{share:.0%}" for share in measured["share"]],
+    )
+    order = shown[["layer", "share"]].drop_duplicates()
+    wide = shown.pivot(index=["layer", "share"], columns="way", values="ms").fillna("")
+    wide = wide.reindex(pd.MultiIndex.from_frame(order))
+    return as_markdown(wide[["kept weights", "lit pixels", "BLAS"]].reset_index())
 
 
 def cost() -> dict[str, str]:

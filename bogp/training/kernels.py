@@ -114,10 +114,11 @@ def kept_outputs(kept, weight, bias, x, y, width, through_relu):
 
 @compiled
 def _kept_outputs(block, column, kept, weight, bias, x, y, width, through_relu):
-    for j in range(len(kept.start) - 1):
+    start, columns = kept.start, kept.column
+    for j in range(len(start) - 1):
         sums = filled(block, bias[j])
-        for e in range(np.int64(kept.start[j]), np.int64(kept.start[j + 1])):
-            sums = add_scaled(sums, weight[e], x, np.int64(kept.column[e]) * width + column)
+        for e in range(np.int64(start[j]), np.int64(start[j + 1])):
+            sums = add_scaled(sums, weight[e], x, np.int64(columns[e]) * width + column)
         if through_relu:
             sums = relu(sums)
         store(sums, y, j * width + column)
@@ -139,11 +140,12 @@ def kept_inputs(kept, weight, delta, dx, width):
 
 @compiled
 def _kept_inputs(block, column, kept, weight, delta, dx, width):
-    for j in range(len(kept.back_start) - 1):
+    start, rows, entry = kept.back_start, kept.back_row, kept.back_entry
+    for j in range(len(start) - 1):
         sums = block
-        for e in range(np.int64(kept.back_start[j]), np.int64(kept.back_start[j + 1])):
-            at = np.int64(kept.back_row[e]) * width + column
-            sums = add_scaled(sums, weight[kept.back_entry[e]], delta, at)
+        for e in range(np.int64(start[j]), np.int64(start[j + 1])):
+            at = np.int64(rows[e]) * width + column
+            sums = add_scaled(sums, weight[entry[e]], delta, at)
         store(sums, dx, j * width + column)
 
 
@@ -165,10 +167,11 @@ def kept_gradient(kept, delta, x, gradient, width, first):
 
 @compiled
 def _kept_gradient(block, column, kept, delta, x, gradient, width):
-    for j in range(len(kept.start) - 1):
+    start, columns = kept.start, kept.column
+    for j in range(len(start) - 1):
         row = load(block, delta, j * width + column)
-        for e in range(np.int64(kept.start[j]), np.int64(kept.start[j + 1])):
-            gradient[e] += dot(row, x, np.int64(kept.column[e]) * width + column)
+        for e in range(np.int64(start[j]), np.int64(start[j + 1])):
+            gradient[e] += dot(row, x, np.int64(columns[e]) * width + column)
 
 
 @compiled
@@ -188,15 +191,15 @@ def lit_outputs(images, chosen, weight, bias, y, width, through_relu):
 
 @compiled
 def _lit_outputs(block, column, images, chosen, weight, bias, y, width, through_relu):
-    entry, values = images.entry, images.values
-    for part in range(images.blocks):
+    blocks, start, entry, values = images.blocks, images.start, images.entry, images.values
+    for part in range(blocks):
         for i in range(len(chosen)):
-            row, at = np.int64(chosen[i]) * images.blocks + part, i * width + column
+            row, at = np.int64(chosen[i]) * blocks + part, i * width + column
             sums = load(block, y, at) if part else load(block, bias, column)
-            for e in range(np.int64(images.start[row]), np.int64(images.start[row + 1])):
+            for e in range(np.int64(start[row]), np.int64(start[row + 1])):
                 value, pixel = values[entry[e] & BYTE], np.int64(entry[e] >> np.uint32(8))
                 sums = add_scaled(sums, value, weight, pixel * width + column)
-            if through_relu and part == images.blocks - 1:
+            if through_relu and part == blocks - 1:
                 sums = relu(sums)
             store(sums, y, at)
 
@@ -236,18 +239,21 @@ def lit_step(images, stop, entry, delta, mask, weight, width, adam_step, first, 
 def _lit_step(
     block, column, images, stop, entry, delta, mask, weight, width, adam_step, first, last
 ):
+    # named once: numba counts references wherever a field of a tuple is named
+    values, gradient = images.values, weight.gradient
+    moved, mean, square = weight.value, weight.mean, weight.square
     for p in images.lit:
         at = np.int64(p) * width + column
-        sums = block if first else load(block, weight.gradient, at)
+        sums = block if first else load(block, gradient, at)
         for e in range(np.int64(p) * TILE, np.int64(stop[p])):
-            value, image = images.values[entry[e] & BYTE], np.int64(entry[e] >> np.uint32(8))
+            value, image = values[entry[e] & BYTE], np.int64(entry[e] >> np.uint32(8))
             sums = add_scaled(sums, value, delta, image * width + column)
         if last:
             if len(mask):
                 sums = times(sums, mask, at)
-            adam(sums, weight.value, weight.mean, weight.square, at, adam_step[0], adam_step[1])
+            adam(sums, moved, mean, square, at, adam_step[0], adam_step[1])
         else:
-            store(sums, weight.gradient, at)
+            store(sums, gradient, at)
 
 
 @compiled
