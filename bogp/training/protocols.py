@@ -150,14 +150,20 @@ class Protocol:
     def training_flops(self, images: int) -> float:
         """Floating-point operations of the matrix products of one training.
 
-        Forward, weight gradient and input gradient cost two operations a weight and image each; the
-        first layer needs no input gradient.
+        Forward, weight gradient and input gradient cost two operations a weight and image each. The
+        first layer needs no input gradient, and a weight gradient only where it is trained; the
+        layer behind a frozen one needs no input gradient either.
 
         Args:
             images: size of the training part.
         """
         first, *rest = (a * b for a, b in zip(self.widths, self.widths[1:], strict=False))
-        return self.steps * (self.batch_size or images) * (4.0 * first + 6.0 * sum(rest))
+        an_image = 4.0 * first + 6.0 * sum(rest)
+        if self.first_layer != "trained":
+            an_image -= 2.0 * first
+        if self.first_layer == "frozen":
+            an_image -= 2.0 * rest[0]
+        return self.steps * (self.batch_size or images) * an_image
 
 
 PAPER = Protocol("paper", split="reported")

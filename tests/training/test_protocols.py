@@ -116,6 +116,17 @@ def test_the_paper_costs_1_52_teraflop_on_60_000_images():
     assert PAPER.training_flops(60_000) == pytest.approx(1.52e12, rel=0.01)
 
 
+def test_what_is_not_trained_costs_no_gradient():
+    one = Protocol("x", widths=(7, 5, 5, 3), batch_size=1, steps=1)
+    first, second, last = 35, 25, 15
+    for first_layer, expected in (
+        ("trained", 4 * first + 6 * second + 6 * last),
+        ("bias", 2 * first + 6 * second + 6 * last),
+        ("frozen", 2 * first + 4 * second + 6 * last),
+    ):
+        assert replace(one, first_layer=first_layer).training_flops(99) == expected
+
+
 def test_mini_batches_cost_by_their_size_and_not_by_the_data():
     protocol = replace(PAPER, batch_size=100, steps=7)
     assert (
