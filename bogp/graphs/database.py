@@ -269,6 +269,11 @@ class MaskDatabase:
                 )
         return MaskDatabase(self.table.assign(**{name: values}), self.spec, self.bits)
 
+    def with_columns(self, columns: pd.DataFrame) -> "MaskDatabase":
+        """The same masks with measured columns added to the table, one row a mask, in order."""
+        columns = columns.set_index(self.table.index)
+        return MaskDatabase(self.table.assign(**columns), self.spec, self.bits)
+
     def row_of(self) -> dict[str, int]:
         """The row of each mask, by its id."""
         return {mask_id: row for row, mask_id in enumerate(self.table["mask_id"])}

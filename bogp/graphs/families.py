@@ -124,20 +124,51 @@ def random_regular(
     """A random graph in which every node has the same degree (networkx; Kim & Vu 2003). Moves in
     steps of 1/n, of 2/n where n is odd.
     """
-    check_size(n, sparsity)
-    step = 1 + n % 2  # an odd number of nodes has even degrees only
-    flag("diagonal", diagonal)
-    highest = (n - 1) // step * step
-    wanted = (1.0 - sparsity) * n - diagonal
-    degree = min(max(round(wanted / step) * step, 0), highest)
-    if abs(wanted - degree) > step / 2 + 1e-9:
-        _refuse("random_regular", n, sparsity, diagonal, diagonal / n, (highest + diagonal) / n)
-    # A dense regular graph is the complement of a sparse one, which is much quicker to draw.
-    graph = nx.random_regular_graph(min(degree, n - 1 - degree), n, seed=int(rng.integers(2**31)))
-    mask = nx.to_numpy_array(graph, nodelist=range(n), weight=None) > 0
-    if degree > n - 1 - degree:
-        mask = ~mask & ~np.eye(n, dtype=bool)
-    return _with_diagonal(mask, diagonal)
+    return _regular("random_regular", n, sparsity, rng, diagonal)
+
+
+def regular_short_paths(
+    n: int,
+    sparsity: float,
+    rng: np.random.Generator,
+    *,
+    swaps: int = 1_000,
+    diagonal: bool = True,
+) -> Mask:
+    """A random regular graph improved by edge swaps towards short paths (RGP: Chen et al. 2021).
+
+    Two edges (a, b) and (c, d) become (a, c) and (b, d), or (a, d) and (b, c), where that shortens
+    the average path. Degrees stay. Moves in steps as ``random_regular`` does.
+
+    Args:
+        n, sparsity, rng: as in ``bernoulli``.
+        swaps: that are tried.
+        diagonal: put ones on the diagonal.
+    """
+    from bogp.graphs import properties  # needs the compiler, which takes a while to import
+
+    mask = _regular("regular_short_paths", n, sparsity, rng, diagonal)
+    ends = np.argwhere(np.triu(mask, 1))
+
+    def length(candidate: Mask) -> float:
+        found = float(properties.measure(candidate, ["path_length"])["path_length"].iloc[0])
+        return found if np.isfinite(found) else np.inf
+
+    shortest = length(mask)
+    for _ in range(whole("swaps", swaps, 0) if len(ends) > 1 else 0):
+        chosen = rng.choice(len(ends), 2, replace=False)
+        (a, b), (c, d) = ends[chosen][:, :: 1 if rng.random() < 0.5 else -1]
+        if rng.random() < 0.5:
+            c, d = d, c
+        if len({a, b, c, d}) < 4 or mask[a, c] or mask[b, d]:
+            continue
+        swapped = mask.copy()
+        swapped[[a, b, c, d], [b, a, d, c]] = False
+        swapped[[a, c, b, d], [c, a, d, b]] = True
+        if (found := length(swapped)) < shortest:
+            mask, shortest = swapped, found
+            ends[chosen] = [[a, c], [b, d]]
+    return mask
 
 
 def barabasi_albert(
@@ -238,6 +269,7 @@ FAMILIES: dict[str, Family] = {
         erdos_renyi,
         ws_flex,
         random_regular,
+        regular_short_paths,
         barabasi_albert,
         stochastic_block,
     )
@@ -275,6 +307,23 @@ def _edges_for(name: str, n: int, sparsity: float, diagonal: bool, low: int, hig
             (2 * high + diagonal * n) / n**2,
         )
     return min(max(round(wanted), low), high)
+
+
+def _regular(name: str, n: int, sparsity: float, rng: np.random.Generator, diagonal: bool) -> Mask:
+    check_size(n, sparsity)
+    step = 1 + n % 2  # an odd number of nodes has even degrees only
+    flag("diagonal", diagonal)
+    highest = (n - 1) // step * step
+    wanted = (1.0 - sparsity) * n - diagonal
+    degree = min(max(round(wanted / step) * step, 0), highest)
+    if abs(wanted - degree) > step / 2 + 1e-9:
+        _refuse(name, n, sparsity, diagonal, diagonal / n, (highest + diagonal) / n)
+    # A dense regular graph is the complement of a sparse one, which is much quicker to draw.
+    graph = nx.random_regular_graph(min(degree, n - 1 - degree), n, seed=int(rng.integers(2**31)))
+    mask = nx.to_numpy_array(graph, nodelist=range(n), weight=None) > 0
+    if degree > n - 1 - degree:
+        mask = ~mask & ~np.eye(n, dtype=bool)
+    return _with_diagonal(mask, diagonal)
 
 
 def _refuse(

@@ -69,8 +69,7 @@ def with_features(
         database: the masks.
         images, side: as in ``measure``, which also says what is refused.
     """
-    features = measure(database.masks(), images, side).set_index(database.table.index)
-    return MaskDatabase(database.table.assign(**features), database.spec, database.bits)
+    return database.with_columns(measure(database.masks(), images, side))
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,13 @@ from bogp.training import weight_scores
 from bogp.training.engine import Layers, Prepared, Training, initial_layers, train, training_part
 from bogp.training.protocols import Protocol
 
-SCORES = ("magnitude", "lamp", "snip", "synflow", "random")
+SCORES = ("magnitude", "lamp", "snip", "grasp", "synflow", "random")
 ALLOCATIONS = ("global", "uniform", "erk")
 LAYERS = ("all", "masked")
 # A change of what follows, or of a score, changes numbers without changing any setting: it raises
 # training.ENGINE_VERSION.
 SYNFLOW_STEPS = 100  # of pruning, as in its publication: one step would collapse a layer
-SNIP_IMAGES = 1_000  # training images, drawn by the seed, on which SNIP takes its gradient
+SNIP_IMAGES = 1_000  # training images, drawn by the seed, on which SNIP and GraSP take gradients
 # training t of a network that is not rewound sees batches of seed + t * this: an order of its own
 _ROUND_SEED = 2**20
 _RANDOM, _SHUFFLE, _IMAGES = 2, 3, 4  # what a seed's further random numbers are for
@@ -50,7 +50,7 @@ class Method:
     Attributes:
         sparsity: share of the weights in ``layers`` that is removed in the end, in (0, 1).
         score: the weights that score highest stay. ``magnitude`` (Han et al. 2015); ``lamp``,
-            ``snip`` and ``synflow``, see ``scores``; ``random``.
+            ``snip``, ``grasp`` and ``synflow``, see ``weight_scores``; ``random``.
         allocation: ``global`` ranks all layers' weights together (Morcos et al. 2019), ``uniform``
             keeps the same share of each layer (Zhu & Gupta 2017), ``erk`` keeps a share in
             proportion to (d_in + d_out) / (d_in d_out) (Mocanu et al. 2018, Evci et al. 2020).
@@ -119,6 +119,7 @@ _ONCE: dict[str, dict[str, Any]] = {
     "random": {"score": "random", "allocation": "uniform"},
     "erk": {"score": "random", "allocation": "erk"},
     "snip": {"score": "snip"},
+    "grasp": {"score": "grasp"},
     "synflow": {"score": "synflow"},
     "lottery": {"pretrain": True, "rewind": True},
     "lamp": {"score": "lamp", "pretrain": True},
@@ -130,9 +131,9 @@ def named(name: str, sparsity: float, layers: str = "all") -> Method:
 
     Args:
         name: ``glob_N`` and ``unif_N`` (the paper's, N rounds of magnitude pruning and training),
-            ``lamp_N``, ``random``, ``erk``, ``snip``, ``synflow``, ``lottery`` (magnitude after
-            training, rewound), ``lamp`` (after training, then trained on); those of one round also
-            as ``..._shuffled``.
+            ``lamp_N``, ``random``, ``erk``, ``snip``, ``grasp``, ``synflow``, ``lottery``
+            (magnitude after training, rewound), ``lamp`` (after training, then trained on); those
+            of one round also as ``..._shuffled``.
         sparsity, layers: see ``Method``.
 
     Raises:
@@ -144,7 +145,7 @@ def named(name: str, sparsity: float, layers: str = "all") -> Method:
     refuse(
         not found and plain not in _ONCE,
         f"There is no pruning method {name!r}; there are: glob_N, unif_N, lamp_N, random, "
-        "erk, snip, synflow, lottery, lamp.",
+        "erk, snip, grasp, synflow, lottery, lamp.",
     )
     settings = _IN_ROUNDS[found[1]] | {"rounds": int(found[2])} if found else _ONCE[plain]
     return Method(sparsity, layers=layers, shuffle=plain != name, **settings)
@@ -178,7 +179,7 @@ def first_masks(
             follows paths through the network, and the protocol's blocks are not plain.
     """
     refuse(
-        method.score in ("snip", "synflow") and protocol.blocks != "plain",
+        method.score in ("snip", "grasp", "synflow") and protocol.blocks != "plain",
         f"{method.score} follows the signal through plain layers; the protocol has "
         f"{protocol.blocks} blocks. Choose magnitude, lamp or random.",
     )
@@ -277,9 +278,9 @@ def score_weights(
         network: weights (d_out, d_in) and biases (d_out,) of each layer; pruned weights count as
             zero.
         alive: (d_out, d_in) a layer, True where the weight has not been pruned.
-        seed: of random scores, and of SNIP's images.
+        seed: of random scores, and of the images of SNIP and GraSP.
         protocol: gives SNIP its loss and input scaling.
-        dataset: gives SNIP its images.
+        dataset: gives SNIP and GraSP their images.
 
     Returns:
         (d_out, d_in) a layer.
@@ -290,16 +291,17 @@ def score_weights(
         return [rng.random(w.shape) for w in weights]
     if method.score == "lamp":
         return [weight_scores.lamp(w) for w in weights]
-    if method.score == "snip":
+    if method.score in ("snip", "grasp"):
         part = training_part(dataset, protocol)
         chosen = _generator(seed, _IMAGES).permutation(len(part))[:SNIP_IMAGES]
-        return weight_scores.snip(
-            weights,
+        seen = (
             [b for _, b in network],
             part.images[chosen] / (255.0 if protocol.input_scaling == "unit" else 1.0),
             part.labels[chosen].astype(np.int64),
-            protocol.loss == "softmax_cross_entropy",
         )
+        if method.score == "grasp":
+            return weight_scores.grasp(weights, *seen)
+        return weight_scores.snip(weights, *seen, protocol.loss == "softmax_cross_entropy")
     return (
         weight_scores.synflow(weights)
         if method.score == "synflow"

@@ -57,18 +57,53 @@ def snip(
         (d_out, d_in) a layer.
     """
     with one_thread():
-        x, parameters = (
-            torch.from_numpy(images),
-            [torch.from_numpy(w).requires_grad_() for w in weights],
-        )
-        for i, (weight, bias) in enumerate(zip(parameters, biases, strict=True)):
-            x = torch.nn.functional.linear(
-                x if i == 0 else x.relu(), weight, torch.from_numpy(bias)
-            )
+        parameters = [torch.from_numpy(w).requires_grad_() for w in weights]
+        logits = _forward(parameters, biases, images)
         torch.nn.functional.cross_entropy(
-            x.softmax(dim=1) if extra_softmax else x, torch.from_numpy(labels)
+            logits.softmax(dim=1) if extra_softmax else logits, torch.from_numpy(labels)
         ).backward()
         return [(p.grad * p).abs().detach().numpy() for p in parameters if p.grad is not None]
+
+
+def grasp(
+    weights: Weights,
+    biases: Weights,
+    images: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    temperature: float = 200.0,
+) -> list[NDArray[np.float64]]:
+    """``weight x (Hessian x gradient)``: how much the squared norm of the gradient would fall with
+    the weight's removal, to first order (Wang et al. 2020, equation 8, with the sign turned round,
+    so that the highest stay).
+
+    Args:
+        weights, biases, images, labels: as in ``snip``.
+        temperature: that logits are divided by before the loss, 200 as in its publication.
+
+    Returns:
+        (d_out, d_in) a layer.
+    """
+    with one_thread():
+        parameters = [torch.from_numpy(w).requires_grad_() for w in weights]
+        logits = _forward(parameters, biases, images) / temperature
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels))
+        gradients = torch.autograd.grad(loss, parameters, create_graph=True)
+        flow = torch.stack([(g.detach() * g).sum() for g in gradients]).sum()
+        products = torch.autograd.grad(flow, parameters)
+        return [
+            (weight * product).detach().numpy()
+            for weight, product in zip(parameters, products, strict=True)
+        ]
+
+
+def _forward(
+    weights: Sequence[torch.Tensor], biases: Weights, images: NDArray[np.float64]
+) -> torch.Tensor:
+    """Logits of a network of linear layers with ReLU between them."""
+    x = torch.from_numpy(images)
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        x = torch.nn.functional.linear(x if i == 0 else x.relu(), weight, torch.from_numpy(bias))
+    return x
 
 
 def synflow(weights: Weights) -> list[NDArray[np.float64]]:

@@ -24,7 +24,7 @@ def half_step(family, n):
     """Half the distance between two sparsities that the family can reach: one entry, one edge, or
     one more degree for all.
     """
-    if family is families.random_regular:
+    if family in (families.random_regular, families.regular_short_paths):
         return (1 + n % 2) / (2 * n)
     return 0.5 / n**2 if family is families.exact else 1 / n**2
 
@@ -269,3 +269,29 @@ def test_a_family_is_found_by_its_name_and_an_unknown_name_lists_them():
     assert families.family("ws_flex") is families.ws_flex
     with pytest.raises(InvalidInput, match=r"'watts'.*ws_flex"):
         families.family("watts")
+
+
+@given(n=st.integers(6, 24), sparsity=st.floats(0.3, 0.85), seed=st.integers(0, 99))
+def test_edge_swaps_keep_degrees_and_shorten_paths(n, sparsity, seed):
+    try:
+        before = families.random_regular(n, sparsity, rng(seed))
+    except UnreachableSparsity:
+        return
+    after = families.regular_short_paths(n, sparsity, rng(seed), swaps=60)
+    check(after, n)
+    assert (after.sum(axis=0) == before.sum(axis=0)).all()
+    ends = [nx.from_numpy_array(mask) for mask in (before, after)]
+    if nx.is_connected(ends[0]):
+        lengths = list(map(nx.average_shortest_path_length, ends))
+        assert lengths[1] <= lengths[0]
+    np.testing.assert_array_equal(
+        families.regular_short_paths(n, sparsity, rng(seed), swaps=0), before
+    )
+
+
+def test_edge_swaps_find_shorter_paths_where_there_are_any():
+    lengths = [
+        measure(family(64, 0.94, rng(1)), ["path_length"])["path_length"].iloc[0]
+        for family in (families.random_regular, families.regular_short_paths)
+    ]
+    assert lengths[1] < 0.98 * lengths[0]

@@ -502,7 +502,7 @@ def test_a_pruned_weight_counts_as_zero_in_a_score(digits):
     ]
     alive = [np.random.default_rng(0).random(shape) < 0.5 for shape in SHAPES]
     zeroed = [(np.where(a, w, 0.0), b) for (w, b), a in zip(network, alive, strict=True)]
-    for score in ("magnitude", "lamp", "snip", "synflow"):
+    for score in ("magnitude", "lamp", "snip", "grasp", "synflow"):
         found = baselines.score_weights(Method(0.5, score), network, alive, 0, SMALL, digits)
         expected = baselines.score_weights(
             Method(0.5, score), zeroed, [np.ones(s, bool) for s in SHAPES], 0, SMALL, digits
@@ -590,7 +590,7 @@ def test_random_masks_owe_nothing_to_the_weights(digits):
     ).std() * 2 / math.sqrt(weights.size)
 
 
-@pytest.mark.parametrize("name", ["glob_1", "snip", "synflow", "unif_1"])
+@pytest.mark.parametrize("name", ["glob_1", "snip", "grasp", "synflow", "unif_1"])
 def test_shuffling_keeps_each_layers_number_and_nothing_else(name, digits):
     plain, shuffled = (
         first_masks(named(n, 0.75), 2, SMALL, digits) for n in (name, f"{name}_shuffled")
@@ -733,7 +733,7 @@ def test_a_sparsity_that_is_none_is_refused(sparsity):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"score": "magnitud"}, "score.*magnitude, lamp, snip, synflow, random"),
+        ({"score": "magnitud"}, "score.*magnitude, lamp, snip, grasp, synflow, random"),
         ({"allocation": "local"}, "allocation.*global, uniform, erk"),
         ({"layers": "hidden"}, "layers.*all, masked"),
         ({"rounds": 0}, "rounds.*1 to 100"),
@@ -770,7 +770,8 @@ def test_settings_that_mean_nothing_are_refused(bad, message):
 )
 def test_an_unknown_name_lists_the_known_ones(name):
     with pytest.raises(
-        InvalidInput, match="glob_N, unif_N, lamp_N, random, erk, snip, synflow, lottery, lamp"
+        InvalidInput,
+        match="glob_N, unif_N, lamp_N, random, erk, snip, grasp, synflow, lottery, lamp",
     ):
         named(name, 0.5)
 
@@ -835,6 +836,7 @@ def test_names_stand_for_these_methods():
     assert named("random", 0.5) == Method(0.5, "random", "uniform")
     assert named("erk", 0.5) == Method(0.5, "random", "erk")
     assert named("snip", 0.5) == Method(0.5, "snip")
+    assert named("grasp", 0.5) == Method(0.5, "grasp")
     assert named("synflow", 0.5) == Method(0.5, "synflow")
     assert named("lottery", 0.5) == Method(0.5, pretrain=True, rewind=True)
     assert named("lamp", 0.5) == Method(0.5, "lamp", pretrain=True)
@@ -897,7 +899,7 @@ def test_the_training_part_is_what_the_protocol_trains_on(digits):
     ).all()
 
 
-@pytest.mark.parametrize("score", ["snip", "synflow"])
+@pytest.mark.parametrize("score", ["snip", "grasp", "synflow"])
 def test_scores_that_follow_paths_refuse_residual_blocks(score, digits):
     residual = replace(PAPER, blocks="residual")
     with pytest.raises(InvalidInput, match="has residual blocks"):

@@ -317,3 +317,34 @@ def test_the_bits_do_not_depend_on_the_number_of_threads_which_is_left_as_it_was
         torch.set_num_threads(threads)
     assert same(found[0], found[1])
     assert same(found[0], found[2])
+
+
+# GraSP
+
+
+@given(seeds)
+def test_grasp_is_the_fall_of_the_squared_gradient_when_a_weight_shrinks(seed):
+    rng = np.random.default_rng(seed)
+    weights = layers(seed, (4, 5, 3))
+    biases = [rng.normal(size=len(w)) for w in weights]
+    images, labels = rng.normal(size=(12, 4)), rng.integers(0, 3, 12)
+
+    def flow(changed):
+        """Squared norm of the gradient over the weights, at a network."""
+        parameters = [torch.from_numpy(w).requires_grad_() for w in changed]
+        hidden = (torch.from_numpy(images) @ parameters[0].T + torch.from_numpy(biases[0])).relu()
+        logits = (hidden @ parameters[1].T + torch.from_numpy(biases[1])) / 2.0
+        loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels))
+        return sum(float((g**2).sum()) for g in torch.autograd.grad(loss, parameters))
+
+    found = weight_scores.grasp(weights, biases, images, labels, temperature=2.0)
+    step = 1e-6
+    for layer, at in ((0, (1, 2)), (0, (4, 0)), (1, (2, 3))):
+        sides = []
+        for sign in (1, -1):
+            moved = [w.copy() for w in weights]
+            moved[layer][at] *= 1 - sign * step
+            sides.append(flow(moved))
+        # d/de |g((1 - e) w)|^2 = -2 w (Hg)
+        slope = (sides[0] - sides[1]) / (2 * step)
+        assert -2 * found[layer][at] == pytest.approx(slope, rel=2e-4, abs=1e-7)
