@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from bogp import datasets
+from bogp.datasets import Dataset
 from bogp.training import protocols
 
 # Shared, slow cores: no deadline; and the same examples in every run, so that a red test can be run
@@ -30,3 +32,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The protocol ``calibrated`` with a third of its steps, where any trained network will do."""
     short = replace(protocols.CALIBRATED, steps=260)
     monkeypatch.setitem(protocols.NAMED, "calibrated", short)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """The small data set, which takes seconds to read."""
+    return datasets.load("mnist-5k")

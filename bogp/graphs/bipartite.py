@@ -33,6 +33,7 @@ from threadpoolctl import threadpool_limits
 
 from bogp.checks import refuse, texts
 from bogp.graphs.database import MaskDatabase
+from bogp.graphs.relational import Mask
 
 Values = NDArray[np.float64]
 _BLOCK = 64  # masks a thread takes at a time
@@ -76,6 +77,33 @@ def degree_sequences(masks: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.in
 def singular_values(masks: ArrayLike) -> Values:
     """(N, min(d_out, d_in)) singular values of each mask, in descending order."""
     return _Bipartite(_matrices(masks)).singular
+
+
+def exchangeable_pair(mask: Mask) -> tuple[Mask, Mask]:
+    """Two masks of one bipartite graph: I (x) A and X (x) A with X = [[0, 1], [1, 0]], which is the
+    first with two halves of its rows swapped.
+
+    As relational graphs they differ: the first is two copies of A and disconnected; the second is
+    connected if A's is and has an odd cycle, and has no triangle, for it is bipartite.
+
+    Args:
+        mask: A, (n, n), symmetric.
+
+    Returns:
+        Two symmetric (2n, 2n) masks.
+
+    Example:
+        Two triangles and a hexagon.
+
+        >>> triangle = ~np.eye(3, dtype=bool)
+        >>> triangles, hexagon = exchangeable_pair(triangle)
+        >>> from bogp.graphs.properties import measure as properties
+        >>> properties([triangles, hexagon], ["clustering"])["clustering"].tolist()
+        [1.0, 0.0]
+        >>> measure([triangles, hexagon])["largest_singular"].tolist()
+        [2.0, 2.0]
+    """
+    return np.kron(np.eye(2, dtype=bool), mask), np.kron(~np.eye(2, dtype=bool), mask)
 
 
 @dataclass

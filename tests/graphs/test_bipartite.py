@@ -10,9 +10,20 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from bogp.errors import InvalidInput
-from bogp.graphs import bipartite, families
-from bogp.graphs.bipartite import INVARIANTS, measure
+from bogp.graphs import bipartite, families, properties
+from bogp.graphs.bipartite import INVARIANTS, exchangeable_pair, measure
 from bogp.graphs.database import DatabaseSpec, build
+from bogp.graphs.relational import mask_to_graph
+
+
+@st.composite
+def symmetric(draw):
+    n = draw(st.integers(1, 8))
+    upper = np.zeros((n, n), bool)
+    upper[np.triu_indices(n)] = draw(
+        st.lists(st.booleans(), min_size=n * (n + 1) // 2, max_size=n * (n + 1) // 2)
+    )
+    return upper | upper.T
 
 
 @st.composite
@@ -93,3 +104,33 @@ def test_an_unknown_invariant_is_refused_by_name():
     with pytest.raises(InvalidInput, match="four_cycles"):
         measure(np.eye(3), ["five_cycles"])
     assert list(measure(np.eye(3), ["four_cycles"]).columns) == ["four_cycles"]
+
+
+# --- the pair that properties tell apart although it is one network ---
+
+
+@given(symmetric())
+def test_of_a_pair_the_first_is_two_copies_and_the_second_the_bipartite_double(mask):
+    first, second = exchangeable_pair(mask)
+    n, graph = len(mask), mask_to_graph(mask)
+    np.testing.assert_array_equal(second, np.concatenate([first[n:], first[:n]]))
+    assert nx.is_isomorphic(mask_to_graph(first), nx.disjoint_union(graph, graph))
+    assert not nx.is_connected(mask_to_graph(first))
+    assert nx.is_bipartite(mask_to_graph(second))
+    odd_cycle = not nx.is_bipartite(graph)  # a self-loop is one
+    assert nx.is_connected(mask_to_graph(second)) == (nx.is_connected(graph) and odd_cycle)
+
+
+def test_a_pair_has_one_sparsity_and_other_properties():
+    mask = families.erdos_renyi(16, 0.6, np.random.default_rng(0))
+    pair = exchangeable_pair(mask)
+    one, first, second = (properties.measure(m).iloc[0] for m in (mask, *pair))
+    assert pair[0].sum() == pair[1].sum() == 2 * mask.sum()
+    np.testing.assert_allclose(measure(pair[0]), measure(pair[1]), atol=1e-12)
+    assert np.isnan(first["path_length"])
+    assert np.isfinite(second["path_length"])
+    assert first["clustering"] == pytest.approx(one["clustering"])
+    assert first["clustering"] > 0.3
+    assert second["clustering"] == 0
+    assert first["edge_connectivity"] == 0
+    assert second["edge_connectivity"] > 0

@@ -17,99 +17,19 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from bogp.datasets import Dataset
-from bogp.errors import InvalidInput
+from bogp.graphs.bipartite import exchangeable_pair
 from bogp.graphs.database import MaskDatabase
 from bogp.graphs.relational import LayerMasks, Mask, layer_masks
 from bogp.studies.claims import crossed
 from bogp.training.evaluation import Evaluator
 from bogp.training.protocols import Protocol
+from bogp.training.symmetries import Orders, loss_gap, losses
 from bogp.variance import nested
 
 CHANGES = ("relabelled", "rewired", "shuffled")
-
-
-def exchangeable_pair(mask: Mask) -> tuple[Mask, Mask]:
-    """Two masks of one network: I (x) A and X (x) A with X = [[0, 1], [1, 0]], which is the first
-    with two halves of its rows swapped.
-
-    The first graph is two copies of A and disconnected; the second is connected if A's is and has
-    an odd cycle, and has no triangle, for it is bipartite.
-
-    Args:
-        mask: A, (n, n).
-
-    Returns:
-        Two symmetric (2n, 2n) masks.
-    """
-    return np.kron(np.eye(2, dtype=bool), mask), np.kron(~np.eye(2, dtype=bool), mask)
-
-
-def twin_losses(
-    first: Mask,
-    second: Mask,
-    rows: ArrayLike,
-    columns: ArrayLike,
-    protocol: Protocol,
-    dataset: Dataset,
-    seed: int,
-) -> NDArray[np.float64]:
-    """Losses of two networks, the second of which starts from the first one's weights with hidden
-    units renumbered.
-
-    If ``second`` is ``first[rows][:, columns]``, the networks are the same and differ by rounding
-    alone; with both permutations the identity, the difference is what the two masks make of one
-    start. The evaluator keeps trainings from a seed's own weights only, so both are trained here,
-    in float64.
-
-    Args:
-        first, second: masks of the layer between two hidden layers, (d_out, d_in).
-        rows: permutation of 0..d_out-1: output unit i of the second network starts as unit rows[i]
-            of the first.
-        columns: permutation of 0..d_in-1, the same of the input units.
-        protocol: with two hidden layers, of widths d_in and d_out.
-        dataset: trained on.
-        seed: of the first network's initial weights, and of the batches of both.
-
-    Returns:
-        (2, steps) mean losses before each step.
-
-    Raises:
-        InvalidInput: a network of another depth, or masks that do not fit it.
-    """
-    import torch
-
-    from bogp.training import engine
-
-    if len(protocol.widths) != 4:
-        raise InvalidInput(
-            f"Widths {protocol.widths} do not make a network with two hidden layers, "
-            "whose units could be renumbered."
-        )
-    units_out, units_in = np.asarray(rows), np.asarray(columns)
-    # weights (1, d_out, d_in) and biases (1, d_out) of each layer
-    (w0, b0), (w1, b1), (w2, b2) = start = engine.initial_layers(seed, protocol)
-    renumbered = [
-        (w0[:, units_in], b0[:, units_in]),
-        (w1[:, units_out][:, :, units_in], b1[:, units_out]),
-        (w2[:, :, units_out], b2),
-    ]
-    init = [
-        (torch.cat([w, v]), torch.cat([b, c]))
-        for (w, b), (v, c) in zip(start, renumbered, strict=True)
-    ]
-    masks = [(None, mask, None) for mask in (first, second)]
-    return engine.train(masks, [seed, seed], protocol, dataset, init, precision="float64").loss
-
-
-def loss_gap(losses: NDArray[np.float64]) -> float:
-    """Largest ``|a - b| / max(|a|, |b|)`` over the steps of two loss curves, (2, steps); NaN if a
-    loss is not finite.
-    """
-    a, b = losses
-    return float(np.max(np.abs(a - b) / np.maximum(np.abs(a), np.abs(b))))
 
 
 def blocks(sets: Mapping[str, MaskDatabase]) -> dict[str, Mask]:
@@ -132,7 +52,7 @@ def twins(
     Args:
         blocks: symmetric (n, n) masks A by name.
         protocol: with two hidden layers of 2n units.
-        dataset, seed: as in ``twin_losses``.
+        dataset, seed: as in ``symmetries.losses``.
         steps: of a training.
 
     Returns:
@@ -142,12 +62,13 @@ def twins(
     """
     short = replace(protocol, name="twins", steps=steps)
 
-    def losses(block: Mask) -> list[NDArray[np.float64]]:
-        as_is = np.arange(2 * len(block))
-        starts, pair = (np.roll(as_is, len(block)), as_is), exchangeable_pair(block)
-        return [twin_losses(*pair, order, as_is, short, dataset, seed) for order in starts]
+    def both_starts(block: Mask) -> list[NDArray[np.float64]]:
+        masks = [(None, mask, None) for mask in exchangeable_pair(block)]
+        as_is: Orders = [None] * 4
+        swapped: Orders = [None, None, np.roll(np.arange(2 * len(block)), len(block)), None]
+        return [losses(masks, [as_is, second], short, dataset, seed) for second in (swapped, as_is)]
 
-    curves = {case: losses(block) for case, block in blocks.items()}
+    curves = {case: both_starts(block) for case, block in blocks.items()}
     rows = [(case, *map(loss_gap, both), steps) for case, both in curves.items()]
     table = pd.DataFrame(rows, columns=["case", "difference", "same_start", "n"])
     return table, next(iter(curves.values()))[0]

@@ -10,12 +10,6 @@ from bogp.datasets import Dataset
 from bogp.training.evaluation import Evaluator
 
 
-@pytest.fixture(scope="session")
-def digits() -> Dataset:
-    """The small data set, which takes seconds to read."""
-    return datasets.load("mnist-5k")
-
-
 @pytest.fixture
 def evaluator(home: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> Iterator[Evaluator]:
     """An evaluator with a store of its own, which knows ``mnist-5k`` alone; databases are built

@@ -9,25 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from bogp.errors import InvalidInput
 from bogp.graphs import properties
+from bogp.graphs.bipartite import exchangeable_pair
 from bogp.graphs.database import DatabaseSpec, build
 from bogp.graphs.families import barabasi_albert, erdos_renyi
 from bogp.graphs.relational import layer_masks, mask_to_graph
 from bogp.studies.claims import exchangeable
 from bogp.studies.claims.exchangeable import (
-    exchangeable_pair,
-    loss_gap,
     relabel,
     rewire,
     shuffle,
-    twin_losses,
     twins,
     variants,
 )
-from bogp.training import engine
 from bogp.training.evaluation import Job, Recipe
 from bogp.training.protocols import Protocol
+from bogp.training.symmetries import loss_gap
+from bogp.training.symmetries import losses as losses_of
 from bogp.variance import nested
 
 PROTOCOL = Protocol("small", widths=(784, 32, 32, 10), learning_rate=1e-2, batch_size=50, steps=30)
@@ -154,93 +152,7 @@ def test_shuffling_keeps_the_number_of_weights_in_each_layer_and_nothing_else():
             assert 0.5 * spread < new.sum(axis=axis).std() < 1.3 * spread < old.sum(axis=axis).std()
 
 
-# --- the pair that properties tell apart although it is one network ---
-
-
-@given(masks())
-def test_of_a_pair_the_first_is_two_copies_and_the_second_the_bipartite_double(mask):
-    first, second = exchangeable_pair(mask)
-    n, graph = len(mask), mask_to_graph(mask)
-    np.testing.assert_array_equal(second, np.concatenate([first[n:], first[:n]]))
-    assert nx.is_isomorphic(mask_to_graph(first), nx.disjoint_union(graph, graph))
-    assert not nx.is_connected(mask_to_graph(first))
-    assert nx.is_bipartite(mask_to_graph(second))
-    odd_cycle = not nx.is_bipartite(graph)  # a self-loop is one
-    assert nx.is_connected(mask_to_graph(second)) == (nx.is_connected(graph) and odd_cycle)
-
-
-def test_a_pair_has_one_sparsity_and_other_properties():
-    mask = erdos_renyi(16, 0.6, np.random.default_rng(0))
-    pair = exchangeable_pair(mask)
-    one, first, second = (properties.measure(m).iloc[0] for m in (mask, *pair))
-    assert pair[0].sum() == pair[1].sum() == 2 * mask.sum()
-    assert np.isnan(first["path_length"])
-    assert np.isfinite(second["path_length"])
-    assert first["clustering"] == pytest.approx(one["clustering"])
-    assert first["clustering"] > 0.3
-    assert second["clustering"] == 0
-    assert first["edge_connectivity"] == 0
-    assert second["edge_connectivity"] > 0
-
-
-# --- one network under two masks: the same losses ---
-
-SAME = np.arange(32)
-SWAP = np.roll(SAME, 16)
-
-
-def gap(*networks):
-    return loss_gap(twin_losses(*networks))
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_the_networks_of_a_pair_have_the_same_losses_from_weights_permuted_alike(seed, digits):
-    pair = exchangeable_pair(erdos_renyi(16, 0.6, np.random.default_rng(seed)))
-    assert gap(*pair, SWAP, SAME, PROTOCOL, digits, seed) < 1e-12
-    # X (x) A is (I (x) A) with its columns swapped, too
-    assert gap(*pair, SAME, SWAP, PROTOCOL, digits, seed) < 1e-12
-    # the control: each mask from the same weights
-    assert gap(*pair, SAME, SAME, PROTOCOL, digits, seed) > 1e-3
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_permuted_units_on_both_sides_are_the_same_network(seed, digits):
-    """The layer need not be square; its mask and the permutations are any, so that an inverse taken
-    for a permutation is found out.
-    """
-    rng, protocol = (
-        np.random.default_rng(seed),
-        replace(PROTOCOL, widths=(784, 24, 32, 10), steps=12),
-    )
-    first, rows, columns = rng.random((32, 24)) < 0.4, rng.permutation(32), rng.permutation(24)
-    second = first[np.ix_(rows, columns)]
-    assert gap(first, second, rows, columns, protocol, digits, seed) < 1e-12
-    assert gap(first, second, SAME, np.arange(24), protocol, digits, seed) > 1e-4
-    assert gap(first, first, rows, columns, protocol, digits, seed) > 1e-4
-
-
-def test_both_networks_are_trained_in_float64_on_the_same_batches(digits, monkeypatch):
-    asked, train = {}, engine.train
-
-    def spy(masks, seeds, *args, **kwargs):
-        asked.update(masks=masks, seeds=seeds, **kwargs)
-        return train(masks, seeds, *args, **kwargs)
-
-    monkeypatch.setattr(engine, "train", spy)
-    first, second = np.eye(32, dtype=bool), np.ones((32, 32), bool)
-    losses = twin_losses(first, second, SWAP, SAME, PROTOCOL, digits, 7)
-    assert (asked["precision"], asked["seeds"]) == ("float64", [7, 7])
-    assert [[m is None for m in masks] for masks in asked["masks"]] == [[True, False, True]] * 2
-    # from the seed's own weights
-    own = train([(None, first, None)], [7], PROTOCOL, digits, precision="float64")
-    np.testing.assert_array_equal(losses[0], own.loss[0])
-    assert losses.shape == (2, PROTOCOL.steps)
-
-
-def test_the_gap_is_the_largest_relative_difference_of_two_curves():
-    curves = np.array([[4.0, 2.0, 0.5], [4.0, 1.6, 0.49]])
-    assert loss_gap(curves) == loss_gap(curves[::-1]) == pytest.approx(0.2)
-    assert np.isnan(loss_gap(np.array([[1.0, np.nan], [1.0, 1.0]])))
+# --- one network under two masks ---
 
 
 def test_twins_are_compared_from_renumbered_starts_and_from_one_start(digits):
@@ -251,9 +163,9 @@ def test_twins_are_compared_from_renumbered_starts_and_from_one_start(digits):
     assert found["case"].tolist() == ["b", "a"]
     assert (found["difference"] < 1e-12).all()
     for row in found.itertuples():
-        assert row.same_start == gap(
-            *exchangeable_pair(blocks[row.case]), SAME, SAME, PROTOCOL, digits, 3
-        )
+        masks = [(None, mask, None) for mask in exchangeable_pair(blocks[row.case])]
+        same = losses_of(masks, [[None] * 4] * 2, PROTOCOL, digits, 3)
+        assert row.same_start == loss_gap(same)
         assert row.same_start > 1e-3
         assert row.n == 30
     assert losses.shape == (2, 30) and loss_gap(losses) == found["difference"][0]
@@ -264,35 +176,6 @@ def test_blocks_are_quarters_of_the_first_bernoulli_masks(tmp_path):
     found = exchangeable.blocks({"bernoulli, s = 0.70": masks, "ws_flex, s = 0.70": masks})
     assert list(found) == ["s = 0.70"]
     np.testing.assert_array_equal(found["s = 0.70"], masks.mask(0)[:8, :8])
-
-
-def test_a_training_that_diverges_has_no_gap(digits):
-    wild = replace(PROTOCOL, learning_rate=1e300)
-    assert np.isnan(
-        gap(np.eye(32, dtype=bool), np.eye(32, dtype=bool), SAME, SAME, wild, digits, 0)
-    )
-
-
-@pytest.mark.parametrize(
-    ("rows", "columns", "widths", "message"),
-    [
-        (SAME, SAME, (784, 32, 10), "two hidden layers"),
-        (SAME, SAME, (784, 32, 32, 32, 10), "two hidden layers"),
-        (np.arange(16), SAME, (784, 32, 16, 10), "mask of layer 1 has shape"),
-    ],
-)
-def test_what_cannot_be_one_network_is_refused(rows, columns, widths, message, digits):
-    mask = np.eye(32, dtype=bool)
-    with pytest.raises(InvalidInput, match=message):
-        twin_losses(
-            mask,
-            mask,
-            rows,
-            columns,
-            Protocol("x", widths=widths, batch_size=50, steps=2, scope="all"),
-            digits,
-            0,
-        )
 
 
 # --- changed versions of masks ---
