@@ -1,7 +1,8 @@
 """Executes the notebooks in place with their defaults (smoke), as they are committed: ``make
-notebooks``.
+notebooks``, or those whose numbers are given, ``python -m tests.notebooks.execute_in_place 08 10``.
 """
 
+import sys
 from pathlib import Path
 
 import nbformat
@@ -12,11 +13,13 @@ from bogp.workflow.notebook import ipc
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 
 
-def main() -> None:
+def main(numbers: list[str]) -> None:
     """Run each notebook in its own folder, without times and other traces of the run in its
     metadata.
     """
     for path in NOTEBOOKS:
+        if numbers and path.stem[:2] not in numbers:
+            continue
         notebook = nbformat.read(path, as_version=4)
         where = {"metadata": {"path": str(path.parent)}}
         with ipc() as config:
@@ -34,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -36,6 +36,7 @@ def test_there_are_notebooks():
         "05_baselines",
         "06_claims",
         "07_your_own_network",
+        "08_what_a_network_knows",
         "10_computation_graphs",
         "11_edge_importance",
         "12_cifar10_scenarios",

@@ -1,0 +1,1 @@
+"""Notebook 08: what a network can know of its mask."""
