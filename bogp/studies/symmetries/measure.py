@@ -240,8 +240,8 @@ def known(graphs: int, n: int, images: NDArray[np.uint8]) -> pd.DataFrame:
     Returns:
         One row a property and case: ``property``, ``kind``, ``case``; ``difference``, the largest
         over pairs with self-loops, in parts of the largest value, inf where one of two values is
-        undefined; ``without_loops``, the same over pairs without self-loops; ``known``, whether both are
-        rounding (below ``ROUNDING``).
+        undefined; ``without_loops``, the same over pairs without self-loops; ``known``, whether
+        both are rounding (below ``ROUNDING``).
     """
 
     def differences(name: str, kind: str, case: str) -> list[float]:
