@@ -92,6 +92,7 @@ class Evaluator:
         progress: show a progress bar while training.
         known: exported Parquet files whose rows are taken over first; one that does not exist yet
             is passed over.
+        own: data sets of your own, which jobs then name as they do those of ``datasets.NAMES``.
 
     Attributes:
         precision: never ``auto``.
@@ -107,8 +108,15 @@ class Evaluator:
         device: str = "cpu",
         progress: bool = True,
         known: Sequence[Path] = (),
+        own: Sequence[datasets.Dataset] = (),
     ) -> None:
         from bogp.training import engine
+
+        taken = {data.name for data in own} & set(datasets.NAMES)
+        refuse(
+            taken or len({data.name for data in own}) != len(own),
+            f"Data sets of your own need a name each, other than {', '.join(datasets.NAMES)}.",
+        )
 
         self.precision, self.device = engine.resolve_precision(precision, device), device
         self.store = Store(store or paths.store_path())
@@ -118,7 +126,7 @@ class Evaluator:
             if path.exists():
                 self.store.merge(path)
         self._progress = progress
-        self._datasets: dict[str, datasets.Dataset] = {}
+        self._datasets = {data.name: data for data in own}
         self._prepared: engine.Prepared | None = None
 
     def dataset(self, name: str) -> datasets.Dataset:

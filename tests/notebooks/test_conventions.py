@@ -37,6 +37,7 @@ def test_there_are_notebooks():
         "06_claims",
         "07_your_own_network",
         "08_what_a_network_knows",
+        "09_graphs_with_places",
         "10_computation_graphs",
         "11_edge_importance",
         "12_cifar10_scenarios",
