@@ -116,7 +116,8 @@ class BayesianPoints:
 
     Args:
         dimensions: of the points.
-        n_initial: points of a scrambled Sobol sequence before the surrogate is fitted.
+        n_initial: points before the surrogate is fitted: the first of the ``sobol`` ones of the
+            same seed.
         n_iterations: points that the surrogate proposes.
         seed: of the initial points and the optimiser.
         kappa: exploration weight of the bound.
