@@ -44,6 +44,7 @@ def test_there_are_notebooks():
         "13_wikitext",
         "14_surrogate_search",
         "15_depth_pruning",
+        "16_residual_stream",
     ]
     assert [p.stem for p in NOTEBOOKS] == names
 

@@ -173,16 +173,22 @@ def train_sets(
 
 
 def train(
-    masks: Sequence[Mask] | Mask, seeds: int, protocol: Protocol, dataset: str, evaluator: Evaluator
+    masks: Sequence[Mask] | Mask,
+    seeds: int,
+    protocol: Protocol,
+    dataset: str,
+    evaluator: Evaluator,
+    first: int = 0,
 ) -> pd.DataFrame:
     """Train each mask from each seed.
 
     Args:
         masks: (N, n, n).
-        seeds: trainings of each mask, from the seeds 0, 1, ...
+        seeds: trainings of each mask, from the seeds first, first + 1, ...
         protocol: how, and on which layers the masks lie.
         dataset: name of the data set.
         evaluator: looks up what is known and trains the rest.
+        first: seed.
 
     Returns:
         One row a training, mask after mask: ``mask`` (its number), ``seed``, the accuracies,
@@ -194,23 +200,30 @@ def train(
         protocol,
         dataset,
         evaluator,
+        first,
     )
 
 
 def train_layers(
-    masks: Sequence[LayerMasks], seeds: int, protocol: Protocol, dataset: str, evaluator: Evaluator
+    masks: Sequence[LayerMasks],
+    seeds: int,
+    protocol: Protocol,
+    dataset: str,
+    evaluator: Evaluator,
+    first: int = 0,
 ) -> pd.DataFrame:
     """As ``train``, with the masks of each layer given: what is no expanded graph can be trained as
     well.
     """
     recipes = [Recipe(one) for one in masks]
+    numbers = range(first, first + seeds)
     rows = evaluator.evaluate(
-        [Job(recipe, seed, protocol, dataset) for recipe in recipes for seed in range(seeds)]
+        [Job(recipe, seed, protocol, dataset) for recipe in recipes for seed in numbers]
     )
     return pd.DataFrame(
         {
             "mask": np.repeat(np.arange(len(recipes)), seeds),
-            "seed": np.tile(np.arange(seeds), len(recipes)),
+            "seed": np.tile(np.array(numbers), len(recipes)),
         }
     ).join(rows[["train_accuracy", *MEASURES, "key"]])
 

@@ -22,15 +22,9 @@ from bogp.graphs.placed import PlacedSettings, Places
 from bogp.graphs.properties import NINE
 from bogp.graphs.relational import LayerMasks, Mask, layer_masks, model_sparsity
 from bogp.paths import database_dir
-from bogp.search import generator, loop
-from bogp.search.searchers import (
-    FRESH_SEED,
-    BoxSearch,
-    RandomSearch,
-    Searcher,
-    SearchSettings,
-    permuted,
-)
+from bogp.search import generator
+from bogp.search.searchers import FRESH_SEED
+from bogp.studies import algorithm3
 from bogp.studies.places import variants
 from bogp.studies.places.designs import FIXED, MAIN, SPACE, Design
 from bogp.training import baselines
@@ -499,49 +493,32 @@ SPACES = {
 def printed(
     task: Task, bases: Mapping[str, MaskDatabase], design: Design, evaluator: Evaluator
 ) -> pd.DataFrame:
-    """Algorithm 3 as printed over each space of ``SPACES``, over permuted vectors, and random
+    """Algorithm 3 as printed over each space of ``SPACES``, over permuted features, and random
     search, in the database of placed graphs; and over labelled features among Bernoulli masks.
 
     Returns:
-        What each search recommends, with fresh accuracies (``loop.retrain``), and ``database``.
+        As ``algorithm3.retrained``, with ``database``.
     """
-    parts, features = [], pixel_features.FEATURES
-    for name, base in bases.items():
-        spaces = SPACES if name == "placed" else {"labelled features": features}
-        ways = [(label, base, columns) for label, columns in spaces.items()]
-        ways.append(("permuted features", permuted(base, 9), features))
-        size = (design.printed_initial, design.printed_proposed)
-        searchers: list[Searcher] = [
-            BoxSearch(
-                data,
-                SearchSettings(columns=columns, n_initial=size[0], n_iterations=size[1]),
-                seed,
-                label,
-            )
-            for label, data, columns in ways
-            for seed in range(design.printed)
-        ]
-        budget = sum(size)
-        searchers += [RandomSearch(base, budget, seed) for seed in range(design.printed)]
-        how = (base, evaluator, task.protocol, task.name)
-        chosen = loop.recommend(loop.run(searchers, *how))
-        parts.append(loop.retrain(chosen, *how, design.fresh).assign(database=name))
+    features = pixel_features.FEATURES
+    parts = [
+        algorithm3.retrained(
+            base,
+            SPACES if name == "placed" else {"labelled features": features},
+            ("permuted features", features),
+            (design.printed_initial, design.printed_proposed),
+            design.printed,
+            design.fresh,
+            task.protocol,
+            task.name,
+            evaluator,
+        ).assign(database=name)
+        for name, base in bases.items()
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
 def all_graphs(
     task: Task, base: MaskDatabase, seeds: int, evaluator: Evaluator
 ) -> NDArray[np.float64]:
-    """(graphs, seeds, 2) validation and test accuracies of each graph of a database from seeds that
-    no search used: what an oracle knows.
-    """
-    network = task.protocol
-    masks = [layer_masks(mask, network.widths, network.masked_layers) for mask in base.masks()]
-    first = FRESH_SEED + 4_000
-    rows = _trained(
-        task,
-        [mask for mask in masks for _ in range(seeds)],
-        [first + i for _ in masks for i in range(seeds)],
-        evaluator,
-    )
-    return rows[SPLITS].to_numpy().reshape(len(masks), seeds, 2)
+    """``algorithm3.all_graphs`` on a task."""
+    return algorithm3.all_graphs(base, seeds, task.protocol, task.name, evaluator)

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
 
 from bogp.outputs import verdict, with_interval
-from bogp.statistics import equivalence, group_intervals, paired_difference
+from bogp.statistics import equivalence, group_intervals
+from bogp.studies.algorithm3 import against_random, evidence, rarity
 from bogp.studies.places.designs import EFFECTIVE_DIMENSION, GAIN, MAIN, RULES, SPACE
-from bogp.variance import detectable_mean
+
+__all__ = ["rarity"]  # beside what is defined here: notebooks take it from this module
 
 ENOUGH = 5  # pairs, below which there is no verdict
 ZERO_SHOT = ("erk", "snip", "grasp", "synflow")
@@ -102,14 +103,6 @@ def differences(table: pd.DataFrame, first: str, others: Sequence[str]) -> pd.Da
     return pd.DataFrame(rows, columns=columns)
 
 
-def evidence(first: ArrayLike, second: ArrayLike) -> dict[str, float]:
-    """A paired difference with its interval, and what would be found with 80 % power."""
-    a, b = np.asarray(first, float), np.asarray(second, float)
-    found = vars(paired_difference(a, b))
-    error = float(np.std(a - b, ddof=1) / np.sqrt(len(a)))
-    return found | {"detectable": detectable_mean(error, len(a) - 1) if error > 0 else 0.0}
-
-
 def ceiling(fresh: pd.DataFrame) -> pd.DataFrame:
     """What an oracle gains over random search: the best of all recommended points, chosen by half
     of their fresh masks and measured by the other half, both ways.
@@ -134,35 +127,6 @@ def ceiling(fresh: pd.DataFrame) -> pd.DataFrame:
         plain = float(wide.loc["random"].to_numpy().mean())
         rows.append((dataset, sparsity, float(oracle), plain, float(oracle) - plain))
     return pd.DataFrame(rows, columns=["dataset", "sparsity", "oracle", "random", "ceiling"])
-
-
-def rarity(known: NDArray[np.float64]) -> dict[str, float]:
-    """How rare good graphs are in a database, and what an oracle gains over a graph at random.
-
-    Args:
-        known: (graphs, seeds, 2), from ``measure.all_graphs``.
-
-    Returns:
-        ``graphs``; ``spread``: standard deviation of a training of one graph; ``near_best``: share
-        of graphs whose mean is within it of the best mean; ``ceiling``: test accuracy (half of the
-        seeds) of the graph with the best validation mean over the other half, minus the mean of
-        all; ``best_of_25``: the same for the best of 25 random graphs, by single trainings.
-    """
-    validation, test = known[..., 0], known[..., 1]
-    spread = float(np.sqrt(test.var(axis=1, ddof=1).mean()))
-    means, half = test.mean(axis=1), max(known.shape[1] // 2, 1)
-    best = int(validation[:, :half].mean(axis=1).argmax())
-    rng = np.random.default_rng(0)
-    drawn = [rng.choice(len(test), min(25, len(test)), replace=False) for _ in range(2_000)]
-    picked = [some[validation[some, 0].argmax()] for some in drawn]
-    after = test[:, half:].mean(axis=1)
-    return {
-        "graphs": float(len(test)),
-        "spread": spread,
-        "near_best": float((means >= means.max() - spread).mean()),
-        "ceiling": float(after[best] - after.mean()),
-        "best_of_25": float(after[picked].mean() - after.mean()),
-    }
 
 
 def gains(rows: pd.DataFrame, described: pd.DataFrame, held_out: Sequence[str]) -> pd.DataFrame:
@@ -239,16 +203,13 @@ def printed_against(retrained: pd.DataFrame) -> pd.DataFrame:
         retrained: from ``measure.printed``.
 
     Returns:
-        ``database``, ``searched``, and as ``evidence``.
+        ``database``, and as ``algorithm3.against_random``.
     """
-    rows = []
-    for database, one in retrained.groupby("database", sort=False):
-        wide = one.pivot_table(index="search_seed", columns="method", values="fresh_test")
-        for name in (m for m in one["method"].unique() if m != "random"):
-            rows.append(
-                {"database": database, "searched": name} | evidence(wide[name], wide["random"])
-            )
-    return pd.DataFrame(rows)
+    parts = [
+        against_random(one).assign(database=database)
+        for database, one in retrained.groupby("database", sort=False)
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def judged(

@@ -1,0 +1,1 @@
+"""Notebook 16: one graph on every block of a residual stream, and of a transformer."""

@@ -1,0 +1,135 @@
+"""Notebook 16 in tables: the rules judged, and the answer in words."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from bogp.outputs import verdict, with_interval
+from bogp.studies.residual_stream.designs import RULES
+from bogp.variance import components, detectable_spread
+
+ENOUGH = 3  # seeds, below which there is no verdict
+MOST_GOOD = 0.05  # share of graphs near the best, in a database where they are rare
+
+
+def transformers(rows: pd.DataFrame) -> pd.DataFrame:
+    """How much of a transformer's accuracy is the graph's, by embeddings.
+
+    Args:
+        rows: from ``transformer.rows``.
+
+    Returns:
+        ``embeddings``, ``mean``, ``between``, ``rest`` (standard deviations), ``icc``, ``low``,
+        ``high``, ``p`` of the F test, ``graphs``, ``seeds``, and ``detectable``: the spread between
+        graphs that would be found with 80 % power.
+    """
+    found = []
+    for embeddings, one in rows.groupby("embeddings", sort=False):
+        wide = one.pivot(index="mask", columns="seed", values="test_accuracy").to_numpy()
+        parts = components(wide)
+        found.append(
+            {
+                "embeddings": embeddings,
+                "mean": parts.mean,
+                "between": parts.between_masks.value,
+                "rest": parts.residual.value,
+                "icc": parts.icc.value,
+                "low": parts.icc.low,
+                "high": parts.icc.high,
+                "p": parts.p,
+                "graphs": parts.masks,
+                "seeds": parts.seeds,
+                "detectable": detectable_spread(parts.masks, parts.seeds, parts.residual.value),
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def judged(
+    confirmed: pd.DataFrame,
+    predicted: pd.DataFrame,
+    against: pd.DataFrame,
+    rarity: Mapping[str, float],
+    numbered: pd.DataFrame,
+    attention: pd.DataFrame,
+) -> pd.DataFrame:
+    """Each rule of ``designs.RULES`` on what was found.
+
+    Args:
+        confirmed: ``measure.shares`` of fresh graphs and seeds.
+        predicted: from ``measure.predictors``.
+        against: ``algorithm3.against_random`` of the printed searches.
+        rarity: ``algorithm3.rarity`` of the database.
+        numbered: ``exchangeable.parts`` of renumbered graphs.
+        attention: from ``transformers``.
+
+    Returns:
+        ``rule``, ``text``, ``found``, ``detectable`` (of a difference, where one is asked for) and
+        ``verdict``.
+    """
+    one = confirmed.iloc[0]
+    enough = int(one["seeds"]) >= ENOUGH
+    share = with_interval({"mean": one["icc"], "low": one["low"], "high": one["high"]}, ".2f")
+    right = predicted[predicted["agrees"]]
+    named = ", ".join(
+        f"{row['property']} {with_interval(row, '+.2f')}" for row in right.to_dict("records")
+    )
+    printed = dict(against.set_index("searched").loc["nine properties"])
+    p = numbered.set_index("part")["p"]
+    stream = attention.set_index("embeddings").loc["fixed"]
+    none = float("nan")
+    rows = [
+        ("one training", f"ICC {share}", none, one["low"] > 0.5),
+        ("properties", f"{len(right)}: {named or 'none'}", none, len(right) >= 2),
+        (
+            "printed",
+            with_interval(printed, "+.4f"),
+            float(printed["detectable"]),
+            printed["low"] > 0,
+        ),
+        ("rare", f"{rarity['near_best']:.1%}", none, rarity["near_best"] <= MOST_GOOD),
+        (
+            "renumbered",
+            f"p of numberings {p['versions']:.2g}, of graphs {p['graphs']:.2g}",
+            none,
+            p["versions"] >= 0.05 and p["graphs"] < 0.05,
+        ),
+        (
+            "transformer",
+            f"p = {stream['p']:.2g}, spread {stream['between']:.4f}",
+            float(stream["detectable"]),
+            stream["p"] < 0.05,
+        ),
+    ]
+    return pd.DataFrame(
+        [
+            (rule, RULES[rule], found, least, verdict(bool(met), enough))
+            for rule, found, least, met in rows
+        ],
+        columns=["rule", "text", "found", "detectable", "verdict"],
+    )
+
+
+def answer(
+    shares: pd.DataFrame, confirmed: pd.DataFrame, rules: pd.DataFrame, rarity: Mapping[str, float]
+) -> str:
+    """The notebook's answer.
+
+    Args:
+        shares: of the map, from ``measure.shares``.
+        confirmed: the same of fresh graphs and seeds.
+        rules: from ``judged``.
+        rarity: ``algorithm3.rarity`` of the database.
+    """
+    of, one = rules.set_index("rule"), confirmed.iloc[0]
+    quiet = shares[shares["p"] >= 0.05]["cell"].tolist()
+    met = int((rules["verdict"] == "met").sum())
+    nothing = f" No part of a graph is told from 0 with {'; '.join(quiet)}." if quiet else ""
+    return (
+        f"Where the blocks alone mix the stream ({one['cell']}), graphs of one sparsity differ by "
+        f"a standard deviation of {one['between']:.4f} beside {one['rest']:.4f} of a training: "
+        f"{of['found']['one training']}. Properties that rank graphs of other families: "
+        f"{of['found']['properties']}. The printed algorithm has {of['found']['printed']} over "
+        f"random search, where an oracle has {rarity['ceiling'] - rarity['best_of_25']:.4f}."
+        f"{nothing} {met} of {len(rules)} rules are met."
+    )
