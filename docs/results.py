@@ -15,13 +15,17 @@ from typing import Any
 import pandas as pd
 
 from bogp.graphs.pixel_features import FEATURES
-from bogp.outputs import as_markdown
+from bogp.outputs import as_markdown, with_interval
 from bogp.studies import answers
 from bogp.studies.baselines import tables as table_1
 from bogp.studies.baselines.measure import LIKE, PAPER
 from bogp.studies.claims import verdicts
 from bogp.studies.fixed_sparsity import tables as fixed_sparsity
 from bogp.studies.motivation import tables as motivation
+from bogp.studies.places import designs as places_designs
+from bogp.studies.places import tables as places_tables
+from bogp.studies.symmetries import measure as symmetries
+from bogp.studies.symmetries import tables as symmetries_tables
 from bogp.studies.tradeoff import pareto
 from bogp.studies.tradeoff import tables as table_2
 from bogp.training.engine import ENGINE_VERSION
@@ -101,6 +105,56 @@ def monotone() -> dict[str, str]:
         "motivation_graphs": f"{len(means)}",
         "motivation_lowest": f"{means.min():.4f}",
         "motivation_highest": f"{means.max():.4f}",
+    }
+
+
+def known() -> dict[str, str]:
+    """What a network can know of its mask (notebook 08)."""
+    found = table("08_what_a_network_knows/known")
+    rules = table("08_what_a_network_knows/rules")
+    unknowable = symmetries_tables.unknowable(found, symmetries.CASES[0])
+    return {
+        "known": as_markdown(symmetries_tables.invariants(found)),
+        "unknowable": ", ".join(unknowable),
+        "unknowable_count": f"{len(unknowable)}",
+        "known_rules": f"{(rules.verdict == 'met').sum()} of {len(rules)}",
+    }
+
+
+def places() -> dict[str, str]:
+    """Graphs with places: the rules, the field, other data, and nulls (notebook 09)."""
+
+    def committed(name: str) -> pd.DataFrame:
+        return table(f"09_graphs_with_places/{name}")
+
+    rules, against, gained = (committed(name) for name in ("rules", "against", "gained"))
+    main = places_designs.MAIN
+    standing = places_tables.standing(committed("methods"), against, main)
+    elsewhere = committed("against_elsewhere")
+    left = committed("taken_away")
+    over = against[against.sparsity == main].set_index("against")["mean"]
+    shown = gained.sort_values("effective_dimension", ascending=False)
+    other = elsewhere[elsewhere.against.isin(["random graph", "lottery", "lamp"])]
+    return {
+        "places_rules": as_markdown(rules[["rule", "found", "verdict"]]),
+        "places_methods": as_markdown(standing.drop(columns=["dataset", "sparsity"])),
+        "places_data": as_markdown(places_tables.in_words(shown)),
+        "places_elsewhere": as_markdown(places_tables.beside(other)),
+        "places_left": as_markdown(
+            pd.DataFrame(
+                {
+                    "what": left["kind"],
+                    "over random graphs": [
+                        with_interval(r, "+.4f") for r in left.to_dict("records")
+                    ],
+                }
+            )
+        ),
+        "places_over_random": f"{over['random graph']:+.4f}",
+        "places_over_lottery": f"{over['lottery']:+.4f}",
+        "places_over_lamp": f"{over['lamp']:+.4f}",
+        "places_fashion": f"{gained.set_index('dataset')['mean']['fashion-mnist']:+.4f}",
+        "places_right": rules.set_index("rule")["found"]["statement"],
     }
 
 
@@ -185,7 +239,7 @@ def kinds(measured: pd.DataFrame) -> str:
 
 def cost() -> dict[str, str]:
     """How many networks were trained for notebooks 01 to 06, and how long that takes."""
-    files = sorted(EVALUATIONS.glob("0*.parquet"))
+    files = sorted(EVALUATIONS.glob("0[1-6]*.parquet"))
     rows = pd.concat([pd.read_parquet(f) for f in files]).drop_duplicates("key", ignore_index=True)
     # of the settings with small batches only this one makes so few steps
     full = rows[(rows.steps <= 50) & (rows.protocol_name != "... batches of 128")]
@@ -205,7 +259,8 @@ def cost() -> dict[str, str]:
 def values() -> dict[str, str]:
     """Every number and table that a template names."""
     structural = {"structural": answers.in_short(answers.answers(RESULTS))}
-    return claims() | monotone() | searches() | structural | speed() | cost()
+    first = claims() | known() | places() | monotone() | searches()
+    return first | structural | speed() | cost()
 
 
 def wrapped(text: str) -> str:
