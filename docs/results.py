@@ -15,15 +15,13 @@ from typing import Any
 import pandas as pd
 
 from bogp.graphs.pixel_features import FEATURES
-from bogp.outputs import as_markdown, with_interval
+from bogp.outputs import as_markdown
 from bogp.studies import answers
 from bogp.studies.baselines import tables as table_1
 from bogp.studies.baselines.measure import LIKE, PAPER
 from bogp.studies.claims import verdicts
 from bogp.studies.fixed_sparsity import tables as fixed_sparsity
 from bogp.studies.motivation import tables as motivation
-from bogp.studies.places import designs as places_designs
-from bogp.studies.places import tables as places_tables
 from bogp.studies.symmetries import measure as symmetries
 from bogp.studies.symmetries import tables as symmetries_tables
 from bogp.studies.tradeoff import pareto
@@ -118,43 +116,6 @@ def known() -> dict[str, str]:
         "unknowable": ", ".join(unknowable),
         "unknowable_count": f"{len(unknowable)}",
         "known_rules": f"{(rules.verdict == 'met').sum()} of {len(rules)}",
-    }
-
-
-def places() -> dict[str, str]:
-    """Graphs with places: the rules, the field, other data, and nulls (notebook 09)."""
-
-    def committed(name: str) -> pd.DataFrame:
-        return table(f"09_graphs_with_places/{name}")
-
-    rules, against, gained = (committed(name) for name in ("rules", "against", "gained"))
-    main = places_designs.MAIN
-    standing = places_tables.standing(committed("methods"), against, main)
-    elsewhere = committed("against_elsewhere")
-    left = committed("taken_away")
-    over = against[against.sparsity == main].set_index("against")["mean"]
-    shown = gained.sort_values("effective_dimension", ascending=False)
-    other = elsewhere[elsewhere.against.isin(["random graph", "lottery", "lamp"])]
-    return {
-        "places_rules": as_markdown(rules[["rule", "found", "verdict"]]),
-        "places_methods": as_markdown(standing.drop(columns=["dataset", "sparsity"])),
-        "places_data": as_markdown(places_tables.in_words(shown)),
-        "places_elsewhere": as_markdown(places_tables.beside(other)),
-        "places_left": as_markdown(
-            pd.DataFrame(
-                {
-                    "what": left["kind"],
-                    "over random graphs": [
-                        with_interval(r, "+.4f") for r in left.to_dict("records")
-                    ],
-                }
-            )
-        ),
-        "places_over_random": f"{over['random graph']:+.4f}",
-        "places_over_lottery": f"{over['lottery']:+.4f}",
-        "places_over_lamp": f"{over['lamp']:+.4f}",
-        "places_fashion": f"{gained.set_index('dataset')['mean']['fashion-mnist']:+.4f}",
-        "places_right": rules.set_index("rule")["found"]["statement"],
     }
 
 
@@ -259,7 +220,7 @@ def cost() -> dict[str, str]:
 def values() -> dict[str, str]:
     """Every number and table that a template names."""
     structural = {"structural": answers.in_short(answers.answers(RESULTS))}
-    first = claims() | known() | places() | monotone() | searches()
+    first = claims() | known() | monotone() | searches()
     return first | structural | speed() | cost()
 
 
