@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from bogp.graphs.pixel_features import FEATURES
-from bogp.outputs import as_markdown
+from bogp.outputs import as_markdown, with_interval
 from bogp.studies import answers
 from bogp.studies.baselines import tables as table_1
 from bogp.studies.baselines.measure import LIKE, PAPER
@@ -111,7 +111,11 @@ def known() -> dict[str, str]:
     found = table("08_what_a_network_knows/known")
     rules = table("08_what_a_network_knows/rules")
     unknowable = symmetries_tables.unknowable(found, symmetries.CASES[0])
+    related = table("08_what_a_network_knows/correlations").dropna(subset="mean")
+    most = related.loc[related["mean"].abs().idxmax()]
     return {
+        "known_most": f"{most['property']}, {with_interval(most, '+.2f')}",
+        "known_graphs": f"{related['graphs'].max()}",
         "known": as_markdown(symmetries_tables.invariants(found)),
         "unknowable": ", ".join(unknowable),
         "unknowable_count": f"{len(unknowable)}",

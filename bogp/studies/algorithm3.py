@@ -4,13 +4,16 @@ beside random search, judged by fresh seeds, with the ceiling that an oracle rea
 Notebooks 09 and 16 ask the same of different databases.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bogp.graphs.database import MaskDatabase
+from bogp.records import kept
 from bogp.search import loop
 from bogp.search.searchers import (
     FRESH_SEED,
@@ -25,6 +28,16 @@ from bogp.training.evaluation import Evaluator
 from bogp.training.protocols import Protocol
 from bogp.variance import detectable_mean
 
+_HISTORY = [
+    "method",
+    "search_seed",
+    "evaluation",
+    "mask_id",
+    "objective",
+    "validation_accuracy",
+    "test_accuracy",
+    "key",
+]
 _PERMUTED = 9  # seed of the permutation of property vectors
 _KNOWN = FRESH_SEED + 4_000  # first seed of what an oracle knows: no search uses it
 
@@ -39,6 +52,7 @@ def retrained(
     protocol: Protocol,
     dataset: str,
     evaluator: Evaluator,
+    path: Path,
 ) -> pd.DataFrame:
     """Search a database in each space, over permuted vectors, and at random.
 
@@ -50,6 +64,7 @@ def retrained(
         searches: of each kind.
         fresh: seeds that judge what is recommended.
         protocol, dataset, evaluator: of all trainings.
+        path: of the CSV that keeps the searches' history: surrogates take longer than trainings.
 
     Returns:
         ``loop.retrain`` of what each search recommends; its ``method`` is the name of the space or
@@ -57,19 +72,38 @@ def retrained(
     """
     ways = [(name, base, columns) for name, columns in spaces.items()]
     ways.append((control[0], permuted(base, _PERMUTED), control[1]))
-    searchers: list[Searcher] = [
-        BoxSearch(
-            masks,
-            SearchSettings(columns=tuple(columns), n_initial=size[0], n_iterations=size[1]),
-            seed,
-            name,
-        )
-        for name, masks, columns in ways
-        for seed in range(searches)
-    ]
-    searchers += [RandomSearch(base, sum(size), seed) for seed in range(searches)]
     how = (base, evaluator, protocol, dataset)
-    return loop.retrain(loop.recommend(loop.run(searchers, *how)), *how, fresh)
+
+    def history() -> pd.DataFrame:
+        searchers: list[Searcher] = [
+            BoxSearch(
+                masks,
+                SearchSettings(columns=tuple(columns), n_initial=size[0], n_iterations=size[1]),
+                seed,
+                name,
+            )
+            for name, masks, columns in ways
+            for seed in range(searches)
+        ]
+        searchers += [RandomSearch(base, sum(size), seed) for seed in range(searches)]
+        return loop.run(searchers, *how)[_HISTORY]
+
+    known = {
+        "masks": hashlib.sha256(base.bits.tobytes()).hexdigest(),
+        "vectors": hashlib.sha256(base.values(_numbers(base)).tobytes()).hexdigest(),
+        "spaces": {name: list(columns) for name, _, columns in ways},
+        "size": list(size),
+        "searches": searches,
+        "protocol": protocol.id,
+        "engine": evaluator.settings(dataset),
+    }
+    found = kept(path, known, history)
+    evaluator.asked |= set(found["key"])
+    return loop.retrain(loop.recommend(found), *how, fresh)
+
+
+def _numbers(base: MaskDatabase) -> list[str]:
+    return base.table.select_dtypes("number").columns.tolist()
 
 
 def against_random(found: pd.DataFrame) -> pd.DataFrame:

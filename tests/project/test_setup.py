@@ -20,7 +20,8 @@ CONDA_NAMES = {"pytorch": "torch", "python-igraph": "igraph"}
 
 
 COMPATIBILITY = "compatibility"  # the extra that has an environment of its own
-PEERS = "peers"  # the extra of what benchmarks also compare with, where somebody installed it
+# extras of what is also looked at where somebody installed it: by benchmarks, and by notebook 09
+NOT_LOCKED = ("peers", "tables")
 
 
 def declared() -> dict[str, Requirement]:
@@ -28,7 +29,7 @@ def declared() -> dict[str, Requirement]:
     extras = project["optional-dependencies"].items()
     lists = [
         project["dependencies"],
-        *(each for name, each in extras if name not in (COMPATIBILITY, PEERS)),
+        *(each for name, each in extras if name not in (COMPATIBILITY, *NOT_LOCKED)),
     ]
     return {canonicalize_name(r.name): r for each in lists for r in map(Requirement, each)}
 

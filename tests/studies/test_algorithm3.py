@@ -43,7 +43,10 @@ def test_all_kinds_of_search_are_judged_by_seeds_that_they_did_not_see(home, tmp
     evaluator = Evaluator(progress=False)
     how = (short, "mnist-5k", evaluator)
     columns = ("clustering", "s_metric")
-    found = algorithm3.retrained(base, {"two": columns}, ("mixed", columns), (3, 1), 2, 2, *how)
+    asked = (base, {"two": columns}, ("mixed", columns), (3, 1), 2, 2, *how)
+    found = algorithm3.retrained(*asked, tmp_path / "history.csv")
+    again = algorithm3.retrained(*asked, tmp_path / "history.csv")
+    pd.testing.assert_frame_equal(found, again)
     assert sorted(found["method"].unique()) == ["mixed", "random", "two"]
     assert len(found) == 6 and set(found["search_seed"]) == {0, 1}
     known = algorithm3.all_graphs(base, 2, *how)

@@ -5,9 +5,11 @@ In all of it one mask lies over both layers before the last, whose weights toget
 sparsity. Seed k of every method shares its training seed with seed k of the others.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,7 @@ from bogp.graphs.placed import PlacedSettings, Places
 from bogp.graphs.properties import NINE
 from bogp.graphs.relational import LayerMasks, Mask, layer_masks, model_sparsity
 from bogp.paths import database_dir
+from bogp.records import kept
 from bogp.search import generator
 from bogp.search.searchers import FRESH_SEED
 from bogp.studies import algorithm3
@@ -123,6 +126,7 @@ def searched(
     searches: int,
     design: Design,
     evaluator: Evaluator,
+    folder: Path,
     methods: Sequence[str] = ("bayesian", "random", "sobol"),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Bayesian optimisation, random and Sobol points over the generator's six numbers.
@@ -133,6 +137,7 @@ def searched(
         searches: of each method.
         design: gives budget and fresh masks.
         evaluator: looks up what is known and trains the rest.
+        folder: where histories are kept: surrogates take longer than trainings.
         methods: which of the three.
 
     Returns:
@@ -151,10 +156,28 @@ def searched(
             return generator.BayesianPoints(d, design.initial, design.proposed, seed)
         return generator.PointsAtOnce(d, design.budget, seed, name)
 
-    history = generator.run([searcher(m, k) for m in methods for k in range(searches)], *how)
+    known = {
+        "places": _digest(task.places),
+        "sparsity": sparsity,
+        "methods": list(methods),
+        "searches": searches,
+        "size": [design.initial, design.proposed],
+        "space": [[a.name, a.low, a.high, a.log] for a in SPACE],
+        "protocol": task.protocol.id,
+        "engine": evaluator.settings(task.name),
+    }
+    searchers = [searcher(m, k) for m in methods for k in range(searches)]
+    path = folder / f"{task.name.replace('+', '_')}_s{sparsity:.3f}.csv"
+    history = kept(path, known, lambda: generator.run(searchers, *how))
+    evaluator.asked |= set(history["key"])
     judged = generator.fresh(generator.recommend(history, SPACE), *how, design.fresh)
     labels = {"dataset": task.name, "sparsity": sparsity}
     return history.assign(**labels), judged.assign(**labels)
+
+
+def _digest(places: Places) -> str:
+    arrays = (places.node_of_channel, places.salience, places.distance)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
 
 
 # --- question 3: the field
@@ -269,7 +292,7 @@ def best_of_random(
 
 
 def compared(
-    task: Task, sparsity: float, design: Design, evaluator: Evaluator
+    task: Task, sparsity: float, design: Design, evaluator: Evaluator, folder: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Searches of the generator and the methods of the field, at one sparsity.
 
@@ -278,7 +301,7 @@ def compared(
         ``best_of_random``.
     """
     count = design.main_searches if sparsity == MAIN else design.searches
-    history, judged = searched(task, sparsity, count, design, evaluator)
+    history, judged = searched(task, sparsity, count, design, evaluator, folder)
     others = [
         field(task, sparsity, count, design, evaluator),
         best_of_random(task, sparsity, design.iterative, design, evaluator),
@@ -287,7 +310,7 @@ def compared(
 
 
 def compared_elsewhere(
-    tasks: Mapping[str, Task], design: Design, evaluator: Evaluator
+    tasks: Mapping[str, Task], design: Design, evaluator: Evaluator, folder: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The same on other data sets (``design.searched_on``), smaller and at ``MAIN``.
 
@@ -297,7 +320,7 @@ def compared_elsewhere(
     count, parts, others = design.variant_searches, [], []
     for name in design.searched_on:
         how = (tasks[name], MAIN, count, design, evaluator)
-        parts.append(searched(*how, methods=("bayesian", "random"))[1])
+        parts.append(searched(*how, folder, ("bayesian", "random"))[1])
         others.append(field(*how, iterative=False))
     return pd.concat(parts), pd.concat(others)
 
@@ -491,7 +514,11 @@ SPACES = {
 
 
 def printed(
-    task: Task, bases: Mapping[str, MaskDatabase], design: Design, evaluator: Evaluator
+    task: Task,
+    bases: Mapping[str, MaskDatabase],
+    design: Design,
+    evaluator: Evaluator,
+    folder: Path,
 ) -> pd.DataFrame:
     """Algorithm 3 as printed over each space of ``SPACES``, over permuted features, and random
     search, in the database of placed graphs; and over labelled features among Bernoulli masks.
@@ -511,6 +538,7 @@ def printed(
             task.protocol,
             task.name,
             evaluator,
+            folder / f"printed_{name}.csv",
         ).assign(database=name)
         for name, base in bases.items()
     ]

@@ -7,6 +7,7 @@ sides alike, so what the network can know is the graph up to isomorphism (notebo
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -249,6 +250,7 @@ def printed(
     how: Protocol,
     dataset: str,
     evaluator: Evaluator,
+    folder: Path,
 ) -> pd.DataFrame:
     """Algorithm 3 over the nine properties in that database, as ``algorithm3.retrained``."""
     columns = [p for p in properties.NINE if p != "cycle_length"]
@@ -262,6 +264,7 @@ def printed(
         protocol(cell, how, design.steps),
         dataset,
         evaluator,
+        folder / "printed.csv",
     )
 
 

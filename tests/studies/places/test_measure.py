@@ -71,8 +71,12 @@ SMALL = replace(
 )
 
 
-def test_the_field_stands_at_equal_weights_beside_the_searches(task, evaluator):
-    history, fresh, field = measure.compared(task, MAIN, SMALL, evaluator)
+def test_the_field_stands_at_equal_weights_beside_the_searches(task, evaluator, tmp_path):
+    history, fresh, field = measure.compared(task, MAIN, SMALL, evaluator, tmp_path)
+    asked, trained = set(evaluator.asked), evaluator.trained
+    again = measure.compared(task, MAIN, SMALL, evaluator, tmp_path)
+    pd.testing.assert_frame_equal(again[0], history)
+    assert evaluator.trained == trained and evaluator.asked == asked >= set(history["key"])
     assert len(history) == 2 * 3 * 3 and len(fresh) == 2 * 3 * SMALL.fresh
     wanted = 1 - (round((1 - MAIN) * WEIGHTS) + LAST) / (WEIGHTS + LAST)
     exact = field[~field["method"].isin(["regular graph", "RGP", "smaller dense"])]
