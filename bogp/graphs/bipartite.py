@@ -16,7 +16,8 @@ only what both renumberings leave as it is can be related to how well the networ
 ``largest_singular``, ``singular_gap``
     the largest singular value, and its distance to the second
 ``effective_rank``
-    exp of the entropy of the squared singular values' shares (Roy & Vetterli 2007); 0 without ones
+    exp of the entropy of the squared singular values' shares (after Roy & Vetterli 2007, who take
+    the values themselves); 0 without ones
 """
 
 import os

@@ -15,6 +15,7 @@ layers together is exact. Nothing here is trained, and no label is seen.
 Places come from pixel positions (``pixel_places``) or from the data alone (``learned_places``).
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -24,7 +25,13 @@ from scipy.spatial.distance import cdist
 
 from bogp.checks import floats, number, refuse, share, whole
 from bogp.errors import UnreachableSparsity
-from bogp.graphs.relational import LayerMasks, Mask, check_layer_masks, weight_shapes
+from bogp.graphs.relational import (
+    LayerMasks,
+    Mask,
+    check_layer_masks,
+    node_of_channel,
+    weight_shapes,
+)
 
 # What a node without any variance counts as, beside a mean of 1: its edges are drawn last.
 _LEAST_SALIENCE = 1e-6
@@ -121,8 +128,9 @@ def pixel_places(
         f"these have {data.shape[1]}.",
     )
     at = np.stack(np.divmod(np.arange(data.shape[1]) % (side * side), side), axis=1)
-    sizes = _sizes(data.shape[1], nodes)
-    holds = _grouped(at.astype(float), sizes) if patches else np.repeat(np.arange(nodes), sizes)
+    holds = node_of_channel(data.shape[1], nodes)
+    if patches:
+        holds = _grouped(at.astype(float), np.bincount(holds))
     return _places(holds, at.astype(float), data.var(axis=0))
 
 
@@ -144,7 +152,8 @@ def learned_places(
         samples: of the data that are used, the first.
 
     Raises:
-        InvalidInput: the data do not vary, or have less channels than there are nodes.
+        InvalidInput: the data do not vary, are not finite, or have less channels than there are
+            nodes.
     """
     from sklearn.manifold import Isomap
 
@@ -162,7 +171,9 @@ def learned_places(
         n_neighbors=near, n_components=whole("dimensions", dimensions, 1), metric="precomputed"
     )
     at = np.zeros((used.shape[1], dimensions))
-    at[varies] = layout.fit_transform(np.clip(away, 0.0, None))
+    with warnings.catch_warnings():  # parts that no path joins are joined by their nearest members
+        warnings.filterwarnings("ignore", message="The number of connected components")
+        at[varies] = layout.fit_transform(np.clip(away, 0.0, None))
     order = np.concatenate([varies, np.flatnonzero(variance == 0)])
     sizes = _sizes(used.shape[1], nodes)
     alive = int(np.searchsorted(np.cumsum(sizes), len(varies))) + 1  # nodes that hold any of them
@@ -178,7 +189,8 @@ def renumbered(places: Places, rng: np.random.Generator) -> Places:
     """The null of all that places say: each node gets another node's place and salience, and keeps
     the channels that it holds.
     """
-    return _moved(places, place=rng.permutation(places.nodes), salience=None)
+    order = rng.permutation(places.nodes)
+    return _moved(places, order, order)
 
 
 def with_other_places(places: Places, rng: np.random.Generator) -> Places:
@@ -191,12 +203,12 @@ def with_other_salience(places: Places, rng: np.random.Generator) -> Places:
     return _moved(places, np.arange(places.nodes), rng.permutation(places.nodes))
 
 
-def _moved(places: Places, place: NDArray[np.intp], salience: NDArray[np.intp] | None) -> Places:
+def _moved(places: Places, place: NDArray[np.intp], salience: NDArray[np.intp]) -> Places:
     return replace(
         places,
         position=places.position[place],
         distance=places.distance[np.ix_(place, place)],
-        salience=places.salience[place if salience is None else salience],
+        salience=places.salience[salience],
     )
 
 
@@ -311,8 +323,7 @@ def graphs(
     # the graph behind the first makes up for what its whole edges leave
     most = later_size - 2 * int(max(blocks[0].max(), later.max())) if 0 in blocks else later_size
     wanted = total - min(round(ratio * density * later_size), most)
-    heights = rng.normal(0.0, settings.spread, n) if settings.spread else np.zeros(n)
-    salience = settings.salience * np.log(np.maximum(places.salience, _LEAST_SALIENCE)) + heights
+    salience = _log_weights(settings, places, rng)
     first = hidden = empty
     if 0 in blocks:
         first = _drawn(
@@ -345,7 +356,7 @@ def lay(
     those of the places, ``hidden`` over the other masked layers. What is not masked stays dense.
     """
     _check_fit(places, widths)
-    unit = [np.repeat(np.arange(places.nodes), _sizes(w, places.nodes)) for w in widths[1:-1]]
+    unit = [node_of_channel(width, places.nodes) for width in widths[1:-1]]
     masks: list[Mask | None] = [None] * (len(widths) - 1)
     for layer in layers:
         below = places.node_of_channel if layer == 0 else unit[layer - 1]
@@ -372,15 +383,30 @@ def family(
         n, sparsity, rng: as in ``families.bernoulli``; n is the number of places.
         places: of the nodes.
         locality, salience, spread, loops: see ``PlacedSettings``.
+
+    Returns:
+        (n, n) mask with ``round((1 - sparsity) n^2)`` ones.
+
+    Raises:
+        InvalidInput: n is not the number of places, or a number is out of range.
+        UnreachableSparsity: no edge would stay.
     """
     refuse(n != places.nodes, f"n is {n}, and there are {places.nodes} places.")
     settings = PlacedSettings(locality, locality, salience, spread, loops)
-    heights = rng.normal(0.0, settings.spread, n) if settings.spread else np.zeros(n)
-    weight = settings.salience * np.log(np.maximum(places.salience, _LEAST_SALIENCE)) + heights
+    weight = _log_weights(settings, places, rng)
     ones = round((1.0 - share("Sparsity", sparsity)) * n * n)
     refuse(ones == 0, f"At sparsity {sparsity:g} no edge would stay.", UnreachableSparsity)
     entries = np.ones((n, n), dtype=np.int64)
     return _drawn(weight, places.distance / locality, entries, ones, settings.loops, True, rng)
+
+
+def _log_weights(
+    settings: PlacedSettings, places: Places, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """(n,) each node's part in the logarithm of an edge's weight: salience, and what is random."""
+    n = places.nodes
+    heights = rng.normal(0.0, settings.spread, n) if settings.spread else np.zeros(n)
+    return settings.salience * np.log(np.maximum(places.salience, _LEAST_SALIENCE)) + heights
 
 
 def _drawn(
@@ -448,8 +474,13 @@ def _data(values: ArrayLike, nodes: int) -> NDArray[np.float64]:
         f"Data of shape {data.shape} cannot be placed on {nodes} nodes: (samples, channels) with "
         "at least one channel a node is needed.",
     )
+    floats("data", data[:1])  # refuses what is no number
     refuse(
-        not np.isfinite(floats("data", data[:1])).all() or not (data != data[0]).any(),
+        np.issubdtype(data.dtype, np.floating) and not np.isfinite(data).all(),
+        "The data hold NaN or infinite values; fill them in or leave those samples out.",
+    )
+    refuse(
+        not (data != data[0]).any(),
         "No channel varies between the samples, so none carries anything; give the data that "
         "networks are trained on.",
     )
@@ -457,8 +488,8 @@ def _data(values: ArrayLike, nodes: int) -> NDArray[np.float64]:
 
 
 def _sizes(width: int, nodes: int) -> NDArray[np.int64]:
-    """Channels of each node, split as evenly as possible (as ``relational.expand`` does)."""
-    return width // nodes + (np.arange(nodes) < width % nodes).astype(np.int64)
+    """(nodes,) how many channels of a layer each holds."""
+    return np.bincount(node_of_channel(width, nodes), minlength=nodes)
 
 
 def _grouped(position: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.intp]:

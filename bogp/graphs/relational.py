@@ -147,7 +147,7 @@ def expand(mask: ArrayLike, d_in: int, d_out: int) -> Mask:
         f"A graph of {n} nodes cannot be laid over a {d_in} x {d_out} layer: each node "
         "needs a channel on both sides.",
     )
-    return checked[np.ix_(_node_of_channel(d_out, n), _node_of_channel(d_in, n))]
+    return checked[np.ix_(node_of_channel(d_out, n), node_of_channel(d_in, n))]
 
 
 def _one(mask: ArrayLike) -> Mask:
@@ -159,7 +159,8 @@ def _one(mask: ArrayLike) -> Mask:
     return checked[0]
 
 
-def _node_of_channel(width: int, n: int) -> NDArray[np.intp]:
+def node_of_channel(width: int, n: int) -> NDArray[np.intp]:
+    """(width,) the node, 0 to n - 1, that holds each channel of a layer (see ``expand``)."""
     return np.repeat(np.arange(n), [width // n + (node < width % n) for node in range(n)])
 
 

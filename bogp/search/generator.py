@@ -31,6 +31,7 @@ Point = NDArray[np.float64]  # (d,) in the unit cube
 # From the numbers of a point and a source of randomness to one mask a layer.
 Draw = Callable[[Mapping[str, float], np.random.Generator], LayerMasks]
 
+_SEARCH = ["method", "search_seed"]
 _MEASURED = ["train_accuracy", "validation_accuracy", "test_accuracy", "key"]
 _POINTS, _MASKS, _FRESH = 7, 8, 9  # what a search seed's random numbers are for
 
@@ -215,9 +216,6 @@ def run(
         rounds.append(table)
     history = pd.concat(rounds, ignore_index=True)
     return history.sort_values([*_SEARCH, "evaluation"], ignore_index=True)
-
-
-_SEARCH = ["method", "search_seed"]
 
 
 def recommend(history: pd.DataFrame, space: Sequence[Axis]) -> pd.DataFrame:

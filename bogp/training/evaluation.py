@@ -94,6 +94,10 @@ class Evaluator:
             is passed over.
         own: data sets of your own, which jobs then name as they do those of ``datasets.NAMES``.
 
+    Raises:
+        InvalidInput: precision and device do not fit this machine, or a data set of your own has
+            the name of another.
+
     Attributes:
         precision: never ``auto``.
         trained: number of networks that this evaluator has trained (the others were known).

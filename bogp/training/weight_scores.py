@@ -72,9 +72,9 @@ def grasp(
     labels: NDArray[np.int64],
     temperature: float = 200.0,
 ) -> list[NDArray[np.float64]]:
-    """``weight x (Hessian x gradient)``: how much the squared norm of the gradient would fall with
-    the weight's removal, to first order (Wang et al. 2020, equation 8, with the sign turned round,
-    so that the highest stay).
+    """``weight x (Hessian x gradient)``: half of how much the squared norm of the gradient would
+    fall with the weight's removal, to first order (GraSP: Wang et al. 2020, with the sign turned
+    round, so that the highest stay).
 
     Args:
         weights, biases, images, labels: as in ``snip``.

@@ -193,6 +193,14 @@ def test_channels_that_never_vary_have_nodes_of_their_own():
     assert set(learned.node_of_channel[5:17]) == {7, 8, 9}
 
 
+def test_parts_that_no_path_joins_are_placed_without_a_warning(recwarn):
+    source = rng(4)
+    apart = np.concatenate([source.normal(size=(500, 12)).cumsum(axis=1) for _ in range(2)], axis=1)
+    learned = placed.learned_places(apart, 8, neighbours=3)
+    assert (learned.channels == 3).all() and np.isfinite(learned.distance).all()
+    assert not [w for w in recwarn if "connected components" in str(w.message)]
+
+
 @given(st.integers(0, 99))
 def test_nulls_keep_what_they_say(seed):
     both = placed.renumbered(PLACES, rng(seed))
@@ -254,6 +262,8 @@ def test_what_does_not_fit_is_refused():
         placed.pixel_places(np.ones((5, 64)), SIDE, NODES)
     with pytest.raises(InvalidInput, match="nodes"):
         placed.learned_places(images(), 65)
+    with pytest.raises(InvalidInput, match="NaN"):
+        placed.learned_places(np.where(np.eye(64), np.nan, rng().normal(size=(64, 64))), 8)
     with pytest.raises(InvalidInput, match="factor"):
         placed.stretched(PLACES, 0)
     with pytest.raises(InvalidInput, match="places"):

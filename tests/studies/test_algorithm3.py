@@ -58,3 +58,13 @@ def test_all_kinds_of_search_are_judged_by_seeds_that_they_did_not_see(home, tmp
     assert seeds == {0, 1} | {5_000, 5_001, 5_002, 5_003} | {9_000, 9_001}
     rarity = algorithm3.rarity(known)
     assert rarity["graphs"] == 8 and 1 / 8 <= rarity["near_best"] <= 1
+
+
+def test_rarity_counts_graphs_near_the_best():
+    rng = np.random.default_rng(0)
+    means = np.array([0.95, 0.9495] + [0.9] * 38)
+    known = means[:, None, None] + rng.normal(0, 0.002, (40, 16, 2))
+    found = algorithm3.rarity(known)
+    assert found["near_best"] == pytest.approx(2 / 40)
+    assert found["ceiling"] == pytest.approx(0.95 - means.mean(), abs=0.003)
+    assert found["spread"] == pytest.approx(0.002, rel=0.3)

@@ -25,7 +25,7 @@ from bogp.studies.claims.exchangeable import relabel
 from bogp.studies.residual_stream.designs import CELLS, FAMILIES, KNOWN, MAPPED, Cell, Design
 from bogp.training.evaluation import Evaluator
 from bogp.training.protocols import Protocol
-from bogp.variance import components
+from bogp.variance import components, detectable_spread
 
 NODES = 128
 FRESH = 100  # first seed of graphs and trainings that confirm
@@ -98,23 +98,25 @@ def mapped(design: Design, base: Protocol, dataset: str, evaluator: Evaluator) -
     )
 
 
-def shares(rows: pd.DataFrame) -> pd.DataFrame:
+def shares(rows: pd.DataFrame, by: str = "cell") -> pd.DataFrame:
     """How much of a single training's accuracy is the graph's, in each cell.
 
     Args:
-        rows: from ``mapped`` or ``trained``.
+        rows: from ``mapped``, ``trained`` or ``transformer.rows``.
+        by: column that tells designs apart.
 
     Returns:
-        ``cell``, ``mean``, ``between`` (standard deviation between graphs), ``rest``, the
+        That column, ``mean``, ``between`` (standard deviation between graphs), ``rest``, the
         intraclass correlation ``icc`` with ``low`` and ``high`` (exact for normal effects), ``p``
-        of the F test, ``graphs``, ``seeds``.
+        of the F test, ``graphs``, ``seeds``, and ``detectable``: the spread between graphs that
+        would be found with 80 % power.
     """
     found = []
-    for cell, one in rows.groupby("cell", sort=False):
+    for design, one in rows.groupby(by, sort=False):
         parts = components(crossed.table(one))
         found.append(
             {
-                "cell": cell,
+                by: design,
                 "mean": parts.mean,
                 "between": parts.between_masks.value,
                 "rest": parts.residual.value,
@@ -124,6 +126,7 @@ def shares(rows: pd.DataFrame) -> pd.DataFrame:
                 "p": parts.p,
                 "graphs": parts.masks,
                 "seeds": parts.seeds,
+                "detectable": detectable_spread(parts.masks, parts.seeds, parts.residual.value),
             }
         )
     return pd.DataFrame(found)
@@ -164,9 +167,7 @@ def predictors(seen: pd.DataFrame, confirmed: pd.DataFrame, draws: int = 1_000) 
     """
     own = _means(seen[seen["family"].isin(KNOWN)])
     others = _means(confirmed[~confirmed["family"].isin(KNOWN)])
-    rng = np.random.default_rng(0)
-    samples = [rng.integers(len(others), size=len(others)) for _ in range(draws)]
-    rows = []
+    rng, rows = np.random.default_rng(0), []
     for name in (p for p in properties.NINE if p != "cycle_length"):
         use = others[np.isfinite(others[name])]
         row: dict[str, Any] = {"property": name}
@@ -175,7 +176,7 @@ def predictors(seen: pd.DataFrame, confirmed: pd.DataFrame, draws: int = 1_000) 
         if own[name].nunique() > 1 and use[name].nunique() > 1 and len(use) > 3:
             row["known"] = _correlation(own, name)
             row["mean"] = _correlation(use, name)
-            drawn = [use.iloc[some[some < len(use)]] for some in samples]
+            drawn = [use.iloc[some] for some in rng.integers(len(use), size=(draws, len(use)))]
             found = [_correlation(one, name) for one in drawn if one[name].nunique() > 2]
             row["low"], row["high"] = np.nanpercentile(found, [2.5, 97.5])
             sign = np.sign(row["known"])
@@ -203,7 +204,8 @@ def renumbered(
     """Graphs of each family in several numberings of their nodes.
 
     Returns:
-        ``graph``, ``version``, ``seed``, ``test_accuracy``.
+        As ``exchangeable.parts`` reads them: ``change``, ``graph``, ``version``, ``seed``,
+        ``test_accuracy``.
     """
     masks = [
         relabel(graph(name, cell.degree, FRESH), np.random.default_rng((k, version)))

@@ -6,43 +6,9 @@ import pandas as pd
 
 from bogp.outputs import verdict, with_interval
 from bogp.studies.residual_stream.designs import RULES
-from bogp.variance import components, detectable_spread
 
 ENOUGH = 3  # seeds, below which there is no verdict
 MOST_GOOD = 0.05  # share of graphs near the best, in a database where they are rare
-
-
-def transformers(rows: pd.DataFrame) -> pd.DataFrame:
-    """How much of a transformer's accuracy is the graph's, by embeddings.
-
-    Args:
-        rows: from ``transformer.rows``.
-
-    Returns:
-        ``embeddings``, ``mean``, ``between``, ``rest`` (standard deviations), ``icc``, ``low``,
-        ``high``, ``p`` of the F test, ``graphs``, ``seeds``, and ``detectable``: the spread between
-        graphs that would be found with 80 % power.
-    """
-    found = []
-    for embeddings, one in rows.groupby("embeddings", sort=False):
-        wide = one.pivot(index="mask", columns="seed", values="test_accuracy").to_numpy()
-        parts = components(wide)
-        found.append(
-            {
-                "embeddings": embeddings,
-                "mean": parts.mean,
-                "between": parts.between_masks.value,
-                "rest": parts.residual.value,
-                "icc": parts.icc.value,
-                "low": parts.icc.low,
-                "high": parts.icc.high,
-                "p": parts.p,
-                "graphs": parts.masks,
-                "seeds": parts.seeds,
-                "detectable": detectable_spread(parts.masks, parts.seeds, parts.residual.value),
-            }
-        )
-    return pd.DataFrame(found)
 
 
 def judged(
@@ -61,7 +27,7 @@ def judged(
         against: ``algorithm3.against_random`` of the printed searches.
         rarity: ``algorithm3.rarity`` of the database.
         numbered: ``exchangeable.parts`` of renumbered graphs.
-        attention: from ``transformers``.
+        attention: ``measure.shares`` of transformers, by embeddings.
 
     Returns:
         ``rule``, ``text``, ``found``, ``detectable`` (of a difference, where one is asked for) and

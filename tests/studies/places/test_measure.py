@@ -209,16 +209,6 @@ def test_a_ceiling_is_what_an_oracle_has():
     assert found["ceiling"] == pytest.approx(0.95 - (0.90 + 0.95) / 2)
 
 
-def test_rarity_counts_graphs_near_the_best():
-    rng = np.random.default_rng(0)
-    means = np.array([0.95, 0.9495] + [0.9] * 38)
-    known = means[:, None, None] + rng.normal(0, 0.002, (40, 16, 2))
-    found = tables.rarity(known)
-    assert found["near_best"] == pytest.approx(2 / 40)
-    assert found["ceiling"] == pytest.approx(0.95 - means.mean(), abs=0.003)
-    assert found["spread"] == pytest.approx(0.002, rel=0.3)
-
-
 def test_numbers_of_recommended_masks_in_words():
     one = {axis.name: axis.value(0.5) for axis in SPACE}
     rows = [one | {"method": "bayesian", "mask": 0, "sparsity": MAIN}]

@@ -212,6 +212,6 @@ def test_transformers_are_judged_by_embeddings():
         for m in range(8)
         for s, noise in enumerate(rng.normal(0, 0.002, 3))
     ]
-    found = tables.transformers(pd.DataFrame(rows)).set_index("embeddings")
+    found = measure.shares(pd.DataFrame(rows), "embeddings").set_index("embeddings")
     assert found.loc["fixed", "p"] < 1e-6 < 0.01 < found.loc["trained", "p"]
     assert found.loc["trained", "detectable"] == pytest.approx(0.0023, rel=0.5)
