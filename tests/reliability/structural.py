@@ -11,7 +11,7 @@ import torch
 from hypothesis import strategies as st
 
 from bogp import structural
-from bogp.structural import gates, search, surgery, surrogate, taylor
+from bogp.structural import flow, gates, search, surgery, surrogate, taylor
 from bogp.structural import importance as structural_importance
 from bogp.structural.graph import ComputationGraph
 from bogp.structural.levels import at_level
@@ -182,6 +182,14 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "taylor.taylor_model": (
         calibrated(taylor.taylor_model),
         {"curvature": st.sampled_from([*taylor.CURVATURES, "x"]), "batch": batch},
+    ),
+    "flow.flow_model": (
+        lambda **given: flow.flow_model(graph(), examples().inputs, **given),
+        {"noise_gain": share, "seed": seed},
+    ),
+    "flow.path_flow": (
+        lambda **given: flow.path_flow(graph(), **given),
+        {"masks": masks, "weights": st.just(np.ones(EDGES)) | candidate_scores},
     ),
     "importance.importances": (
         calibrated(structural_importance.importances),

@@ -1,0 +1,349 @@
+"""How removals move the moments of a value, operation by operation: the rules behind ``flow``.
+
+What a value becomes under a mask is described by three things, worked out from what it is in the
+full network (x, with the mean m of each channel):
+
+- ``signal``: the share s of its variation x - m that is left
+- ``noise``: what else varies, uncorrelated with it, as a share n of its variation's energy
+- ``mean``: the mean of each channel
+
+so that masked values are like mean + s (x - m) + noise. A *rule* takes these moments of an
+operation's arguments to those of its result. It holds the few numbers that it needs of the full
+network's values, all of them read off as the operation runs in one forward pass, and none of its
+arguments is computed again. Sums and affine operations are exact for means, and for signal and
+noise where arguments are; for what is not linear, a sample of entries is taken through the
+operation, with normal noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_LEAST = 1e-30
+_CHUNK = 2**22  # numbers at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Of a value under M masks; see the module's docstring.
+
+    Attributes:
+        signal, noise: (M,).
+        mean: (M, C).
+    """
+
+    signal: Tensor
+    noise: Tensor
+    mean: Tensor
+
+    def times(self, gates: Tensor) -> Moments:
+        """Under gates, (M,) zeros and ones."""
+        return Moments(self.signal * gates, self.noise * gates, self.mean * gates[:, None])
+
+
+Rule = Callable[[Sequence[Moments]], Moments]
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """A value of the full network by channel.
+
+    Attributes:
+        axis: of the value that its channels lie along.
+        mean: (C,).
+        variation: (C, K) the entries of each channel, without their mean.
+        energy: the mean square of the variation.
+    """
+
+    axis: int
+    mean: Tensor
+    variation: Tensor = field(repr=False)
+    energy: float
+
+    @property
+    def variance(self) -> Tensor:
+        """(C,) of each channel."""
+        return self.variation.square().mean(dim=1)
+
+    def without_entries(self) -> Channels:
+        """The same, its entries forgotten."""
+        return replace(self, variation=self.variation[:, :0])
+
+
+def channels(value: Tensor, axis: int) -> Channels:
+    """A value by channel, in double precision."""
+    rows = value.detach().movedim(axis, 0).reshape(value.shape[axis], -1).double()
+    mean = rows.mean(dim=1)
+    rows = rows - mean[:, None]
+    return Channels(axis, mean, rows, float(rows.square().mean()) + _LEAST)
+
+
+def open_moments(of: Channels, masks: int) -> Moments:
+    """Those of the full network, M times."""
+    ones = torch.ones(masks, dtype=torch.float64)
+    return Moments(ones, torch.zeros_like(ones), of.mean.expand(masks, -1))
+
+
+# the rules
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """What no removal changes."""
+
+    result: Channels
+
+    def __call__(self, arguments: Sequence[Moments]) -> Moments:
+        """The full network's."""
+        masks = len(arguments[0].signal) if arguments else 1
+        return open_moments(self.result, masks)
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """h = sum of h_e, some of them constants: signal is a sum of *flow shares*,
+    <h_e - m_e, h - m> / |h - m|^2, and noise what the products of pairs leave beside it.
+
+    Attributes:
+        products: (P, P) of the arguments' variations over the energy of the sum's.
+        signs: (P,) the factor that each enters with, 1 or -1 as a rule.
+    """
+
+    products: Tensor
+    signs: Tensor
+
+    def __call__(self, arguments: Sequence[Moments]) -> Moments:
+        """Of the sum."""
+        signal = torch.stack([one.signal for one in arguments], dim=1)
+        kept = signal @ self.products.sum(dim=1)
+        energy = torch.einsum("mp,pq,mq->m", signal, self.products, signal)
+        own = torch.stack([one.noise for one in arguments], dim=1) @ self.products.diagonal()
+        means = [one.mean * sign for one, sign in zip(arguments, self.signs, strict=True)]
+        mean = sum(means[1:], means[0])
+        return Moments(kept, (energy - kept**2).clamp(min=0) + own, mean)
+
+
+def sum_rule(values: Sequence[Channels], result: Channels, signs: Sequence[float]) -> Sum:
+    """The rule of a sum of values that have been brought to one shape."""
+    signed = [sign * one.variation for sign, one in zip(signs, values, strict=True)]
+    flat = torch.stack([one.flatten() for one in signed])
+    products = flat @ flat.T / (result.energy * flat.shape[1])
+    return Sum(products, torch.tensor(signs, dtype=torch.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Cat:
+    """Values side by side along their channels.
+
+    Attributes:
+        shares: (P,) of the arguments in the energy of the whole.
+    """
+
+    shares: Tensor
+
+    def __call__(self, arguments: Sequence[Moments]) -> Moments:
+        """Of the whole."""
+        signal = torch.stack([one.signal for one in arguments], dim=1)
+        noise = torch.stack([one.noise for one in arguments], dim=1)
+        kept = signal @ self.shares
+        apart = (noise + (signal - kept[:, None]) ** 2) @ self.shares
+        return Moments(kept, apart, torch.cat([one.mean for one in arguments], dim=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """A linear map of channels plus a constant.
+
+    Attributes:
+        weight: (C_out, C_in), or (C,) where each channel is scaled by itself.
+        before, after: (C,) means of argument and result in the full network.
+        gain: of independent noise over that of the signal, to the power that ``flow`` gives it.
+    """
+
+    weight: Tensor
+    before: Tensor
+    after: Tensor
+    gain: float = 1.0
+
+    def __call__(self, arguments: Sequence[Moments]) -> Moments:
+        """The constant goes with the mean alone."""
+        one = arguments[0]
+        moved = one.mean - self.before
+        moved = moved @ self.weight.T if self.weight.dim() == 2 else moved * self.weight
+        return Moments(one.signal, one.noise * self.gain, self.after + moved)
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """Entries move, or are averaged, within their channels.
+
+    Attributes:
+        before, after: (C,) means in the full network; of different lengths where channels are not
+            the same any more, such as the heads of an attention.
+        gain: of noise over that of the signal, where entries are averaged.
+    """
+
+    before: Tensor
+    after: Tensor
+    gain: float = 1.0
+
+    def __call__(self, arguments: Sequence[Moments]) -> Moments:
+        """Signal stays."""
+        one = arguments[0]
+        if len(self.before) == len(self.after):
+            mean = self.after + (one.mean - self.before)
+        else:  # as much of the mean as is left of it along its own direction
+            size = self.before.square().sum().clamp(min=_LEAST)
+            mean = (one.mean @ self.before / size)[:, None] * self.after
+        return Moments(one.signal, one.noise * self.gain, mean)
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """An operation on a sample of entries, or of rows, with normal noise.
+
+    Attributes:
+        function: of the arguments' samples, (..., C, K, w) each, to (..., C, K); or of rows,
+            (..., K, C), to the same.
+        after: (C,) means of the result in the full network.
+        means: (C,) of each argument in the full network.
+        entries: variations of each, in the form that the function takes.
+        deviations: (C,) standard deviation of each argument's channels.
+        draws: of each argument's noise, (R, ...) in the same form.
+        rows: whether the channels come last.
+    """
+
+    function: Callable[[Sequence[Tensor]], Tensor]
+    after: Tensor
+    means: tuple[Tensor, ...]
+    entries: tuple[Tensor, ...]
+    deviations: tuple[Tensor, ...]
+    draws: tuple[Tensor, ...]
+    rows: bool = False
+
+    def __call__(self, arguments: Sequence[Moments]) -> Moments:
+        """The moments of the results, against those of the full network's sample."""
+        zero = [torch.zeros(1, dtype=torch.float64)] * len(self.means)
+        one = [torch.ones(1, dtype=torch.float64)] * len(self.means)
+        full = self.function(
+            [
+                self._at(i, m[None], o, z, None)
+                for i, (m, o, z) in enumerate(zip(self.means, one, zero, strict=True))
+            ]
+        )[0]
+        over = 0 if self.rows else 1
+        start = full.mean(dim=over)
+        varies = full - start.unsqueeze(over)
+        energy = varies.square().mean().clamp(min=_LEAST)
+        masks = len(arguments[0].signal)
+        step = max(1, _CHUNK // max(full.numel() * len(self.draws[0]), 1))
+        parts = [
+            self._part(arguments, slice(k, k + step), start, varies, energy)
+            for k in range(0, masks, step)
+        ]
+        return Moments(*(torch.cat([part[j] for part in parts]) for j in range(3)))
+
+    def _part(
+        self,
+        arguments: Sequence[Moments],
+        rows: slice,
+        start: Tensor,
+        varies: Tensor,
+        energy: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        over, count = (1 if self.rows else 2), len(self.draws[0])
+        first = second = torch.zeros((), dtype=torch.float64)
+        for r in range(count):
+            given = [
+                self._at(i, one.mean[rows], one.signal[rows], one.noise[rows], r)
+                for i, one in enumerate(arguments[: len(self.entries)])
+            ]
+            made = self.function(given)
+            first = first + made / count
+            second = second + made.square() / count
+        mean = first.mean(dim=over)
+        apart = first - mean.unsqueeze(over)
+        axes = (-2, -1)
+        signal = (apart * varies).mean(dim=axes) / energy
+        whole = (second - mean.square().unsqueeze(over)).mean(dim=axes) / energy
+        return signal, (whole - signal**2).clamp(min=0), self.after + (mean - start)
+
+    def _at(self, i: int, mean: Tensor, signal: Tensor, noise: Tensor, draw: int | None) -> Tensor:
+        """Argument i under masks: (M, C, K, w), or (M, K, C) of rows."""
+        entries = self.entries[i]
+        wide = (slice(None), *[None] * entries.dim())
+        if self.rows:
+            centre, spread = mean[:, None, :], self.deviations[i]
+        else:
+            shape = (-1, *[1] * (entries.dim() - 1))
+            centre = mean.view(len(mean), *shape)
+            spread = self.deviations[i].view(shape)
+        made = centre + signal[wide] * entries
+        if draw is not None:
+            made = made + noise.clamp(min=0).sqrt()[wide] * (spread * self.draws[i][draw])
+        return made
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """What several values are multiplied to where no sample can be taken, such as in attention:
+    shares multiply.
+
+    Attributes:
+        result: in the full network.
+        of: places of the arguments that count.
+    """
+
+    result: Channels
+    of: tuple[int, ...]
+
+    def __call__(self, arguments: Sequence[Moments]) -> Moments:
+        """Of the product."""
+        signal = torch.ones_like(arguments[0].signal)
+        whole = torch.ones_like(signal)
+        for place in self.of:
+            one = arguments[place]
+            signal = signal * one.signal
+            whole = whole * (one.signal**2 + one.noise)
+        mean = signal[:, None] * self.result.mean
+        return Moments(signal, (whole - signal**2).clamp(min=0), mean)
+
+
+def channel_weight(layer: nn.modules.conv._ConvNd, weight: Tensor, size: Sequence[int]) -> Tensor:
+    """(C_out, C_in) what a convolution does to the means of channels: the sum of its taps, each
+    weighted by the share of places where it lies within the image.
+
+    Args:
+        layer: a convolution in one to three dimensions, padded with zeros.
+        weight: of its shape: its own, or their squares, for variances.
+        size: of its input, without batch and channels.
+    """
+    taps = weight[0, 0].numel()
+    eye = torch.eye(taps, dtype=torch.float64).view(taps, 1, *layer.kernel_size)
+    run = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[len(size) - 1]
+    ones = torch.ones(1, 1, *size, dtype=torch.float64)
+    inside = run(ones, eye, None, layer.stride, layer.padding, layer.dilation)
+    share = inside.flatten(2).mean(dim=2).view(*layer.kernel_size)
+    own = (weight * share).flatten(2).sum(dim=2)
+    parts = own.view(layer.groups, -1, own.shape[1])
+    return own if layer.groups == 1 else torch.block_diag(*parts)
+
+
+def same_axis(before: Channels, value: Tensor) -> int | None:
+    """The axis of a value along which the channels of an argument still lie, by their means."""
+    for axis in range(1, value.dim()):
+        if value.shape[axis] == len(before.mean):
+            mean = value.detach().double().movedim(axis, 0).flatten(1).mean(dim=1)
+            if torch.allclose(mean, before.mean, rtol=1e-4, atol=1e-6):
+                return axis
+    return None
+
+
+def default_axis(value: Any) -> int:
+    """Where channels lie if nothing is known: second in images and volumes, else last."""
+    return 1 if value.dim() >= 4 else max(value.dim() - 1, 0)

@@ -1,0 +1,269 @@
+"""Flow against loops over edges, explicit paths, closed forms of linear networks, and true outputs
+under masks.
+"""
+
+import itertools
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import nn
+
+from bogp.errors import InvalidInput
+from bogp.structural import flow
+from bogp.structural.graph import as_gates, edge_values
+from bogp.structural.tracing import capture
+from bogp.zoo import networks
+from tests.structural import models
+from tests.structural.models import ANY, captured, make
+
+DOUBLE = torch.float64
+
+
+def outputs(graph, masks, inputs):
+    """(M, N, C) of the network under masks."""
+    with torch.no_grad():
+        return torch.stack(
+            [graph.gated(as_gates(graph, g), None, *inputs) for g in graph.gates(masks)]
+        ).double()
+
+
+def all_masks(graph):
+    own = graph.candidates
+    rows = [
+        graph.without(own[list(gone)])
+        for k in range(len(own) + 1)
+        for gone in itertools.combinations(range(len(own)), k)
+    ]
+    return np.array(rows)
+
+
+class ParallelChains(nn.Module):
+    """Linear chains of several lengths side by side, without biases."""
+
+    def __init__(self):
+        super().__init__()
+
+        def linear():
+            return nn.Linear(6, 6, bias=False)
+
+        self.a, self.b = linear(), nn.Sequential(linear(), linear())
+        self.c, self.d = nn.Sequential(linear(), linear(), linear()), linear()
+
+    def forward(self, x):
+        return self.a(x) + self.b(x) + self.c(x) + self.d(x)
+
+
+class Rotations(nn.Module):
+    """Sums behind sums, with isometric maps between."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = (nn.Linear(6, 6, bias=False) for _ in range(3))
+        for layer in (self.first, self.second, self.third):
+            nn.init.orthogonal_(layer.weight)
+
+    def forward(self, x):
+        h = x + 0.5 * self.first(x)
+        return self.second(h) + self.third(h)
+
+
+# shares and paths
+
+
+@pytest.mark.parametrize("size", ["10-15", "20-40"])
+def test_shares_are_those_of_a_loop_over_edges(size):
+    graph = capture(networks.untrained("dag", torch.zeros(2, 20), 5, 1, size=size), models.x(2, 20))
+    inputs = (models.x(30, 20),)
+    values = edge_values(graph, inputs)
+    found = flow.shares(graph, inputs)
+    for edge in graph.edges:
+        into = [e for e in graph.edges if e.target == edge.target]
+        if graph.vertices[edge.target].kind != "sum":
+            assert found[edge.index] == 1
+            continue
+        whole = sum(values[e.producer].double() for e in into).flatten()
+        own = values[edge.producer].double().flatten()
+        assert found[edge.index] == pytest.approx(float(own @ whole / (whole @ whole)), rel=1e-5)
+
+
+def test_shares_of_a_concatenation_are_its_parts_energies():
+    graph = capture(make(models.Concatenating), models.x(4, 6))
+    values = edge_values(graph, (models.x(9, 6),))
+    found = flow.shares(graph, (models.x(9, 6),))
+    cat = next(v.index for v in graph.vertices if v.kind == "cat")
+    into = [e for e in graph.edges if e.target == cat]
+    sizes = np.array([float(values[e.producer].double().square().sum()) for e in into])
+    np.testing.assert_allclose(found[[e.index for e in into]], sizes / sizes.sum(), rtol=1e-6)
+    assert found[[e.index for e in into]].sum() == pytest.approx(1)
+
+
+def test_path_flow_is_the_sum_over_explicit_paths():
+    made = networks.untrained("dag", torch.zeros(2, 20), 5, 0, size="10-15")
+    graph = capture(made, models.x(2, 20))
+    rng = np.random.default_rng(0)
+    weights = rng.random(len(graph.edges))
+    masks = np.array(
+        [graph.without(rng.choice(graph.candidates, k, replace=False)) for k in (0, 1, 2, 4)]
+    )
+    found = flow.path_flow(graph, masks, weights)
+    start = next(v.index for v in graph.vertices if v.kind == "input")
+    end = next(v.index for v in graph.vertices if v.kind == "output")
+    for mask, value in zip(masks, found, strict=True):
+        whole = nx.MultiDiGraph()
+        whole.add_nodes_from(v.index for v in graph.vertices)
+        for edge in graph.edges:
+            if mask[edge.index]:
+                whole.add_edge(edge.source, edge.target, key=edge.index)
+        paths = nx.all_simple_edge_paths(whole, start, end)
+        expected = sum(np.prod([weights[key] for *_, key in path]) for path in paths)
+        assert value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", sorted(ANY))
+def test_the_full_network_has_all_its_flow_and_no_change(name):
+    graph = captured(name)
+    full = graph.without([])[None]
+    inputs = graph.example_inputs
+    assert flow.path_flow(graph, full, flow.shares(graph, inputs)) == pytest.approx(1.0)
+    assert flow.flow_model(graph, inputs).change(full) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(ANY))
+def test_masks_of_one_network_change_alike(name):
+    graph = captured(name)
+    model = flow.flow_model(graph, graph.example_inputs)
+    rng = np.random.default_rng(0)
+    own = [e.index for e in graph.edges if e.is_floating]
+    masks = np.ones((30, len(graph.edges)), dtype=bool)
+    masks[:, own] = rng.random((30, len(own))) < 0.6
+    gates = [row.tobytes() for row in graph.gates(masks)]
+    found = model.change(masks)
+    assert np.isfinite(found).all() and (found >= 0).all()
+    for one, other in itertools.combinations(range(30), 2):
+        if gates[one] == gates[other]:
+            assert found[one] == pytest.approx(found[other])
+
+
+# theory: what is exact
+
+
+def test_flow_is_exact_for_parallel_linear_paths():
+    """The score is the coefficient of the masked output on the full one; the model is the relative
+    distance of the outputs.
+    """
+    graph = capture(make(ParallelChains, DOUBLE), models.x(3, 6).double())
+    inputs = (models.x(40, 6).double(),)
+    masks = all_masks(graph)
+    assert len(masks) == 16
+    under = outputs(graph, masks, inputs)
+    full = outputs(graph, graph.without([])[None], inputs)[0]
+    share = (under * full).sum(dim=(1, 2)) / full.square().sum()
+    np.testing.assert_allclose(
+        flow.path_flow(graph, masks, flow.shares(graph, inputs)), share, atol=1e-12
+    )
+    vary, of = under - under.mean(dim=1, keepdim=True), full - full.mean(dim=0)
+    signal = (vary * of).sum(dim=(1, 2)) / of.square().sum()
+    noise = vary.square().sum(dim=(1, 2)) / of.square().sum() - signal**2
+    (moved,) = flow.flow_model(graph, inputs).moments(masks).values()
+    np.testing.assert_allclose(moved.signal, signal, atol=1e-10)
+    np.testing.assert_allclose(moved.noise, noise, atol=1e-10)
+    np.testing.assert_allclose(moved.mean, under.mean(dim=1), atol=1e-10)
+
+
+def test_behind_an_isometry_the_share_of_a_removal_stays():
+    graph = capture(make(Rotations, DOUBLE), models.x(3, 6).double())
+    inputs = (models.x(200, 6).double(),)
+    masks = all_masks(graph)
+    weights = flow.shares(graph, inputs)
+    single = [graph.without([edge]) for edge in graph.candidates]
+    assert len(masks) > len(single) > 2
+    found = flow.path_flow(graph, single, weights)
+    assert ((found > 0) & (found < 1)).all()
+
+
+def test_a_normalisation_undoes_shares_and_the_model_sees_it():
+    """Two equal branches behind which a layer norm lies: to remove one changes nothing."""
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = nn.Linear(6, 6, bias=False), nn.Linear(6, 3)
+            self.norm = nn.LayerNorm(6)
+
+        def forward(self, x):
+            h = torch.relu(self.stem(x))
+            return self.head(self.norm(h + 1.0 * h))
+
+    graph = capture(make(Twice), models.x(3, 6))
+    inputs = (models.x(300, 6),)
+    mask = graph.without([graph.candidates[0]])[None]
+    under = outputs(graph, mask, inputs)[0]
+    full = outputs(graph, graph.without([])[None], inputs)[0]
+    assert (under - full).square().mean() < 1e-3 * full.var()
+    assert flow.path_flow(graph, mask, flow.shares(graph, inputs)) == pytest.approx(0.5)
+    assert flow.flow_model(graph, inputs).change(mask) < 0.01
+
+
+@pytest.mark.parametrize("kind", ["residual", "inception"])
+def test_means_are_followed_through_affine_layers(kind):
+    """One removal right before the first nonlinearity that it reaches: means and signal of every
+    value before that are exact.
+    """
+    inputs = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    graph = capture(networks.untrained(kind, inputs, 10, 0), inputs[:2])
+    model = flow.flow_model(graph, inputs)
+    masks = np.array([graph.without([edge]) for edge in graph.candidates])
+    under = outputs(graph, masks, (inputs,))
+    full = outputs(graph, graph.without([])[None], (inputs,))[0]
+    of = full - full.mean(dim=0)
+    apart = (under - full).square().sum(dim=(1, 2)) / of.square().sum()
+    found = model.change(masks)
+    assert spearmanr(found, apart)[0] > 0.6
+
+
+def test_subtractions_and_factors_enter_as_they_are():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = (nn.Linear(6, 6, bias=False) for _ in range(2))
+
+        def forward(self, x):
+            return 1.0 - torch.sub(self.a(x), self.b(x), alpha=0.5)
+
+    graph = capture(make(Mixed, DOUBLE), models.x(3, 6).double())
+    inputs = (models.x(40, 6).double(),)
+    masks = all_masks(graph)
+    under = outputs(graph, masks, inputs)
+    (moved,) = flow.flow_model(graph, inputs).moments(masks).values()
+    live = graph.connected(masks)
+    assert live.sum() > 2
+    np.testing.assert_allclose(moved.mean[live], under.mean(dim=1)[live], atol=1e-10)
+    full = under[0] - under[0].mean(dim=0)
+    vary = under - under.mean(dim=1, keepdim=True)
+    signal = (vary * full).sum(dim=(1, 2)) / full.square().sum()
+    np.testing.assert_allclose(moved.signal[live], signal[live], atol=1e-10)
+
+
+def test_a_model_of_the_flow_holds_no_values():
+    graph = captured("residual")
+    model = flow.flow_model(graph, graph.example_inputs)
+    assert all(full.variation.numel() == 0 for full in model.outputs.values())
+
+
+# what is refused
+
+
+def test_what_cannot_be_run_is_refused():
+    graph = capture(make(models.MultiBranch), models.x(3, 6))
+    with pytest.raises(InvalidInput, match="seed"):
+        flow.flow_model(graph, (models.x(3, 6),), seed=-1)
+    with pytest.raises(InvalidInput, match="noise_gain"):
+        flow.flow_model(graph, (models.x(3, 6),), noise_gain=-0.1)
+    for weights in ([1.0], ["a"] * len(graph.edges), [np.nan] * len(graph.edges)):
+        with pytest.raises(InvalidInput, match="weights"):
+            flow.path_flow(graph, graph.without([])[None], weights)
+    with pytest.raises(InvalidInput, match="mask"):
+        flow.flow_model(graph, (models.x(3, 6),)).change(np.ones((1, 2), dtype=bool))
