@@ -42,7 +42,18 @@ _POINTWISE = {
     *("mul", "mul_", "div", "truediv", "neg", "sin", "cos", "maximum", "minimum", "reciprocal"),
 }
 _ROWWISE = {"layer_norm", "native_layer_norm", "rms_norm", "softmax", "_softmax", "log_softmax"}
-_PRODUCTS = {"matmul", "mm", "linear"}
+_WALK = ("stride", "padding", "dilation", "groups")  # of a convolution
+_CONVOLUTION = ("input", "weight", "bias", *_WALK)
+# Affine operations that are functions, and their arguments in order; torch.export names its own.
+_FUNCTIONS = {
+    "linear": ("input", "weight", "bias"),
+    "matmul": ("input", "other"),
+    "mm": ("input", "mat2"),
+    "batch_norm": ("input", "running_mean", "running_var", "weight", "bias", "training"),
+    "conv1d": _CONVOLUTION,
+    "conv2d": _CONVOLUTION,
+    "conv3d": _CONVOLUTION,
+}
 _AVERAGES = {"mean", "avg_pool2d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d"}
 
 
@@ -297,16 +308,11 @@ class _Reader(fx.Interpreter):
                 return moments.Cat(torch.tensor(weights, dtype=torch.float64) / sum(weights))
         if n.target is bypass:
             return self._bypass(values, known, own)
-        if layer is not None and (found := self._layer(layer, values[0], known[0], own)):
-            return found
         fixed = self.fixed.issuperset(names[1:])  # one argument varies, the first
-        if (
-            word in _PRODUCTS
-            and fixed
-            and len(names) > 1
-            and (found := self._matrix(word, values, known, own))
-        ):
+        if fixed and (found := self._affine(n, layer, values[0], known[0], own)):
             return found
+        if isinstance(layer, nn.MaxPool2d) and layer.dilation == 1 and known[0].axis == 1:
+            return self._windows(layer, values[0], known[0], own)
         if word in _POINTWISE and (found := self._sampled(n, layer, names, values, result, own)):
             return found
         if word in _ROWWISE and fixed and axis == result.dim() - 1:
@@ -326,7 +332,9 @@ class _Reader(fx.Interpreter):
         first = known[0]
         if isinstance(layer, nn.modules.conv._ConvNd | nn.modules.batchnorm._BatchNorm):
             return 1
-        if isinstance(layer, nn.Linear) or word in _ROWWISE or word in _PRODUCTS:
+        if word in _FUNCTIONS and word.startswith(("conv", "batch")):
+            return 1
+        if isinstance(layer, nn.Linear) or word in _ROWWISE or word in _FUNCTIONS:
             return result.dim() - 1
         if first.axis < result.dim() and result.shape[first.axis] == len(first.mean):
             return first.axis
@@ -363,41 +371,61 @@ class _Reader(fx.Interpreter):
         rest = max(around.energy / own.energy - share**2, 0.0)
         return _Around(share, rest, around.energy / own.energy)
 
-    def _layer(
-        self, layer: nn.Module, value: Tensor, known: Channels, own: Channels
+    def _affine(
+        self, n: fx.Node, layer: nn.Module | None, value: Tensor, known: Channels, own: Channels
     ) -> Rule | None:
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_var is not None:
-            scale = torch.rsqrt(layer.running_var.double() + layer.eps)
-            if layer.weight is not None:
-                scale = scale * layer.weight.detach().double()
+        """Of linear layers, convolutions and batch norms, as modules or as functions; None for all
+        else.
+        """
+        kind, parts = self._parameters(n, layer)
+        weight = parts.get("weight")
+        weight = None if weight is None else weight.detach().double()
+        if kind == "batch_norm" and known.axis == 1 and parts.get("running_var") is not None:
+            scale = torch.rsqrt(parts["running_var"].double() + parts["eps"])
+            scale = scale if weight is None else scale * weight
             return moments.Affine(scale, known.mean, own.mean)
-        if isinstance(layer, nn.Linear) and known.axis == value.dim() - 1:
-            weight = layer.weight.detach().double()
+        if weight is None:
+            return None
+        if kind == "convolution" and known.axis == 1:
+            how, size = parts["how"], value.shape[2:]
+            gain = self._gain(moments.channel_weight(weight**2, how, size), known, own)
+            wide = moments.channel_weight(weight, how, size)
+            return moments.Affine(wide, known.mean, own.mean, gain)
+        fits = weight.shape == (len(own.mean), len(known.mean))
+        if kind == "linear" and fits and known.axis == value.dim() - 1:
             return moments.Affine(weight, known.mean, own.mean, self._gain(weight**2, known, own))
-        if (
-            isinstance(layer, nn.modules.conv._ConvNd)
-            and not layer.transposed
-            and layer.padding_mode == "zeros"
-            and known.axis == 1
-        ):
-            weight = layer.weight.detach().double()
-            size, own_way = value.shape[2:], moments.channel_weight
-            gain = self._gain(own_way(layer, weight**2, size), known, own)
-            return moments.Affine(own_way(layer, weight, size), known.mean, own.mean, gain)
-        if isinstance(layer, nn.MaxPool2d) and layer.dilation == 1 and known.axis == 1:
-            return self._windows(layer, value, known, own)
         return None
 
-    def _matrix(
-        self, word: str, values: list[Tensor], known: list[Channels], own: Channels
-    ) -> Rule | None:
-        """A product with a fixed matrix."""
-        weight = values[1].detach().double()
-        weight = weight if word == "linear" else weight.T
-        if weight.dim() != 2 or weight.shape != (len(own.mean), len(known[0].mean)):
-            return None
-        gain = self._gain(weight**2, known[0], own)
-        return moments.Affine(weight, known[0].mean, own.mean, gain)
+    def _parameters(self, n: fx.Node, layer: nn.Module | None) -> tuple[str, dict[str, Any]]:
+        """What kind of affine operation it is, and its parameters; an empty kind for all else."""
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            names = ("weight", "running_var", "eps")
+            return "batch_norm", {name: getattr(layer, name) for name in names}
+        if isinstance(layer, nn.Linear):
+            return "linear", {"weight": layer.weight}
+        if isinstance(layer, nn.modules.conv._ConvNd):
+            plain = not layer.transposed and layer.padding_mode == "zeros"
+            how = moments.Convolution(*(getattr(layer, name) for name in _WALK))
+            parts = {"weight": layer.weight, "how": how}
+            return ("convolution", parts) if plain else ("", {})
+        word = _word(n, layer)
+        if layer is not None or word not in _FUNCTIONS:
+            return "", {}
+        schema = getattr(n.target, "_schema", None)
+        order = tuple(a.name for a in schema.arguments) if schema else _FUNCTIONS[word]
+        bound = dict(zip(order, n.args, strict=False)) | n.kwargs
+        bound.pop(order[0], None)
+        if any(isinstance(v, fx.Node) and v.name not in self.fixed for v in bound.values()):
+            return "", {}
+        given: dict[str, Any] = {
+            k: self.env[v] if isinstance(v, fx.Node) else v for k, v in bound.items()
+        }
+        if word in ("matmul", "mm"):
+            return "linear", {"weight": given[order[1]].T}
+        if word in ("linear", "batch_norm"):
+            return word, {"eps": 1e-5} | given
+        walk = {name: given[name] for name in _WALK if name in given}
+        return "convolution", given | {"how": moments.Convolution(**walk)}
 
     def _gain(self, squares: Tensor, known: Channels, own: Channels) -> float:
         """The gain of independent noise, whose variance is that of the signal's channels, over that

@@ -247,6 +247,38 @@ def test_subtractions_and_factors_enter_as_they_are():
     np.testing.assert_allclose(moved.signal[live], signal[live], atol=1e-10)
 
 
+class Looped(nn.Module):
+    """The same network in two ways of writing; torch.fx does not follow the loop."""
+
+    def __init__(self, loop):
+        super().__init__()
+        self.loop = loop
+        self.stem, self.conv = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, 2, 1, groups=2)
+        self.around, self.norm = nn.Conv2d(6, 6, 1, 2), nn.BatchNorm2d(6)
+        self.rows, self.head = nn.LayerNorm(6), nn.Linear(6, 4)
+
+    def forward(self, x):
+        h = torch.relu(self.stem(x))
+        for _ in range(x.shape[1] - 2) if self.loop else range(1):
+            h = torch.relu(self.around(h) + self.norm(self.conv(h)))
+        return self.head(self.rows(h.mean(dim=(2, 3)) + h.amax(dim=(2, 3))))
+
+
+def test_functions_have_the_rules_of_layers():
+    inputs = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for loop in (False, True):
+        torch.manual_seed(0)
+        model = Looped(loop)
+        model.norm.running_mean.normal_()
+        model.norm.running_var.uniform_(0.5, 2)
+        graph = capture(model.eval(), inputs[:2])
+        single = [graph.without([edge]) for edge in graph.candidates]
+        found[graph.traced_by] = flow.flow_model(graph, inputs).change(single)
+    assert set(found) == {"torch.fx", "torch.export"}
+    np.testing.assert_allclose(found["torch.fx"], found["torch.export"], rtol=0.05)
+
+
 def test_a_model_of_the_flow_holds_no_values():
     graph = captured("residual")
     model = flow.flow_model(graph, graph.example_inputs)

@@ -314,24 +314,35 @@ class Product:
         return Moments(signal, (whole - signal**2).clamp(min=0), mean)
 
 
-def channel_weight(layer: nn.modules.conv._ConvNd, weight: Tensor, size: Sequence[int]) -> Tensor:
+@dataclass(frozen=True)
+class Convolution:
+    """How a convolution walks over its input, as torch takes it; it is padded with zeros."""
+
+    stride: Any = 1
+    padding: Any = 0
+    dilation: Any = 1
+    groups: int = 1
+
+
+def channel_weight(weight: Tensor, how: Convolution, size: Sequence[int]) -> Tensor:
     """(C_out, C_in) what a convolution does to the means of channels: the sum of its taps, each
     weighted by the share of places where it lies within the image.
 
     Args:
-        layer: a convolution in one to three dimensions, padded with zeros.
-        weight: of its shape: its own, or their squares, for variances.
+        weight: (C_out, C_in / groups, ...) in one to three dimensions; or their squares, for
+            variances.
+        how: it walks.
         size: of its input, without batch and channels.
     """
-    taps = weight[0, 0].numel()
-    eye = torch.eye(taps, dtype=torch.float64).view(taps, 1, *layer.kernel_size)
+    kernel, taps = weight.shape[2:], weight[0, 0].numel()
+    eye = torch.eye(taps, dtype=torch.float64).view(taps, 1, *kernel)
     run = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[len(size) - 1]
     ones = torch.ones(1, 1, *size, dtype=torch.float64)
-    inside = run(ones, eye, None, layer.stride, layer.padding, layer.dilation)
-    share = inside.flatten(2).mean(dim=2).view(*layer.kernel_size)
+    inside = run(ones, eye, None, how.stride, how.padding, how.dilation)
+    share = inside.flatten(2).mean(dim=2).view(*kernel)
     own = (weight * share).flatten(2).sum(dim=2)
-    parts = own.view(layer.groups, -1, own.shape[1])
-    return own if layer.groups == 1 else torch.block_diag(*parts)
+    parts = own.view(how.groups, -1, own.shape[1])
+    return own if how.groups == 1 else torch.block_diag(*parts)
 
 
 def same_axis(before: Channels, value: Tensor) -> int | None:
