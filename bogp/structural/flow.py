@@ -16,7 +16,8 @@ out is the relative distance of the outputs, (1 - signal)^2 + noise + moved mean
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -75,8 +76,8 @@ def shares(graph: ComputationGraph, inputs: Inputs) -> Floats:
         if vertex.kind in ("sum", "cat") and all(edge.is_floating for edge in into):
             parts = [values[edge.producer].double() for edge in into]
             if vertex.kind == "sum":
-                whole_ = sum(parts[1:], parts[0])
-                sizes = [float((part * whole_).sum()) for part in parts]
+                added = sum(parts[1:], parts[0])
+                sizes = [float((part * added).sum()) for part in parts]
             else:
                 sizes = [float(part.square().sum()) for part in parts]
             total = sum(sizes)
@@ -125,13 +126,14 @@ class Step:
         name: of its node.
         arguments: names of the nodes that it reads, and the gate on each, if there is one.
         vertex: that it is part of, or None.
-        rule: from the moments of its arguments to those of its result.
+        rule: from the moments of its arguments to those of its result; or the result itself, where
+            no removal changes it.
     """
 
     name: str
     arguments: tuple[tuple[str, int | None], ...]
     vertex: int | None
-    rule: Rule
+    rule: Rule | Channels
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +165,11 @@ class FlowModel:
                 found[name] if gate is None else found[name].times(gates[:, gate])
                 for name, gate in step.arguments
             ]
-            made = step.rule(given) if given else self._start(step, len(rows))
+            made = (
+                moments.open_moments(step.rule, len(rows))
+                if isinstance(step.rule, Channels)
+                else step.rule(given)
+            )
             if step.vertex is not None:
                 made = made.times(alive[:, step.vertex])
             found[step.name] = made
@@ -186,11 +192,6 @@ class FlowModel:
             apart = shift.square().mean(dim=1) / full.energy
             found += ((1 - moved.signal) ** 2 + moved.noise + apart).numpy()
         return found
-
-    def _start(self, step: Step, masks: int) -> Moments:
-        rule = step.rule
-        assert isinstance(rule, moments.Constant)
-        return moments.open_moments(rule.result, masks)
 
 
 def flow_model(
@@ -274,7 +275,7 @@ class _Reader(fx.Interpreter):
         values = [self.env[a] for _, a in given]
         rule = self._rule(n, [a.name for _, a in given], values, result)
         read = tuple((a.name, self.gates.get((n.name, place))) for place, a in given)
-        if isinstance(rule, moments.Constant):
+        if isinstance(rule, Channels):
             read = ()
         elif n.name in self.terms:
             read = tuple((term.name, term.gate) for term in self.terms[n.name])
@@ -289,13 +290,15 @@ class _Reader(fx.Interpreter):
             if one.name in self.known:
                 self.known[one.name] = self.known[one.name].without_entries()
 
-    def _rule(self, n: fx.Node, names: list[str], values: list[Tensor], result: Tensor) -> Rule:
+    def _rule(
+        self, n: fx.Node, names: list[str], values: list[Tensor], result: Tensor
+    ) -> Rule | Channels:
         if n.op == "get_attr" or (n.op != "placeholder" and self.fixed.issuperset(_names(n))):
             self.fixed.add(n.name)
         known = [self.known[name] for name in names]
         if not known or n.name in self.fixed:
             self.known[n.name] = moments.channels(result, moments.default_axis(result))
-            return moments.Constant(self.known[n.name])
+            return self.known[n.name].without_entries()
         layer = self.submodules[n.target] if n.op == "call_module" else None
         word = _word(n, layer)
         axis = self._axis(layer, word, known, result)
@@ -307,7 +310,7 @@ class _Reader(fx.Interpreter):
             if sum(len(k.mean) for k in known) == len(own.mean):
                 return moments.Cat(torch.tensor(weights, dtype=torch.float64) / sum(weights))
         if n.target is bypass:
-            return self._bypass(values, known, own)
+            return self._bypass(known[0], own)
         fixed = self.fixed.issuperset(names[1:])  # one argument varies, the first
         if fixed and (found := self._affine(n, layer, values[0], known[0], own)):
             return found
@@ -365,8 +368,7 @@ class _Reader(fx.Interpreter):
         rest = own.mean - sum((term.sign * term.value.mean for term in terms), torch.zeros(1))
         return rule if float(rest.abs().max()) < 1e-4 * own.energy**0.5 else _Shifted(rule, rest)
 
-    def _bypass(self, values: list[Tensor], known: list[Channels], own: Channels) -> Rule:
-        around = known[0]
+    def _bypass(self, around: Channels, own: Channels) -> Rule:
         share = float((around.variation * own.variation).mean()) / own.energy
         rest = max(around.energy / own.energy - share**2, 0.0)
         return _Around(share, rest, around.energy / own.energy)
@@ -521,7 +523,7 @@ class _Reader(fx.Interpreter):
 
         def function(samples: Sequence[Tensor]) -> Tensor:
             if layer is not None:
-                made: Tensor = _double(layer)(samples[0])
+                made: Tensor = doubled(samples[0])
                 return made
             args, kwargs = fx.node.map_arg(
                 (n.args, n.kwargs),
@@ -530,6 +532,7 @@ class _Reader(fx.Interpreter):
             found = n.target(*args, **kwargs)  # type: ignore[operator]
             return found[0] if isinstance(found, tuple) else found
 
+        doubled = copy.deepcopy(layer).double() if layer is not None else nn.Identity()
         self_name = arguments(n)[0].name
         constants = {
             a.name: self.env[a].double() if _varies(self.env[a]) else self.env[a]
@@ -619,22 +622,5 @@ _LAYERS = {
     "RMSNorm": "rms_norm",
     "AvgPool2d": "avg_pool2d",
     "AdaptiveAvgPool2d": "adaptive_avg_pool2d",
-    "ReLU": "relu",
-    "GELU": "gelu",
-    "SiLU": "silu",
     "LeakyReLU": "leaky_relu",
-    "ReLU6": "relu6",
-    "Hardswish": "hardswish",
-    "Tanh": "tanh",
-    "Sigmoid": "sigmoid",
-    "ELU": "elu",
-    "Mish": "mish",
 }
-
-
-def _double(layer: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The layer in double precision."""
-    import copy
-
-    copied = copy.deepcopy(layer).double()
-    return lambda x: copied(x)

@@ -208,10 +208,7 @@ def test_a_normalisation_undoes_shares_and_the_model_sees_it():
 
 
 @pytest.mark.parametrize("kind", ["residual", "inception"])
-def test_means_are_followed_through_affine_layers(kind):
-    """One removal right before the first nonlinearity that it reaches: means and signal of every
-    value before that are exact.
-    """
+def test_single_removals_are_ranked_by_how_far_they_move_the_outputs(kind):
     inputs = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     graph = capture(networks.untrained(kind, inputs, 10, 0), inputs[:2])
     model = flow.flow_model(graph, inputs)

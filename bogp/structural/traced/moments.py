@@ -93,18 +93,6 @@ def open_moments(of: Channels, masks: int) -> Moments:
 
 
 @dataclass(frozen=True, eq=False)
-class Constant:
-    """What no removal changes."""
-
-    result: Channels
-
-    def __call__(self, arguments: Sequence[Moments]) -> Moments:
-        """The full network's."""
-        masks = len(arguments[0].signal) if arguments else 1
-        return open_moments(self.result, masks)
-
-
-@dataclass(frozen=True, eq=False)
 class Sum:
     """h = sum of h_e, some of them constants: signal is a sum of *flow shares*,
     <h_e - m_e, h - m> / |h - m|^2, and noise what the products of pairs leave beside it.
