@@ -71,6 +71,7 @@ bench: .venv/ready  ## measure the speed claims (35 minutes, on an idle machine)
 	$(BIN)/python -m benchmarks.speed $(RUN)
 	$(BIN)/python -m benchmarks.structural $(RUN)
 	$(BIN)/python -m benchmarks.depth $(RUN)
+	$(BIN)/python -m benchmarks.flow $(RUN)
 
 results: .venv/ready  ## write docs/results.md and docs/speed.md from the committed tables
 	$(BIN)/python -m docs.results

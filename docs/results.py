@@ -162,6 +162,7 @@ def speed() -> dict[str, str]:
         "shares": shares(table("speed_shares")),
         "versions": versions.markdown(table("speed_versions")),
         "kinds": kinds(table("speed_kinds")),
+        "flow": flow(table("speed_flow")),
         "before_plain": f"{rates.plain.iloc[0] / before:.1f}",
         "depth": depth.markdown({name: table(name) for name in depth.TABLES}),
     }
@@ -200,6 +201,22 @@ def kinds(measured: pd.DataFrame) -> str:
     wide = shown.pivot(index=["layer", "share"], columns="way", values="ms").fillna("")
     wide = wide.reindex(pd.MultiIndex.from_frame(order))
     return as_markdown(wide[["kept weights", "lit pixels", "BLAS"]].reset_index())
+
+
+def flow(measured: pd.DataFrame) -> str:
+    """What reading a flow model costs, network by network."""
+    shown = pd.DataFrame(
+        {
+            "network": measured["network"],
+            "forward pass": measured["forward_ms"].map("{:.0f} ms".format),
+            "reading": measured["reading_ms"].map("{:.0f} ms".format),
+            "in forward passes": measured["forward_passes"].map("{:.2f}".format),
+            "at most": measured["at_most"],
+            "verdict": measured["verdict"],
+            "a prediction": measured["prediction_ms"].map("{:.0f} ms".format),
+        }
+    )
+    return as_markdown(shown)
 
 
 def cost() -> dict[str, str]:

@@ -17,6 +17,7 @@ out is the relative distance of the outputs, (1 - signal)^2 + noise + moved mean
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -197,7 +198,8 @@ class FlowModel:
 def flow_model(
     graph: ComputationGraph, inputs: Inputs, *, noise_gain: float = 0.5, seed: int = 0
 ) -> FlowModel:
-    """Read off what predicts removals, in one forward pass.
+    """Read off what predicts removals, in one forward pass. Weights are looked up as they are
+    needed: read again what has been trained on.
 
     Args:
         graph: of the network, in evaluation mode.
@@ -265,6 +267,7 @@ class _Reader(fx.Interpreter):
         self.fixed: set[str] = set()  # what no input reaches
         self.terms: dict[str, list[_Term]] = {}  # of sums
         self.steps: list[Step] = []
+        self.noise: dict[tuple[int, ...], Tensor] = {}  # by shape
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
@@ -302,17 +305,25 @@ class _Reader(fx.Interpreter):
         layer = self.submodules[n.target] if n.op == "call_module" else None
         word = _word(n, layer)
         axis = self._axis(layer, word, known, result)
-        own = self.known[n.name] = moments.channels(result, axis)
+        kind, parts = self._parameters(n, layer)
+        scale = _batch_scale(kind, parts) if known[0].axis == axis == 1 else None
+        own = self.known[n.name] = (
+            moments.channels(result, axis)
+            if scale is None
+            else known[0].scaled(scale, moments.channel_means(result, axis))
+        )
         if n.target in SUMS:
             return self._sum(n, names, result, own)
         if n.target in CATS and all(len(k.mean) and k.axis == axis for k in known):
-            weights = [k.energy * k.variation.numel() for k in known]
+            weights = [k.energy * len(k.mean) for k in known]
             if sum(len(k.mean) for k in known) == len(own.mean):
                 return moments.Cat(torch.tensor(weights, dtype=torch.float64) / sum(weights))
         if n.target is bypass:
             return self._bypass(known[0], own)
         fixed = self.fixed.issuperset(names[1:])  # one argument varies, the first
-        if fixed and (found := self._affine(n, layer, values[0], known[0], own)):
+        if fixed and scale is not None:
+            return moments.Affine(scale, known[0].mean, own.mean)
+        if fixed and (found := self._affine(kind, parts, values[0], known[0], own)):
             return found
         if isinstance(layer, nn.MaxPool2d) and layer.dilation == 1 and known[0].axis == 1:
             return self._windows(layer, values[0], known[0], own)
@@ -359,7 +370,7 @@ class _Reader(fx.Interpreter):
                 parts = self.terms[a.name]
                 terms += [replace(part, sign=part.sign * sign) for part in parts]
             elif a.name in self.known:
-                wide = moments.channels(self.env[a].expand(result.shape), own.axis)
+                wide = self._wide(a.name, self.env[a], result, own)
                 terms.append(_Term(a.name, self.gates.get((n.name, place)), sign, wide))
         self.terms[n.name] = terms
         every = [term.sign for term in terms]
@@ -368,34 +379,36 @@ class _Reader(fx.Interpreter):
         rest = own.mean - sum((term.sign * term.value.mean for term in terms), torch.zeros(1))
         return rule if float(rest.abs().max()) < 1e-4 * own.energy**0.5 else _Shifted(rule, rest)
 
+    def _wide(self, name: str, value: Tensor, result: Tensor, own: Channels) -> Channels:
+        """A value in the shape of what is made of it, by its channels."""
+        known = self.known[name]
+        if value.shape == result.shape and known.axis == own.axis:
+            return known
+        return moments.channels(value.expand(result.shape), own.axis)
+
     def _bypass(self, around: Channels, own: Channels) -> Rule:
         share = float((around.variation * own.variation).mean()) / own.energy
         rest = max(around.energy / own.energy - share**2, 0.0)
         return _Around(share, rest, around.energy / own.energy)
 
     def _affine(
-        self, n: fx.Node, layer: nn.Module | None, value: Tensor, known: Channels, own: Channels
+        self, kind: str, parts: dict[str, Any], value: Tensor, known: Channels, own: Channels
     ) -> Rule | None:
-        """Of linear layers, convolutions and batch norms, as modules or as functions; None for all
-        else.
-        """
-        kind, parts = self._parameters(n, layer)
-        weight = parts.get("weight")
-        weight = None if weight is None else weight.detach().double()
-        if kind == "batch_norm" and known.axis == 1 and parts.get("running_var") is not None:
-            scale = torch.rsqrt(parts["running_var"].double() + parts["eps"])
-            scale = scale if weight is None else scale * weight
-            return moments.Affine(scale, known.mean, own.mean)
-        if weight is None:
+        """Of linear layers and convolutions, as modules or as functions; None for all else."""
+        if parts.get("weight") is None:
             return None
+        weight = parts["weight"].detach()
+        weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
         if kind == "convolution" and known.axis == 1:
-            how, size = parts["how"], value.shape[2:]
-            gain = self._gain(moments.channel_weight(weight**2, how, size), known, own)
-            wide = moments.channel_weight(weight, how, size)
+            how = parts["how"]
+            share = moments.coverage(weight.shape[2:], how, value.shape[2:])
+            gain = self._gain(moments.channel_squares(weight, share, how.groups), known, own)
+            wide = moments.channel_weight(weight, share, how.groups)
             return moments.Affine(wide, known.mean, own.mean, gain)
         fits = weight.shape == (len(own.mean), len(known.mean))
         if kind == "linear" and fits and known.axis == value.dim() - 1:
-            return moments.Affine(weight, known.mean, own.mean, self._gain(weight**2, known, own))
+            gain = self._gain(moments.channel_squares(weight), known, own)
+            return moments.Affine(weight, known.mean, own.mean, gain)
         return None
 
     def _parameters(self, n: fx.Node, layer: nn.Module | None) -> tuple[str, dict[str, Any]]:
@@ -431,10 +444,10 @@ class _Reader(fx.Interpreter):
 
     def _gain(self, squares: Tensor, known: Channels, own: Channels) -> float:
         """The gain of independent noise, whose variance is that of the signal's channels, over that
-        of the signal.
+        of the signal; from the sum of squared weights behind each channel.
         """
-        made = float((squares @ known.variance).sum() / own.variance.sum().clamp(min=1e-30))
-        return float(made**self.noise_gain)
+        made = float(squares.double() @ known.variance)
+        return float((made / own.variance.sum().clamp(min=1e-30)) ** self.noise_gain)
 
     def _sampled(
         self,
@@ -448,12 +461,11 @@ class _Reader(fx.Interpreter):
         wide = []
         for name, value in zip(names, values, strict=True):
             try:
-                one = moments.channels(value.expand(result.shape), own.axis)
+                wide.append(self._wide(name, value, result, own))
             except RuntimeError:
                 return None
             if len(self.known[name].mean) not in (1, len(own.mean)):
                 return None
-            wide.append(one)
         count = own.variation.shape[1]
         pick = torch.randint(count, (len(own.mean), min(_ENTRIES, count)), generator=self.random)
         entries = [torch.gather(one.variation, 1, pick) for one in wide]
@@ -494,14 +506,16 @@ class _Reader(fx.Interpreter):
             for one in (layer.kernel_size, layer.stride, layer.padding)
         )
         around = (pad[1], pad[1], pad[0], pad[0])
-        wide = nn.functional.pad(value.double(), around, value=-torch.inf)
-        count = len(known.mean)
-        all_ = wide.unfold(2, size[0], step[0]).unfold(3, size[1], step[1])
-        all_ = all_.movedim(1, 0).flatten(1, 3).flatten(2)  # (C, places, entries)
-        pick = torch.randint(
-            all_.shape[1], (count, min(_ENTRIES, all_.shape[1])), generator=self.random
+        wide = nn.functional.pad(value, around, value=-torch.inf)
+        windows = wide.unfold(2, size[0], step[0]).unfold(3, size[1], step[1])
+        batch, count, *places = windows.shape[:4]
+        shape = (count, min(_ENTRIES, batch * math.prod(places)))
+        where = torch.unravel_index(
+            torch.randint(batch * math.prod(places), shape, generator=self.random),
+            (batch, *places),
         )
-        entries = torch.gather(all_, 1, pick[:, :, None].expand(-1, -1, all_.shape[2]))
+        channel = torch.arange(count)[:, None]
+        entries = windows[where[0], channel, where[1], where[2]].flatten(2).double()  # (C, K, taps)
         entries = entries - known.mean[:, None, None]
         outside = entries.isinf()
         return moments.Sampled(
@@ -549,9 +563,14 @@ class _Reader(fx.Interpreter):
         )
 
     def _draws(self, shape: Sequence[int]) -> Tensor:
-        """Normal noise, each draw with its negative."""
-        half = torch.randn(_DRAWS // 2, *shape, generator=self.random, dtype=torch.float64)
-        return torch.cat([half, -half])
+        """Normal noise, each draw with its negative; one for each shape, for draws take longer than
+        what is done with them.
+        """
+        key = tuple(shape)
+        if key not in self.noise:
+            half = torch.randn(_DRAWS // 2, *shape, generator=self.random, dtype=torch.float64)
+            self.noise[key] = torch.cat([half, -half])
+        return self.noise[key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -599,6 +618,15 @@ class _Around:
         noise = open_ * through.noise + shut * beside
         mean = open_[:, None] * through.mean + shut[:, None] * around.mean
         return Moments(signal, noise, mean)
+
+
+def _batch_scale(kind: str, parts: dict[str, Any]) -> Tensor | None:
+    """(C,) what a batch norm multiplies each channel by; None for all else."""
+    if kind != "batch_norm" or parts.get("running_var") is None:
+        return None
+    scale = torch.rsqrt(parts["running_var"].double() + parts["eps"])
+    weight = parts.get("weight")
+    return scale if weight is None else scale * weight.detach().double()
 
 
 def _varies(value: Any) -> bool:

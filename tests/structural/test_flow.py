@@ -14,7 +14,9 @@ from torch import nn
 from bogp.errors import InvalidInput
 from bogp.structural import flow
 from bogp.structural.graph import as_gates, edge_values
+from bogp.structural.traced import moments
 from bogp.structural.tracing import capture
+from bogp.studies.edge_importance.measure import connected_removals
 from bogp.zoo import networks
 from tests.structural import models
 from tests.structural.models import ANY, captured, make
@@ -296,3 +298,56 @@ def test_what_cannot_be_run_is_refused():
             flow.path_flow(graph, graph.without([])[None], weights)
     with pytest.raises(InvalidInput, match="mask"):
         flow.flow_model(graph, (models.x(3, 6),)).change(np.ones((1, 2), dtype=bool))
+
+
+# what is looked at of large values
+
+
+def test_large_values_are_sampled_at_the_same_places():
+    rng = torch.Generator().manual_seed(0)
+    value = torch.randn(9, 5, 40, 40, generator=rng) * torch.arange(1, 6).view(-1, 1, 1) + 3
+    found, other = (moments.channels(v, 1) for v in (value, 2 * value + 1))
+    assert found.variation.shape[1] < 9 * 40 * 40
+    torch.testing.assert_close(other.variation, 2 * found.variation, rtol=1e-5, atol=1e-5)
+    whole = value.double().movedim(1, 0).flatten(1)
+    torch.testing.assert_close(found.mean, whole.mean(dim=1), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found.variance, whole.var(dim=1), rtol=0.15, atol=0)
+
+
+@pytest.mark.parametrize("name", ["residual", "inception"])
+def test_a_sample_predicts_what_all_entries_do(name, monkeypatch):
+    graph = captured(name)
+    inputs = (models.x(16, *graph.example_inputs[0].shape[1:]),)
+    masks = connected_removals(graph, 40, 0)
+    found = flow.flow_model(graph, inputs).change(masks)
+    moments._places.cache_clear()
+    monkeypatch.setattr(moments, "_MOST", 10**9)
+    monkeypatch.setattr(moments, "_OF_A_VALUE", 10**9)
+    whole = flow.flow_model(graph, inputs).change(masks)
+    moments._places.cache_clear()
+    assert spearmanr(found, whole)[0] > 0.9
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_squares_of_weights_are_those_of_independent_noise(groups):
+    layer = nn.Conv2d(4, 6, 3, padding=1, groups=groups).requires_grad_(False)
+    how = moments.Convolution(padding=1, groups=groups)
+    share = moments.coverage((3, 3), how, (5, 5))
+    found = moments.channel_squares(layer.weight, share, groups)
+    expected = []
+    for channel in range(4):  # the energy that each entry of a channel leaves in the outputs
+        total = 0.0
+        for at in np.ndindex(5, 5):
+            noise = torch.zeros(1, 4, 5, 5)
+            noise[0, channel, at[0], at[1]] = 1
+            made = nn.functional.conv2d(noise, layer.weight, None, 1, 1, 1, groups)
+            total += float(made.square().sum()) / 25
+        expected.append(total)
+    torch.testing.assert_close(found.double(), torch.tensor(expected).double(), rtol=1e-5, atol=0)
+
+
+def test_the_squares_of_many_outputs_are_estimated_from_some():
+    weight = torch.randn(1_000, 7, generator=torch.Generator().manual_seed(0))
+    found = moments.channel_squares(weight)
+    torch.testing.assert_close(found, weight.square().sum(dim=0), rtol=0.6, atol=0)
+    torch.testing.assert_close(found.sum(), weight.square().sum(), rtol=0.2, atol=0)

@@ -17,8 +17,10 @@ operation, with normal noise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -26,6 +28,9 @@ from torch import Tensor, nn
 
 _LEAST = 1e-30
 _CHUNK = 2**22  # numbers at a time
+# Entries that are looked at: of a value (2^15 tell a share to about .005), and of each channel.
+_OF_A_VALUE, _FEWEST, _MOST = 2**15, 16, 2048
+_OUTPUTS = 64  # of a layer, whose weights its gain of noise is taken from
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +60,9 @@ class Channels:
 
     Attributes:
         axis: of the value that its channels lie along.
-        mean: (C,).
-        variation: (C, K) the entries of each channel, without their mean.
+        mean: (C,), over all entries.
+        variation: (C, K) entries of each channel, without their mean: all of a small value, and a
+            sample of a large one, at the same places in values of one shape.
         energy: the mean square of the variation.
     """
 
@@ -70,6 +76,12 @@ class Channels:
         """(C,) of each channel."""
         return self.variation.square().mean(dim=1)
 
+    def scaled(self, scale: Tensor, mean: Tensor) -> Channels:
+        """Each channel times a number, with another mean; both (C,)."""
+        entries = self.variation * scale[:, None]
+        energy = float(entries.square().mean()) + _LEAST
+        return Channels(self.axis, mean, entries, energy)
+
     def without_entries(self) -> Channels:
         """The same, its entries forgotten."""
         return replace(self, variation=self.variation[:, :0])
@@ -77,10 +89,31 @@ class Channels:
 
 def channels(value: Tensor, axis: int) -> Channels:
     """A value by channel, in double precision."""
-    rows = value.detach().movedim(axis, 0).reshape(value.shape[axis], -1).double()
-    mean = rows.mean(dim=1)
-    rows = rows - mean[:, None]
-    return Channels(axis, mean, rows, float(rows.square().mean()) + _LEAST)
+    rows, count = value.detach().movedim(axis, 0), value.shape[axis]
+    if (at := _places(tuple(rows.shape[1:]), count)) is None:
+        entries = rows.reshape(count, -1).double()
+        mean = entries.mean(dim=1)
+    else:
+        entries, mean = rows[(slice(None), *at)].double(), channel_means(value, axis)
+    entries = entries - mean[:, None]
+    return Channels(axis, mean, entries, float(entries.square().mean()) + _LEAST)
+
+
+def channel_means(value: Tensor, axis: int) -> Tensor:
+    """(C,) in double precision; added up in that of the value."""
+    others = [other for other in range(value.dim()) if other != axis]
+    return (value.detach().mean(dim=others) if others else value.detach()).double()
+
+
+@lru_cache(maxsize=256)
+def _places(shape: tuple[int, ...], channels: int) -> tuple[Tensor, ...] | None:
+    """Where to look in what has such a shape beside its channels; None is everywhere."""
+    count = math.prod(shape)
+    most = max(_FEWEST, min(_MOST, _OF_A_VALUE // channels))
+    if count <= most:
+        return None
+    picked = torch.randint(count, (most,), generator=torch.Generator().manual_seed(0))
+    return torch.unravel_index(picked.sort().values, shape)  # memory is read in its order
 
 
 def open_moments(of: Channels, masks: int) -> Moments:
@@ -161,7 +194,7 @@ class Affine:
     def __call__(self, arguments: Sequence[Moments]) -> Moments:
         """The constant goes with the mean alone."""
         one = arguments[0]
-        moved = one.mean - self.before
+        moved = (one.mean - self.before).to(self.weight.dtype)
         moved = moved @ self.weight.T if self.weight.dim() == 2 else moved * self.weight
         return Moments(one.signal, one.noise * self.gain, self.after + moved)
 
@@ -234,7 +267,10 @@ class Sampled:
             self._part(arguments, slice(k, k + step), start, varies, energy)
             for k in range(0, masks, step)
         ]
-        return Moments(*(torch.cat([part[j] for part in parts]) for j in range(3)))
+        signal, noise, mean = (torch.cat([part[j] for part in parts]) for j in range(3))
+        if energy <= _LEAST:  # what varies of it was not sampled
+            signal, noise = arguments[0].signal, arguments[0].noise
+        return Moments(signal, noise, mean)
 
     def _part(
         self,
@@ -312,34 +348,54 @@ class Convolution:
     groups: int = 1
 
 
-def channel_weight(weight: Tensor, how: Convolution, size: Sequence[int]) -> Tensor:
-    """(C_out, C_in) what a convolution does to the means of channels: the sum of its taps, each
-    weighted by the share of places where it lies within the image.
-
-    Args:
-        weight: (C_out, C_in / groups, ...) in one to three dimensions; or their squares, for
-            variances.
-        how: it walks.
-        size: of its input, without batch and channels.
+def coverage(kernel: Sequence[int], how: Convolution, size: Sequence[int]) -> Tensor:
+    """The share of places at which each tap of a kernel lies within an image of a size (without
+    batch and channels), in the kernel's shape.
     """
-    kernel, taps = weight.shape[2:], weight[0, 0].numel()
+    taps = math.prod(kernel)
     eye = torch.eye(taps, dtype=torch.float64).view(taps, 1, *kernel)
     run = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[len(size) - 1]
     ones = torch.ones(1, 1, *size, dtype=torch.float64)
     inside = run(ones, eye, None, how.stride, how.padding, how.dilation)
-    share = inside.flatten(2).mean(dim=2).view(*kernel)
-    own = (weight * share).flatten(2).sum(dim=2)
-    parts = own.view(how.groups, -1, own.shape[1])
-    return own if how.groups == 1 else torch.block_diag(*parts)
+    return inside.flatten(2).mean(dim=2).view(*kernel)
+
+
+def channel_weight(weight: Tensor, share: Tensor, groups: int = 1) -> Tensor:
+    """(C_out, C_in) what a convolution does to the means of channels: the sum of its taps, each
+    weighted by the share of places where it lies within the image.
+
+    Args:
+        weight: (C_out, C_in / groups, ...) in one to three dimensions.
+        share: of each tap, from ``coverage``.
+        groups: of channels.
+    """
+    own = weight.flatten(2) @ share.flatten().to(weight.dtype)
+    return own if groups == 1 else torch.block_diag(*own.view(groups, -1, own.shape[1]))
+
+
+def channel_squares(weight: Tensor, share: Tensor | None = None, groups: int = 1) -> Tensor:
+    """(C_in,) the squares of all weights behind each channel, each weighted as in
+    ``channel_weight``: what independent noise of variance 1 becomes in all outputs together. Of
+    many outputs, some are looked at.
+    """
+    own = weight.view(groups, -1, weight.shape[1], weight[0, 0].numel())
+    step = -(-own.shape[1] // _OUTPUTS)
+    some = own[:, ::step]
+    squares = some.square().sum(dim=1) * (own.shape[1] / some.shape[1])
+    return (
+        (squares if share is None else squares * share.flatten().to(weight.dtype))
+        .sum(dim=2)
+        .flatten()
+    )
 
 
 def same_axis(before: Channels, value: Tensor) -> int | None:
     """The axis of a value along which the channels of an argument still lie, by their means."""
     for axis in range(1, value.dim()):
-        if value.shape[axis] == len(before.mean):
-            mean = value.detach().double().movedim(axis, 0).flatten(1).mean(dim=1)
-            if torch.allclose(mean, before.mean, rtol=1e-4, atol=1e-6):
-                return axis
+        if value.shape[axis] != len(before.mean):
+            continue
+        if torch.allclose(channel_means(value, axis), before.mean, rtol=1e-4, atol=1e-6):
+            return axis
     return None
 
 
