@@ -526,7 +526,13 @@ def surroundings():
         torch.get_num_threads(),
         in_a_fresh_thread(torch.get_num_threads),
         torch.get_float32_matmul_precision(),
+        subnormal_numbers_stay(),
+        in_a_fresh_thread(subnormal_numbers_stay),
     )
+
+
+def subnormal_numbers_stay():
+    return bool(torch.full((1,), 1e-40).mul(0.5) > 0)
 
 
 def blas_threads():
@@ -871,6 +877,36 @@ def test_a_group_reads_about_a_thousand_images_in_a_step(batch_size, size):
 )
 def test_networks_whose_layers_do_not_fill_vectors_train_alone(odd):
     assert training_engine.group_size(replace(SMALL, **odd)) == 1
+
+
+def test_numbers_too_small_to_matter_are_zeros_and_no_weight_changes_by_it(
+    precision, data, monkeypatch
+):
+    assert subnormal_numbers_stay()  # or there is nothing to see
+    fast = replace(SMALL, learning_rate=0.05, schedule="constant")
+    seen, threads = [], []
+
+    def train(steps):
+        return training_engine.train(
+            [dense(fast)] * 2,
+            [0, 1],
+            replace(fast, steps=steps),
+            data,
+            precision=precision,
+            return_weights=True,
+            on_step=lambda _: seen.append(subnormal_numbers_stay()),
+        )
+
+    earlier, zeros = train(500), train(2_000)
+    assert seen and not any(seen)
+    # Units die within 500 steps, and after 1,000 more their Adam means are below 1e-38.
+    dead = (earlier.weights[1][0] == zeros.weights[1][0]).all(dim=2)
+    assert dead.any() and not dead.all()
+    monkeypatch.setattr(torch, "set_flush_denormal", threads.append)
+    seen.clear()
+    kept = train(2_000)
+    assert threads and all(seen)
+    assert [bits(zeros, at) for at in (0, 1)] == [bits(kept, at) for at in (0, 1)]
 
 
 def weight_bits(result, at):
