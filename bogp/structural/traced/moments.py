@@ -94,7 +94,8 @@ def channels(value: Tensor, axis: int) -> Channels:
         entries = rows.reshape(count, -1).double()
         mean = entries.mean(dim=1)
     else:
-        entries, mean = rows[(slice(None), *at)].double(), channel_means(value, axis)
+        index: tuple[slice | Tensor, ...] = (slice(None), *at)
+        entries, mean = rows[index].double(), channel_means(value, axis)
     entries = entries - mean[:, None]
     return Channels(axis, mean, entries, float(entries.square().mean()) + _LEAST)
 
