@@ -1,6 +1,9 @@
-"""Result tables: a tidy CSV, and beside it a JSON that says what produced it."""
+"""Result tables: a tidy CSV, packed where its name ends in .csv.gz, and beside it a JSON that says
+what produced it.
+"""
 
 import contextlib
+import gzip
 import hashlib
 import io
 import json
@@ -10,6 +13,7 @@ import resource
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -42,7 +46,8 @@ def write_table(
 
     Args:
         table: tidy, one observation a row.
-        path: of the CSV; the provenance goes to the same name with ``.json``.
+        path: of the CSV; the provenance goes to the same name with ``.json``. What ends in
+            ``.csv.gz`` is packed; the checksum is that of the CSV in it.
         parameters: what the numbers depend on, seeds included; anything that JSON can hold.
         inputs: files that were read; their sha256 is recorded.
 
@@ -53,8 +58,8 @@ def write_table(
         BogpError: it cannot be written (disk full, read-only folder); an earlier version then stays
             as it was.
     """
-    if path.suffix != ".csv":
-        raise InvalidInput(f"{path.name} is no name for a table; it ends in .csv.")
+    if not path.name.endswith((".csv", ".csv.gz")):
+        raise InvalidInput(f"{path.name} is no name for a table; it ends in .csv or .csv.gz.")
     try:
         content = table.to_csv(index=False, lineterminator="\n").encode()
         record = provenance(parameters, inputs) | {
@@ -66,8 +71,19 @@ def write_table(
         raise InvalidInput(
             f"The table {path.name} cannot be written with its parameters ({error})."
         ) from None
-    write_atomically({path: content, path.with_suffix(".json"): beside})
+    # without the time, so that equal tables are equal files
+    packed = gzip.compress(content, mtime=0) if path.suffix == ".gz" else content
+    write_atomically({path: packed, record_of(path): beside})
     return path
+
+
+def record_of(path: Path) -> Path:
+    """Of a table: the file that says what produced it."""
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".csv") + ".json")
+
+
+def _content(path: Path) -> bytes:
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 
 def recorded_table(path: Path, parameters: Mapping[str, Any]) -> pd.DataFrame | None:
@@ -83,12 +99,12 @@ def recorded_table(path: Path, parameters: Mapping[str, Any]) -> pd.DataFrame | 
         of other parameters, or one that was edited.
     """
     try:
-        record, content = json.loads(path.with_suffix(".json").read_text()), path.read_bytes()
+        record, content = json.loads(record_of(path).read_text()), _content(path)
         wanted = (
             json.loads(json.dumps(dict(parameters), default=str)),
             hashlib.sha256(content).hexdigest(),
         )
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError, zlib.error):
         return None
     if not isinstance(record, dict) or (record.get("parameters"), record.get("sha256")) != wanted:
         return None
@@ -177,10 +193,10 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises:
         BogpError: it or its provenance cannot be read, or it is not what was written.
     """
-    beside = path.with_suffix(".json")
+    beside = record_of(path)
     try:
-        content, record = path.read_bytes(), json.loads(beside.read_text())
-    except (OSError, ValueError) as error:
+        content, record = _content(path), json.loads(beside.read_text())
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise BogpError(
             f"{path}, or {beside.name} beside it, cannot be read ({error}). Make the table "
             "again, or restore both."

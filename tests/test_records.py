@@ -1,4 +1,5 @@
 import errno
+import gzip
 import hashlib
 import json
 import subprocess
@@ -124,8 +125,8 @@ def test_an_input_that_is_missing_is_told_before_anything_is_written(home):
 PARAMETERS = {"seed": 3, "sparsities": (0.1, 0.9), "home": Path("data"), "rule": None}
 
 
-@pytest.fixture
-def recorded(home):
+@pytest.fixture(params=["t.csv", "t.csv.gz"])
+def recorded(home, request):
     rng = np.random.default_rng(0)
     floats = np.concatenate(
         [
@@ -137,8 +138,17 @@ def recorded(home):
     table = pd.DataFrame(
         {"at": np.arange(len(floats)), "x": floats, "rule": "a,b", "met": floats > 0}
     )
-    records.write_table(table, home / "t.csv", PARAMETERS)
-    return home / "t.csv", table
+    path = records.write_table(table, home / request.param, PARAMETERS)
+    assert {p.name for p in home.iterdir()} == {request.param, "t.json"}
+    return path, table
+
+
+def edited(path, edit):
+    """The bytes of a file after an edit of the table in it."""
+    content = path.read_bytes()
+    if path.suffix != ".gz":
+        return edit(content)
+    return gzip.compress(edit(gzip.decompress(content)))
 
 
 def test_a_recorded_table_is_found_by_its_parameters_to_the_last_bit(recorded):
@@ -192,18 +202,34 @@ def test_a_table_of_more_parameters_is_not_taken(missing, recorded):
 def test_an_edited_table_is_not_taken(edit, recorded):
     path, _ = recorded
     before = path.read_bytes()
-    assert edit(before) != before
-    path.write_bytes(edit(before))
+    assert edited(path, edit) != before
+    path.write_bytes(edited(path, edit))
     assert records.recorded_table(path, PARAMETERS) is None
     path.write_bytes(before)
     assert records.recorded_table(path, PARAMETERS) is not None
+
+
+def test_a_packed_table_is_its_csv_and_a_damaged_one_is_not_taken(home):
+    table, path = pd.DataFrame({"x": range(1_000)}), home / "t.csv.gz"
+    records.write_table(table, path, PARAMETERS)
+    before, plain = path.read_bytes(), home / "plain.csv"
+    assert records.write_table(table, path, PARAMETERS).read_bytes() == before
+    records.write_table(table, plain, PARAMETERS)
+    assert gzip.decompress(before) == plain.read_bytes() and len(before) < plain.stat().st_size
+    one, other = (json.loads(records.record_of(p).read_text()) for p in (path, plain))
+    assert one["sha256"] == other["sha256"]
+    for damaged in (b"", before[:-9], before[:20], b"x" + before, before[:50] + b"?" + before[51:]):
+        path.write_bytes(damaged)
+        assert records.recorded_table(path, PARAMETERS) is None
+        with pytest.raises(BogpError, match=r"t\.csv\.gz"):
+            records.read_table(path)
 
 
 @pytest.mark.parametrize(
     "content", [None, b"", b"{", b"\xff\xfe", b"{}", b"[]", b"null", b"3", b'"text"'], ids=repr
 )
 def test_a_table_whose_record_is_missing_or_broken_is_not_taken(content, recorded):
-    record = recorded[0].with_suffix(".json")
+    record = records.record_of(recorded[0])
     record.unlink() if content is None else record.write_bytes(content)
     assert records.recorded_table(recorded[0], PARAMETERS) is None
 
@@ -221,10 +247,10 @@ def test_a_table_is_read_as_it_was_written(recorded):
 
 def test_a_table_that_was_edited_or_has_lost_its_record_is_refused(recorded):
     path, _ = recorded
-    path.write_bytes(path.read_bytes().replace(b"0.3333", b"0.3334", 1))
-    with pytest.raises(BogpError, match=r"t\.csv is not what was written"):
+    path.write_bytes(edited(path, lambda b: b.replace(b"0.3333", b"0.3334", 1)))
+    with pytest.raises(BogpError, match=r"t\.csv(\.gz)? is not what was written"):
         records.read_table(path)
-    path.with_suffix(".json").unlink()
+    records.record_of(path).unlink()
     with pytest.raises(BogpError, match=r"t\.json beside it, cannot be read"):
         records.read_table(path)
 

@@ -74,7 +74,7 @@ def test_14_surrogate_search_and_again_from_its_tables(home):
         pd.read_csv(results / f"{t}.csv")
         for t in ("ranks", "summary", "searches", "reached", "signed", "verdicts")
     )
-    table = pd.read_csv(units / "ranks-10-15-0.csv")
+    table = pd.read_csv(units / "ranks-10-15-0.csv.gz")
     network = measure.trained("10-15", 0, SETTINGS)
     masks = measure.as_masks(table["mask"], len(network.graph.edges))
     measured = table.index[table.part != "larger"][:: len(table) // 12]
@@ -136,7 +136,7 @@ def test_14_surrogate_search_and_again_from_its_tables(home):
     seeds = searching.search_seeds(2)
     assert found.seed.unique().tolist() == seeds
     for seed in seeds:
-        measured = pd.read_csv(units / f"search-{seed}.csv")
+        measured = pd.read_csv(units / f"search-{seed}.csv.gz")
         graph = measure.blank_graph("10-15", seed)
         removed = measured.edges.max()
         feasible = measured[measured.edges == removed].loss
@@ -172,7 +172,7 @@ def test_14_surrogate_search_and_again_from_its_tables(home):
     )
     assert len(list(paths.figures_dir("t").glob("14_*.p[dn][fg]"))) == 6
 
-    before = {f: f.read_bytes() for f in (*results.glob("*.csv"), *units.glob("*.csv"))}
+    before = {f: f.read_bytes() for f in (*results.glob("*.csv"), *units.glob("*.csv.gz"))}
     times = {f: f.stat().st_mtime_ns for f in units.iterdir()}
     run(NOTEBOOK, SMALL | {"cores": 2}, save_figures=False)
     assert {f: f.read_bytes() for f in before} == before

@@ -96,7 +96,7 @@ def test_verdicts_on_surrogates_and_searches_follow_from_the_tables_of_graphs():
 
 def test_losses_of_a_graph_are_those_that_its_ranks_were_computed_from():
     size, seed = "10-15", 0
-    table = read_table(EVALUATIONS / "14_surrogate_search" / "ranks-10-15-0.csv")
+    table = read_table(EVALUATIONS / "14_surrogate_search" / "ranks-10-15-0.csv.gz")
     found = ranking.ranks(table, size, seed)
     written = read_table(RESULTS / "14_surrogate_search" / "ranks.csv")
     written = written[(written["size"] == size) & (written["seed"] == seed)]

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from bogp.records import recorded_table
+from bogp.records import record_of, recorded_table
 from bogp.studies.depth_pruning import measure as depth_pruning
 from bogp.studies.edge_importance import measure as edge_importance
 from bogp.studies.scenarios import measure as scenarios
@@ -83,8 +83,8 @@ def asked_for(notebook: str) -> dict[str, dict[str, Any]]:
 def test_each_committed_unit_has_the_parameters_that_are_asked_for(notebook):
     asked = asked_for(notebook)
     recorded = {
-        path.with_suffix(".csv").name: json.loads(path.read_text())["parameters"]
-        for path in (UNITS / notebook).glob("*.json")
+        path.name: json.loads(record_of(path).read_text())["parameters"]
+        for path in (UNITS / notebook).glob("*.csv*")
     }
     assert recorded, "units are committed"
     assert recorded == json.loads(json.dumps(asked))

@@ -272,7 +272,7 @@ def record(size: str, seed: int, settings: Settings) -> tuple[str, dict[str, Any
     """The file that a graph's table of ``measure`` is kept in, and the parameters by which it is
     found again.
     """
-    name = f"ranks-{size.replace('> ', 'over-')}-{seed}.csv"
+    name = f"ranks-{size.replace('> ', 'over-')}-{seed}.csv.gz"
     return name, {"size": size, "seed": seed} | vars(settings)
 
 

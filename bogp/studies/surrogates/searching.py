@@ -172,7 +172,7 @@ def record(seed: int, settings: Settings) -> tuple[str, dict[str, Any]]:
     """The file that a graph's table of ``measure_all`` is kept in, and the parameters by which it
     is found again.
     """
-    return f"search-{seed}.csv", {"seed": seed} | vars(settings)
+    return f"search-{seed}.csv.gz", {"seed": seed} | vars(settings)
 
 
 def all_searches(
