@@ -22,6 +22,8 @@ from bogp.studies.baselines.measure import LIKE, PAPER
 from bogp.studies.claims import verdicts
 from bogp.studies.fixed_sparsity import tables as fixed_sparsity
 from bogp.studies.motivation import tables as motivation
+from bogp.studies.places import designs as places_designs
+from bogp.studies.places import tables as places_tables
 from bogp.studies.symmetries import measure as symmetries
 from bogp.studies.symmetries import tables as symmetries_tables
 from bogp.studies.tradeoff import pareto
@@ -203,6 +205,47 @@ def kinds(measured: pd.DataFrame) -> str:
     return as_markdown(wide[["kept weights", "lit pixels", "BLAS"]].reset_index())
 
 
+def places() -> dict[str, str]:
+    """Graphs with places: the rules, the field, other data, and nulls (notebook 09)."""
+
+    def committed(name: str) -> pd.DataFrame:
+        return table(f"09_graphs_with_places/{name}")
+
+    rules, against, gained = (committed(name) for name in ("rules", "against", "gained"))
+    main = places_designs.MAIN
+    standing = places_tables.standing(committed("methods"), against, main)
+    elsewhere = committed("against_elsewhere")
+    left = committed("taken_away")
+    keys, on_fashion = ["dataset", "against"], ("fashion-mnist", "random graph")
+    at_main = against[against.sparsity == main].set_index("against")
+    over = at_main["mean"]
+    shown = gained.sort_values("effective_dimension", ascending=False)
+    other = elsewhere[elsewhere.against.isin(["random graph", "lottery", "lamp"])]
+    return {
+        "places_rules": as_markdown(rules[["rule", "found", "verdict"]]),
+        "places_methods": as_markdown(standing.drop(columns=["dataset", "sparsity"])),
+        "places_data": as_markdown(places_tables.in_words(shown)),
+        "places_elsewhere": as_markdown(places_tables.beside(other)),
+        "places_left": as_markdown(
+            pd.DataFrame(
+                {
+                    "what": left["kind"],
+                    "over random graphs": [
+                        with_interval(r, "+.4f") for r in left.to_dict("records")
+                    ],
+                }
+            )
+        ),
+        "places_over_random": f"{over['random graph']:+.4f}",
+        "places_over_lottery": f"{over['lottery']:+.4f}",
+        "places_over_fixed": with_interval(at_main.loc["placed: both"], "+.4f"),
+        "places_fashion_searched": with_interval(elsewhere.set_index(keys).loc[on_fashion], "+.4f"),
+        "places_fashion_over_random": f"{elsewhere.set_index(keys)['mean'][on_fashion]:+.4f}",
+        "places_fashion": f"{gained.set_index('dataset')['mean']['fashion-mnist']:+.4f}",
+        "places_right": rules.set_index("rule")["found"]["statement"],
+    }
+
+
 def flow(measured: pd.DataFrame) -> str:
     """What reading a flow model costs, network by network."""
     shown = pd.DataFrame(
@@ -241,7 +284,7 @@ def cost() -> dict[str, str]:
 def values() -> dict[str, str]:
     """Every number and table that a template names."""
     structural = {"structural": answers.in_short(answers.answers(RESULTS))}
-    first = claims() | known() | monotone() | searches()
+    first = claims() | known() | places() | monotone() | searches()
     return first | structural | speed() | cost()
 
 

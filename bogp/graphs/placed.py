@@ -173,6 +173,7 @@ def learned_places(
     at = np.zeros((used.shape[1], dimensions))
     with warnings.catch_warnings():  # parts that no path joins are joined by their nearest members
         warnings.filterwarnings("ignore", message="The number of connected components")
+        warnings.filterwarnings("ignore", message="Changing the sparsity structure")
         at[varies] = layout.fit_transform(np.clip(away, 0.0, None))
     order = np.concatenate([varies, np.flatnonzero(variance == 0)])
     sizes = _sizes(used.shape[1], nodes)

@@ -10,6 +10,7 @@ Seeds: the evaluations of search k train with seed k, each under a mask of its o
 recommends is judged by fresh masks and fresh seeds, the same for each method.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,7 +155,9 @@ class BayesianPoints:
         if self._told >= self._budget:
             return []
         if self._told:
-            with threadpool_limits(1):
+            # A point that was asked before is replaced by a random one, which is as good here.
+            with threadpool_limits(1), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The objective has been evaluated at")
                 self._points = [np.array(self._optimiser.ask())]
         return self._points
 

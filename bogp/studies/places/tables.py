@@ -290,6 +290,32 @@ def standing(
     return table.iloc[order].reset_index(drop=True)
 
 
+def in_words(gained: pd.DataFrame) -> pd.DataFrame:
+    """``gains`` for people: what places gain, by data set."""
+    yes = {True: "yes", False: "no"}
+    return pd.DataFrame(
+        {
+            "data set": gained["dataset"],
+            "effective dimension": [f"{d:.1f}" for d in gained["effective_dimension"]],
+            "over random graphs": [with_interval(r, "+.4f") for r in gained.to_dict("records")],
+            "salience alone": [f"{x:+.4f}" for x in gained["salience"]],
+            "locality alone": [f"{x:+.4f}" for x in gained["locality"]],
+            f"{GAIN:g} expected": gained["expected"].map(yes),
+            "right": gained["right"].map(yes),
+            "held out": gained["held_out"].map(yes),
+        }
+    )
+
+
+def beside(against: pd.DataFrame) -> pd.DataFrame:
+    """``differences`` for people: what the search has over each method, by data set."""
+    words = [with_interval(row, "+.4f") for row in against.to_dict("records")]
+    named = against.assign(words=words, against=against["against"].replace(LABELS))
+    wide = named.pivot(index="dataset", columns="against", values="words").fillna("")
+    order = named["dataset"].unique(), named["against"].unique()
+    return wide.loc[order[0], order[1]].reset_index().rename(columns={"dataset": "data set"})
+
+
 def numbers(fresh: pd.DataFrame) -> pd.DataFrame:
     """Median and quartiles of the numbers that Bayesian searches recommend, by sparsity."""
     own = fresh[(fresh["method"] == "bayesian") & (fresh["mask"] == 0)]
