@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
+from threadpoolctl import threadpool_limits
 
 from bogp.checks import floats, number, refuse, share, whole
 from bogp.errors import UnreachableSparsity
@@ -165,13 +166,18 @@ def learned_places(
         f"Only {len(varies)} channels vary in the data; places need at least 3.",
     )
     near = min(whole("neighbours", neighbours, 1), len(varies) - 1)
-    away = 1.0 - np.abs(np.corrcoef(used[:, varies], rowvar=False))
-    np.fill_diagonal(away, 0.0)
     layout = Isomap(
-        n_neighbors=near, n_components=whole("dimensions", dimensions, 1), metric="precomputed"
+        n_neighbors=near,
+        n_components=whole("dimensions", dimensions, 1),
+        metric="precomputed",
+        eigen_solver="dense",  # others start at a random vector, which nothing here can fix
     )
     at = np.zeros((used.shape[1], dimensions))
-    with warnings.catch_warnings():  # parts that no path joins are joined by their nearest members
+    # one thread: the same bits on any number of cores
+    with threadpool_limits(1), warnings.catch_warnings():
+        away = 1.0 - np.abs(np.corrcoef(used[:, varies], rowvar=False))
+        np.fill_diagonal(away, 0.0)
+        # parts that no path joins are joined by their nearest members
         warnings.filterwarnings("ignore", message="The number of connected components")
         warnings.filterwarnings("ignore", message="Changing the sparsity structure")
         at[varies] = layout.fit_transform(np.clip(away, 0.0, None))

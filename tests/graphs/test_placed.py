@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from bogp.errors import InvalidInput, UnreachableSparsity
 from bogp.graphs import placed
@@ -156,6 +157,18 @@ def test_colour_planes_share_places():
             places.position[:NODES], places.position[plane * NODES : (plane + 1) * NODES]
         )
         assert np.allclose(np.diag(places.distance, plane * NODES)[:NODES], 0)
+
+
+def test_learned_places_do_not_depend_on_numpys_random_state_or_the_number_of_threads():
+    data = np.random.default_rng(0).random((400, 260)).cumsum(axis=1) % 1.0
+    found = []
+    for state, threads in ((0, 1), (1, 2)):
+        np.random.seed(state)  # noqa: NPY002
+        with threadpool_limits(threads):
+            found.append(placed.learned_places(data, 20))
+    first, second = found
+    assert (first.node_of_channel == second.node_of_channel).all()
+    assert (first.position == second.position).all()
 
 
 def test_places_are_learned_from_data_alone():
