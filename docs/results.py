@@ -218,6 +218,7 @@ def places() -> dict[str, str]:
     left = committed("taken_away")
     keys, on_fashion = ["dataset", "against"], ("fashion-mnist", "random graph")
     at_main = against[against.sparsity == main].set_index("against")
+    fixed = against[against.against == "placed: both"].set_index("sparsity")
     over = at_main["mean"]
     shown = gained.sort_values("effective_dimension", ascending=False)
     other = elsewhere[elsewhere.against.isin(["random graph", "lottery", "lamp"])]
@@ -238,7 +239,8 @@ def places() -> dict[str, str]:
         ),
         "places_over_random": f"{over['random graph']:+.4f}",
         "places_over_lottery": f"{over['lottery']:+.4f}",
-        "places_over_fixed": with_interval(at_main.loc["placed: both"], "+.4f"),
+        "places_over_fixed_99": with_interval(fixed.loc[0.99], "+.4f"),
+        "places_over_fixed": with_interval(fixed.loc[main], "+.4f"),
         "places_fashion_searched": with_interval(elsewhere.set_index(keys).loc[on_fashion], "+.4f"),
         "places_fashion_over_random": f"{elsewhere.set_index(keys)['mean'][on_fashion]:+.4f}",
         "places_fashion": f"{gained.set_index('dataset')['mean']['fashion-mnist']:+.4f}",

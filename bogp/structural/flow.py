@@ -287,7 +287,7 @@ class _Reader(fx.Interpreter):
         return result
 
     def _forget(self, n: fx.Node) -> None:
-        """Entries of values that no later operation reads, for they are as large as all values."""
+        """Entries of values that no later operation reads."""
         for one in self.user_to_last_uses.get(n, ()):
             self.terms.pop(one.name, None)
             if one.name in self.known:
@@ -470,33 +470,16 @@ class _Reader(fx.Interpreter):
         pick = torch.randint(count, (len(own.mean), min(_ENTRIES, count)), generator=self.random)
         entries = [torch.gather(one.variation, 1, pick) for one in wide]
         entries = [one - one.mean(dim=1, keepdim=True) for one in entries]
-        places = {name: k for k, name in enumerate(names)}
-
-        def function(samples: Sequence[Tensor]) -> Tensor:
-            if layer is not None:
-                made: Tensor = layer(samples[0])
-                return made
-            args, kwargs = fx.node.map_arg(
-                (n.args, n.kwargs),
-                lambda a: samples[places[a.name]] if a.name in places else constants[a.name],
-            )
-            called: Tensor = (
-                getattr(args[0], str(n.target))(*args[1:], **kwargs)
-                if n.op == "call_method"
-                else n.target(*args, **kwargs)  # type: ignore[operator]
-            )
-            return called
-
-        constants = {a.name: self.env[a] for a in arguments(n) if a.name not in places}
+        constants = {a.name: self.env[a] for a in arguments(n) if a.name not in names}
         if any(isinstance(c, Tensor) and c.dim() for c in constants.values()):
             return None
         return moments.Sampled(
-            function,
+            lambda samples: _called(n, layer, dict(zip(names, samples, strict=True)) | constants),
             own.mean,
             tuple(one.mean for one in wide),
             tuple(entries),
             tuple(one.variance.sqrt() for one in wide),
-            tuple(self._draws(one.shape) for one in entries),
+            tuple(self._draws(one.shape, place) for place, one in enumerate(entries)),
         )
 
     def _windows(self, layer: nn.MaxPool2d, value: Tensor, known: Channels, own: Channels) -> Rule:
@@ -535,25 +518,13 @@ class _Reader(fx.Interpreter):
         entries = flat[pick]
         entries = entries - entries.mean(dim=0)
 
-        def function(samples: Sequence[Tensor]) -> Tensor:
-            if layer is not None:
-                made: Tensor = doubled(samples[0])
-                return made
-            args, kwargs = fx.node.map_arg(
-                (n.args, n.kwargs),
-                lambda a: samples[0] if self_name == a.name else constants[a.name],
-            )
-            found = n.target(*args, **kwargs)  # type: ignore[operator]
-            return found[0] if isinstance(found, tuple) else found
-
-        doubled = copy.deepcopy(layer).double() if layer is not None else nn.Identity()
-        self_name = arguments(n)[0].name
+        doubled = None if layer is None else copy.deepcopy(layer).double()
+        first, *others = arguments(n)
         constants = {
-            a.name: self.env[a].double() if _varies(self.env[a]) else self.env[a]
-            for a in arguments(n)[1:]
+            a.name: self.env[a].double() if _varies(self.env[a]) else self.env[a] for a in others
         }
         return moments.Sampled(
-            function,
+            lambda samples: _called(n, doubled, {first.name: samples[0]} | constants),
             own.mean,
             (known.mean,),
             (entries,),
@@ -562,11 +533,12 @@ class _Reader(fx.Interpreter):
             rows=True,
         )
 
-    def _draws(self, shape: Sequence[int]) -> Tensor:
-        """Normal noise, each draw with its negative; one for each shape, for draws take longer than
-        what is done with them.
+    def _draws(self, shape: Sequence[int], place: int = 0) -> Tensor:
+        """Normal noise, each draw with its negative, for an operation's argument at a place. There
+        is one for each shape, for to draw takes longer than what is done with it; arguments of one
+        operation have their own.
         """
-        key = tuple(shape)
+        key = (place, *shape)
         if key not in self.noise:
             half = torch.randn(_DRAWS // 2, *shape, generator=self.random, dtype=torch.float64)
             self.noise[key] = torch.cat([half, -half])
@@ -618,6 +590,20 @@ class _Around:
         noise = open_ * through.noise + shut * beside
         mean = open_[:, None] * through.mean + shut[:, None] * around.mean
         return Moments(signal, noise, mean)
+
+
+def _called(n: fx.Node, layer: nn.Module | None, values: dict[str, Any]) -> Tensor:
+    """An operation again, on other values of the nodes that it reads; that of a layer comes first.
+    Of several results, the first.
+    """
+    args, kwargs = fx.node.map_arg((n.args, n.kwargs), lambda a: values[a.name])
+    if layer is not None:
+        found = layer(next(iter(values.values())))
+    elif n.op == "call_method":
+        found = getattr(args[0], str(n.target))(*args[1:], **kwargs)
+    else:
+        found = n.target(*args, **kwargs)  # type: ignore[operator]
+    return found[0] if isinstance(found, tuple) else found
 
 
 def _batch_scale(kind: str, parts: dict[str, Any]) -> Tensor | None:

@@ -30,6 +30,22 @@ def test_the_committed_page_is_what_the_tables_say(name):
     )
 
 
+def test_what_the_page_says_of_places_in_words_is_in_the_tables():
+    names = ("against", "taken_away", "gained", "rules")
+    against, left, gained, rules = (table(f"09_graphs_with_places/{name}") for name in names)
+    over = against.set_index(["against", "sparsity"])
+    assert (over.loc[[("lamp", 0.97), ("magnitude", 0.97)], "high"] < 0).all(), "still better"
+    fixed = over.loc["placed: both"]
+    assert fixed.low[0.97] < 0 < fixed.high[0.97] and fixed.low[0.99] > 0
+    assert left.set_index("kind").high["nodes renumbered"] < 0, "worse than random graphs"
+    verdicts = rules.set_index("rule").verdict
+    assert (verdicts[["renumbered", "statement"]] == "not met").all()
+    assert (verdicts.drop(["renumbered", "statement"]) == "met").all()
+    colour = gained.set_index("dataset").loc["cifar10-12k"]
+    assert not colour.expected and colour["mean"] >= 0.005 and colour.held_out
+    assert (gained.held_out & ~gained.right).sum() == 2 and gained.held_out.sum() == 9
+
+
 def test_the_readme_is_short():
     lines = README.splitlines()
     assert len(lines) <= 150 and len(README.split()) <= 1_000

@@ -351,3 +351,24 @@ def test_the_squares_of_many_outputs_are_estimated_from_some():
     found = moments.channel_squares(weight)
     torch.testing.assert_close(found, weight.square().sum(dim=0), rtol=0.6, atol=0)
     torch.testing.assert_close(found.sum(), weight.square().sum(), rtol=0.2, atol=0)
+
+
+class Products(nn.Module):
+    """Two branches, multiplied."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        return self.a(x) * self.b(x)
+
+
+def test_the_arguments_of_one_operation_have_noise_of_their_own():
+    made = make(Products)
+    model = flow.flow_model(capture(made, models.x(4, 6)), (models.x(200, 6),))
+    (rule,) = [s.rule for s in model.steps if isinstance(s.rule, moments.Sampled)]
+    one, other = (draws.flatten() for draws in rule.draws)
+    assert (
+        len(rule.draws) == 2 and abs(float(torch.corrcoef(torch.stack([one, other]))[0, 1])) < 0.2
+    )

@@ -350,7 +350,8 @@ def answer(rules: pd.DataFrame, gained: pd.DataFrame, where: str) -> str:
     return (
         f"On {where}, all layers masked at s = {MAIN:g}, masks searched by six numbers beat random "
         f"graphs by {of['found']['random graphs']} and the lottery ticket by "
-        f"{of['found']['lottery ticket']}, without a label or a gradient before training. Bayesian "
+        f"{of['found']['lottery ticket']}. To draw such a mask takes no label and no gradient; to "
+        "search takes trainings, whose number the figure gives. Bayesian "
         f"optimisation beats random search in the same space by {of['found']['bayesian']}, and the "
         f"printed algorithm over labelled features by {of['found']['printed']}.{nothing} {met} of "
         f"{len(rules)} rules are met."
