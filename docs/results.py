@@ -248,6 +248,72 @@ def places() -> dict[str, str]:
     }
 
 
+def residual() -> dict[str, str]:
+    """One graph on every block of a residual stream: rules, map and predictors (notebook 16)."""
+
+    def committed(name: str) -> pd.DataFrame:
+        return table(f"16_residual_stream/{name}")
+
+    rules, cells, predicted = (committed(name) for name in ("rules", "shares", "predictors"))
+    rarity, against = committed("rarity").set_index("database"), committed("against")
+    printed = against.set_index(["searched", "database"]).loc["nine properties"]
+    live = committed("confirmed").set_index("graphs of").loc["fresh"]
+    spread = committed("fresh").groupby("family")["test_accuracy"].mean()
+    text = committed("by_embeddings").set_index("embeddings")
+    shown = cells.sort_values("icc", ascending=False)
+    return {
+        "stream_rules": as_markdown(rules[["rule", "found", "verdict"]]),
+        "stream_cell": str(live["cell"]),
+        "stream_best": f"{spread.idxmax()} {spread.max():.4f}",
+        "stream_worst": f"{spread.idxmin()} {spread.min():.4f}",
+        "stream_between": f"{live['between']:.4f}",
+        "stream_rest": f"{live['rest']:.4f}",
+        "stream_cells": as_markdown(
+            pd.DataFrame(
+                {
+                    "network": shown["cell"],
+                    "mean accuracy": [f"{x:.4f}" for x in shown["mean"]],
+                    "sd of graphs": [f"{x:.4f}" for x in shown["between"]],
+                    "sd of a training": [f"{x:.4f}" for x in shown["rest"]],
+                    "intraclass correlation": [
+                        f"{r.icc:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in shown.itertuples()
+                    ],
+                }
+            )
+        ),
+        "stream_predictors": as_markdown(
+            pd.DataFrame(
+                {
+                    "property": predicted["property"],
+                    "Watts-Strogatz graphs": [f"{x:+.2f}" for x in predicted["known"]],
+                    "other families, fresh": [
+                        with_interval(r, "+.2f") for r in predicted.to_dict("records")
+                    ],
+                    "holds": ["yes" if x else "no" for x in predicted["agrees"]],
+                }
+            )
+        ),
+        "stream_printed": as_markdown(
+            pd.DataFrame(
+                {
+                    "database": list(rarity.index),
+                    "graphs near the best": [f"{x:.1%}" for x in rarity["near_best"]],
+                    "oracle over random search": [
+                        f"{x:.4f}" for x in rarity["ceiling"] - rarity["best_of_25"]
+                    ],
+                    "printed algorithm over random search": [
+                        with_interval(printed.loc[name], "+.4f") for name in rarity.index
+                    ],
+                }
+            )
+        ),
+        "stream_text": f"{text['icc']['fixed']:.2f} [{text['low']['fixed']:.2f}, "
+        f"{text['high']['fixed']:.2f}]",
+        "stream_text_trained": f"{text['icc']['trained']:.2f} [{text['low']['trained']:.2f}, "
+        f"{text['high']['trained']:.2f}]",
+    }
+
+
 def flow(measured: pd.DataFrame) -> str:
     """What reading a flow model costs, network by network."""
     shown = pd.DataFrame(
@@ -286,7 +352,7 @@ def cost() -> dict[str, str]:
 def values() -> dict[str, str]:
     """Every number and table that a template names."""
     structural = {"structural": answers.in_short(answers.answers(RESULTS))}
-    first = claims() | known() | places() | monotone() | searches()
+    first = claims() | known() | places() | residual() | monotone() | searches()
     return first | structural | speed() | cost()
 
 

@@ -237,12 +237,32 @@ def rare(n: int, sparsity: float, rng: np.random.Generator) -> Mask:
     return families.stochastic_block(n, sparsity, rng, blocks=blocks, ratio=ratio, diagonal=False)
 
 
-def database(cell: Cell, design: Design, nodes: int = NODES) -> MaskDatabase:
-    """The database that is searched: graphs of ``rare`` of the cell's degree."""
-    sparsity = 1 - cell.degree / nodes
-    spec = DatabaseSpec((sparsity,), design.database, n=nodes, family="long_paths", seed=16)
-    folder = database_dir(f"long-paths-{design.database}-{nodes}-{cell.degree}")
-    return build(spec, folder, sampler=rare).at(sparsity)
+def rarer(n: int, sparsity: float, rng: np.random.Generator) -> Mask:
+    """A graph from families in which good ones are rarer: 3 in 100 are Erdos-Renyi, regular or
+    Barabasi-Albert. Of the others half are Watts-Strogatz with rewiring from .001 to .05 by its
+    logarithm, half blocks of a node more than the degree with a ratio of densities from 64 to 4,096
+    by its logarithm. Named before any graph of this database was trained.
+    """
+    if rng.random() < 0.03:
+        name = str(rng.choice(["erdos_renyi", "random_regular", "barabasi_albert"]))
+        return families.family(name)(n, sparsity, rng, diagonal=False)
+    if rng.random() < 0.5:
+        rewire = float(np.exp(rng.uniform(np.log(0.001), np.log(0.05))))
+        return families.ws_flex(n, sparsity, rng, rewire=rewire, diagonal=False)
+    blocks, ratio = max(n // (round((1 - sparsity) * n) + 1), 2), float(2 ** rng.uniform(6, 12))
+    return families.stochastic_block(n, sparsity, rng, blocks=blocks, ratio=ratio, diagonal=False)
+
+
+DATABASES = {"long paths": (rare, 16), "rarer": (rarer, 17)}  # what draws each, and its seed
+
+
+def database(cell: Cell, design: Design, name: str, nodes: int = NODES) -> MaskDatabase:
+    """A database of ``DATABASES`` that is searched: graphs of the cell's degree."""
+    (sampler, seed), sparsity = DATABASES[name], 1 - cell.degree / nodes
+    family = name.replace(" ", "_")
+    spec = DatabaseSpec((sparsity,), design.database, n=nodes, family=family, seed=seed)
+    folder = f"{name.replace(' ', '-')}-{design.database}-{nodes}-{cell.degree}"
+    return build(spec, database_dir(folder), sampler=sampler).at(sparsity)
 
 
 def printed(
@@ -252,9 +272,9 @@ def printed(
     how: Protocol,
     dataset: str,
     evaluator: Evaluator,
-    folder: Path,
+    path: Path,
 ) -> pd.DataFrame:
-    """Algorithm 3 over the nine properties in that database, as ``algorithm3.retrained``."""
+    """Algorithm 3 over the nine properties in a database, as ``algorithm3.retrained``."""
     columns = [p for p in properties.NINE if p != "cycle_length"]
     return algorithm3.retrained(
         base,
@@ -266,8 +286,32 @@ def printed(
         protocol(cell, how, design.steps),
         dataset,
         evaluator,
-        folder / "printed.csv",
+        path,
     )
+
+
+def searched(
+    cell: Cell, design: Design, base: Protocol, dataset: str, evaluator: Evaluator, folder: Path
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The printed algorithm in each of ``DATABASES``.
+
+    Returns:
+        Of each database, by a column of that name: what searches recommend (``printed``), what they
+        have over random search (``algorithm3.against_random``), and what there is to find
+        (``algorithm3.rarity``).
+    """
+    where = (cell, design, base, dataset, evaluator)
+    found: list[list[pd.DataFrame]] = [[], [], []]
+    for name in DATABASES:
+        masks = database(cell, design, name)
+        path = folder / f"printed_{name.replace(' ', '_')}.csv"
+        retrained = printed(masks, *where, path)
+        rarity = pd.DataFrame([algorithm3.rarity(all_graphs(masks, *where))])
+        parts = (retrained, algorithm3.against_random(retrained), rarity)
+        for tables, part in zip(found, parts, strict=True):
+            tables.append(part.assign(database=name))
+    retrained, against, rarity = (pd.concat(tables, ignore_index=True) for tables in found)
+    return retrained, against, rarity
 
 
 def all_graphs(

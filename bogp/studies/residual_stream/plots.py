@@ -74,17 +74,19 @@ def predictors(table: pd.DataFrame) -> Figure:
 
 def printed(retrained: pd.DataFrame) -> Figure:
     """Fresh test accuracy of what each search recommends, mean over searches with its 95 % t
-    interval.
+    interval; a panel a database.
 
     Args:
-        retrained: from ``measure.printed``.
+        retrained: from ``measure.searched``.
     """
-    table = group_intervals(retrained, ["method"], "fresh_test")
-    figure, ax = plt.subplots(figsize=(5.6, 0.3 * len(table) + 1.2))
-    dots(ax, table, "method", names(table["method"]), look=styles([""]), unit=100)
-    ax.set(xlabel="test accuracy (%)")
-    ax.set_title("fresh seeds; mean over searches, 95 % t interval")
-    return figure
+    groups = retrained.groupby("database", sort=False)
+    rows = names(retrained["method"])
+    figure, axes = panels(len(groups), 4.0, 0.3 * len(rows) + 1.2, sharey=True)
+    for ax, (name, one) in zip(axes, groups, strict=True):
+        table = group_intervals(one, ["method"], "fresh_test")
+        dots(ax, table, "method", rows, look=styles([""]), unit=100)
+        ax.set(xlabel="test accuracy (%)", title=str(name))
+    return titled(figure, "fresh seeds; mean over searches, 95 % t interval")
 
 
 def attention(rows: pd.DataFrame) -> Figure:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from bogp.graphs import properties
 from bogp.graphs.relational import mask_to_graph
 from bogp.studies.residual_stream import designs, measure, plots, tables, transformer
 from bogp.studies.residual_stream.designs import CELLS, FAMILIES, KNOWN, Cell
@@ -105,12 +106,21 @@ def test_properties_that_rank_other_families_agree_with_the_known_ones():
     plots.predictors(found.reset_index())
 
 
-def test_a_database_of_rare_good_graphs(home):
+@pytest.mark.parametrize("name", measure.DATABASES)
+def test_databases_of_rare_good_graphs(home, name):
     small = replace(designs.named("smoke"), database=10)
-    base = measure.database(CELL, small)
+    base = measure.database(CELL, small, name)
     masks = base.masks()
     assert (masks.sum(axis=(1, 2)) == 8 * 128).all()
     assert not np.einsum("bii->bi", masks).any()
+
+
+def test_in_the_second_database_graphs_without_long_paths_are_three_in_a_hundred():
+    rng = np.random.default_rng(0)
+    masks = np.stack([measure.rarer(128, 1 - 8 / 128, rng) for _ in range(300)])
+    assert (masks.sum(axis=(1, 2)) == 8 * 128).all()
+    clustering = properties.measure(masks, ["clustering"])["clustering"]
+    assert 3 <= (clustering < 0.2).sum() <= 18  # 9 on average
 
 
 # --- the transformer
@@ -153,7 +163,9 @@ def test_what_a_mask_removes_stays_zero_and_embeddings_may_stay(embeddings, monk
 # --- verdicts
 
 
-def verdicts(icc=0.8, agree=3, printed=0.004, near=0.03, numberings=0.5, attention=0.001):
+def verdicts(
+    icc=0.8, agree=3, printed=(0.004, 0.005), near=(0.03, 0.04), numberings=0.5, attention=0.001
+):
     confirmed = pd.DataFrame(
         [{"cell": CELL.name, "icc": icc, "low": icc - 0.1, "high": icc + 0.1, "seeds": 6}]
     )
@@ -165,21 +177,17 @@ def verdicts(icc=0.8, agree=3, printed=0.004, near=0.03, numberings=0.5, attenti
     )
     against = pd.DataFrame(
         [
-            {
-                "searched": "nine properties",
-                "mean": printed,
-                "low": printed - 0.001,
-                "high": printed + 0.001,
-                "n": 40,
-                "detectable": 0.0015,
-            }
+            {"database": name, "searched": "nine properties", "mean": mean, "low": mean - 0.001}
+            | {"high": mean + 0.001, "n": 40, "detectable": 0.0015}
+            for name, mean in zip(measure.DATABASES, printed, strict=True)
         ]
     )
+    rarity = pd.DataFrame({"database": list(measure.DATABASES), "near_best": near})
     numbered = pd.DataFrame({"part": ["graphs", "versions"], "p": [1e-6, numberings]})
     stream = pd.DataFrame(
         [{"embeddings": "fixed", "p": attention, "between": 0.002, "detectable": 0.001}]
     )
-    found = tables.judged(confirmed, predicted, against, {"near_best": near}, numbered, stream)
+    found = tables.judged(confirmed, predicted, against, rarity, numbered, stream)
     assert list(found["rule"]) == list(designs.RULES)
     return found.set_index("rule")["verdict"]
 
@@ -193,8 +201,10 @@ def test_verdicts_are_met_where_all_is_as_hoped():
     [
         ({"icc": 0.55}, "one training"),
         ({"agree": 1}, "properties"),
-        ({"printed": 0.0005}, "printed"),
-        ({"near": 0.06}, "rare"),
+        ({"printed": (0.0005, 0.005)}, "printed"),
+        ({"printed": (0.004, 0.0005)}, "printed, rarer"),
+        ({"near": (0.06, 0.04)}, "rare"),
+        ({"near": (0.03, 0.06)}, "rarer"),
         ({"numberings": 0.01}, "renumbered"),
         ({"attention": 0.2}, "transformer"),
     ],
