@@ -293,6 +293,11 @@ def residual() -> dict[str, str]:
                 }
             )
         ),
+        "stream_share": f"{live['icc']:.2f}",
+        "stream_gain": f"{printed['mean']['rarer']:+.4f}",
+        "stream_permuted": with_interval(
+            against.set_index(["searched", "database"]).loc["permuted properties", "rarer"], "+.4f"
+        ),
         "stream_printed": as_markdown(
             pd.DataFrame(
                 {

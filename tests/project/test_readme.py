@@ -46,6 +46,19 @@ def test_what_the_page_says_of_places_in_words_is_in_the_tables():
     assert (gained.held_out & ~gained.right).sum() == 2 and gained.held_out.sum() == 9
 
 
+def test_what_the_page_says_of_the_stream_in_words_is_in_the_tables():
+    names = ("rarity", "against", "rules", "printed")
+    rarity, against, rules, printed_ = (table(f"16_residual_stream/{name}") for name in names)
+    first, second = (rarity.set_index("database").loc[d] for d in ("long paths", "rarer"))
+    assert first.near_best > 0.05 >= second.near_best
+    assert first.best_of_25 > 0.8 * first.ceiling, "nearly all that there is"
+    over = against.set_index(["database", "searched"])
+    assert over.low["rarer", "nine properties"] > 0 > over.high["rarer", "permuted properties"]
+    verdicts = rules.set_index("rule").verdict
+    assert verdicts["printed, rarer"] == "met" and verdicts["printed"] == "not met"
+    assert set(printed_.groupby(["database", "method"]).size()) == {40}
+
+
 def test_the_readme_is_short():
     lines = README.splitlines()
     assert len(lines) <= 150 and len(README.split()) <= 1_000
@@ -64,8 +77,9 @@ def test_each_finding_of_the_readme_is_a_number_of_the_results():
     best = removed[0].dropna().item()
     printed_settings = f"{evidence.estimate[1]:.4f}"
     places = [found[f"places_{n}"] for n in ("over_random", "over_lottery", "fashion_over_random")]
+    stream = [found["stream_share"], found["stream_gain"]]
     others = [found["gain_60"], f"{MARGIN}", printed_settings, best]
-    assert numbers == [found["masks_90"], *places, *others]
+    assert numbers == [found["masks_90"], *places, *stream, *others]
     assert all(number in page for number in numbers)
     assert float(found["masks_90"]) < float(found["rest_90"]) / 10, "less than a tenth"
     assert float(found["gain_60_low"]) < 0 < float(found["gain_60_high"]), "contains zero"
