@@ -99,7 +99,8 @@ def mapped(design: Design, base: Protocol, dataset: str, evaluator: Evaluator) -
 
 
 def shares(rows: pd.DataFrame, by: str = "cell") -> pd.DataFrame:
-    """How much of a single training's accuracy is the graph's, in each cell.
+    """How much of a single training's accuracy is the graph's, in each cell; graphs that are the
+    same count once.
 
     Args:
         rows: from ``mapped``, ``trained`` or ``transformer.rows``.
@@ -113,7 +114,8 @@ def shares(rows: pd.DataFrame, by: str = "cell") -> pd.DataFrame:
     """
     found = []
     for design, one in rows.groupby(by, sort=False):
-        parts = components(crossed.table(one))
+        # a ring is one graph, however often it is drawn, and its trainings are the same
+        parts = components(np.unique(crossed.table(one), axis=0))
         found.append(
             {
                 by: design,

@@ -93,6 +93,20 @@ def test_the_liveliest_cell_has_the_highest_share():
     assert measure.liveliest(shares) == CELLS[0]
 
 
+def test_a_graph_that_was_drawn_twice_counts_once():
+    rng = np.random.default_rng(0)
+    rows = [
+        {"cell": "c", "mask": mask, "seed": seed, "test_accuracy": value}
+        for mask, graph in enumerate((0, 0, 1, 2, 3))
+        for seed, value in enumerate(np.random.default_rng(graph).normal(graph, 0.5, 4))
+    ]
+    found = measure.shares(pd.DataFrame(rows)).iloc[0]
+    once = pd.DataFrame([row for row in rows if row["mask"]])
+    again = measure.shares(once.assign(mask=once["mask"] + rng.integers(5))).iloc[0]
+    assert found["graphs"] == 4
+    assert (found.drop("cell") == again.drop("cell")).all()
+
+
 def test_properties_that_rank_other_families_agree_with_the_known_ones():
     others = [name for name in FAMILIES if name not in KNOWN]
     seen, fresh = table(falling(KNOWN)), table(falling(others), seed=1)
