@@ -285,7 +285,9 @@ def residual() -> dict[str, str]:
             pd.DataFrame(
                 {
                     "property": predicted["property"],
-                    "Watts-Strogatz graphs": [f"{x:+.2f}" for x in predicted["known"]],
+                    "Watts-Strogatz graphs": [
+                        "undefined" if pd.isna(x) else f"{x:+.2f}" for x in predicted["known"]
+                    ],
                     "other families, fresh": [
                         with_interval(r, "+.2f") for r in predicted.to_dict("records")
                     ],
