@@ -151,7 +151,7 @@ def test_trainings_are_counted_once():
     rows = pd.concat(
         [
             pd.read_parquet(p, columns=["key", "trainings"])
-            for p in measured.EVALUATIONS.glob("0*.parquet")
+            for p in measured.EVALUATIONS.glob("[0-9]*.parquet")
         ]
     )
     assert sum(counted) == rows.drop_duplicates("key").trainings.sum()
