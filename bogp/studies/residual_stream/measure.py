@@ -79,15 +79,25 @@ def trained(
         first: number of the first graph and the first seed.
 
     Returns:
-        One row a training: ``mask``, ``seed``, accuracies and ``key`` as ``crossed.train`` has
-        them, ``family``, ``cell``, and the graph's true properties.
+        One row a training: ``mask`` (the same number for the same graph), ``seed``, accuracies and
+        ``key`` as ``crossed.train`` has them, ``family``, ``cell``, and the graph's true
+        properties.
     """
     masks = [graph(name, cell.degree, first + k) for name in names for k in range(each)]
     how = protocol(cell, base, steps)
     rows = crossed.train(masks, seeds, how, dataset, evaluator, first)
     known = properties.measure(np.stack(masks)).drop(columns="cycle_length")
     labels = pd.DataFrame({"family": np.repeat(list(names), each)}).join(known)
-    return rows.join(labels, on="mask").assign(cell=cell.name)
+    rows = rows.join(labels, on="mask").assign(cell=cell.name)
+    return rows.assign(mask=rows["mask"].map(dict(enumerate(first_alike(masks)))))
+
+
+def first_alike(masks: Sequence[Mask]) -> list[int]:
+    """Of each mask the number of the first that is the same: a ring is one graph, however often it
+    is drawn.
+    """
+    numbers: dict[bytes, int] = {}
+    return [numbers.setdefault(mask.tobytes(), k) for k, mask in enumerate(masks)]
 
 
 def mapped(design: Design, base: Protocol, dataset: str, evaluator: Evaluator) -> pd.DataFrame:
@@ -114,8 +124,7 @@ def shares(rows: pd.DataFrame, by: str = "cell") -> pd.DataFrame:
     """
     found = []
     for design, one in rows.groupby(by, sort=False):
-        # a ring is one graph, however often it is drawn, and its trainings are the same
-        parts = components(np.unique(crossed.table(one), axis=0))
+        parts = components(crossed.table(one.drop_duplicates(["mask", "seed"])))
         found.append(
             {
                 by: design,

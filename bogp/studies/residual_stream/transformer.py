@@ -19,7 +19,7 @@ from torch.nn.utils import prune
 from bogp import parallel
 from bogp.graphs.relational import Mask, expand
 from bogp.records import kept_in_parallel
-from bogp.studies.residual_stream.measure import graph
+from bogp.studies.residual_stream.measure import first_alike, graph
 from bogp.zoo import tasks
 from bogp.zoo.networks import Transformer, TransformerBlock
 from bogp.zoo.tasks import Task
@@ -145,7 +145,8 @@ def rows(
         cores: processes at work.
 
     Returns:
-        The rows of ``unit``, with ``mask``, the graph's number among all.
+        The rows of ``unit``, with ``mask``, the graph's number among all: that of the first that is
+        the same.
     """
     chosen = [(families[k % len(families)], k // len(families)) for k in range(graphs)]
     jobs = [
@@ -154,6 +155,7 @@ def rows(
         for family, number in chosen
     ]
     tables = kept_in_parallel(unit, jobs, _record, folder, cores, "graph")
+    masks = first_alike([graph(family, degree, k, WIDTH) for family, k in chosen])
     return pd.concat(
-        [table.assign(mask=k % graphs) for k, table in enumerate(tables)], ignore_index=True
+        [table.assign(mask=masks[k % graphs]) for k, table in enumerate(tables)], ignore_index=True
     )
