@@ -306,6 +306,12 @@ def searched(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The printed algorithm in each of ``DATABASES``.
 
+    Args:
+        cell: of the network.
+        design: how much is searched and trained.
+        base, dataset, evaluator: as in ``trained``.
+        folder: where the searches' histories are kept.
+
     Returns:
         Of each database, by a column of that name: what searches recommend (``printed``), what they
         have over random search (``algorithm3.against_random``), and what there is to find
