@@ -241,11 +241,7 @@ def rare(n: int, sparsity: float, rng: np.random.Generator) -> Mask:
     from .001 to .5 by its logarithm, half blocks of a node more than the degree with a ratio of
     densities from 4 to 4,096 by its logarithm. Ranges named before any of them was trained.
     """
-    if rng.random() < 0.5:
-        rewire = float(np.exp(rng.uniform(np.log(0.001), np.log(0.5))))
-        return families.ws_flex(n, sparsity, rng, rewire=rewire, diagonal=False)
-    blocks, ratio = max(n // (round((1 - sparsity) * n) + 1), 2), float(2 ** rng.uniform(2, 12))
-    return families.stochastic_block(n, sparsity, rng, blocks=blocks, ratio=ratio, diagonal=False)
+    return _long_paths(n, sparsity, rng, 0.5, 2)
 
 
 def rarer(n: int, sparsity: float, rng: np.random.Generator) -> Mask:
@@ -257,10 +253,18 @@ def rarer(n: int, sparsity: float, rng: np.random.Generator) -> Mask:
     if rng.random() < 0.03:
         name = str(rng.choice(["erdos_renyi", "random_regular", "barabasi_albert"]))
         return families.family(name)(n, sparsity, rng, diagonal=False)
+    return _long_paths(n, sparsity, rng, 0.05, 6)
+
+
+def _long_paths(
+    n: int, sparsity: float, rng: np.random.Generator, most_rewired: float, least_ratio: int
+) -> Mask:
+    """Watts-Strogatz, or blocks; ``least_ratio`` is the logarithm of the ratio, of base 2."""
     if rng.random() < 0.5:
-        rewire = float(np.exp(rng.uniform(np.log(0.001), np.log(0.05))))
+        rewire = float(np.exp(rng.uniform(np.log(0.001), np.log(most_rewired))))
         return families.ws_flex(n, sparsity, rng, rewire=rewire, diagonal=False)
-    blocks, ratio = max(n // (round((1 - sparsity) * n) + 1), 2), float(2 ** rng.uniform(6, 12))
+    blocks = max(n // (round((1 - sparsity) * n) + 1), 2)
+    ratio = float(2 ** rng.uniform(least_ratio, 12))
     return families.stochastic_block(n, sparsity, rng, blocks=blocks, ratio=ratio, diagonal=False)
 
 
