@@ -72,8 +72,9 @@ bench: .venv/ready  ## measure the speed claims (35 minutes, on an idle machine)
 	$(BIN)/python -m benchmarks.structural $(RUN)
 	$(BIN)/python -m benchmarks.depth $(RUN)
 	$(BIN)/python -m benchmarks.flow $(RUN)
+	$(BIN)/python -m benchmarks.masks $(RUN)
 
-results: .venv/ready  ## write docs/results.md and docs/speed.md from the committed tables
+results: .venv/ready  ## write the pages of docs/_templates from the committed tables
 	$(BIN)/python -m docs.results
 
 report: .venv/ready  ## build the site from what is committed, into build/site

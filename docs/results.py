@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from bogp import benchmark
 from bogp.graphs.pixel_features import FEATURES
 from bogp.outputs import as_markdown, with_interval
 from bogp.studies import answers
@@ -21,6 +22,7 @@ from bogp.studies.baselines import tables as table_1
 from bogp.studies.baselines.measure import LIKE, PAPER
 from bogp.studies.claims import verdicts
 from bogp.studies.fixed_sparsity import tables as fixed_sparsity
+from bogp.studies.mask_benchmark import tables as mask_tables
 from bogp.studies.motivation import tables as motivation
 from bogp.studies.places import designs as places_designs
 from bogp.studies.places import tables as places_tables
@@ -321,6 +323,81 @@ def residual() -> dict[str, str]:
     }
 
 
+def mask_benchmark() -> dict[str, str]:
+    """The benchmark's data sheet and its first table of methods (notebook 17)."""
+
+    def committed(name: str) -> pd.DataFrame:
+        return table(f"17_mask_benchmark/{name}")
+
+    masks, known, over = benchmark.load(), committed("known"), committed("against_random")
+    agreement, ends = committed("agreement"), committed("ends")
+    task = known["dataset"] + ", " + known["sparsity"].map("{:g}".format)
+    counts = masks.table.pivot_table(
+        index="family", columns="sparsity", values="id", aggfunc="size", sort=False
+    )
+    regret = 100 * ends.pivot_table(
+        index="arm", columns=["dataset", "sparsity"], values="regret", sort=False
+    )
+    regret.columns = [f"{dataset}, {sparsity:g}" for dataset, sparsity in regret.columns]
+    predicted = mask_tables.transfer(committed("predicted")).reset_index()
+    record = masks.record
+    return {
+        "mask_count": f"{len(masks):,}",
+        "mask_megabytes": f"{benchmark.data.FILE.stat().st_size / 1e6:.1f}",
+        "mask_sha": f"{record['sha256']}",
+        "mask_protocol": record["protocol"]["name"],
+        "mask_engine": str(record["evaluations"]["mnist"]["engine_version"]),
+        "mask_columns": str(len(masks.columns)),
+        "mask_ceiling": f"{known['ceiling'].min():.2f} to {known['ceiling'].max():.2f}",
+        "mask_counts": as_markdown(
+            counts.fillna(0).astype(int).rename(columns="{:g}".format).reset_index()
+        ),
+        "mask_known": as_markdown(
+            pd.DataFrame(
+                {"pool": task}
+                | {
+                    name: (100 * known[name]).map("{:.2f}".format)
+                    for name in ("mean", "oracle", "best")
+                }
+                | {
+                    "between masks": (100 * known["between"]).map("{:.2f}".format),
+                    "between trainings": (100 * known["rest"]).map("{:.2f}".format),
+                    "share": known["icc"].map("{:.2f}".format),
+                }
+            )
+        ),
+        "mask_agreement": as_markdown(
+            agreement.map("{:.2f}".format).rename(
+                columns={
+                    "data_sets": "MNIST with Fashion-MNIST",
+                    "mnist": "trainings on MNIST",
+                    "fashion-mnist": "trainings on Fashion-MNIST",
+                }
+            )
+        ),
+        "mask_methods": as_markdown(
+            pd.DataFrame(
+                {
+                    "method": over["arm"],
+                    "over random search": [
+                        with_interval({k: 100 * r[k] for k in ("mean", "low", "high")}, "+.2f")
+                        for r in over.to_dict("records")
+                    ],
+                    "found with 80 % power": (100 * over["detectable"]).map("{:.2f}".format),
+                    "ahead in": [f"{r.wins} of {r.n}" for r in over.itertuples()],
+                    "of the gap": over["of_the_gap"].map("{:.0%}".format),
+                }
+            )
+        ),
+        "mask_regret": as_markdown(regret.map("{:.2f}".format).rename_axis("method").reset_index()),
+        "mask_predicted": as_markdown(
+            predicted.assign(
+                **{c: predicted[c].map("{:.2f}".format) for c in ("fixed", "other families")}
+            )
+        ),
+    }
+
+
 def flow(measured: pd.DataFrame) -> str:
     """What reading a flow model costs, network by network."""
     shown = pd.DataFrame(
@@ -360,6 +437,7 @@ def values() -> dict[str, str]:
     """Every number and table that a template names."""
     structural = {"structural": answers.in_short(answers.answers(RESULTS))}
     first = claims() | known() | places() | residual() | monotone() | searches()
+    first |= mask_benchmark()
     return first | structural | speed() | cost()
 
 

@@ -32,6 +32,7 @@ def main(numbers: list[str]) -> None:
                 config=config,
             ).execute()
         notebook.metadata["language_info"] = {"name": "python"}
+        notebook.metadata.pop("widgets", None)  # the state of progress bars
         nbformat.write(notebook, path)
         print(path.name)
 

@@ -32,7 +32,7 @@ def test_09_graphs_with_places(small):
         for name in ("fresh", "units", "rules", "fixed", "gained", "nulls")
     )
     kept = paths.evaluations_dir("t") / "09_graphs_with_places"
-    history = pd.read_csv(kept / f"mnist-5k_s{designs.MAIN:.3f}.csv")
+    history = pd.read_csv(kept / f"mnist-5k_s{designs.MAIN:.3f}.csv.gz")
     with Store(paths.store_path()) as store:
         for table in (history, fresh, fixed, null):
             rows = store.get(table["key"].tolist())

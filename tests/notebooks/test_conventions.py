@@ -45,6 +45,7 @@ def test_there_are_notebooks():
         "14_surrogate_search",
         "15_depth_pruning",
         "16_residual_stream",
+        "17_mask_benchmark",
     ]
     assert [p.stem for p in NOTEBOOKS] == names
 

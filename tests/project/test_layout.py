@@ -20,10 +20,11 @@ ALLOWED = {
     "graphs": set(),
     "training": {"graphs"},
     "search": {"graphs", "training"},
+    "benchmark": {"graphs"},
     "structural": set(),
     "zoo": {"structural"},
     "workflow": {"training", "zoo"},
-    "studies": {"graphs", "training", "search", "structural", "zoo"},
+    "studies": {"graphs", "training", "search", "benchmark", "structural", "zoo"},
 }
 
 

@@ -20,8 +20,8 @@ CONDA_NAMES = {"pytorch": "torch", "python-igraph": "igraph"}
 
 
 COMPATIBILITY = "compatibility"  # the extra that has an environment of its own
-# extras of what is also looked at where somebody installed it: by benchmarks, and by notebook 09
-NOT_LOCKED = ("peers", "tables")
+# extras of what is also looked at where somebody installed it: by benchmarks, and notebooks 09, 17
+NOT_LOCKED = ("peers", "tables", "optuna")
 
 
 def declared() -> dict[str, Requirement]:

@@ -107,9 +107,7 @@ def places(images: Mapping[str, NDArray[np.uint8]]) -> dict[str, placed.Places]:
     return {name: placed.pixel_places(of, 28, NODES) for name, of in images.items()}
 
 
-def drawn(
-    sparsity: float, family: str, number: int, where: Mapping[str, placed.Places]
-) -> Drawn:
+def drawn(sparsity: float, family: str, number: int, where: Mapping[str, placed.Places]) -> Drawn:
     """One mask.
 
     Args:
@@ -119,9 +117,7 @@ def drawn(
         where: from ``places``; even numbers of a placed family take the first's, odd ones the
             second's.
     """
-    rng = np.random.default_rng(
-        (_SEED, round(1000 * sparsity), FAMILIES.index(family), number)
-    )
+    rng = np.random.default_rng((_SEED, round(1000 * sparsity), FAMILIES.index(family), number))
     if family in _SETTINGS:
         settings, graph = _relational(sparsity, family, rng)
         return Drawn(sparsity, family, number, settings, graph, graph)

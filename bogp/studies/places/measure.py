@@ -167,7 +167,7 @@ def searched(
         "engine": evaluator.settings(task.name),
     }
     searchers = [searcher(m, k) for m in methods for k in range(searches)]
-    path = folder / f"{task.name.replace('+', '_')}_s{sparsity:.3f}.csv"
+    path = folder / f"{task.name.replace('+', '_')}_s{sparsity:.3f}.csv.gz"
     history = kept(path, known, lambda: generator.run(searchers, *how))
     evaluator.asked |= set(history["key"])
     judged = generator.fresh(generator.recommend(history, SPACE), *how, design.fresh)
@@ -539,7 +539,7 @@ def printed(
             task.protocol,
             task.name,
             evaluator,
-            folder / f"printed_{name}.csv",
+            folder / f"printed_{name}.csv.gz",
         ).assign(database=name)
         for name, base in bases.items()
     ]

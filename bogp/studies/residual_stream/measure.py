@@ -325,7 +325,7 @@ def searched(
     found: list[list[pd.DataFrame]] = [[], [], []]
     for name in DATABASES:
         masks = database(cell, design, name)
-        path = folder / f"printed_{name.replace(' ', '_')}.csv"
+        path = folder / f"printed_{name.replace(' ', '_')}.csv.gz"
         retrained = printed(masks, *where, path)
         rarity = pd.DataFrame([algorithm3.rarity(all_graphs(masks, *where))])
         parts = (retrained, algorithm3.against_random(retrained), rarity)

@@ -123,7 +123,7 @@ def _record(
         "size": list(size),
         "network": [WIDTH, HEADS, BLOCKS],
     }
-    return f"transformer_{embeddings}_{named}_{number}.csv", parameters
+    return f"transformer_{embeddings}_{named}_{number}.csv.gz", parameters
 
 
 def rows(
