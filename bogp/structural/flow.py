@@ -30,7 +30,7 @@ from torch import Tensor, fx, nn
 from bogp.checks import floats, number, refuse, whole
 from bogp.structural.graph import ComputationGraph, check_ready, edge_values
 from bogp.structural.traced import moments
-from bogp.structural.traced.containers import positional
+from bogp.structural.traced.containers import mapped, positional
 from bogp.structural.traced.moments import Channels, Moments, Rule
 from bogp.structural.traced.nodes import CATS, SUBTRACTIONS, SUMS, Inputs, arguments, bypass, last
 
@@ -199,7 +199,8 @@ def flow_model(
     graph: ComputationGraph, inputs: Inputs, *, noise_gain: float = 0.5, seed: int = 0
 ) -> FlowModel:
     """Read off what predicts removals, in one forward pass. Weights are looked up as they are
-    needed: read again what has been trained on.
+    needed: read again what has been trained on. A network on another device is read on a copy on
+    the CPU.
 
     Args:
         graph: of the network, in evaluation mode.
@@ -229,10 +230,11 @@ def flow_model(
         f"noise_gain is {noise_gain}; a number from 0 to 1 is needed.",
     )
     check_ready(graph)
-    reader = _Reader(graph, noise_gain, whole("seed", seed, 0))
     with graph.sizes_in_words(inputs), torch.no_grad():
-        reader.run(*positional(graph.module, inputs))
-    end = last(graph.module.graph)
+        module = _on_cpu(graph)
+        reader = _Reader(graph, module, noise_gain, whole("seed", seed, 0))
+        reader.run(*positional(module, mapped(lambda value: value.cpu(), inputs)))
+    end = last(module.graph)
     ends = {
         node.name: reader.gates.get((end.name, slot))
         for slot, node in enumerate(arguments(end))
@@ -240,6 +242,12 @@ def flow_model(
     }
     outputs = {name: reader.known[name].without_entries() for name in ends}
     return FlowModel(graph, tuple(reader.steps), outputs, ends)
+
+
+def _on_cpu(graph: ComputationGraph) -> fx.GraphModule:
+    """The traced network, copied if it lies elsewhere: what is read of it are small numbers."""
+    here = graph.device.type == "cpu"
+    return graph.module if here else copy.deepcopy(graph.module).cpu()
 
 
 def _last_uses(steps: Sequence[Step], outputs: dict[str, Channels]) -> dict[int, list[str]]:
@@ -257,8 +265,10 @@ def _last_uses(steps: Sequence[Step], outputs: dict[str, Channels]) -> dict[int,
 class _Reader(fx.Interpreter):
     """Runs a traced network, and makes a rule of each operation as it goes by."""
 
-    def __init__(self, graph: ComputationGraph, noise_gain: float, seed: int) -> None:
-        super().__init__(graph.module)
+    def __init__(
+        self, graph: ComputationGraph, module: fx.GraphModule, noise_gain: float, seed: int
+    ) -> None:
+        super().__init__(module)
         self.random = torch.Generator().manual_seed(seed)
         self.noise_gain = noise_gain
         self.vertex = {node: v.index for v in graph.vertices for node in v.nodes}

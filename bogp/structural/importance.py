@@ -10,6 +10,8 @@ for several methods at once:
 - ``activation``: sum over S of the root mean square of what the edge carries
 - ``block_influence``: 1 - cosine similarity between what its consumer makes with and without it
   (Men et al. 2024)
+- ``flow``: how far the outputs move, from one forward pass over a few examples, without labels or
+  gradients (``flow.flow_model``)
 - ``first_order``: - sum of g over S: the predicted change of the loss, with its sign
 - ``absolute_first_order``: | sum of g over S |
 - ``unsigned_taylor``: sum over S of the mean of (gradient x activation)^2 over examples: the
@@ -22,9 +24,9 @@ for several methods at once:
 - ``leave_one_out``: the exact change of the loss (loss-based importance)
 
 The last five and ``first_order`` are changes of the mean loss, in its unit. ``removal_order`` turns
-a method into an order of removals; with ``_greedy`` behind its name a quadratic method looks again
-after each removal, at the whole set removed so far, and ``exact_greedy`` does so with the exact
-loss.
+a method into an order of removals. With ``_greedy`` behind its name a quadratic method, or the
+flow, looks again after each removal, at the whole set removed so far, and ``exact_greedy`` does so
+with the exact loss.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from torch import Tensor, fx
 
 from bogp.checks import floats, is_one_of, texts, whole
 from bogp.errors import InvalidInput, NotCapturable
+from bogp.structural.flow import FlowModel, flow_model
 from bogp.structural.gates import (
     Examples,
     Loss,
@@ -62,6 +65,7 @@ METHODS = (
     "magnitude",
     "activation",
     "block_influence",
+    "flow",
     "first_order",
     "absolute_first_order",
     "unsigned_taylor",
@@ -72,7 +76,8 @@ METHODS = (
     "leave_one_out",
 )
 SECOND_ORDER = ("fisher", "gauss_newton", "hessian")
-GREEDY = (*(f"{name}_greedy" for name in SECOND_ORDER), "exact_greedy")
+GREEDY = (*(f"{name}_greedy" for name in SECOND_ORDER), "flow_greedy", "exact_greedy")
+_READ = 64  # examples that the flow is read from, at most
 _FROM_GRADIENTS = (
     "first_order",
     "absolute_first_order",
@@ -126,6 +131,7 @@ def importances(
         "magnitude": lambda: magnitude(graph),
         "activation": lambda: activation(graph, examples),
         "block_influence": lambda: block_influence(graph, examples),
+        "flow": lambda: flow_of(graph, examples).change(single_removals(graph)),
         "first_order": lambda: first_order(graph, gradients),
         "absolute_first_order": lambda: np.abs(first_order(graph, gradients)),
         "unsigned_taylor": lambda: unsigned_taylor(graph, gradients),
@@ -223,6 +229,11 @@ def block_influence(graph: ComputationGraph, examples: Examples, batch: int = 25
                 unlike = (_dissimilarity(graph, v, slots, values, len(part)) for v in consumers)
                 total[c] += sum(unlike) / len(consumers)
     return total / len(examples)
+
+
+def flow_of(graph: ComputationGraph, examples: Examples) -> FlowModel:
+    """The flow model from the first 64 examples; their targets are not read."""
+    return flow_model(graph, examples.part(slice(_READ)).inputs)
 
 
 def _enters(graph: ComputationGraph, block: Edge, values: dict[str, Any]) -> Tensor:
@@ -346,8 +357,8 @@ def greedy(
 
     Args:
         graph: of the network.
-        change: of (M, E) masks the (M,) losses or their changes: ``TaylorModel.change``, or the
-            exact loss.
+        change: of (M, E) masks the (M,) losses or their changes: ``TaylorModel.change``,
+            ``FlowModel.change``, or the exact loss.
         limit: the most edges to remove; None goes on until nothing can be removed.
 
     Returns:
@@ -421,6 +432,8 @@ def removal_order(
         check_ready(graph)
         single_removals(graph)
         return greedy(graph, Removals(graph, examples, loss, rounds=True, **exact).under, limit)
+    if name == "flow_greedy":
+        return greedy(graph, flow_of(graph, examples).change, limit)
     return greedy(
         graph, taylor_model(graph, examples, loss, name.removesuffix("_greedy")).change, limit
     )

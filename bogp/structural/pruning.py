@@ -82,9 +82,9 @@ def prune(
             ``next_token`` or ``own_loss``.
         share: of the level's candidates that go, between 0 and 1; at least one goes.
         level: ``blocks``, ``residual`` or ``all``.
-        method: ``magnitude``, ``block_influence`` (ShortGPT), ``first_order``, ``fisher``,
-            ``leave_one_out`` (exact), ``exact_greedy`` (SLEB), or another of ``importance.METHODS``
-            and ``GREEDY``.
+        method: ``magnitude``, ``block_influence`` (ShortGPT), ``flow_greedy`` (one forward pass,
+            without labels), ``first_order``, ``fisher``, ``leave_one_out`` (exact),
+            ``exact_greedy`` (SLEB), or another of ``importance.METHODS`` and ``GREEDY``.
         finetune: trains the smaller model, in place; None for no fine-tuning. It gets the model in
             training mode.
         seed: of ``random``.

@@ -58,20 +58,6 @@ class ParallelChains(nn.Module):
         return self.a(x) + self.b(x) + self.c(x) + self.d(x)
 
 
-class Rotations(nn.Module):
-    """Sums behind sums, with isometric maps between."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.second, self.third = (nn.Linear(6, 6, bias=False) for _ in range(3))
-        for layer in (self.first, self.second, self.third):
-            nn.init.orthogonal_(layer.weight)
-
-    def forward(self, x):
-        h = x + 0.5 * self.first(x)
-        return self.second(h) + self.third(h)
-
-
 # shares and paths
 
 
@@ -173,17 +159,105 @@ def test_flow_is_exact_for_parallel_linear_paths():
     np.testing.assert_allclose(moved.signal, signal, atol=1e-10)
     np.testing.assert_allclose(moved.noise, noise, atol=1e-10)
     np.testing.assert_allclose(moved.mean, under.mean(dim=1), atol=1e-10)
+    shift = under.mean(dim=1) - full.mean(dim=0)
+    shift = shift - shift.mean(dim=1, keepdim=True)
+    apart = (vary - of).square().sum(dim=(1, 2)) + len(full) * shift.square().sum(dim=1)
+    np.testing.assert_allclose(
+        flow.flow_model(graph, inputs).change(masks), apart / of.square().sum(), atol=1e-10
+    )
 
 
-def test_behind_an_isometry_the_share_of_a_removal_stays():
-    graph = capture(make(Rotations, DOUBLE), models.x(3, 6).double())
+def true_and_predicted(model, masks_of=all_masks):
+    """(M,) the coefficient of the masked output on the full one, and what path flow says of it."""
+    graph = capture(model, models.x(3, 6).double())
     inputs = (models.x(200, 6).double(),)
-    masks = all_masks(graph)
-    weights = flow.shares(graph, inputs)
-    single = [graph.without([edge]) for edge in graph.candidates]
-    assert len(masks) > len(single) > 2
-    found = flow.path_flow(graph, single, weights)
-    assert ((found > 0) & (found < 1)).all()
+    masks = masks_of(graph)
+    under, full = outputs(graph, masks, inputs), outputs(graph, graph.without([])[None], inputs)[0]
+    true = ((under * full).sum(dim=(1, 2)) / full.square().sum()).numpy()
+    live = graph.connected(masks)
+    return true[live], flow.path_flow(graph, masks, flow.shares(graph, inputs))[live]
+
+
+class InSeries(nn.Module):
+    """Sums in series, a linear map behind each; ``branch`` makes what is added to a value."""
+
+    def __init__(self, branch, behind, bias=False):
+        super().__init__()
+        self.branches = nn.ModuleList(branch() for _ in range(3))
+        self.behind = nn.ModuleList(behind(bias) for _ in range(3))
+
+    def forward(self, x):
+        for branch, behind in zip(self.branches, self.behind, strict=True):
+            x = behind(x + branch(x))
+        return x
+
+
+class Scale(nn.Module):
+    """Multiplies by a number."""
+
+    def __init__(self):
+        super().__init__()
+        self.by = nn.Parameter(torch.rand(()))
+
+    def forward(self, x):
+        return self.by * x
+
+
+def linear(bias=False):
+    return nn.Linear(6, 6, bias=bias)
+
+
+def isometry(bias=False):
+    layer = linear(bias)
+    nn.init.orthogonal_(layer.weight)
+    return layer
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        lambda: InSeries(Scale, linear),
+        lambda: nn.Sequential(InSeries(Scale, linear), nn.ReLU(), linear()),
+    ],
+)
+def test_products_along_a_path_are_exact_where_what_is_added_points_the_same_way(series):
+    """Each masked sum is then its share times the full one, whatever linear map, or ReLU, comes
+    behind.
+    """
+    true, predicted = true_and_predicted(make(series, DOUBLE))
+    assert len(true) > 8 and np.ptp(true) > 0.5
+    np.testing.assert_allclose(predicted, true, atol=1e-10)
+
+
+def test_behind_an_isometry_the_share_of_a_sum_stays():
+    class One(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.behind = linear(), linear(), isometry()
+
+        def forward(self, x):
+            return self.behind(x + self.a(x) + self.b(x))
+
+    true, predicted = true_and_predicted(make(One, DOUBLE))
+    assert len(true) == 7
+    np.testing.assert_allclose(predicted, true, atol=1e-6)  # weights are made in float32
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        # what is left points elsewhere, and the map or the next sum turns some of it back
+        lambda: InSeries(linear, linear),
+        lambda: InSeries(linear, isometry),
+        # a constant stays, whatever share of the rest does
+        lambda: InSeries(Scale, linear, bias=True),
+        # a sum of several directions through a kink
+        lambda: nn.Sequential(InSeries(linear, linear), nn.ReLU(), linear()),
+    ],
+)
+def test_what_breaks_the_product_of_shares(breaks):
+    true, predicted = true_and_predicted(make(breaks, DOUBLE))
+    assert np.abs(true - predicted).max() > 0.01
 
 
 def test_a_normalisation_undoes_shares_and_the_model_sees_it():

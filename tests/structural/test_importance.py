@@ -9,6 +9,7 @@ from torch import nn
 
 from bogp.errors import InvalidInput, NothingToRemove
 from bogp.structural import importance as structural_importance
+from bogp.structural.flow import flow_model
 from bogp.structural.gates import Examples, leave_one_out, losses_under, squared_error
 from bogp.structural.taylor import gate_gradients, taylor_model
 from bogp.structural.tracing import capture
@@ -73,12 +74,17 @@ def test_closed_forms_on_linear_branches(linear):
         assert one.activation == pytest.approx(float((part**2).mean()) ** 0.5)
         similar = float(torch.nn.functional.cosine_similarity(total, total - part, dim=1).mean())
         assert one.block_influence == pytest.approx(1 - similar, abs=1e-12)
+        vary = total - total.mean(dim=0)
+        gone, moved = part - part.mean(dim=0), part.mean(dim=0) - part.mean()
+        apart = float(gone.square().sum() + len(x) * moved.square().sum())
+        assert one.flow == pytest.approx(apart / float(vary.square().sum()), abs=1e-9)
 
 
 def test_a_dead_branch_has_no_importance(linear):
     _, graph, examples = linear
     table = structural_importance.importances(graph, examples, squared_error).iloc[3]
-    assert (table.drop(["edge", "random"]) == 0).all()
+    assert (table.drop(["edge", "random", "flow"]) == 0).all()
+    assert table["flow"] == pytest.approx(0, abs=1e-12)
     assert (
         structural_importance.removal_order(graph, examples, squared_error, "block_influence")[0]
         == graph.candidates[3]
@@ -227,6 +233,28 @@ def test_greedy_orders_by_brute_force(linear):
         == exact.tolist()[:2]
     )
     assert len(exact) == 3, "one branch must stay"
+    change = flow_model(graph, examples.inputs).change
+    for limit in (None, 2):
+        found = structural_importance.removal_order(
+            graph, examples, squared_error, "flow_greedy", limit=limit
+        )
+        gone = []
+        for step in found:
+            options = [e for e in graph.candidates if e not in gone]
+            assert step == min(options, key=lambda e: change([graph.without([*gone, e])])[0])
+            gone.append(int(step))
+        assert len(found) == (limit or 3)
+
+
+def test_flow_reads_no_targets_and_the_first_64_examples(dag):
+    _, graph, _ = dag
+    examples = Examples(
+        (torch.randn(80, 4, dtype=torch.float64),), torch.full((80, 3), torch.nan).double()
+    )
+    table = structural_importance.importances(graph, examples, squared_error, ["flow"])
+    model = flow_model(graph, (examples.inputs[0][:64],))
+    single = [graph.without([edge]) for edge in graph.candidates]
+    np.testing.assert_array_equal(table["flow"], model.change(single))
 
 
 def test_second_order_is_the_true_change_of_all_masks_of_a_linear_network(linear):
