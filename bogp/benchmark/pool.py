@@ -61,14 +61,12 @@ class Pool:
 
     @cached_property
     def X(self) -> Values:
-        """(N, d) the values with each column from 0 to 1 over the pool. What does not exist counts
-        as the largest, for it is a path that no edge closes; a constant column is 0.
+        """(N, d) the values, ``filled``, with each column from 0 to 1 over the pool; a constant
+        column is 0.
         """
-        finite = np.where(np.isfinite(self.values), self.values, np.nan)
-        low = np.nan_to_num(np.fmin.reduce(finite, axis=0))
-        high = np.nan_to_num(np.fmax.reduce(finite, axis=0))
-        filled = np.where(np.isfinite(finite), finite, high)
-        return (filled - low) / np.where(high > low, high - low, 1.0)
+        values = filled(self.values)
+        low, high = values.min(axis=0), values.max(axis=0)
+        return (values - low) / np.where(high > low, high - low, 1.0)
 
     @property
     def best(self) -> float:
@@ -130,6 +128,18 @@ class Pool:
                 "regret": self.best - self.judged[chosen],
             }
         )
+
+
+def filled(values: Values) -> Values:
+    """Values with what does not exist, such as the path length of a graph in several parts, counted
+    as the largest of its column: it is a path that no edge closes. A column of nothing else is 0.
+
+    Args:
+        values: (N, d).
+    """
+    finite = np.where(np.isfinite(values), values, np.nan)
+    largest = np.nan_to_num(np.fmax.reduce(finite, axis=0))
+    return np.where(np.isfinite(finite), finite, largest)
 
 
 def _suggested(asked: Any, left: int) -> int:

@@ -3,8 +3,11 @@ its labels against the generators, its numbers against the table.
 """
 
 import json
+import re
 import shutil
+from pathlib import Path
 
+import nbformat
 import networkx as nx
 import numpy as np
 import pytest
@@ -197,3 +200,13 @@ def test_a_training_gives_the_same_again(masks, tmp_path):
     found = evaluator.evaluate(jobs)["test_accuracy"]
     want = [masks.accuracy(name, "mnist", 1) for name in names]
     np.testing.assert_allclose(found, want, atol=1e-7)
+
+
+def test_the_examples_of_the_page_and_the_notebook_run():
+    root = Path(__file__).resolve().parents[2]
+    page = (root / "docs" / "benchmark.md").read_text()
+    cells = nbformat.read(root / "notebooks" / "17_mask_benchmark.ipynb", as_version=4).cells
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    for text in (page, prose):
+        code = re.search(r"```python\n(.*?)```", text, re.S)[1]
+        exec(compile(code, "example", "exec"), {})

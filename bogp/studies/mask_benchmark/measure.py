@@ -12,6 +12,7 @@ import pandas as pd
 
 from bogp import benchmark
 from bogp.benchmark.data import DATASETS, SEEDS, SPLITS, Benchmark
+from bogp.benchmark.pool import filled
 from bogp.checks import choice
 from bogp.graphs.properties import NINE
 from bogp.records import kept_in_parallel
@@ -268,10 +269,7 @@ _MODELS: Mapping[str, Callable[[], Any]] = {"ridge": _ridge, "random forest": _f
 
 
 def _scores(data: benchmark.Regression, make: Callable[[], Any]) -> dict[str, float]:
-    values = data.X.copy()
-    largest = np.nanmax(np.where(np.isfinite(values), values, np.nan), axis=0)
-    at = ~np.isfinite(values)
-    values[at] = np.broadcast_to(largest, values.shape)[at]  # as in ``Pool.X``
+    values = filled(data.X)
     fitted = make().fit(values[data.train], data.y[data.train])
     fixed = rank_correlation(fitted.predict(values[data.test]), data.y[data.test])
     left_out = []
