@@ -59,6 +59,18 @@ def test_what_the_page_says_of_the_stream_in_words_is_in_the_tables():
     assert set(printed_.groupby(["database", "method"]).size()) == {40}
 
 
+def test_what_the_page_says_of_the_benchmark_of_masks_in_words_is_in_the_tables():
+    families = table("17_mask_benchmark/families")
+    order = families.groupby(["dataset", "sparsity"])["mean"].rank(ascending=False)
+    counts = families.groupby(["dataset", "sparsity"])["family"].transform("size")
+    ranked = families.assign(place=order, last=order == counts)
+    on = ranked[ranked.family == "placed"].set_index(["dataset", "sparsity"])
+    assert (on.loc["mnist"].drop(0.75).place == 1).all() and on.loc["fashion-mnist"]["last"].all()
+    kept = table("17_mask_benchmark/agreement")
+    assert kept.data_sets.max() < 0.3, "hardly"
+    assert kept[["mnist", "fashion-mnist"]].min(axis=None) > 0.45
+
+
 def test_the_readme_is_short():
     lines = README.splitlines()
     assert len(lines) <= 150 and len(README.split()) <= 1_000
