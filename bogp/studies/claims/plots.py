@@ -331,27 +331,41 @@ def defects(table: pd.DataFrame, margin: float = MARGIN) -> Figure:
     return _finished(figure, [ax], f"bars: 95 % t interval over pairs of searches\n{_EQUIVALENCE}")
 
 
-def regions(table: pd.DataFrame, smallest: float = 0.0005) -> Figure:
-    """Advantage of a search over random search against sparsity, by what was searched over; one
-    panel a data set.
+def pools(table: pd.DataFrame, smallest: float = 0.0005) -> Figure:
+    """Advantage of each arm over random choice beside the ceiling, one panel a sparsity.
 
     Args:
-        table: from ``regions.advantages``.
+        table: from ``pools.summary``.
         smallest: the smallest gain of interest; from zero to it, a band.
     """
-    drawn = table.assign(
-        mean=table["advantage"], series=table["searched"] + ", " + table["numbering"]
+    ends = {"ceiling": "mean", "ceiling_low": "low", "ceiling_high": "high"}
+    drawn = pd.concat(
+        [
+            table.assign(mean=table["estimate"], series="the arm"),
+            table.drop(columns=["low", "high"]).rename(columns=ends).assign(series="ceiling"),
+        ]
     )
-    figure, axes = _against_sparsity(drawn, "accuracy minus random search's\n(thousandths)")
+    rows = names(table["arm"])
+    figure, axes = _panels(
+        drawn,
+        "case",
+        names(table["case"]),
+        "arm",
+        rows,
+        (2.6, 0.3 * len(rows) + 1.2),
+        series="series",
+        look=styles(["the arm", "ceiling"]),
+        xlabel="accuracy minus that of random\nchoice (thousandths)",
+    )
     for ax in axes:
-        ax.axhspan(
+        ax.axvspan(
             0,
             1000 * smallest,
             color="#DDDDDD",
             zorder=0,
             label=f"less than the smallest gain of interest ({1000 * smallest:g})",
         )
-    return _finished(figure, axes, _SEARCH_BARS)
+    return _finished(figure, axes, "mean over pools; bars: 95 % t interval; axes differ")
 
 
 def region_spread(table: pd.DataFrame) -> Figure:
