@@ -6,6 +6,7 @@
 - ``prediction``: what graph properties say of accuracy
 - ``exchangeable``: networks that graph properties cannot tell apart, and the other way round
 - ``replay``: searches on a table of measured (or planted) accuracies, with their controls
+- ``controls``: searches on planted slopes of all signs, and what look-ups return
 - ``reported``: what was reported, against fresh seeds; Table 1 with equivalence tests
 - ``defects``: the defects of the released code, switched on
 - ``regions``: where graphs differ

@@ -59,6 +59,8 @@ class Design:
         converged: graphs of each family that are trained until they stop improving, and seeds.
         defects: evaluations of a search with a defect, and searches with each.
         replays: evaluations of a search on one hidden layer, and searches of each kind.
+        slopes: planted slopes at each sparsity (all signs of five properties are 32), evaluations
+            of a search, and searches on each.
         pools: sizes of the pools of graphs over all layers.
         changed_sparsity: of ``changed`` and ``converged``.
         steps: of a training, at most, whatever its protocol says.
@@ -77,6 +79,7 @@ class Design:
     converged: tuple[int, int]
     defects: tuple[int, int]
     replays: tuple[int, int]
+    slopes: tuple[int, int, int]
     pools: PoolDesign
     changed_sparsity: float = 0.9
     steps: int = 1_000_000
@@ -113,6 +116,7 @@ NAMED = {
         converged=(2, 1),
         defects=(2, 2),
         replays=(4, 2),
+        slopes=(2, 4, 2),
         pools=PoolDesign(2, 32, 12, 3, 2, (0.95,)),
         steps=200,
     ),
@@ -126,6 +130,7 @@ NAMED = {
         converged=(6, 2),
         defects=(25, 10),
         replays=(25, 40),
+        slopes=(32, 25, 10),
         pools=PoolDesign(5, 2000, 500, 16, 4, (0.95, 0.97, 0.99)),
     ),
 }

@@ -32,6 +32,7 @@ from bogp.plotting import (
     titled,
 )
 from bogp.studies.baselines.tables import MARGIN
+from bogp.studies.claims.verdicts import HOLDS
 from bogp.studies.printed import PAPER_BASE
 from bogp.variance import components as split
 
@@ -51,6 +52,7 @@ _SEARCHES = {
     "density": "density alone",
     "box_permuted": "box, permuted",
     "pool_permuted": "pool, permuted",
+    "box_l2": "box, nearest by L2",
 }
 _RECOMMENDERS = {"observed": "best observed", "posterior": "best posterior mean"}
 _MEASURES = {
@@ -311,6 +313,60 @@ def gaps(table: pd.DataFrame, margin: float = MARGIN) -> Figure:
     title = f"bars: 95 % t interval over pairs; {_EQUIVALENCE}"
     how = _margin(axes, margin)
     return _finished(figure, axes, title + (how and f"\naxis: {how}"))
+
+
+def margins(table: pd.DataFrame, margin: float = MARGIN) -> Figure:
+    """The smallest margin at which BoGP, and the unpruned network, are on a par with Glob_1,
+    against sparsity.
+
+    Args:
+        table: from ``reported.against_margin``. A margin that is not reached is drawn above the
+            largest, with an arrow.
+        margin: that of the claim, a dashed line.
+    """
+    figure, ax = plt.subplots(figsize=(6, 3.2))
+    cases = {case: k for k, case in enumerate(table["case"].unique())}
+    for label, colour, marker in styles(table["arm"].unique()).values():
+        one = table[table["arm"] == label]
+        shown = one[one["verdict"] == HOLDS].groupby("case")["margin"].min()
+        never = [case for case in cases if case not in shown.index]
+        top = 1000 * table["margin"].max()
+        ax.plot([cases[c] for c in shown.index], 1000 * shown, marker, color=colour, label=label)
+        ax.plot([cases[c] for c in never], [top] * len(never), "^", color=colour)
+    ax.axhline(1000 * margin, color="#000000", linestyle="--", linewidth=0.9, label="the margin")
+    ax.set_xticks(list(cases.values()), list(cases))
+    ax.set(
+        ylabel="smallest margin at which\nit is on a par (thousandths)",
+        xlabel="sparsity of the mask (share of zeros)",
+    )
+    return _finished(figure, [ax], "minus Glob_1, like for like; triangle: at none of the margins")
+
+
+def slopes(table: pd.DataFrame) -> Figure:
+    """Advantage over random search on planted slopes of all signs, from the lowest to the highest;
+    one panel a table.
+
+    Args:
+        table: from ``controls.slope_advantages``.
+    """
+    ranked = table.assign(
+        mean=table["advantage"],
+        rank=table.groupby(["table", "method"])["advantage"].rank(method="first").astype(int),
+    )
+    figure, axes = _panels(
+        ranked,
+        "table",
+        names(table["table"]),
+        "rank",
+        dict.fromkeys(sorted(ranked["rank"].unique()), ""),
+        (4.2, 3.0),
+        series="method",
+        look=styles({m: _SEARCHES[m] for m in table["method"].unique()}),
+        upright=True,
+        xlabel="planted slopes, in the order of the advantage",
+    )
+    axes[0].set_ylabel("accuracy minus random search's\n(thousandths)")
+    return _finished(figure, axes, _SEARCH_BARS)
 
 
 def defects(table: pd.DataFrame, margin: float = MARGIN) -> Figure:

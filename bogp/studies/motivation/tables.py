@@ -192,8 +192,9 @@ def beside_the_paper(
         table, judgements: from ``correlations`` and ``monotone``.
 
     Returns:
-        ``property``; ``the paper says``; mean correlations with their intervals: raw, given
-        density, and raw at matched width; ``monotone?``, with the pairs that contradict it; ``one
+        ``property``; ``the paper says``; mean correlations over seeds with their intervals: raw,
+        given density, and raw at matched width, each with that of the accuracies' means over seeds
+        behind it; ``monotone?``, with the pairs that contradict it; ``one
         value, one accuracy?``, with the pairs of graphs that have the same value and differ;
         ``density minus property``.
     """
@@ -201,7 +202,8 @@ def beside_the_paper(
     judged = judgements[judgements["variant"] == "same"].set_index("property")
 
     def correlation(*of: str) -> str:
-        return with_interval(found.loc[of], "+.2f")
+        one = found.loc[of]
+        return f"{with_interval(one, '+.2f')}; of means {one['of_means']:+.2f}"
 
     def refuted(rejected: bool, pairs: int, of: int, do: str) -> str:
         return f"{_REJECTED[bool(rejected)]} ({pairs} of {of} pairs {do})"
