@@ -218,7 +218,7 @@ def table(
     folds: int = 10,
     seed: int = 0,
     threshold: float = 0.3,
-    models: Sequence[str] = MODELS,
+    models: Sequence[str] = (*MODELS, NESTED),
 ) -> pd.DataFrame:
     """How well each property, and all together, predict the mean accuracy over seeds.
 
@@ -228,12 +228,11 @@ def table(
         accuracies: (masks, seeds), in the order of the values' rows.
         folds, seed: as in ``out_of_fold``.
         threshold: which the correlation is held against.
-        models: for all properties together.
+        models: for all properties together, with density those of ``MODELS`` alone.
 
     Returns:
-        One row for each predictor alone (by ``ridge``), one for ``all`` properties by each model
-        and by ``NESTED``, and one for ``all + density`` by each model: ``predictor``, ``model``,
-        ``n`` (masks); ``rho`` with
+        One row for each predictor alone (by ``ridge``), one for ``all`` properties by each model,
+        and one for ``all + density``: ``predictor``, ``model``, ``n`` (masks); ``rho`` with
         ``rho_low``, ``rho_high`` (``spearman``, of mean accuracy with the predictor itself, or with
         the prediction out of fold from several); ``rho_given_density`` (NaN where density is
         constant or says the same); ``cv_r2`` (share of the variance of mean accuracy that is
@@ -255,7 +254,8 @@ def table(
     asked = [(c, [c], "ridge") for c in values.columns] + [
         (name, chosen, m)
         for name, chosen in together.items()
-        for m in (*models, *[NESTED] * (name == "all"))
+        for m in models
+        if name == "all" or m != NESTED
     ]
     rows = []
     for name, chosen, model in asked:

@@ -193,8 +193,8 @@ def beside_the_paper(
 
     Returns:
         ``property``; ``the paper says``; mean correlations over seeds with their intervals: raw,
-        given density, and raw at matched width, each with that of the accuracies' means over seeds
-        behind it; ``monotone?``, with the pairs that contradict it; ``one
+        given density, and raw at matched width; those of the accuracies' means over seeds, which
+        have no interval, in this order; ``monotone?``, with the pairs that contradict it; ``one
         value, one accuracy?``, with the pairs of graphs that have the same value and differ;
         ``density minus property``.
     """
@@ -202,8 +202,12 @@ def beside_the_paper(
     judged = judgements[judgements["variant"] == "same"].set_index("property")
 
     def correlation(*of: str) -> str:
-        one = found.loc[of]
-        return f"{with_interval(one, '+.2f')}; of means {one['of_means']:+.2f}"
+        return with_interval(found.loc[of], "+.2f")
+
+    def of_means(column: str) -> str:
+        cells = [("same", "raw"), ("same", "partial"), ("matched", "raw")]
+        values = [found.loc[(column, *cell), "of_means"] for cell in cells]
+        return ", ".join("undefined" if np.isnan(value) else f"{value:+.2f}" for value in values)
 
     def refuted(rejected: bool, pairs: int, of: int, do: str) -> str:
         return f"{_REJECTED[bool(rejected)]} ({pairs} of {of} pairs {do})"
@@ -222,6 +226,7 @@ def beside_the_paper(
                 "correlation": correlation(column, "same", "raw"),
                 "given density": correlation(column, "same", "partial"),
                 "at matched width": correlation(column, "matched", "raw"),
+                "the three, of seed means": of_means(column),
                 "monotone?": refuted(
                     one["rejected"], one["contradicting"], one["pairs"], "against"
                 ),

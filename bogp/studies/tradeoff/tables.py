@@ -111,7 +111,7 @@ def answer(table: pd.DataFrame, ranges: pd.DataFrame, compared: pd.DataFrame) ->
 
 def _over_searches(row: pd.Series) -> str:
     """A mean with its interval; without, where all searches chose one mask."""
-    if row["masks"] == 1:
+    if row["masks"] == 1 < row["n"]:
         return f"{row['mean']:.3f} (one mask)"
     return with_interval(row, ".3f")
 
