@@ -263,9 +263,9 @@ def informative(table: pd.DataFrame, margin: float = MARGIN) -> str:
     empty = one.loc[one["verdict"] == verdicts.HOLDS, "case"]
     rest = one.loc[one["verdict"] != verdicts.HOLDS, "case"]
     return (
-        f"The unpruned network is on a par with Glob_1 by the same rule at "
-        f"{', '.join(empty) or 'no sparsity'}: there the test says little of a method. It is "
-        f"informative at {', '.join(rest) or 'no sparsity'}."
+        "By the same rule the unpruned network is on a par with Glob_1 at "
+        f"{', '.join(empty) or 'no sparsity'}. Where it is, the test says little of a method; it "
+        f"is informative at {', '.join(rest) or 'no sparsity'}."
     )
 
 
