@@ -334,7 +334,7 @@ def margins(table: pd.DataFrame, margin: float = MARGIN) -> Figure:
         ax.plot([cases[c] for c in shown.index], 1000 * shown, marker, color=colour, label=label)
         ax.plot([cases[c] for c in never], [top] * len(never), "^", color=colour)
     ax.axhline(1000 * margin, color="#000000", linestyle="--", linewidth=0.9, label="the margin")
-    ax.set_xticks(list(cases.values()), list(cases))
+    ax.set_xticks(list(cases.values()) or [0], list(cases) or ["no results in this run"])
     ax.set(
         ylabel="smallest margin at which\nit is on a par (thousandths)",
         xlabel="sparsity of the mask (share of zeros)",
@@ -353,12 +353,13 @@ def slopes(table: pd.DataFrame) -> Figure:
         mean=table["advantage"],
         rank=table.groupby(["table", "method"])["advantage"].rank(method="first").astype(int),
     )
+    ranks = sorted(ranked["rank"].unique())
     figure, axes = _panels(
         ranked,
         "table",
         names(table["table"]),
         "rank",
-        dict.fromkeys(sorted(ranked["rank"].unique()), ""),
+        {k: str(k) if k == 1 or k % 8 == 0 else "" for k in ranks},
         (4.2, 3.0),
         series="method",
         look=styles({m: _SEARCHES[m] for m in table["method"].unique()}),
