@@ -8,6 +8,7 @@ committed pages with what is made here.
 import json
 import re
 import textwrap
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from bogp.outputs import as_markdown, with_interval
 from bogp.studies import answers
 from bogp.studies.baselines import tables as table_1
 from bogp.studies.baselines.measure import LIKE, PAPER
-from bogp.studies.claims import verdicts
+from bogp.studies.claims import reported, verdicts
+from bogp.studies.claims.prediction import NESTED
 from bogp.studies.fixed_sparsity import tables as fixed_sparsity
 from bogp.studies.mask_benchmark import tables as mask_tables
 from bogp.studies.motivation import tables as motivation
@@ -88,7 +90,49 @@ def claims() -> dict[str, str]:
     for s in (75, 97):
         found |= {f"related_{s}": f"{largest['native', s / 100]:.2f}"}
         found |= {f"related_{s}_renumbered": f"{largest['relabelled', s / 100]:.2f}"}
-    return found
+    return found | beside_the_verdicts(committed)
+
+
+def beside_the_verdicts(committed: Callable[[str], pd.DataFrame]) -> dict[str, str]:
+    """What stands beside the verdicts of notebook 06: controls, ceilings, and the pools."""
+    climbed = committed("slope_summary").groupby("method")[["won", "slopes"]].sum()
+    top = committed("concentration").groupby("metric")["top"]
+    predicted = committed("predicted")
+    predicted = predicted[(predicted["predictor"] == "all") & (predicted["model"] == NESTED)]
+    hidden = predicted[predicted["set"].str.startswith(("bernoulli", "all families"))]
+    best = hidden.loc[hidden["rho"].idxmax()]
+    gains, fresh = committed("pools"), committed("pools_fresh")
+    sizes = committed("pools_tried").groupby(["sparsity", "pool"]).size()
+    shown = {
+        "arm": gains["arm"],
+        "sparsity": gains["sparsity"].map("{:.2f}".format),
+        "gain": [
+            with_interval(one.rename({"estimate": "mean"}), "+.4f") for _, one in gains.iterrows()
+        ],
+        "ceiling": [
+            f"{one.ceiling:+.4f} [{one.ceiling_low:+.4f}, {one.ceiling_high:+.4f}]"
+            for one in gains.itertuples()
+        ],
+    }
+    return {
+        "slopes_won": "{won} of {slopes}".format(**climbed.loc["box"]),
+        "slopes_won_l2": "{won} of {slopes}".format(**climbed.loc["box_l2"]),
+        "top_cosine": shares_of(top.get_group("cosine")),
+        "top_l2": shares_of(top.get_group("l2")),
+        "predicted": f"{best.rho:+.2f} [{best.rho_low:+.2f}, {best.rho_high:+.2f}] ({best['set']})",
+        "predicted_ceiling": f"{best.rho_ceiling:.2f}",
+        "informative": reported.informative(committed("margins")),
+        "pool_count": f"{gains['n'].max()}",
+        "pool_graphs": f"{sizes.max():,}",
+        "pool_chosen": f"{fresh.groupby(['sparsity', 'pool', 'arm'])['graph'].nunique().max()}",
+        "pools": as_markdown(pd.DataFrame(shown)),
+    }
+
+
+def shares_of(values: pd.Series) -> str:
+    """The range of shares, as percentages."""
+    ends = [f"{end:.0%}" for end in (values.min(), values.max())]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 def monotone() -> dict[str, str]:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bogp.errors import InvalidInput
+from bogp.statistics import mean_interval
 from bogp.variance import (
     components,
     detectable_mean,
@@ -107,6 +108,48 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     few = [components(crossed(rng, 12, 5, 0.5, 0.8, 1.0), level=0.6) for _ in range(600)]
     assert_covers([f.residual for f in few], 1.0, level=0.6)
     assert_covers([f.icc for f in few], 0.2, level=0.6)
+
+
+EFFECTS = {
+    "normal": lambda rng, size: rng.normal(size=size),
+    "exponential": lambda rng, size: rng.exponential(size=size) - 1,
+    "t4": lambda rng, size: rng.standard_t(4, size=size) / np.sqrt(2),
+}
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_exact_intervals_are_exact_for_normal_effects_and_too_narrow_for_longer_tails(name):
+    """The mask's part alone has other effects; the rest of a training is normal."""
+    rng, draw, found = np.random.default_rng(11), EFFECTS[name], []
+    for _ in range(400):
+        y = 0.002 * draw(rng, (64, 1)) + 0.002 * rng.normal(size=(64, 8))
+        found.append(components(y))
+    assert_covers([f.residual for f in found], 0.002)
+    for part, truth in (("between_masks", 0.002), ("icc", 0.5), ("ceiling", 8 / 9)):
+        estimates = [getattr(f, part) for f in found]
+        if name == "normal":
+            assert_covers(estimates, truth)
+        else:
+            covered = np.mean([e.low <= truth <= e.high for e in estimates])
+            assert 0.65 < covered < 0.85, "as the notebook says: two thirds to four fifths"
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "low", "high"),
+    [
+        ("normal", 5, 0.94, 0.96),
+        ("normal", 20, 0.94, 0.96),
+        ("exponential", 5, 0.865, 0.90),
+        ("exponential", 20, 0.895, 0.925),
+        ("t4", 5, 0.95, 0.975),
+        ("t4", 20, 0.945, 0.97),
+    ],
+)
+def test_t_intervals_of_means_cover_as_the_notebook_says(name, n, low, high):
+    x = EFFECTS[name](np.random.default_rng(12), (6000, n))
+    half = stats.t.ppf(0.975, n - 1) * x.std(axis=1, ddof=1) / np.sqrt(n)
+    np.testing.assert_allclose(mean_interval(x[0]).high - x[0].mean(), half[0])
+    assert low < np.mean(np.abs(x.mean(axis=1)) <= half) < high
 
 
 def test_without_a_rest_the_spread_between_masks_has_the_interval_of_a_sample_standard_deviation():

@@ -28,7 +28,7 @@ def test_06_claims_says_what_was_measured(home, quick):
 
     with Store(paths.store_path()) as store:
         stored = store.table().set_index("key")
-    for name in ("audit", "crossed", "changed", "regions", "converged_trainings"):
+    for name in ("audit", "crossed", "changed", "regions", "converged_trainings", "pools_fresh"):
         rows = table(name)
         assert (
             stored.loc[rows.key, "test_accuracy"].to_numpy() == rows.test_accuracy.to_numpy()
@@ -55,7 +55,7 @@ def test_06_claims_says_what_was_measured(home, quick):
     assert set(evidence.claim) == {1, 2, 3, 4, 5, 6, 10, 11, 12}, (
         "notebooks 03 and 05 have not run here"
     )
-    for name in ("cursed", "compared", "best_of_all"):
+    for name in ("cursed", "compared", "margins", "best_of_all"):
         assert len(table(name)) == 0 and {"case", "estimate"} < set(table(name).columns), (
             "written, with nothing to say"
         )
@@ -71,9 +71,13 @@ def test_06_claims_says_what_was_measured(home, quick):
     twins = table("twins")
     assert (twins.difference <= 1e-12).all() and (twins.same_start > 1e-3).all()
 
+    gains = table("pools_advantages").query("arm == 'properties'")["advantage"]
+    one = evidence[evidence.claim == 11].iloc[0]
+    assert (one.estimate, one.n) == (pytest.approx(gains.mean()), 2)
+
     for source in evidence.source.unique():
         assert (paths.results_dir("t") / source).exists(), source
-    assert len(list(paths.figures_dir("t").glob("06_calibrated_*.png"))) == 13
+    assert len(list(paths.figures_dir("t").glob("06_calibrated_*.png"))) == 15
 
 
 @pytest.mark.parametrize(

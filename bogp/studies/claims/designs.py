@@ -1,10 +1,48 @@
 """How large each experiment of notebook 06 is; the sizes were fixed before the run."""
 
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from bogp.checks import choice, whole
+from bogp.checks import choice, refuse, whole
 from bogp.search.searchers import SearchSettings
 from bogp.training.protocols import Protocol
+
+
+@dataclass(frozen=True)
+class PoolDesign:
+    """Sizes of the experiment with pools of graphs (``pools``); the pool is what repeats.
+
+    Attributes:
+        pools: independent pools at each sparsity.
+        graphs: of a pool, each trained once.
+        renumbered: of these, graphs of one family whose nodes are numbered at random.
+        chosen: graphs that each arm chooses in a pool.
+        fresh_seeds: trainings of each chosen graph from seeds that chose nothing; even, since the
+            oracle chooses by one half of them and is judged by the other.
+        sparsities: of the graphs, over all layers.
+
+    Raises:
+        InvalidInput: sizes that leave no choice, nothing to judge by, or no spread between pools.
+    """
+
+    pools: int
+    graphs: int
+    renumbered: int
+    chosen: int
+    fresh_seeds: int
+    sparsities: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        whole("The number of pools", self.pools, 2)
+        whole("The number of renumbered graphs", self.renumbered, 8, self.graphs - 8)
+        # half of a pool is learned from, the other half is chosen from
+        whole("The number of chosen graphs", self.chosen, 1, self.renumbered // 2 - 1)
+        whole("The number of pairs of fresh seeds", self.fresh_seeds // 2, 1)
+        refuse(
+            self.fresh_seeds % 2 or not self.sparsities,
+            f"{self.fresh_seeds} fresh seeds at {self.sparsities}; an even number is needed, and "
+            "at least one sparsity.",
+        )
 
 
 @dataclass(frozen=True)
@@ -21,7 +59,9 @@ class Design:
         converged: graphs of each family that are trained until they stop improving, and seeds.
         defects: evaluations of a search with a defect, and searches with each.
         replays: evaluations of a search on one hidden layer, and searches of each kind.
-        everywhere: evaluations of a search over all layers, and searches of each kind.
+        slopes: planted slopes at each sparsity (all signs of five properties are 32), evaluations
+            of a search, and searches on each.
+        pools: sizes of the pools of graphs over all layers.
         changed_sparsity: of ``changed`` and ``converged``.
         steps: of a training, at most, whatever its protocol says.
 
@@ -39,9 +79,15 @@ class Design:
     converged: tuple[int, int]
     defects: tuple[int, int]
     replays: tuple[int, int]
-    everywhere: tuple[int, int]
+    slopes: tuple[int, int, int]
+    pools: PoolDesign
     changed_sparsity: float = 0.9
     steps: int = 1_000_000
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All sizes, for provenance records."""
+        return asdict(self)
 
     def shortened(self, protocol: Protocol) -> Protocol:
         """The protocol with as many steps as the design allows; early stopping keeps one look."""
@@ -70,7 +116,8 @@ NAMED = {
         converged=(2, 1),
         defects=(2, 2),
         replays=(4, 2),
-        everywhere=(3, 2),
+        slopes=(2, 4, 2),
+        pools=PoolDesign(2, 32, 12, 3, 2, (0.95,)),
         steps=200,
     ),
     "paper": Design(
@@ -83,7 +130,8 @@ NAMED = {
         converged=(6, 2),
         defects=(25, 10),
         replays=(25, 40),
-        everywhere=(15, 40),
+        slopes=(32, 25, 10),
+        pools=PoolDesign(5, 2000, 500, 16, 4, (0.95, 0.97, 0.99)),
     ),
 }
 

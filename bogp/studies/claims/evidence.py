@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bogp.studies.baselines.tables import MARGIN
-from bogp.studies.claims import NOTEBOOK, crossed, defects, prediction, regions, replay
+from bogp.studies.claims import NOTEBOOK, crossed, defects, pools, prediction, replay
 from bogp.studies.claims.verdicts import ALIKE, CLAIMS, COLUMNS, Tested, within
 from bogp.studies.printed import PAPER_BASE
 
@@ -20,7 +20,7 @@ def of_tables(tables: Tables, protocol: str) -> pd.DataFrame:
 
     Args:
         tables: ``audit``, ``crossed``, ``predicted``, ``twins``, ``replayed``, ``cursed``,
-            ``compared``, ``best_of_all``, ``defects`` and ``regions_replayed``.
+            ``compared``, ``best_of_all``, ``defects`` and ``pools_advantages``.
         protocol: what their files begin with.
 
     Returns:
@@ -45,9 +45,7 @@ def _rows(tables: Tables) -> list[tuple[str, pd.DataFrame]]:
         "method == 'box' and recommender == 'observed' and table.str.startswith('s = ')"
     )
     changes = defects.changes(tables["defects"]).items()
-    gains = _advantage(
-        regions.advantages(tables["regions_replayed"]).query("searched == 'properties'"), "region"
-    )
+    gains = pools.summary(tables["pools_advantages"])
     return [
         ("audit", _tested({"paper": within(paper, MARGIN, PAPER_BASE)})),
         ("spreads", spreads[spreads["case"].str.startswith("bernoulli")]),
@@ -60,8 +58,8 @@ def _rows(tables: Tables) -> list[tuple[str, pd.DataFrame]]:
         ("compared", tables["compared"].query("against == 'glob_1'")),
         ("best_of_all", tables["best_of_all"]),
         ("defects", _tested({name: within(change, MARGIN) for name, change in changes})),
-        ("advantages", gains.query("numbering == 'native'")),
-        ("advantages", gains.query("numbering == 'relabelled'")),
+        ("pools", gains.query("arm == 'properties'")),
+        ("pools", gains.query("arm == 'one family: properties'")),
     ]
 
 

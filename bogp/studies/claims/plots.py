@@ -32,6 +32,7 @@ from bogp.plotting import (
     titled,
 )
 from bogp.studies.baselines.tables import MARGIN
+from bogp.studies.claims.verdicts import HOLDS
 from bogp.studies.printed import PAPER_BASE
 from bogp.variance import components as split
 
@@ -51,6 +52,7 @@ _SEARCHES = {
     "density": "density alone",
     "box_permuted": "box, permuted",
     "pool_permuted": "pool, permuted",
+    "box_l2": "box, nearest by L2",
 }
 _RECOMMENDERS = {"observed": "best observed", "posterior": "best posterior mean"}
 _MEASURES = {
@@ -313,6 +315,61 @@ def gaps(table: pd.DataFrame, margin: float = MARGIN) -> Figure:
     return _finished(figure, axes, title + (how and f"\naxis: {how}"))
 
 
+def margins(table: pd.DataFrame, margin: float = MARGIN) -> Figure:
+    """The smallest margin at which BoGP, and the unpruned network, are on a par with Glob_1,
+    against sparsity.
+
+    Args:
+        table: from ``reported.against_margin``. A margin that is not reached is drawn above the
+            largest, with an arrow.
+        margin: that of the claim, a dashed line.
+    """
+    figure, ax = plt.subplots(figsize=(6, 3.2))
+    cases = {case: k for k, case in enumerate(table["case"].unique())}
+    for label, colour, marker in styles(table["arm"].unique()).values():
+        one = table[table["arm"] == label]
+        shown = one[one["verdict"] == HOLDS].groupby("case")["margin"].min()
+        never = [case for case in cases if case not in shown.index]
+        top = 1000 * table["margin"].max()
+        ax.plot([cases[c] for c in shown.index], 1000 * shown, marker, color=colour, label=label)
+        ax.plot([cases[c] for c in never], [top] * len(never), "^", color=colour)
+    ax.axhline(1000 * margin, color="#000000", linestyle="--", linewidth=0.9, label="the margin")
+    ax.set_xticks(list(cases.values()) or [0], list(cases) or ["no results in this run"])
+    ax.set(
+        ylabel="smallest margin at which\nit is on a par (thousandths)",
+        xlabel="sparsity of the mask (share of zeros)",
+    )
+    return _finished(figure, [ax], "minus Glob_1, like for like; triangle: at none of the margins")
+
+
+def slopes(table: pd.DataFrame) -> Figure:
+    """Advantage over random search on planted slopes of all signs, from the lowest to the highest;
+    one panel a table.
+
+    Args:
+        table: from ``controls.slope_advantages``.
+    """
+    ranked = table.assign(
+        mean=table["advantage"],
+        rank=table.groupby(["table", "method"])["advantage"].rank(method="first").astype(int),
+    )
+    ranks = sorted(ranked["rank"].unique())
+    figure, axes = _panels(
+        ranked,
+        "table",
+        names(table["table"]),
+        "rank",
+        {k: str(k) if k == 1 or k % 8 == 0 else "" for k in ranks},
+        (4.2, 3.0),
+        series="method",
+        look=styles({m: _SEARCHES[m] for m in table["method"].unique()}),
+        upright=True,
+        xlabel="planted slopes, in the order of the advantage",
+    )
+    axes[0].set_ylabel("accuracy minus random search's\n(thousandths)")
+    return _finished(figure, axes, _SEARCH_BARS)
+
+
 def defects(table: pd.DataFrame, margin: float = MARGIN) -> Figure:
     """What each defect does to the accuracy that is reported, with the margin as a band around
     zero.
@@ -331,27 +388,41 @@ def defects(table: pd.DataFrame, margin: float = MARGIN) -> Figure:
     return _finished(figure, [ax], f"bars: 95 % t interval over pairs of searches\n{_EQUIVALENCE}")
 
 
-def regions(table: pd.DataFrame, smallest: float = 0.0005) -> Figure:
-    """Advantage of a search over random search against sparsity, by what was searched over; one
-    panel a data set.
+def pools(table: pd.DataFrame, smallest: float = 0.0005) -> Figure:
+    """Advantage of each arm over random choice beside the ceiling, one panel a sparsity.
 
     Args:
-        table: from ``regions.advantages``.
+        table: from ``pools.summary``.
         smallest: the smallest gain of interest; from zero to it, a band.
     """
-    drawn = table.assign(
-        mean=table["advantage"], series=table["searched"] + ", " + table["numbering"]
+    ends = {"ceiling": "mean", "ceiling_low": "low", "ceiling_high": "high"}
+    drawn = pd.concat(
+        [
+            table.assign(mean=table["estimate"], series="the arm"),
+            table.drop(columns=["low", "high"]).rename(columns=ends).assign(series="ceiling"),
+        ]
     )
-    figure, axes = _against_sparsity(drawn, "accuracy minus random search's\n(thousandths)")
+    rows = names(table["arm"])
+    figure, axes = _panels(
+        drawn,
+        "case",
+        names(table["case"]),
+        "arm",
+        rows,
+        (2.6, 0.3 * len(rows) + 1.2),
+        series="series",
+        look=styles(["the arm", "ceiling"]),
+        xlabel="accuracy minus that of random\nchoice (thousandths)",
+    )
     for ax in axes:
-        ax.axhspan(
+        ax.axvspan(
             0,
             1000 * smallest,
             color="#DDDDDD",
             zorder=0,
             label=f"less than the smallest gain of interest ({1000 * smallest:g})",
         )
-    return _finished(figure, axes, _SEARCH_BARS)
+    return _finished(figure, axes, "mean over pools; bars: 95 % t interval; axes differ")
 
 
 def region_spread(table: pd.DataFrame) -> Figure:

@@ -1,14 +1,11 @@
-"""Where could a search over graph properties work? Several families over all layers, sparsities and
-data sets.
+"""Where do graphs differ? Several families over all layers, sparsities and data sets.
 
-In scope ``all`` the mask decides which pixels a unit reads, and masks differ. A search over
-properties that finds better masks there may owe it to the graph or to the numbering of its nodes;
-the same graphs, renumbered at random, tell which.
+In scope ``all`` the mask decides which pixels a unit reads, and masks differ. They may owe it to
+the graph or to the numbering of its nodes; the same graphs, renumbered at random, tell which. What
+a choice by properties gains where graphs differ is asked of larger pools (``pools``).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,8 +15,8 @@ from bogp.graphs import properties
 from bogp.graphs.database import MaskDatabase
 from bogp.graphs.pixel_features import FEATURES, with_features
 from bogp.statistics import mean_rank_correlation, rank_correlation
-from bogp.studies.claims import crossed, exchangeable, replay
-from bogp.studies.claims.designs import Design, search_of
+from bogp.studies.claims import crossed, exchangeable
+from bogp.studies.claims.designs import Design
 from bogp.training.evaluation import Evaluator
 from bogp.training.protocols import CONVERGED, Protocol
 
@@ -50,14 +47,14 @@ def numbered(mixed: Mapping[float, MaskDatabase], images: Mapping[str, Split]) -
     }
 
 
-def renumbered(database: MaskDatabase) -> MaskDatabase:
+def renumbered(database: MaskDatabase, version: int = 0) -> MaskDatabase:
     """The graphs with their nodes in a random order, measured again (``cycle_length`` alone may
     change).
 
-    They are version 0 of the relabelled graphs of ``exchangeable``, whose trainings then serve
+    They are that version of the relabelled graphs of ``exchangeable``, whose trainings then serve
     twice.
     """
-    rngs = [exchangeable.rng_of("relabelled", i, 0) for i in range(len(database))]
+    rngs = [exchangeable.rng_of("relabelled", i, version) for i in range(len(database))]
     masks = np.stack(list(map(exchangeable.relabel, database.masks(), rngs)))
     table = database.table.assign(**properties.measure(masks, ["cycle_length"]))
     return MaskDatabase(table, database.spec, np.packbits(masks.reshape(len(masks), -1), axis=1))
@@ -110,65 +107,13 @@ def train_long(
     return train(graphs, design.converged[1], long, evaluator)
 
 
-def search(
-    trainings: pd.DataFrame,
-    graphs: Graphs,
-    columns: Sequence[str],
-    budget: int,
-    repeats: int,
-    folder: Path,
-) -> pd.DataFrame:
-    """Replay pool searches and random search on the measured accuracies of each region and
-    numbering.
-
-    Args:
-        trainings: from ``train``.
-        graphs: from ``numbered``.
-        columns: properties that are searched over; and, in other searches, the pixel features.
-        budget: evaluations of a search.
-        repeats: searches of each kind.
-        folder: where ``replay.recorded`` keeps them.
-
-    Returns:
-        ``replay.replay``'s rows with ``numbering``, ``searched`` (``properties`` or ``labelled
-        features``), ``region``, ``dataset``, ``sparsity``.
-    """
-    parts = []
-    for (region, dataset, sparsity, numbering), rows in trainings.groupby(BOTH, sort=False):
-        own = crossed.table(rows, "validation_accuracy"), graphs[dataset, sparsity][numbering]
-        for name, space in {"properties": columns, "labelled features": FEATURES}.items():
-            path = folder / f"{dataset}_s{sparsity:.2f}_{numbering}_{name.replace(' ', '_')}.csv"
-            settings = replace(search_of(budget), columns=tuple(space))
-            found = replay.recorded(path, *own, settings, repeats, ("pool", "random"))
-            parts.append(
-                found.assign(
-                    numbering=numbering,
-                    searched=name,
-                    region=region,
-                    dataset=dataset,
-                    sparsity=sparsity,
-                )
-            )
-    return pd.concat(parts, ignore_index=True)
-
-
-def advantages(replayed: pd.DataFrame) -> pd.DataFrame:
-    """What each search gains over random search, by the best observed graph: the evidence of claims
-    11 and 12.
-
-    Returns:
-        A row of ``replay.against`` for each region, numbering and space searched.
-    """
-    seen = replayed.query("recommender == 'observed'")
-    return replay.against(seen, "pool", "random", [*BOTH, "searched"])
-
-
 def correlations(trainings: pd.DataFrame, graphs: Graphs, columns: Sequence[str]) -> pd.DataFrame:
     """Rank correlation of each property and pixel feature with test accuracy over the graphs of
     each region.
 
     Args:
-        trainings, graphs: as in ``search``.
+        trainings: from ``train``.
+        graphs: from ``numbered``.
         columns: the properties.
 
     Returns:

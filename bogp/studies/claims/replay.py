@@ -63,8 +63,10 @@ _PROPOSERS: dict[str, Callable[[MaskDatabase, SearchSettings, int, str], Searche
     "density": BoxSearch,
     "box_permuted": BoxSearch,
     "pool_permuted": PoolSearch,
+    "box_l2": BoxSearch,
 }
 METHODS = tuple(_PROPOSERS)
+_RECORDED = METHODS[:-1]  # in one file; ``box_l2``, which came later, has its own
 
 
 def on_tables(
@@ -98,10 +100,13 @@ def on_tables(
     seeds, noise = measured.shape[1], components(measured).residual.value
     how = (masks, settings.columns, 2 * noise, noise, seeds, 0)
     tables |= {f"planted: {kind}": (planted(*how, kind), masks) for kind in KINDS}
-    files = {name: f"{name.replace(': ', '_').replace(' = ', '')}.csv" for name in tables}
+    files = {name: name.replace(": ", "_").replace(" = ", "") for name in tables}
     found = [
-        recorded(folder / files[name], *table, settings, repeats, METHODS).assign(table=name)
+        recorded(folder / f"{files[name]}{end}.csv", *table, settings, repeats, methods).assign(
+            table=name
+        )
         for name, table in tables.items()
+        for end, methods in (("", _RECORDED), ("_l2", ("box_l2",)))
     ]
     return pd.concat(found, ignore_index=True)
 
@@ -131,8 +136,9 @@ def replay(
         repeats: searches of each method.
         methods: ``box`` (``BoxSearch``), ``pool``, ``box_random``, ``random``, ``density`` (``box``
             that knows the sparsity alone, with the L1 distance, since a single number has no
-            direction for cosine to compare), and ``box_permuted`` and ``pool_permuted``, with
-            property vectors permuted among the masks, anew in each repeat.
+            direction for cosine to compare), ``box_l2`` (``box`` with the L2 distance), and
+            ``box_permuted`` and ``pool_permuted``, with property vectors permuted among the masks,
+            anew in each repeat.
         recommenders: ``observed`` (``best_observed``) and ``posterior`` (``best_posterior_mean``,
             on the properties as the method sees them).
         cores: processes, None for one a core; the result does not depend on it.
@@ -202,13 +208,25 @@ def recorded(
         path: of the CSV, with its provenance beside it.
         accuracies, database, settings, repeats, methods: as in ``replay``.
     """
+    parameters = parameters_of(accuracies, database, settings, repeats, methods)
+    return kept(path, parameters, lambda: replay(accuracies, database, settings, repeats, methods))
+
+
+def parameters_of(
+    accuracies: ArrayLike,
+    database: MaskDatabase,
+    settings: SearchSettings,
+    repeats: int,
+    methods: Sequence[str],
+) -> dict[str, Any]:
+    """What replays depend on, as they are recorded: the arguments of ``replay``."""
     values = np.round(unit_values(database, settings.columns), 10) + 0.0  # no negative zeros
     content = (
         np.asarray(accuracies, dtype=np.float64).tobytes()
         + values.tobytes()
         + database.bits.tobytes()
     )
-    parameters = {
+    return {
         "numbers": hashlib.sha256(content).hexdigest(),
         "settings": vars(settings),
         "repeats": repeats,
@@ -217,7 +235,6 @@ def recorded(
             name: version(name) for name in ("numpy", "scipy", "scikit-learn", "scikit-optimize")
         },
     }
-    return kept(path, parameters, lambda: replay(accuracies, database, settings, repeats, methods))
 
 
 def halves(seeds: int, repeat: int, seed: int = 0) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -243,6 +260,7 @@ def planted(
     seeds: int,
     seed: int,
     kind: str,
+    signs: Sequence[int] | None = None,
 ) -> NDArray[np.float64]:
     """A table of accuracies in which one knows what there is to be found.
 
@@ -257,6 +275,7 @@ def planted(
             the best masks are few and at the edge; ``hill``, minus the squared distance to a random
             point well inside the range of the properties, so that many masks are nearly best; or
             ``noise``, in which all masks are equal.
+        signs: of a ``slope``, +1 or -1 for each property that varies; None for random ones.
 
     Returns:
         (N, seeds) accuracies around 0.97.
@@ -269,8 +288,9 @@ def planted(
         raise InvalidInput(f"Some mask has no finite value of one of {', '.join(columns)}.")
     rng = np.random.default_rng(np.random.SeedSequence(seed))
     top = rng.uniform(0.25, 0.75, values.shape[1])
+    direction = np.sign(top - 0.5) if signs is None else np.asarray(signs)
     part = {
-        "slope": (values - values.mean(axis=0)) / values.std(axis=0) @ np.sign(top - 0.5),
+        "slope": (values - values.mean(axis=0)) / values.std(axis=0) @ direction,
         "hill": -((values - top) ** 2).sum(axis=1),
         "noise": np.zeros(len(values)),
     }[kind]
@@ -364,6 +384,8 @@ def _seen(
         return permuted(database, permutation), settings
     if method == "density":
         return database, replace(settings, columns=("sparsity",), metric="l1")
+    if method == "box_l2":
+        return database, replace(settings, metric="l2")
     return database, settings
 
 

@@ -6,10 +6,11 @@ curse*. It shows in the same mask's accuracy on the same validation images, trai
 chose nothing.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass, replace
 from itertools import product
 
+import numpy as np
 import pandas as pd
 
 from bogp import paths
@@ -34,6 +35,10 @@ CLAIMED_BEST = (
     0.75,
 )  # sparsities at which "we achieve the best accuracies" (paper section 6.4)
 MEASURES = ["apparent", "fresh_validation", "fresh_test"]
+# Beside Glob_1: what the claim is about, and a network from which nothing was removed. Where this
+# one is on a par too, the test cannot tell a good mask from any other.
+ARMS = {"bogp_mask": "BoGP", "base": "unpruned"}
+MARGINS = tuple(0.00025 * k for k in range(1, 21))
 
 # Columns of the tables, which are written even where there is nothing to say.
 _CURSED = [
@@ -41,6 +46,7 @@ _CURSED = [
     *("test_difference", "test_low", "test_high", "gain", "gain_low", "gain_high"),
 ]
 _BEST = ["against", "target_sparsity", "case", *TESTED]
+_MARGINS = ["arm", "target_sparsity", "case", "margin", *TESTED, "p_for_holm", "verdict"]
 _P = ["p_for", "p_against", "p_different"]
 _COMPARED = [*_BEST, "p_different", *(f"{p}_holm" for p in _P)]
 
@@ -53,7 +59,8 @@ class Reported:
     Attributes:
         chosen: notebook 03's chosen masks.
         tables: ``cursed``: ``curse`` of them; ``compared``: ``like_for_like`` of notebook 05's
-            results; ``best_of_all``, where the paper claims to be best and notebook 05 looked.
+            results; ``margins``: ``against_margin`` of them; ``best_of_all``, where the paper
+            claims to be best and notebook 05 looked.
         elsewhere: what notebooks 01 and 04 say (``verdicts.elsewhere``).
         missing: a sentence on the notebooks that have not run.
     """
@@ -82,6 +89,7 @@ def read(run: str, protocol: str) -> Reported:
     tables = {
         "cursed": curse(chosen, history),
         "compared": like_for_like(results),
+        "margins": against_margin(results),
         "best_of_all": best_of_all(
             results, [s for s in CLAIMED_BEST if s in set(results["target_sparsity"])]
         ),
@@ -194,6 +202,71 @@ def like_for_like(results: pd.DataFrame) -> pd.DataFrame:
     for p in _P:
         table[f"{p}_holm"] = table.groupby("against")[p].transform(holm)
     return table
+
+
+def against_margin(results: pd.DataFrame, margins: Sequence[float] = MARGINS) -> pd.DataFrame:
+    """The rule of claim 8 for each of several margins, asked of BoGP and of the unpruned network.
+
+    Args:
+        results: as for ``like_for_like``.
+        margins: below which accuracies are on a par.
+
+    Returns:
+        One row an arm (of ``ARMS``), margin and sparsity: ``arm``, ``target_sparsity``, ``case``,
+        ``margin``, the fields of ``verdicts.Tested`` of the arm minus Glob_1 on test images, like
+        for like, ``p_for_holm`` and ``verdict`` (Holm's method over the sparsities, as for the
+        claim).
+
+    Raises:
+        InvalidInput: as ``like_for_like``.
+    """
+    own, parts = results[results["accounting"] == LIKE], []
+    sparsities = sorted(own["target_sparsity"].unique())
+    for name, label in ARMS.items():
+        differences = {s: _differences(own, name, "glob_1", s) for s in sparsities}
+        for margin in margins:
+            rows = [
+                {"target_sparsity": s, "case": f"s = {s:.2f}"} | vars(within(difference, margin))
+                for s, difference in differences.items()
+                if len(difference) > 1
+            ]
+            if rows:
+                judged = verdicts.judge(pd.DataFrame(rows).assign(claim=8))
+                parts.append(judged.assign(arm=label, margin=margin)[_MARGINS])
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_MARGINS)
+
+
+def smallest_margins(table: pd.DataFrame) -> pd.DataFrame:
+    """The smallest of the margins at which each arm is shown to be on a par with Glob_1.
+
+    Args:
+        table: from ``against_margin``.
+
+    Returns:
+        One row a sparsity: ``case``, and a column for each arm, NaN where it is on a par at none.
+    """
+    at_par = table["margin"].where(table["verdict"] == verdicts.HOLDS)
+    wide = table.assign(at_par=at_par).pivot_table(
+        index="case", columns="arm", values="at_par", aggfunc="min", dropna=False
+    )
+    return wide.reindex(columns=list(ARMS.values())).rename_axis(columns=None).reset_index()
+
+
+def informative(table: pd.DataFrame, margin: float = MARGIN) -> str:
+    """Where the test of claim 8 says anything: a sentence.
+
+    Args:
+        table: from ``against_margin``.
+        margin: one of its margins.
+    """
+    one = table[(table["arm"] == ARMS["base"]) & np.isclose(table["margin"], margin)]
+    empty = one.loc[one["verdict"] == verdicts.HOLDS, "case"]
+    rest = one.loc[one["verdict"] != verdicts.HOLDS, "case"]
+    return (
+        "By the same rule the unpruned network is on a par with Glob_1 at "
+        f"{', '.join(empty) or 'no sparsity'}. Where it is, the test says little of a method; it "
+        f"is informative at {', '.join(rest) or 'no sparsity'}."
+    )
 
 
 def best_of_all(

@@ -192,8 +192,9 @@ def beside_the_paper(
         table, judgements: from ``correlations`` and ``monotone``.
 
     Returns:
-        ``property``; ``the paper says``; mean correlations with their intervals: raw, given
-        density, and raw at matched width; ``monotone?``, with the pairs that contradict it; ``one
+        ``property``; ``the paper says``; mean correlations over seeds with their intervals: raw,
+        given density, and raw at matched width; those of the accuracies' means over seeds, which
+        have no interval, in this order; ``monotone?``, with the pairs that contradict it; ``one
         value, one accuracy?``, with the pairs of graphs that have the same value and differ;
         ``density minus property``.
     """
@@ -202,6 +203,11 @@ def beside_the_paper(
 
     def correlation(*of: str) -> str:
         return with_interval(found.loc[of], "+.2f")
+
+    def of_means(column: str) -> str:
+        cells = [("same", "raw"), ("same", "partial"), ("matched", "raw")]
+        values = [found.loc[(column, *cell), "of_means"] for cell in cells]
+        return ", ".join("undefined" if np.isnan(value) else f"{value:+.2f}" for value in values)
 
     def refuted(rejected: bool, pairs: int, of: int, do: str) -> str:
         return f"{_REJECTED[bool(rejected)]} ({pairs} of {of} pairs {do})"
@@ -220,6 +226,7 @@ def beside_the_paper(
                 "correlation": correlation(column, "same", "raw"),
                 "given density": correlation(column, "same", "partial"),
                 "at matched width": correlation(column, "matched", "raw"),
+                "the three, of seed means": of_means(column),
                 "monotone?": refuted(
                     one["rejected"], one["contradicting"], one["pairs"], "against"
                 ),

@@ -29,7 +29,9 @@ def summary(chosen: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Long form: ``alpha``, ``form``, ``method`` (``bogp``, ``random`` and their paired difference
         ``bogp - random``), ``measure`` (one of ``MEASURES``), ``mean``, ``low``, ``high``, ``n``
-        (searches), ``paper`` (NaN where the paper has none). With one search low and high are NaN.
+        (searches), ``masks`` (different ones that they chose; NaN for the difference), ``paper``
+        (NaN where the paper has none). With one search low and high are NaN. Where all searches
+        chose one mask, an interval over searches says nothing of other masks.
     """
     parts = []
     for (alpha, form), group in chosen.groupby(["alpha", "form"]):
@@ -37,8 +39,9 @@ def summary(chosen: pd.DataFrame) -> pd.DataFrame:
         accuracy, sparsity = PAPER_TABLE_2.get(round(float(alpha), 9), (np.nan, np.nan))
         printed = part["measure"].map(dict.fromkeys(ACCURACIES, accuracy) | {"sparsity": sparsity})
         printed = printed.where(part["method"] == "bogp")
-        parts.append(part.assign(alpha=alpha, form=form, paper=printed))
-    columns = ["alpha", "form", "method", "measure", "mean", "low", "high", "n", "paper"]
+        masks = part["method"].map(group.groupby("method")["mask_id"].nunique())
+        parts.append(part.assign(alpha=alpha, form=form, masks=masks, paper=printed))
+    columns = ["alpha", "form", "method", "measure", "mean", "low", "high", "n", "masks", "paper"]
     return pd.concat(parts, ignore_index=True)[columns]
 
 
@@ -46,17 +49,19 @@ def rendered(table: pd.DataFrame) -> pd.DataFrame:
     """``summary`` as the paper prints it, a row an alpha and form, the paper's numbers first.
 
     Returns:
-        Texts: accuracy (test, fresh seeds) and sparsity of the mask, with 95 % t intervals.
+        Texts: accuracy (test, fresh seeds) and sparsity of the mask, with 95 % t intervals, and the
+        number of different masks that BoGP's searches chose. Where that is one, no interval.
     """
     rows = []
     for (alpha, form), one in table.groupby(["alpha", "form"]):
         cells = one.set_index(["measure", "method"])
-        row = {"alpha": f"{alpha:g}", "objective": form}
+        masks = cells["masks"]["fresh_test", "bogp"]
+        row = {"alpha": f"{alpha:g}", "objective": form, "masks chosen": f"{masks:.0f}"}
         for measure, label in (("fresh_test", "accuracy"), ("sparsity", "sparsity")):
             row |= {
                 f"paper, {label}": _printed(cells["paper"][measure, "bogp"]),
-                f"BoGP, {label}": with_interval(cells.loc[(measure, "bogp")], ".3f"),
-                f"random masks, {label}": with_interval(cells.loc[(measure, "random")], ".3f"),
+                f"BoGP, {label}": _over_searches(cells.loc[(measure, "bogp")]),
+                f"random masks, {label}": _over_searches(cells.loc[(measure, "random")]),
             }
         rows.append(row)
     return pd.DataFrame(rows)
@@ -74,7 +79,7 @@ def beside_the_paper(table: pd.DataFrame) -> pd.DataFrame:
         (
             f"alpha {alpha:g}: {label}",
             _printed(cells["paper"][alpha, *key]),
-            f"{with_interval(cells.loc[alpha, *key], '.3f')} (n = {cells['n'][alpha, *key]:.0f})",
+            f"{_over_searches(cells.loc[alpha, *key])} (n = {cells['n'][alpha, *key]:.0f})",
         )
         for alpha in cells.index.levels[0]
         for key, label in labels.items()
@@ -102,6 +107,13 @@ def answer(table: pd.DataFrame, ranges: pd.DataFrame, compared: pd.DataFrame) ->
         f"{asks} for the sparsest one, which needs no search. And by the paper's own objective, "
         f"{beaten.sum()} of {len(beaten)} rows of its Table 2 are beaten by a row of its Table 1."
     )
+
+
+def _over_searches(row: pd.Series) -> str:
+    """A mean with its interval; without, where all searches chose one mask."""
+    if row["masks"] == 1 < row["n"]:
+        return f"{row['mean']:.3f} (one mask)"
+    return with_interval(row, ".3f")
 
 
 def _printed(number: float) -> str:

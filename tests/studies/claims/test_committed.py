@@ -3,7 +3,6 @@ committed evaluations.
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,12 +12,13 @@ import yaml
 from bogp import records
 from bogp.studies.claims import (
     NOTEBOOK,
+    controls,
     crossed,
     defects,
     designs,
     evidence,
     exchangeable,
-    regions,
+    pools,
     replay,
     reported,
     settings,
@@ -44,7 +44,10 @@ def same(found, name):
     )
 
 
-@pytest.mark.parametrize("name", ["audit", "crossed", "changed", "regions", "converged_trainings"])
+@pytest.mark.parametrize(
+    "name",
+    ["audit", "crossed", "changed", "regions", "converged_trainings", "pools_fresh", "pools_tried"],
+)
 def test_trainings_are_the_committed_evaluations(name):
     stored = pd.read_parquet(
         ROOT / "data" / "evaluations" / "paper" / f"{NOTEBOOK}_calibrated.parquet"
@@ -70,7 +73,10 @@ def test_summaries_follow_from_the_trainings():
         crossed.parts(committed("regions"), by=("region", "dataset", "sparsity", "numbering")),
         "regions_parts",
     )
-    same(regions.advantages(committed("regions_replayed")), "advantages")
+    same(pools.advantages(committed("pools_fresh")), "pools_advantages")
+    same(pools.summary(committed("pools_advantages")), "pools")
+    same(controls.slope_advantages(committed("slopes")), "slope_advantages")
+    same(controls.slope_summary(committed("slope_advantages")), "slope_summary")
     same(replay.summary(committed("replayed")), "searches")
     same(replay.against_permuted(committed("replayed")), "against_permuted")
 
@@ -82,7 +88,7 @@ def test_verdicts_follow_from_the_tables_alone(monkeypatch):
     assert not before.missing
     for name, table in before.tables.items():
         same(table, name)
-    names = ("audit", "crossed", "predicted", "twins", "replayed", "defects", "regions_replayed")
+    names = ("audit", "crossed", "predicted", "twins", "replayed", "defects", "pools_advantages")
     judged = verdicts.judge(
         evidence.of_tables({name: committed(name) for name in names} | before.tables, "calibrated")
     )
@@ -122,7 +128,17 @@ def test_the_designs_have_the_sizes_of_the_profile():
         {design.audited[1]},
     )
     assert {*committed("searches").n} == {design.replays[1]} and design.replays[1] >= 30
-    assert {*committed("advantages").n} == {design.everywhere[1]}
+    climbed = committed("slope_advantages")
+    assert {*climbed.n} == {design.slopes[2]}
+    assert set(climbed.groupby(["table", "method"]).size()) == {design.slopes[0]}
+    tried, fresh = (committed(f"pools_{name}") for name in ("tried", "fresh"))
+    assert set(tried.groupby(["sparsity", "pool"]).size()) == {design.pools.graphs}
+    assert tried.groupby("sparsity")["pool"].nunique().to_dict() == dict.fromkeys(
+        design.pools.sparsities, design.pools.pools
+    )
+    arms = fresh.groupby(["sparsity", "pool", "arm"])
+    assert set(arms["graph"].nunique()) == {design.pools.chosen}
+    assert set(arms["seed"].nunique()) == {design.pools.fresh_seeds}
     grid = committed("regions").groupby(["dataset", "sparsity", "numbering"])
     families = len(profile["mixture"])
     assert (grid["mask"].nunique() == families * design.regions[0]).all()
@@ -142,16 +158,12 @@ def test_the_designs_have_the_sizes_of_the_profile():
     assert (
         recorded["n_initial"] + recorded["n_iterations"] == design.replays[0] == design.defects[0]
     )
-    everywhere = replace(designs.search_of(design.everywhere[0]), columns=tuple(profile["space"]))
-    beside = (
-        RESULTS / NOTEBOOK / "calibrated_replays" / "mnist_s0.90_native_properties.json"
-    ).read_text()
-    assert json.loads(beside)["parameters"]["settings"] == json.loads(json.dumps(vars(everywhere)))
 
 
 def test_committed_replays_are_found_again_by_their_parameters():
     """What a replay is recorded with must not change, or hours are searched again."""
     for file in sorted((RESULTS / NOTEBOOK / "calibrated_replays").glob("*.json")):
         parameters = json.loads(file.read_text())["parameters"]
-        assert list(parameters) == ["numbers", "settings", "repeats", "methods", "libraries"]
+        own = ["signs"] * file.stem.startswith("slopes")
+        assert list(parameters) == ["numbers", "settings", "repeats", "methods", "libraries", *own]
         assert records.recorded_table(file.with_suffix(".csv"), parameters) is not None

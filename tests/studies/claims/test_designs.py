@@ -24,7 +24,15 @@ def test_the_sizes_of_the_paper_are_those_that_were_fixed_before_the_run():
         (16, 4),
         (6, 2),
     )
-    assert (paper.defects, paper.replays, paper.everywhere) == ((25, 10), (25, 40), (15, 40))
+    assert (paper.defects, paper.replays, paper.slopes) == ((25, 10), (25, 40), (32, 25, 10))
+    assert paper.pools == designs.PoolDesign(
+        pools=5,
+        graphs=2000,
+        renumbered=500,
+        chosen=16,
+        fresh_seeds=4,
+        sparsities=(0.95, 0.97, 0.99),
+    )
 
 
 @pytest.mark.parametrize(

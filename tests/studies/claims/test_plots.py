@@ -88,14 +88,26 @@ GAPS = crossed(
     {"case": ("s = 0.60", "s = 0.90"), "against": ("glob_1", "random", "glob_1_best")}, "estimate"
 )
 DEFECTS = crossed({"defect": ("softmax twice", "raw inputs")})
-REGIONS = crossed(
-    {
-        "dataset": ("mnist", "fashion-mnist"),
-        "sparsity": SPARSITIES,
-        "searched": ("properties",),
-        "numbering": ("native", "relabelled"),
-    },
+POOLS = crossed(
+    {"case": ("s = 0.95", "s = 0.97"), "arm": ("measured", "properties", "one family: properties")},
+    "estimate",
+).assign(ceiling=0.003, ceiling_low=0.002, ceiling_high=0.0045)
+SLOPES = crossed(
+    {"table": ("s = 0.60", "s = 0.90"), "method": ("box", "box_l2"), "signs": tuple("abcd")},
     "advantage",
+)
+MARGINS = crossed(
+    {
+        "arm": ("BoGP", "unpruned"),
+        "case": ("s = 0.60", "s = 0.90"),
+        "margin": (0.001, 0.002, 0.003),
+    },
+    "estimate",
+)
+MARGINS["verdict"] = np.where(
+    (MARGINS["margin"] >= 0.002) & ((MARGINS["arm"] == "BoGP") | (MARGINS["case"] == "s = 0.60")),
+    "holds",
+    "cannot be decided",
 )
 REGION_SPREAD = crossed(
     {
@@ -129,7 +141,10 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "gaps": lambda: plots.gaps(GAPS, 0.002),
     "gaps, stretched": lambda: plots.gaps(GAPS.assign(high=0.2), 0.002),
     "defects": lambda: plots.defects(DEFECTS, 0.002),
-    "regions": lambda: plots.regions(REGIONS),
+    "margins": lambda: plots.margins(MARGINS),
+    "margins, no results": lambda: plots.margins(MARGINS[:0]),
+    "pools": lambda: plots.pools(POOLS),
+    "slopes": lambda: plots.slopes(SLOPES),
     "region_spread": lambda: plots.region_spread(REGION_SPREAD),
     "curse, no results": lambda: plots.curse(CURSE[:0]),
     "gaps, no results": lambda: plots.gaps(GAPS[:0]),
@@ -205,7 +220,7 @@ def test_no_text_covers_another_and_every_axis_says_what_it_shows(name):
             *(legend_texts(figure) if figure.legends else []),
         ]
     )
-    assert "bars: 95 %" in words or name in ("masks_sorted", "twins"), (
+    assert "bars: 95 %" in words or name.startswith(("masks_sorted", "twins", "margins")), (
         "error bars say what they are"
     )
 
@@ -437,30 +452,39 @@ def test_gaps_stand_against_the_margin(high, stretched):
     assert legend_texts(figure) == ["within the margin (± 2)"]
 
 
-def test_regions_show_where_a_search_gains_more_than_is_of_interest():
-    rows = pd.concat([REGIONS, REGIONS.iloc[[2]].assign(dataset="mnist, converged")])
-    figure = plots.regions(rows, smallest=0.001)
-    assert [ax.get_title() for ax in figure.axes] == ["MNIST", "Fashion-MNIST", "mnist, converged"]
-    assert [ticks(ax, "x") for ax in figure.axes] == [["0.75", "0.90", "0.95"]] * 3
-    one = REGIONS[(REGIONS["dataset"] == "fashion-mnist") & (REGIONS["numbering"] == "relabelled")]
-    np.testing.assert_allclose(
-        line(figure.axes[1], "properties, relabelled")[:, 1], 1000 * one["advantage"]
-    )
-    np.testing.assert_allclose(
-        bars(figure.axes[1], "#D55E00")[:, :, 1], 1000 * one[["low", "high"]]
-    )
-    assert {one.get_label() for one in figure.axes[2].lines} & {
-        "properties, native",
-        "properties, relabelled",
-    } == {"properties, native"}
-    for ax in figure.axes:
-        (band,) = ax.patches
-        np.testing.assert_allclose([band.get_y(), band.get_y() + band.get_height()], [0, 1])
+def test_pools_show_each_arm_beside_its_ceiling():
+    figure = plots.pools(POOLS, smallest=0.001)
+    assert [ax.get_title() for ax in shown(figure)] == ["s = 0.95", "s = 0.97"]
+    one = POOLS[POOLS["case"] == "s = 0.97"]
+    ax = shown(figure)[1]
+    np.testing.assert_allclose(line(ax, "the arm")[:, 0], 1000 * one["estimate"])
+    np.testing.assert_allclose(line(ax, "ceiling")[:, 0], 3)
+    (band,) = ax.patches
+    np.testing.assert_allclose([band.get_x(), band.get_x() + band.get_width()], [0, 1])
     assert legend_texts(figure) == [
-        "properties, native",
-        "properties, relabelled",
+        "the arm",
+        "ceiling",
         "less than the smallest gain of interest (1)",
     ]
+
+
+def test_slopes_stand_in_the_order_of_their_advantage():
+    figure = plots.slopes(SLOPES)
+    for ax, (_, one) in zip(shown(figure), SLOPES.groupby("table"), strict=True):
+        for method, label in (("box", "box (the paper's)"), ("box_l2", "box, nearest by L2")):
+            points = line(ax, label)
+            ordered = points[np.argsort(points[:, 0]), 1]
+            mine = one.loc[one["method"] == method, "advantage"]
+            np.testing.assert_allclose(ordered, 1000 * np.sort(mine))
+
+
+def test_margins_show_the_smallest_at_which_an_arm_is_on_a_par_or_that_there_is_none():
+    (ax,) = shown(plots.margins(MARGINS, 0.002))
+    np.testing.assert_allclose(line(ax, "BoGP"), [[0, 2], [1, 2]])
+    np.testing.assert_allclose(line(ax, "unpruned"), [[0, 2]])
+    never = [one for one in ax.lines if one.get_marker() == "^" and len(one.get_xdata())]
+    assert [one.get_xydata().tolist() for one in never] == [[[1.0, 3.0]]]
+    np.testing.assert_allclose(line(ax, "the margin")[:, 1], 2)
 
 
 def test_region_spread_has_a_series_for_each_part_and_numbering():

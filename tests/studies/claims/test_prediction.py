@@ -356,24 +356,78 @@ def test_of_takes_the_accuracies_of_the_masks_that_have_all_properties():
     )
 
 
-def test_indications_take_the_better_model_and_pay_for_the_choice():
+def test_indications_take_the_model_that_was_chosen_on_inner_folds():
     rows = pd.DataFrame(
         {
             "set": ["a", "a", "a", "b", "b"],
             "predictor": ["clustering", "all", "all", "all", "all"],
-            "model": ["ridge", "ridge", "forest", "ridge", "forest"],
+            "model": ["ridge", "ridge", prediction.NESTED, "forest", prediction.NESTED],
             "n": 100,
-            "rho": [0.9, 0.2, 0.4, 0.1, -0.1],
+            "rho": [0.9, 0.4, 0.2, 0.1, -0.1],
             "rho_low": 0.0,
             "rho_high": 0.5,
-            "p_above": [0.0, 0.3, 0.02, 0.7, 0.9],
-            "p_below": [1, 0.1, 0.9, 0.01, 0.001],
+            "rho_ceiling": 0.6,
+            "p_above": [0.0, 0.02, 0.3, 0.7, 0.9],
+            "p_below": [1, 0.9, 0.1, 0.01, 0.001],
         }
     )
     found = prediction.indications(rows).set_index("case")
-    assert found.estimate.to_dict() == {"a": 0.4, "b": 0.1}
-    assert found.p_for.to_dict() == {"a": pytest.approx(0.04), "b": 1.0}
-    assert found.p_against.to_dict() == {"a": 0.9, "b": 0.01}
+    assert found.estimate.to_dict() == {"a": 0.2, "b": -0.1}
+    assert found.p_for.to_dict() == {"a": 0.3, "b": 0.9}
+    assert found.p_against.to_dict() == {"a": 0.1, "b": 0.001}
+    assert set(found.rho_ceiling) == {0.6}
+
+
+def test_the_better_model_is_found_on_inner_folds_and_fitted():
+    x = np.random.default_rng(8).normal(size=(120, 3))
+    steps = np.floor(3 * x[:, 0]) % 2 + 0.01 * x[:, 1]  # a forest splits, a parabola does not
+    assert prediction.better(x, steps) == "forest"
+    assert prediction.better(x, x[:, 0] - x[:, 1]) == "ridge"
+    predicted = prediction.fitted(x, x[:, 0] - x[:, 1])(x[:5])
+    np.testing.assert_allclose(predicted, x[:5, 0] - x[:5, 1], atol=0.01)
+    nested = out_of_fold(x, steps, prediction.NESTED, folds=3)
+    np.testing.assert_array_equal(nested, out_of_fold(x, steps, "forest", folds=3))
+
+
+class Column:
+    """The least squares line on one column."""
+
+    def __init__(self, column):
+        self.column = column
+
+    def fit(self, x, y):
+        self.line = np.polyfit(x[:, self.column], y, 1)
+        return self
+
+    def predict(self, x):
+        return np.polyval(self.line, x[:, self.column])
+
+
+def test_the_better_of_two_models_is_too_good_under_noise_and_the_nested_choice_is_not(monkeypatch):
+    monkeypatch.setattr(prediction, "_model", lambda name, seed: Column({"ridge": 0}.get(name, 1)))
+    rng, found = np.random.default_rng(9), []
+    for _ in range(200):
+        x, y = rng.normal(size=(40, 2)), rng.normal(size=40)
+        found.append(
+            [
+                stats.spearmanr(out_of_fold(x, y, model, folds=4), y).statistic
+                for model in (*prediction.MODELS, prediction.NESTED)
+            ]
+        )
+    rho = np.array(found)
+    error = rho[:, 2].std() / np.sqrt(200)
+    assert rho[:, 2].mean() < 2 * error, "nothing is found where nothing is"
+    assert rho[:, :2].max(axis=1).mean() > rho[:, 2].mean() + 3 * error
+
+
+def test_the_ceiling_of_the_correlation_is_that_of_the_mask_itself():
+    rng = np.random.default_rng(10)
+    masks = rng.normal(size=(2000, 1))
+    accuracies = masks + 2 * rng.normal(size=(2000, 4))
+    found = table(pd.DataFrame({"clustering": masks[:, 0]}), accuracies, 3, models=["ridge"])
+    assert found["rho_ceiling"].iloc[0] == pytest.approx(np.sqrt(0.5), abs=0.02)
+    pearson = np.corrcoef(masks[:, 0], accuracies.mean(axis=1))[0, 1]
+    assert pearson == pytest.approx(found["rho_ceiling"].iloc[0], abs=0.03)
 
 
 def test_a_detectable_correlation_is_found_as_often_as_it_says():

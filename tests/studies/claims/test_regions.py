@@ -146,28 +146,6 @@ def many(count=24):
     )
 
 
-def test_a_search_finds_what_is_in_a_property_and_the_advantage_is_its_own(tmp_path, monkeypatch):
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
-    graphs = many(60)
-    clustering = graphs.table["clustering"].to_numpy()
-    signal = 0.95 + 0.02 * (clustering - clustering.mean())[:, None] / clustering.std() * np.ones(4)
-    both = {("mnist-5k", 0.8): {"native": graphs}}
-    found = regions.search(of_region(signal), both, ["clustering"], 9, 6, tmp_path)
-    assert set(found.method) == {"pool", "random"} and len(found) == 2 * 2 * 2 * 6
-    names = {f"mnist-5k_s0.80_native_{s}" for s in ("properties", "labelled_features")}
-    assert {path.stem for path in tmp_path.iterdir()} == names
-    gains = regions.advantages(found).set_index(["numbering", "searched"])
-    assert len(gains) == 2
-    best = gains.loc[("native", "properties")]
-    assert best.low > 0 and best.advantage == gains.advantage.max(), (
-        "only there the property says what accuracy is"
-    )
-    one = found.query("searched == 'properties' and recommender == 'observed'").pivot(
-        index="repeat", columns="method", values="regret"
-    )
-    assert best.advantage == pytest.approx((one["random"] - one["pool"]).mean())
-
-
 def test_correlations_are_of_each_seed_and_leave_out_what_is_missing():
     graphs = many()
     graphs.table.loc[3, "path_length"] = np.nan

@@ -209,6 +209,52 @@ def test_claim_8_of_the_committed_run(results):
     assert found["verdict"].tolist() == ["holds"] * 6
 
 
+def test_the_rule_for_other_margins_and_for_the_unpruned_network_by_hand(results):
+    found = reported.against_margin(results, (0.001, 0.002))
+    assert len(found) == 2 * 2 * 6
+    for arm, method in {"BoGP": "bogp_mask", "unpruned": "base"}.items():
+        for margin in (0.001, 0.002):
+            one = found[(found["arm"] == arm) & (found["margin"] == margin)]
+            assert one["target_sparsity"].tolist() == SPARSITIES
+            for row in one.itertuples():
+                d = gap(row.target_sparsity, "like for like", method, "glob_1")
+                upper, lower = (
+                    stats.ttest_1samp(d, margin, alternative="less").pvalue,
+                    stats.ttest_1samp(d, -margin, alternative="greater").pvalue,
+                )
+                assert (row.n, row.estimate) == (len(d), pytest.approx(d.mean()))
+                assert row.p_for == pytest.approx(max(upper, lower), rel=1e-5)
+    # at the claim's margin, the claim's verdicts
+    claimed = judge(evidence_on(8, reported.like_for_like(results).query("against == 'glob_1'")))
+    mine = found.query("arm == 'BoGP' and margin == 0.002")
+    assert mine["verdict"].tolist() == claimed["verdict"].tolist()
+
+
+def test_the_test_is_informative_where_the_unpruned_network_is_not_on_a_par(results):
+    curve = reported.against_margin(results)
+    assert reported.informative(curve) == (
+        "By the same rule the unpruned network is on a par with Glob_1 at s = 0.15, s = 0.30, "
+        "s = 0.45, s = 0.60. Where it is, the test says little of a method; it is informative at "
+        "s = 0.75, s = 0.90."
+    )
+    smallest = reported.smallest_margins(curve).set_index("case")
+    assert (smallest["BoGP"] <= 0.002).all() and smallest.loc["s = 0.90", "unpruned"] > 0.002
+    assert (smallest.loc["s = 0.75":, "unpruned"] > smallest.loc["s = 0.75":, "BoGP"]).all()
+    worse = results.assign(
+        test=results["test"] - 0.01 * ((results["method"] == "base") & (results["pair"] >= 0))
+    )
+    altered = reported.against_margin(worse)
+    assert "on a par with Glob_1 at no sparsity." in reported.informative(altered)
+    assert reported.smallest_margins(altered)["unpruned"].isna().all()
+
+
+def test_without_results_the_curve_of_margins_has_no_rows(results):
+    found = reported.against_margin(results[:0])
+    assert len(found) == 0 and {"arm", "margin", "verdict"} < set(found.columns)
+    assert len(reported.smallest_margins(found)) == 0
+    assert "informative at no sparsity" in reported.informative(found)
+
+
 def test_best_of_all_by_hand(results):
     found = reported.best_of_all(results)
     names = {"glob_1": "Glob_1", "glob_5": "Glob_5", "unif_1": "Unif_1", "unif_5": "Unif_5"}

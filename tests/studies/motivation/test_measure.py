@@ -257,6 +257,9 @@ def test_answers_say_what_the_tables_hold(graphs):
         == f"{one['mean']:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"
     )
     assert answers.loc["density", "given density"] == "undefined"
+    column = "the three, of seed means"
+    assert answers.loc["clustering", column].split(", ")[0] == f"{one.of_means:+.2f}"
+    assert answers.loc["density", column].split(", ")[1] == "undefined"
     assert answers.loc["clustering", "monotone?"] == "not rejected (0 of 193 pairs against)"
     assert answers.loc["path_length", "monotone?"].startswith("rejected")
 

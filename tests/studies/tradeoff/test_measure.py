@@ -348,7 +348,7 @@ def chosen_of(searches):
     more for BoGP.
     """
     rows = [
-        {"alpha": alpha, "form": form, "method": method, "search_seed": k}
+        {"alpha": alpha, "form": form, "method": method, "search_seed": k, "mask_id": f"m{k}"}
         | dict.fromkeys(tables.MEASURES, 0.1 * k + 0.05 * (method == "bogp"))
         for alpha in (0.15, 0.2)
         for form in measure.FORMS
@@ -401,6 +401,23 @@ def test_one_search_gives_no_interval_but_a_table():
         .str.contains("[", regex=False)
         .all()
     )
+
+
+def test_where_all_searches_chose_one_mask_that_is_said_instead_of_an_interval():
+    chosen = chosen_of(3)
+    one = (chosen["alpha"] == 0.15) & (chosen["method"] == "bogp")
+    table = tables.summary(chosen.assign(mask_id=chosen["mask_id"].where(~one, "the same")))
+    counts = table.set_index(["alpha", "form", "method", "measure"])["masks"]
+    assert counts[0.15, "sum", "bogp", "sparsity"] == 1
+    assert counts[0.15, "sum", "random", "sparsity"] == counts[0.2, "sum", "bogp", "sparsity"] == 3
+    assert np.isnan(counts[0.15, "sum", "bogp - random", "sparsity"])
+    shown = tables.rendered(table)
+    assert shown["masks chosen"].tolist() == ["1", "1", "3", "3"]
+    assert shown["BoGP, accuracy"][0] == "0.150 (one mask)"
+    assert shown["BoGP, sparsity"][2].startswith("0.150 [")
+    assert shown["random masks, accuracy"].str.contains("[", regex=False).all()
+    beside = tables.beside_the_paper(table).set_index("quantity")["we got"]
+    assert beside["alpha 0.15: sparsity of BoGP's masks"] == "0.150 (one mask) (n = 3)"
 
 
 def test_reference_masks_are_spread_and_hold_both_ends(masks):
