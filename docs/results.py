@@ -102,7 +102,6 @@ def beside_the_verdicts(committed: Callable[[str], pd.DataFrame]) -> dict[str, s
     hidden = predicted[predicted["set"].str.startswith(("bernoulli", "all families"))]
     best = hidden.loc[hidden["rho"].idxmax()]
     gains, fresh = committed("pools"), committed("pools_fresh")
-    sizes = committed("pools_tried").groupby(["sparsity", "pool"]).size()
     shown = {
         "arm": gains["arm"],
         "sparsity": gains["sparsity"].map("{:.2f}".format),
@@ -123,7 +122,7 @@ def beside_the_verdicts(committed: Callable[[str], pd.DataFrame]) -> dict[str, s
         "predicted_ceiling": f"{best.rho_ceiling:.2f}",
         "informative": reported.informative(committed("margins")),
         "pool_count": f"{gains['n'].max()}",
-        "pool_graphs": f"{sizes.max():,}",
+        "pool_graphs": f"{committed('pools_tried')['graphs'].max():,}",
         "pool_chosen": f"{fresh.groupby(['sparsity', 'pool', 'arm'])['graph'].nunique().max()}",
         "pools": as_markdown(pd.DataFrame(shown)),
     }

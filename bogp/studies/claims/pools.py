@@ -183,6 +183,16 @@ def _labelled(pool: Pool, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"sparsity": pool.sparsity, "pool": pool.number}, rows.index).join(rows)
 
 
+def described(trained: pd.DataFrame) -> pd.DataFrame:
+    """What the graphs of each pool reached: the validation accuracies of ``measured``.
+
+    Returns:
+        A row a pool: ``sparsity``, ``pool``, ``graphs`` (their number), ``mean``, ``sd``, ``best``.
+    """
+    groups = trained.groupby(_KEYS)["validation_accuracy"]
+    return groups.agg(graphs="size", mean="mean", sd="std", best="max").reset_index()
+
+
 def choices(
     pool: Pool, accuracies: Values, space: Sequence[str], count: int
 ) -> dict[str, NDArray[np.intp]]:

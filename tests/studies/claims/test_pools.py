@@ -90,6 +90,10 @@ def test_every_graph_is_trained_once_and_the_chosen_ones_from_fresh_seeds(evalua
     )
     one = crossed.train(found[1].graphs.masks(), 1, *how, 3)
     assert one["key"].tolist() == tried.loc[tried["pool"] == 1, "key"].tolist()
+    said = pools.described(tried).set_index("pool").loc[1]
+    assert said["graphs"] == 30
+    assert said["mean"] == pytest.approx(one["validation_accuracy"].mean())
+    assert said["best"] == one["validation_accuracy"].max()
     assert {*FEATURES, *bipartite.INVARIANTS} <= set(found[0].graphs.table.columns)
     fresh = pools.retrain(found, tried, DESIGN, SPACE, *how)
     assert len(fresh) == 2 * 7 * DESIGN.chosen * 2
