@@ -75,6 +75,7 @@ _READ: dict[str, Callable[[pd.DataFrame], Answers]] = {
     "12_cifar10_scenarios/verdicts.csv": _scenarios,
     "13_wikitext/verdicts.csv": _scenarios,
     "15_depth_pruning/verdicts.csv": _scenarios,
+    "15_depth_pruning/set_verdicts.csv": _scenarios,
 }
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from bogp import paths, zoo
 from bogp.studies.depth_pruning.measure import METHODS
+from bogp.studies.depth_pruning.subsets import PREDICTORS
 from bogp.zoo import tasks
 from tests.notebooks.in_process import refusal, run
 
@@ -28,6 +29,7 @@ def test_15_depth_pruning_and_again_from_its_unit(home, capsys):
     assert set(found) == {
         *("measured", "means", "against_random", "closing", "costs", "verdicts"),
         *("chosen", "spread", "scoring"),
+        *("sets", "ranked_sets", "set_verdicts"),
     }
     measured = found["measured"]
     unit = pd.read_csv(units / "char_transformer_0.csv")
@@ -62,7 +64,9 @@ def test_15_depth_pruning_and_again_from_its_unit(home, capsys):
     chosen = found["chosen"].set_index(["method", "block"]).share["fisher"]
     assert sorted(chosen[chosen == 1].index) == sorted(first) and chosen.sum() == 2
     assert found["verdicts"].empty and "too small for verdicts" in capsys.readouterr().out
-    assert len(list(paths.figures_dir("t").glob("15_*.p[dn][fg]"))) == 6
+    assert len(list(paths.figures_dir("t").glob("15_*.p[dn][fg]"))) == 8
+    assert len(found["sets"]) == 8 + 28 and found["set_verdicts"].empty
+    assert set(found["ranked_sets"].method) == set(PREDICTORS)
 
     written = {f.name: f.stat().st_mtime_ns for f in units.iterdir()}
     run(NOTEBOOK, SMALL, save_figures=False)
@@ -76,6 +80,7 @@ def test_15_depth_pruning_and_again_from_its_unit(home, capsys):
         ({"networks": ["lenet"]}, "lenet"),
         ({"steps": 200}, "150"),
         ({"draws": 0}, "draws"),
+        ({"most": 8}, "most"),
         ({"seeds": 9}, "of seed"),
         ({"seeds": 10**9}, "seeds"),
     ],

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from bogp.records import read_table
+from bogp.studies.depth_pruning import subsets
 from bogp.studies.depth_pruning import tables as depth_tables
 from bogp.studies.edge_importance import tables as importance_tables
 from bogp.studies.scenarios import tables
@@ -128,3 +129,14 @@ def test_what_blocks_cost_follows_from_the_units_of_single_networks():
         same(getattr(depth_tables, name)(measured), read_table(folder / f"{name}.csv"), by)
     answered = depth_tables.verdicts(measured, True)
     assert answered.astype(str).to_csv() == read_table(folder / "verdicts.csv").astype(str).to_csv()
+
+
+def test_how_sets_of_blocks_are_ranked_follows_from_the_units_of_single_networks():
+    folder = RESULTS / "15_depth_pruning"
+    measured = read_table(folder / "sets.csv")
+    same(units(folder.name, "sets-*.csv"), measured, ["network", "seed", "blocks"])
+    ranked = subsets.summary(subsets.agreement(measured))
+    same(ranked, read_table(folder / "ranked_sets.csv"), ["network", "method", "measure"])
+    answered = subsets.verdicts(ranked, True)
+    written = read_table(folder / "set_verdicts.csv")
+    assert answered.astype(str).to_csv() == written.astype(str).to_csv()

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from bogp import structural, zoo
@@ -58,6 +59,7 @@ TURNS = 12  # of measuring latencies
 
 NONE = "none"  # where no block is removed
 
+Rows = NDArray[np.intp]  # of examples
 Removed = tuple[int, ...]  # edges, in the order in which they go
 
 
@@ -324,8 +326,18 @@ def calibration(study: Study, task: Task, draw: int) -> Examples:
         f"{study.draws} draws of {size} calibration examples are {study.draws * size}, and "
         f"{task.name} has {every}; take fewer or smaller draws.",
     )
-    rows = np.random.default_rng(0).permutation(every)[draw * size : (draw + 1) * size]
+    rows = _drawn(every)[draw * size : (draw + 1) * size]
     return task.calibration.part(np.sort(rows))
+
+
+def used_rows(study: Study, task: Task) -> tuple[Rows, Rows]:
+    """Calibration examples of all draws, and the test examples that are reported on."""
+    drawn = _drawn(len(task.calibration))[: study.draws * study.calibration]
+    return drawn, _spread(len(task.test), study.test)
+
+
+def _drawn(every: int) -> Rows:
+    return np.random.default_rng(0).permutation(every)
 
 
 def fine_tuned(study: Study, model: nn.Module, task: Task, seed: int, rate: float) -> nn.Module:
@@ -355,8 +367,11 @@ def _rate(study: Study, model: nn.Module, task: Task, seed: int) -> float:
 
 def _some(examples: Examples, most: int) -> Examples:
     """At most so many examples, evenly spread over all."""
-    last = len(examples) - 1
-    return examples.part(np.unique(np.linspace(0, last, min(most, last + 1)).astype(np.intp)))
+    return examples.part(_spread(len(examples), most))
+
+
+def _spread(every: int, most: int) -> Rows:
+    return np.unique(np.linspace(0, every - 1, min(most, every)).astype(np.intp))
 
 
 def _losses(module: nn.Module, task: Task, test: Examples) -> dict[str, float]:

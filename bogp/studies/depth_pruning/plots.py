@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from bogp.plotting import dots, legend, panels, present, styles, titled
 from bogp.studies.depth_pruning.measure import BLOCKS, METHODS
+from bogp.studies.depth_pruning.subsets import PREDICTORS, TARGET
 from bogp.studies.depth_pruning.tables import WEIGHTS, both, chosen, means, tuned_count
 
 _UNPRUNED = {"unpruned": "whole network"}
@@ -86,6 +87,24 @@ def blocks(table: pd.DataFrame) -> Figure:
         ax.grid(False)
     figure.colorbar(image, ax=axes, label="share of seeds and draws", fraction=0.03)
     return titled(figure, f"the first {tuned_count(table)} blocks to go")
+
+
+def sets(found: pd.DataFrame) -> Figure:
+    """How well the loss of sets of blocks is ranked, with and without their number held fixed; mean
+    over seeds of networks with its 95 % t interval, a panel a network.
+
+    Args:
+        found: from ``subsets.summary``.
+    """
+    look = styles({"spearman": "Spearman", "given": "given the number of blocks"})
+    size = (3.0, 0.32 * len(PREDICTORS) + 0.9)
+    figure, axes = panels(found["network"].nunique(), *size, sharex=True, sharey=True)
+    for ax, (network, one) in zip(axes, found.groupby("network", sort=False), strict=True):
+        dots(ax, one, "method", PREDICTORS, "measure", look, unit=1)
+        ax.axvline(0, color="#888888", linewidth=0.8)
+        ax.axvline(TARGET, color="#444444", linewidth=0.8, linestyle=":")
+        ax.set(title=network, xlim=(-1.05, 1.05), xlabel="rank correlation with the loss")
+    return legend(figure, axes)
 
 
 def _span(ax: Axes, values: pd.Series) -> None:
