@@ -34,7 +34,7 @@ LABELS = {
 }
 METHODS = {"bogp": "BoGP", "random": "random masks"}
 COLOURS = {"bogp": "#0072B2", "random": "#D55E00", "paper": "#000000"}
-_PALETTE_UP_TO = 2000  # colours; a figure of more has a colour bar or many bands that cross
+_PALETTE_UP_TO = 20_000  # colours; a figure of more is nearly a photograph
 
 
 def use_style() -> None:
@@ -67,7 +67,7 @@ def small(png: bytes) -> bytes:
     """A smaller PNG file of a figure: on white, and with 256 colours unless that would show.
 
     Its colours move by a few levels of 255, at the edges of lines most of all. A figure of very
-    many colours keeps them, so that a colour bar stays smooth.
+    many colours keeps them; the PDF beside it keeps them all.
 
     Args:
         png: the file.

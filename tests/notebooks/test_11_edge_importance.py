@@ -63,7 +63,7 @@ def test_11_edge_importance_and_again_from_its_units(home, capsys):
         pd.read_csv(results / f"{t}.csv") for t in ("single", "several", "summary", "target_1")
     )
     for seed in (0, 1):
-        unit = pd.read_csv(units / f"dag_mixture_{seed}.csv")
+        unit = pd.read_csv(units / f"dag_mixture_{seed}.csv.gz")
         true = unit[(unit.part == "single") & (unit.method == "hessian") & (unit.examples == 16)]
         by_hand = changes_by_hand(seed)
         assert all(min(abs(change - other) for other in by_hand) < 2e-5 for change in true.change)

@@ -40,7 +40,7 @@ def test_12_cifar10_scenarios_and_again_from_its_units(home, capsys):
     }
     measured = tables["measured"]
     found = pd.concat(
-        [pd.read_csv(units / f"dag_mixture_{seed}.csv") for seed in range(3)], ignore_index=True
+        [pd.read_csv(units / f"dag_mixture_{seed}.csv.gz") for seed in range(3)], ignore_index=True
     )
     pd.testing.assert_frame_equal(measured, found)
     assert measured.method.nunique() == 14
@@ -97,4 +97,4 @@ def test_12_cifar10_scenarios_and_again_from_its_units(home, capsys):
 
 def test_bad_values_end_in_one_clear_message_before_any_training(home):
     assert "tuning_part is 2.0" in refusal(NOTEBOOK, SMALL | {"tuning_part": 2.0})
-    assert not list(paths.evaluations_dir("t").rglob("*.csv"))
+    assert not list(paths.evaluations_dir("t").rglob("*.csv*"))

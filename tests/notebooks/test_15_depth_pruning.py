@@ -87,4 +87,4 @@ def test_15_depth_pruning_and_again_from_its_unit(home, capsys):
 )
 def test_bad_values_end_in_one_clear_message_before_any_work(home, change, message):
     assert message in refusal(NOTEBOOK, SMALL | change)
-    assert not list(paths.evaluations_dir("t").rglob("*.csv"))
+    assert not list(paths.evaluations_dir("t").rglob("*.csv*"))

@@ -16,16 +16,16 @@ NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "17_mask_benchmar
 def test_17_mask_benchmark(home):
     run(NOTEBOOK, {"run": "t", "sparsities": [0.97], "budget": 8})
     results = paths.results_dir("t") / "17_mask_benchmark"
-    traces, ends, over, known, families = (
+    curves, ends, over, known, families = (
         pd.read_csv(results / f"{name}.csv")
-        for name in ("traces", "ends", "against_random", "known", "families")
+        for name in ("curves", "ends", "against_random", "known", "families")
     )
-    assert traces["trial"].max() == 8
+    assert curves["trial"].max() == 8 and set(curves["n"]) == {3}
     assert len(ends) == 3 * 2  # arms, data sets
     masks = benchmark.load()
     table = measure.accuracies(masks, 0.97, "mnist")
     assert known.loc[known["dataset"] == "mnist", "mean"].item() == pytest.approx(table.mean())
-    last = traces[traces["trial"] == 8].groupby(["arm", "dataset"])["judged"].mean()
+    last = curves[curves["trial"] == 8].set_index(["arm", "dataset"])["judged"]
     difference = last["Gaussian process, all columns"] - last["random search"]
     row = over.set_index("arm").loc["Gaussian process, all columns"]
     assert row["mean"] == pytest.approx(difference.mean())

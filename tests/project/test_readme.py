@@ -71,8 +71,8 @@ def test_what_the_page_says_of_the_benchmark_of_masks_in_words_is_in_the_tables(
     assert kept[["mnist", "fashion-mnist"]].min(axis=None) > 0.45
     over = table("17_mask_benchmark/against_random")
     assert (over.low < 0).all() and (over.high > 0).all(), "not told apart"
-    traces = table("17_mask_benchmark/traces")
-    assert traces.trial.max() == 25 and traces.groupby(["seed", "search"]).ngroups == 9
+    curves = table("17_mask_benchmark/curves")
+    assert curves.trial.max() == 25 and set(curves.n) == {9}
 
 
 def test_the_readme_is_short():

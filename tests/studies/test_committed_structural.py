@@ -25,7 +25,7 @@ def same(found: pd.DataFrame, written: pd.DataFrame, keys: list[str]) -> None:
     pd.testing.assert_frame_equal(one[list(other)], other, check_dtype=False, rtol=1e-9, atol=1e-12)
 
 
-def units(notebook: str, pattern: str = "*.csv") -> pd.DataFrame:
+def units(notebook: str, pattern: str = "*.csv.gz") -> pd.DataFrame:
     return pd.concat(
         [read_table(p) for p in sorted((EVALUATIONS / notebook).glob(pattern))], ignore_index=True
     )
@@ -50,7 +50,7 @@ def test_scenarios_follow_from_the_units_of_single_networks(notebook):
 
 def test_importances_follow_from_the_units_of_single_networks():
     folder = RESULTS / "11_edge_importance"
-    names = sorted((EVALUATIONS / folder.name).glob("*.csv"))
+    names = sorted((EVALUATIONS / folder.name).glob("*.csv.gz"))
     assert len(names) == 20, "four networks, five seeds"
     single = read_table(folder / "single.csv")
     most = single[single["examples"] == single["examples"].max()]
@@ -114,8 +114,8 @@ def test_what_blocks_cost_follows_from_the_units_of_single_networks():
     assert (measured.groupby("network")["seed"].nunique() >= 3).all()
     assert measured["network"].nunique() == 3
     keys = ["network", "seed", "method", "draw", "count", "weights"]
-    same(units(folder.name, "*_?.csv"), measured.drop(columns="latency"), keys)
-    times = units(folder.name, "latency_*.csv").set_index(["network", "blocks"]).latency
+    same(units(folder.name, "*_?.csv.gz"), measured.drop(columns="latency"), keys)
+    times = units(folder.name, "latency_*.csv.gz").set_index(["network", "blocks"]).latency
     for one in measured.sample(50, random_state=0).itertuples():
         assert one.latency == times[one.network, " ".join(sorted(one.blocks.split()))]
     for name, by in {
@@ -134,7 +134,7 @@ def test_what_blocks_cost_follows_from_the_units_of_single_networks():
 def test_how_sets_of_blocks_are_ranked_follows_from_the_units_of_single_networks():
     folder = RESULTS / "15_depth_pruning"
     measured = read_table(folder / "sets.csv")
-    same(units(folder.name, "sets-*.csv"), measured, ["network", "seed", "blocks"])
+    same(units(folder.name, "sets-*.csv.gz"), measured, ["network", "seed", "blocks"])
     ranked = subsets.summary(subsets.agreement(measured))
     same(ranked, read_table(folder / "ranked_sets.csv"), ["network", "method", "measure"])
     answered = subsets.verdicts(ranked, True)

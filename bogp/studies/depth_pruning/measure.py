@@ -153,7 +153,7 @@ def record(study: Study, seed: int) -> tuple[str, dict[str, Any]]:
     study, the seed, and a checksum of the weights.
     """
     weights = pretrained.in_half(zoo.trained(study.network, seed))
-    return f"{study.network}_{seed}.csv", asdict(study) | {
+    return f"{study.network}_{seed}.csv.gz", asdict(study) | {
         "seed": seed,
         "weights": hashlib.sha256(weights).hexdigest(),
     }
@@ -170,7 +170,7 @@ def record_of_times(network: str, measured: pd.DataFrame) -> tuple[str, dict[str
     blocks = measured.loc[measured["network"] == network, "blocks"]
     removed = sorted(set(blocks.map(_ordered)))
     parameters = {"network": network, "removed": removed, "examples": TIMED, "turns": TURNS}
-    return f"latency_{network}.csv", parameters
+    return f"latency_{network}.csv.gz", parameters
 
 
 def timed(network: str, removed: Sequence[str]) -> pd.DataFrame:

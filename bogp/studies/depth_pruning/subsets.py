@@ -147,7 +147,7 @@ def record(sets: Sets, seed: int) -> tuple[str, dict[str, Any]]:
         name: getattr(study, name) for name in ("network", "data", "calibration", "test", "draws")
     }
     own = {"most": sets.most, "examples": READ, "fresh": FRESH, "seed": seed, "weights": weights}
-    return f"sets-{study.network}-{seed}.csv", read | own
+    return f"sets-{study.network}-{seed}.csv.gz", read | own
 
 
 def measured(kinds: Sequence[Sets], seeds: int, folder: Path, cores: int = 1) -> pd.DataFrame:

@@ -261,7 +261,7 @@ def _several(
 
 def record(case: Case, settings: Settings, seed: int) -> tuple[str, dict[str, Any]]:
     """The file that a unit is kept in, and the parameters by which it is found again."""
-    file = f"{case.network}_{case.task}_{seed}.csv"
+    file = f"{case.network}_{case.task}_{seed}.csv.gz"
     return file, asdict(case) | asdict(settings) | {"seed": seed}
 
 

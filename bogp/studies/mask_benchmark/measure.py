@@ -121,11 +121,19 @@ def _record(*job: Any) -> tuple[str, Mapping[str, Any]]:
     return f"{of['method']}_{what}_{of['sparsity']:.2f}_{of['dataset']}.csv.gz", of
 
 
+def means(traces: pd.DataFrame) -> pd.DataFrame:
+    """The mean over searches of ``judged`` and ``regret`` after each trial, and the number of
+    searches: one row an arm, task and trial.
+    """
+    groups = traces.groupby(["arm", "sparsity", "dataset", "trial"], sort=False)
+    found = groups.agg(judged=("judged", "mean"), regret=("regret", "mean"), n=("judged", "size"))
+    return found.reset_index()
+
+
 def final(traces: pd.DataFrame) -> pd.DataFrame:
     """What each arm has found at the end, the mean over its searches: one row an arm and task."""
     last = traces[traces["trial"] == traces["trial"].max()]
-    by = ["arm", "sparsity", "dataset"]
-    return last.groupby(by, sort=False)[["judged", "regret"]].mean().reset_index()
+    return means(last).drop(columns=["trial", "n"])
 
 
 def ceilings(masks: Benchmark, sparsities: Sequence[float]) -> pd.DataFrame:

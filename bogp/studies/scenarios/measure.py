@@ -169,7 +169,7 @@ def studied(studies: Sequence[Study], seeds: int, folder: Path, cores: int = 1) 
 
 def record(study: Study, seed: int) -> tuple[str, dict[str, Any]]:
     """The file that a unit is kept in, and the parameters by which it is found again."""
-    return f"{study.network}_{study.task}_{seed}.csv", asdict(study) | {"seed": seed}
+    return f"{study.network}_{study.task}_{seed}.csv.gz", asdict(study) | {"seed": seed}
 
 
 def unit(study: Study, seed: int) -> pd.DataFrame:

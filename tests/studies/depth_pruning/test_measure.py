@@ -119,7 +119,7 @@ def test_latencies_are_of_the_networks_that_are_left(tmp_path):
 
 def test_a_unit_is_found_by_study_seed_and_weights():
     name, parameters = measure.record(SMALL, 0)
-    assert name == "vit_0.csv" and parameters["steps"] == 4 and parameters["seed"] == 0
+    assert name == "vit_0.csv.gz" and parameters["steps"] == 4 and parameters["seed"] == 0
     other = measure.record(dataclasses.replace(SMALL, network="char_transformer"), 0)[1]
     assert other["weights"] != parameters["weights"]
 

@@ -155,7 +155,7 @@ def test_bad_input_is_refused(tmp_path):
 
 def test_a_unit_is_found_by_its_examples_and_weights():
     name, parameters = subsets.record(Sets(STUDY, 3), 0)
-    assert name == "sets-vit-0.csv"
+    assert name == "sets-vit-0.csv.gz"
     assert parameters["fresh"] == subsets.FRESH and parameters["most"] == 3
     other = subsets.record(Sets(Study("vit", "synthetic", 13, 40, 2, 4), 3), 0)[1]
     assert other != parameters, "other examples are left for it"

@@ -197,7 +197,7 @@ def test_units_are_kept_and_the_same_on_any_number_of_workers(tmp_path, monkeypa
     def never(*_):
         raise AssertionError("made anew")
 
-    assert (tmp_path / "a" / "dag_mixture_0.csv").exists()
+    assert (tmp_path / "a" / "dag_mixture_0.csv.gz").exists()
     monkeypatch.setattr(measure, "unit", never)
     pd.testing.assert_frame_equal(measure.studied([quick], 2, tmp_path / "a"), one)
     with pytest.raises(AssertionError, match="made anew"):
