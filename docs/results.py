@@ -95,7 +95,7 @@ def claims() -> dict[str, str]:
 
 def beside_the_verdicts(committed: Callable[[str], pd.DataFrame]) -> dict[str, str]:
     """What stands beside the verdicts of notebook 06: controls, ceilings, and the pools."""
-    climbed = committed("slope_summary").groupby("method")[["won", "slopes"]].sum()
+    climbed = committed("slope_summary").rename(columns={"advantage": "mean"})
     top = committed("concentration").groupby("metric")["top"]
     predicted = committed("predicted")
     predicted = predicted[(predicted["predictor"] == "all") & (predicted["model"] == NESTED)]
@@ -114,8 +114,8 @@ def beside_the_verdicts(committed: Callable[[str], pd.DataFrame]) -> dict[str, s
         ],
     }
     return {
-        "slopes_won": "{won} of {slopes}".format(**climbed.loc["box"]),
-        "slopes_won_l2": "{won} of {slopes}".format(**climbed.loc["box_l2"]),
+        "slopes": gains_of(climbed[climbed["method"] == "box"]),
+        "slopes_l2": gains_of(climbed[climbed["method"] == "box_l2"]),
         "top_cosine": shares_of(top.get_group("cosine")),
         "top_l2": shares_of(top.get_group("l2")),
         "predicted": f"{best.rho:+.2f} [{best.rho_low:+.2f}, {best.rho_high:+.2f}] ({best['set']})",
@@ -126,6 +126,12 @@ def beside_the_verdicts(committed: Callable[[str], pd.DataFrame]) -> dict[str, s
         "pool_chosen": f"{fresh.groupby(['sparsity', 'pool', 'arm'])['graph'].nunique().max()}",
         "pools": as_markdown(pd.DataFrame(shown)),
     }
+
+
+def gains_of(climbed: pd.DataFrame) -> str:
+    """What a search gains over chance on slopes, at each sparsity."""
+    found = [f"{with_interval(one, '+.5f')} ({one['table']})" for _, one in climbed.iterrows()]
+    return " and ".join(found)
 
 
 def shares_of(values: pd.Series) -> str:
