@@ -13,7 +13,7 @@ What the masks are, how they were trained and what the numbers can tell: its dat
 ``docs/benchmark.md``.
 """
 
-from bogp.benchmark.data import Benchmark, Regression, load
+from bogp.benchmark.data import NINE_COLUMNS, Benchmark, Regression, load
 from bogp.benchmark.methods import (
     METHODS,
     TPE,
@@ -23,10 +23,11 @@ from bogp.benchmark.methods import (
     RandomForest,
     RandomSearch,
 )
-from bogp.benchmark.pool import Pool
+from bogp.benchmark.pool import Pool, filled
 
 __all__ = [
     "METHODS",
+    "NINE_COLUMNS",
     "TPE",
     "Benchmark",
     "GaussianProcess",
@@ -36,5 +37,6 @@ __all__ = [
     "RandomForest",
     "RandomSearch",
     "Regression",
+    "filled",
     "load",
 ]

@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bogp.benchmark.pool import Pool
-from bogp.checks import choice, refuse, texts, whole
+from bogp.checks import choice, number, refuse, texts, whole
 from bogp.errors import DatasetError
 from bogp.graphs.relational import LayerMasks, Mask, expand
 
@@ -31,24 +31,38 @@ WIDTHS = (784, 128, 128, 10)  # of the network that the masks lie on; its last l
 DATASETS = ("mnist", "fashion-mnist")
 SPLITS = ("train", "validation", "test")
 SEEDS = 3
-TEST_EVERY = 4  # of each family, every fourth mask is of the test part of a regression
+TEST_EVERY = 4  # of each family, every fourth pair of masks is of a regression's test part
+
+# What the paper's search reads: the nine properties of the graph over the first layer.
+NINE_COLUMNS = (
+    "first_degree_centrality",
+    "first_degree_connectivity",
+    "first_eigenvector_centrality",
+    "first_clustering",
+    "first_path_length",
+    "first_s_metric",
+    "first_wiener_index",
+    "first_edge_connectivity",
+    "first_cycle_length",
+)
 
 _UPPER = np.triu_indices(NODES)
 _LABELS = ("id", "sparsity", "family", "number", "settings", "first", "hidden")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Regression:
     """Masks as a task of regression, in the form that scikit-learn takes.
 
     Attributes:
-        X: (N, d) float64, one row a mask; NaN where a property does not exist, such as the path
-            length of a graph in several parts.
+        X: (N, d) float64, one row a mask; NaN where a property does not exist: path length and
+            Wiener index of a graph in several parts. ``benchmark.filled`` fills them in.
         y: (N,) mean test accuracy over the seeds.
         groups: (N,) family of each mask, for ``LeaveOneGroupOut``.
         columns: (d,) names.
         ids: (N,) of the masks.
-        train, test: row numbers of the fixed split, three quarters and one quarter of each family.
+        train, test: row numbers of the fixed split, three quarters and one quarter of each family,
+            in which placed masks of both data sets' salience have their share.
     """
 
     X: NDArray[np.float64]
@@ -84,12 +98,12 @@ class Benchmark:
     def _row(self) -> dict[str, int]:
         return {name: row for row, name in enumerate(self.table["id"])}
 
-    @property
+    @cached_property
     def ids(self) -> tuple[str, ...]:
         """Of all masks, in their order."""
         return tuple(self._row)
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of all numbers that describe a mask: ``first_...`` and ``hidden_...`` are graph
         properties and bipartite invariants of its two graphs, ``weights`` is how many it leaves,
@@ -122,7 +136,8 @@ class Benchmark:
         found = self.accuracies[
             self._row_of(mask), _dataset(dataset), :, SPLITS.index(choice("split", split, SPLITS))
         ]
-        return found.tolist() if seed is None else float(found[_seed(seed)])
+        exact = [round(float(one), 6) for one in found]  # as it was before single precision
+        return exact if seed is None else exact[_seed(seed)]
 
     def describe(self, mask: str) -> dict[str, Any]:
         """A mask's labels, generator settings and numbers, by name.
@@ -179,7 +194,7 @@ class Benchmark:
         return Pool(
             ids=tuple(self.table["id"].iloc[rows]),
             columns=known,
-            values=self.table[list(known)].to_numpy(np.float64)[rows],
+            values=self._values(rows, known),
             observed=at[:, own, SPLITS.index("validation")].astype(np.float64),
             judged=at[:, others, SPLITS.index("test")].mean(axis=1, dtype=np.float64),
         )
@@ -208,16 +223,18 @@ class Benchmark:
         """
         rows = np.arange(len(self)) if sparsity is None else self._at(sparsity)
         known, part = self._columns(columns), self.table.iloc[rows]
-        number = part.groupby(["sparsity", "family"], sort=False).cumcount().to_numpy()
+        # by pairs: even numbers of a placed family have the salience of one data set, odd ones of
+        # the other
+        turn = part["number"].to_numpy() // 2 % TEST_EVERY
         test = self.accuracies[rows, _dataset(dataset), :, SPLITS.index("test")]
         return Regression(
-            X=part[list(known)].to_numpy(np.float64),
+            X=self._values(rows, known),
             y=test.mean(axis=1, dtype=np.float64),
             groups=part["family"].to_numpy(str),
             columns=known,
             ids=tuple(part["id"]),
-            train=np.flatnonzero(number % TEST_EVERY != TEST_EVERY - 1),
-            test=np.flatnonzero(number % TEST_EVERY == TEST_EVERY - 1),
+            train=np.flatnonzero(turn != TEST_EVERY - 1),
+            test=np.flatnonzero(turn == TEST_EVERY - 1),
         )
 
     def _row_of(self, mask: str) -> int:
@@ -230,19 +247,27 @@ class Benchmark:
         return int(row or 0)
 
     def _at(self, sparsity: float) -> NDArray[np.intp]:
+        near = np.isclose(self.table["sparsity"], number("sparsity", sparsity), rtol=0, atol=1e-6)
         refuse(
-            sparsity not in self.sparsities,
+            not near.any(),
             f"There are no masks of sparsity {sparsity!r}; allowed: "
             f"{', '.join(f'{s:g}' for s in self.sparsities)}.",
         )
-        return np.flatnonzero(self.table["sparsity"].to_numpy() == sparsity)
+        return np.flatnonzero(near)
+
+    def _values(self, rows: NDArray[np.intp], columns: Sequence[str]) -> NDArray[np.float64]:
+        """(N, d) numbers of some masks; masks without edges but loops have no image distance, which
+        counts as 0.
+        """
+        found = self.table[list(columns)].iloc[rows]
+        return found.fillna({"pixels_image_distance": 0.0}).to_numpy(np.float64)
 
     def _columns(self, columns: Sequence[str] | None) -> tuple[str, ...]:
         wanted = self.columns if columns is None else texts("columns", columns)
         unknown = [name for name in wanted if name not in self.columns]
         refuse(
-            unknown or not wanted,
-            f"{unknown or 'No column'} cannot be read; columns are {', '.join(self.columns)}.",
+            unknown or not wanted or len(set(wanted)) < len(wanted),
+            f"columns is {columns!r}; name some of these, each once: {', '.join(self.columns)}.",
         )
         return tuple(wanted)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from bogp.benchmark.pool import Method
-from bogp.checks import whole
+from bogp.checks import refuse, whole
 from bogp.errors import InvalidInput
 
 Values = NDArray[np.float64]
@@ -21,7 +21,7 @@ class RandomSearch:
     """A mask drawn uniformly from those left: what every method has to beat."""
 
     def __init__(self, seed: int) -> None:
-        self._rng = np.random.default_rng(whole("seed", seed, 0))
+        self._rng = np.random.default_rng(whole("seed", seed, 0, 2**32 - 1))
 
     def observe_and_suggest(self, X_obs: Values, y_obs: Values, X_pen: Values) -> int:
         """See ``Method``."""
@@ -37,7 +37,7 @@ class PrintedSearch:
     """
 
     def __init__(self, seed: int) -> None:
-        self._seed, self._queries = whole("seed", seed, 0), np.empty((0, 0))
+        self._seed, self._queries = whole("seed", seed, 0, 2**32 - 1), np.empty((0, 0))
 
     def observe_and_suggest(self, X_obs: Values, y_obs: Values, X_pen: Values) -> int:
         """See ``Method``."""
@@ -45,6 +45,7 @@ class PrintedSearch:
 
         # of the first masks, which nobody asked for, the query is the mask itself
         known = len(self._queries)
+        _check_fresh(known, len(X_obs))
         told = np.vstack([self._queries, X_obs[known:]]) if known else X_obs
         told = np.clip(told, 0.001, 1.0)
         optimiser = Optimizer(
@@ -65,11 +66,12 @@ class PrintedSearch:
 
 class GaussianProcess:
     """A Gaussian process (Matern 5/2, one length for all columns, noise fitted) over the masks
-    themselves, and the largest expected improvement.
+    themselves, and the largest expected improvement of the accuracy without its noise. Nothing in
+    it is random.
     """
 
     def __init__(self, seed: int) -> None:
-        self._seed = whole("seed", seed, 0)
+        self._seed = whole("seed", seed, 0, 2**32 - 1)
 
     def observe_and_suggest(self, X_obs: Values, y_obs: Values, X_pen: Values) -> int:
         """See ``Method``."""
@@ -88,8 +90,10 @@ class GaussianProcess:
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(X_obs, y_obs[:, 0])
             mean, deviation = model.predict(X_pen, return_std=True)
-            noiseless, _ = model.predict(X_obs, return_std=True)
-        return int(np.argmax(expected_improvement(mean, deviation, float(noiseless.max()))))
+            known = model.predict(X_obs)
+        noise = model.kernel_.k2.noise_level * y_obs.var()
+        latent = np.sqrt(np.maximum(deviation**2 - noise, 0.0))
+        return int(np.argmax(expected_improvement(mean, latent, float(known.max()))))
 
 
 class RandomForest:
@@ -98,7 +102,7 @@ class RandomForest:
     """
 
     def __init__(self, seed: int) -> None:
-        self._seed = whole("seed", seed, 0)
+        self._seed = whole("seed", seed, 0, 2**32 - 1)
 
     def observe_and_suggest(self, X_obs: Values, y_obs: Values, X_pen: Values) -> int:
         """See ``Method``."""
@@ -131,7 +135,9 @@ class TPE:
             ) from None
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(seed=whole("seed", seed, 0), n_startup_trials=1)
+        sampler = optuna.samplers.TPESampler(
+            seed=whole("seed", seed, 0, 2**32 - 1), n_startup_trials=1
+        )
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
 
     def observe_and_suggest(self, X_obs: Values, y_obs: Values, X_pen: Values) -> int:
@@ -142,6 +148,7 @@ class TPE:
             f"x{k:03d}": optuna.distributions.FloatDistribution(0.0, 1.0)
             for k in range(X_obs.shape[1])
         }
+        _check_fresh(self._told, len(X_obs))
         # the masks that were observed, not the points that were asked for
         for x, y in zip(X_obs[self._told :], y_obs[self._told :, 0], strict=True):
             params = dict(zip(space, x.tolist(), strict=True))
@@ -159,6 +166,13 @@ class TPE:
 
         done = (optuna.trial.TrialState.COMPLETE,)
         return len(self._study.get_trials(deepcopy=False, states=done))
+
+
+def _check_fresh(told: int, observed: int) -> None:
+    refuse(
+        told > observed,
+        "This method has searched before; make a new one for each search.",
+    )
 
 
 def expected_improvement(mean: Values, deviation: Values, best: float) -> Values:

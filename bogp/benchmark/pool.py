@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 from typing import Any
 from typing import Protocol as Interface
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -30,7 +32,8 @@ class Method(Interface):
 
         Args:
             X_obs: (t, d) what was observed, each column in [0, 1].
-            y_obs: (t, 1) its accuracies, larger is better.
+            y_obs: (t, 1) its accuracies as they are, larger is better (HPO-B scales them to [0, 1]
+                over the pool, which nobody knows beforehand).
             X_pen: (N - t, d) what is left.
 
         Returns:
@@ -56,6 +59,23 @@ class Pool:
     observed: Values
     judged: Values
 
+    def __post_init__(self) -> None:
+        masks = len(self.ids)
+        shapes: dict[str, tuple[int, ...]] = {"values": (masks, len(self.columns))}
+        shapes |= {"observed": (masks,), "judged": (masks,)}
+        for name, shape in shapes.items():
+            own = np.array(getattr(self, name), dtype=np.float64)  # a copy, nobody else's
+            refuse(
+                own.shape != shape or (name != "values" and not np.isfinite(own).all()),
+                f"A pool's {name} has shape {own.shape}; {shape} is needed for these ids and "
+                "columns, and accuracies are finite.",
+            )
+            own.setflags(write=False)
+            object.__setattr__(self, name, own)
+
+    def __repr__(self) -> str:
+        return f"Pool({len(self)} masks, {len(self.columns)} columns)"
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -75,21 +95,40 @@ class Pool:
 
     @property
     def oracle(self) -> float:
-        """What choosing the mask with the highest of *all* observations is judged by: the ceiling
-        of every search that trusts its observations.
+        """What choosing the mask with the highest of *all* observations is judged by. It is one
+        mask, so it is noisy: take the mean over several pools.
         """
         return float(self.judged[int(np.argmax(self.observed))])
 
+    def random(self, budget: int = 25) -> float:
+        """What random search of so many masks is judged by, on average: exact, without a draw.
+
+        Of ``budget`` masks without replacement, those with the k-th highest observation or a higher
+        one are missed with probability C(N - k, budget) / C(N, budget).
+
+        Raises:
+            InvalidInput: a budget out of range.
+        """
+        n, masks = whole("budget", budget, 1, len(self)), len(self)
+        group = np.unique(-self.observed, return_inverse=True)[1]  # 0 for the highest
+        counts = np.bincount(group)
+        above = np.cumsum(counts)
+        missed = np.exp(_log_choose(masks - above, n) - _log_choose(np.array(masks), n))
+        chance = -np.diff(np.concatenate([[1.0], missed]))
+        return float(chance @ (np.bincount(group, weights=self.judged) / counts))
+
     def evaluate(
-        self, method: Method, budget: int = 25, *, seed: int = 0, initial: int = 5
+        self, method: Method, budget: int = 25, *, seed: int = 0, initial: int | None = None
     ) -> pd.DataFrame:
         """Let a method search the pool.
 
         Args:
             method: a fresh one; it may keep what it likes between calls.
-            budget: masks that are observed, the initial ones among them.
-            seed: of the initial masks, which are the same for each method.
-            initial: masks drawn uniformly before the method is asked.
+            budget: masks that are observed, the initial ones among them (HPO-B does not count
+                those).
+            seed: of the initial masks, which are the same for each method, and others in another
+                pool.
+            initial: masks drawn uniformly before the method is asked; None is 5, or the budget.
 
         Returns:
             One row an observation: ``trial`` (from 1), ``id``, ``observed``, ``chosen`` (the id of
@@ -97,12 +136,19 @@ class Pool:
             that).
 
         Raises:
-            InvalidInput: a budget out of range, or a suggestion that is no row of what is left.
+            InvalidInput: a method without that function, a budget out of range, or a suggestion
+                that is no row of what is left.
         """
+        refuse(
+            isinstance(method, type) or not callable(getattr(method, "observe_and_suggest", None)),
+            f"{method!r} cannot search; an object with observe_and_suggest(X_obs, y_obs, X_pen) is "
+            "needed, such as benchmark.GaussianProcess(seed=0).",
+        )
         whole("budget", budget, 1, len(self))
-        whole("initial", initial, 1, budget)
-        rng = np.random.default_rng((whole("seed", seed, 0), 17))
-        rows = rng.choice(len(self), initial, replace=False).tolist()
+        first = min(5, budget) if initial is None else whole("initial", initial, 1, budget)
+        own = crc32(self.observed.tobytes())
+        rng = np.random.default_rng((whole("seed", seed, 0), own))
+        rows = rng.choice(len(self), first, replace=False).tolist()
         pending = np.setdiff1d(np.arange(len(self)), rows)
         while len(rows) < budget:
             asked = method.observe_and_suggest(
@@ -143,10 +189,22 @@ def filled(values: Values) -> Values:
 
 
 def _suggested(asked: Any, left: int) -> int:
-    fits = isinstance(asked, (int, np.integer)) and 0 <= asked < left
+    try:
+        row = -1 if isinstance(asked, bool) else index(asked)
+    except TypeError:
+        row = -1
     refuse(
-        not fits,
+        not 0 <= row < left,
         f"The method suggested {asked!r}; a row of X_pen is needed, a whole number from 0 to "
         f"{left - 1}.",
     )
-    return int(asked)
+    return row
+
+
+def _log_choose(n: NDArray[np.int64], k: int) -> Values:
+    """Logarithm of the number of ways to choose k of n; -inf where there is none."""
+    from scipy.special import gammaln
+
+    safe = np.maximum(n, k)
+    found = gammaln(safe + 1) - gammaln(k + 1) - gammaln(safe - k + 1)
+    return np.where(n >= k, found, -np.inf)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bogp.benchmark.data import NODES
 from bogp.errors import UnreachableSparsity
 from bogp.graphs import families, placed
 from bogp.graphs.relational import LayerMasks, Mask, expand
@@ -20,10 +21,7 @@ from bogp.studies.claims.crossed import laid_over_all
 from bogp.studies.places.designs import SPACE
 from bogp.training.protocols import CALIBRATED
 
-NODES = 128
 SPARSITIES = (0.75, 0.9, 0.95, 0.97, 0.99)
-DATASETS = ("mnist", "fashion-mnist")
-SEEDS = 3
 EACH = 800  # masks at each sparsity
 RELATIONAL = 70  # of each family below, at each sparsity that it reaches
 PROTOCOL = laid_over_all(CALIBRATED)

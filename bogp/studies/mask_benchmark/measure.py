@@ -2,24 +2,25 @@
 there is to find. Nothing is trained here.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
 
 from bogp import benchmark
-from bogp.benchmark.data import DATASETS, SEEDS, SPLITS, Benchmark
+from bogp.benchmark.data import DATASETS, NINE_COLUMNS, SEEDS, SPLITS, Benchmark
 from bogp.benchmark.pool import filled
-from bogp.checks import choice
-from bogp.graphs.properties import NINE
+from bogp.checks import choice, refuse
 from bogp.records import kept_in_parallel
 from bogp.statistics import paired_difference, rank_correlation
 from bogp.variance import components, detectable_mean
 
-NINE_COLUMNS = tuple(f"first_{name}" for name in NINE)
 _TEST = SPLITS.index("test")
 
 
@@ -37,24 +38,29 @@ class Arm:
 
 
 ARMS: Mapping[str, Arm] = {
-    "random search": Arm("random"),
     "printed BoGP, nine properties": Arm("printed", NINE_COLUMNS),
     "Gaussian process, nine properties": Arm("gaussian_process", NINE_COLUMNS),
     "Gaussian process, all columns": Arm("gaussian_process"),
     "random forest, all columns": Arm("random_forest"),
     "TPE, all columns": Arm("tpe"),
 }
-RANDOM = next(iter(ARMS))
+RANDOM = "random search"  # its exact expectation, see ``Pool.random``
 
 
 def arms(methods: Sequence[str]) -> dict[str, Arm]:
-    """The arms of those methods; random search is always among them.
+    """The arms of those methods.
 
     Raises:
-        InvalidInput: a method is none of ``benchmark.METHODS``.
+        InvalidInput: a method is none of ``benchmark.METHODS``, or none has an arm.
     """
     asked = [choice("method", name, benchmark.METHODS) for name in methods]
-    return {name: arm for name, arm in ARMS.items() if arm.method in ("random", *asked)}
+    found = {name: arm for name, arm in ARMS.items() if arm.method in asked}
+    refuse(
+        not found,
+        f"methods is {methods!r}; name some of "
+        f"{', '.join(dict.fromkeys(arm.method for arm in ARMS.values()))}.",
+    )
+    return found
 
 
 def searched(
@@ -79,7 +85,8 @@ def searched(
 
     Returns:
         One row a search and trial: ``arm``, ``sparsity``, ``dataset``, ``seed`` (of the observed
-        training), ``search``, and ``trial``, ``judged`` and ``regret`` of ``Pool.evaluate``.
+        training), ``search``, and ``trial``, ``judged`` and ``regret`` of ``Pool.evaluate``. Of
+        random search one row a pool and trial, which is its exact expectation.
     """
     asked = [
         (name, arm.method, arm.columns, sparsity, dataset, repeats, budget, masks.record["sha256"])
@@ -89,9 +96,23 @@ def searched(
     ]
     found = kept_in_parallel(_searches, asked, _record, folder, cores, "task")
     labels = [{"arm": job[0], "sparsity": job[3], "dataset": job[4]} for job in asked]
-    tables = [one.assign(**label) for one, label in zip(found, labels, strict=True)]
+    tables = [_random(masks, sparsities, budget)]
+    tables += [one.assign(**label) for one, label in zip(found, labels, strict=True)]
     columns = ["arm", "sparsity", "dataset", "seed", "search", "trial", "judged", "regret"]
     return pd.concat(tables, ignore_index=True)[columns]
+
+
+def _random(masks: Benchmark, sparsities: Sequence[float], budget: int) -> pd.DataFrame:
+    trials, tables = range(1, budget + 1), []
+    for sparsity in sparsities:
+        for dataset in DATASETS:
+            for seed in range(SEEDS):
+                pool = masks.pool(sparsity, dataset, seed)
+                judged = np.array([pool.random(trial) for trial in trials])
+                of = {"arm": RANDOM, "sparsity": sparsity, "dataset": dataset, "seed": seed}
+                of |= {"search": 0, "trial": trials, "judged": judged}
+                tables.append(pd.DataFrame(of).assign(regret=pool.best - judged))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _searches(
@@ -108,7 +129,8 @@ def _searches(
     for seed in range(SEEDS):
         pool = masks.pool(sparsity, dataset, seed, columns)
         for search in range(repeats):
-            number = seed * repeats + search
+            # another in each pool
+            number = crc32(f"{sparsity} {dataset} {seed} {search}".encode())
             trace = pool.evaluate(benchmark.METHODS[method](number), budget, seed=number)
             rows.append(trace[["trial", "judged", "regret"]].assign(seed=seed, search=search))
     return pd.concat(rows, ignore_index=True)
@@ -145,13 +167,15 @@ def ceilings(masks: Benchmark, sparsities: Sequence[float]) -> pd.DataFrame:
         ``best`` (the highest there, partly luck): means over the three observed trainings. Then,
         over masks and seeds, ``between`` and ``rest``: standard deviations of the masks and of two
         trainings of one mask; ``icc``, the masks' share of one training, and ``ceiling``, their
-        share of the mean of three.
+        share of the mean of three: the largest R2 of a predictor. ``rank_ceiling`` is the largest
+        rank correlation with that mean, from the trainings' own (Spearman 1910, Brown 1910).
     """
     rows = []
     for sparsity in sparsities:
         for dataset in DATASETS:
             pools = [masks.pool(sparsity, dataset, seed) for seed in range(SEEDS)]
-            part = components(accuracies(masks, sparsity, dataset))
+            table = accuracies(masks, sparsity, dataset)
+            part, alike = components(table), _between_trainings(table)
             rows.append(
                 {
                     "sparsity": sparsity,
@@ -163,9 +187,16 @@ def ceilings(masks: Benchmark, sparsities: Sequence[float]) -> pd.DataFrame:
                     "rest": part.residual.value,
                     "icc": part.icc.value,
                     "ceiling": part.ceiling.value,
+                    "rank_ceiling": np.sqrt(SEEDS * alike / (1 + (SEEDS - 1) * alike)),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _between_trainings(table: Any) -> float:
+    """Mean rank correlation of two of the trainings of (masks, seeds)."""
+    pairs = combinations(range(table.shape[1]), 2)
+    return float(np.mean([rank_correlation(table[:, a], table[:, b]) for a, b in pairs]))
 
 
 def accuracies(masks: Benchmark, sparsity: float, dataset: str) -> Any:
@@ -215,23 +246,22 @@ def agreement(masks: Benchmark, sparsities: Sequence[float]) -> pd.DataFrame:
         of = {name: accuracies(masks, sparsity, name) for name in DATASETS}
         first, second = (of[name].mean(axis=1) for name in DATASETS)
         row = {"sparsity": sparsity, "data_sets": rank_correlation(first, second)}
-        for name, table in of.items():
-            pairs = [(0, 1), (0, 2), (1, 2)]
-            row[name] = float(
-                np.mean([rank_correlation(table[:, a], table[:, b]) for a, b in pairs])
-            )
-        rows.append(row)
+        rows.append(row | {name: _between_trainings(table) for name, table in of.items()})
     return pd.DataFrame(rows)
 
 
 def by_family(masks: Benchmark, sparsities: Sequence[float]) -> pd.DataFrame:
     """Mean test accuracy of each family: one row a mask family, sparsity and data set, with the
-    standard deviation between its masks and their number.
+    standard deviation between its masks and their number. Of placed families those with the
+    salience of the data set itself are told apart from those with the other's.
     """
+    salience = masks.table["settings"].map(lambda text: json.loads(text).get("places", ""))
     rows = []
     for number, dataset in enumerate(DATASETS):
         means = masks.accuracies[:, number, :, _TEST].mean(axis=1, dtype=np.float64)
-        table = masks.table[["family", "sparsity"]].assign(accuracy=means)
+        own = np.where(salience == dataset, ", own salience", ", other's salience")
+        family = masks.table["family"] + np.where(salience == "", "", own)
+        table = masks.table[["sparsity"]].assign(family=family, accuracy=means)
         table = table[table["sparsity"].isin(sparsities)]
         groups = table.groupby(["sparsity", "family"], sort=False)["accuracy"]
         rows.append(groups.agg(["mean", "std", "size"]).reset_index().assign(dataset=dataset))

@@ -32,7 +32,7 @@ _BLOCK = 400  # masks whose layers are in memory at a time
 
 def images() -> dict[str, NDArray[np.uint8]]:
     """The training images of each data set, (M, 784)."""
-    return {name: datasets.load(name).train.images for name in drawn.DATASETS}
+    return {name: datasets.load(name).train.images for name in data.DATASETS}
 
 
 def masks(
@@ -87,7 +87,7 @@ def described(some: Sequence[Drawn], seen: Mapping[str, NDArray[np.uint8]]) -> p
         one[["lit_share"]].rename(columns={"lit_share": f"pixels_lit_share_{name}"})
         for name, one in read.items()
     ]
-    where = read[drawn.DATASETS[0]][["image_distance", "field_spread"]]
+    where = read[data.DATASETS[0]][["image_distance", "field_spread"]]
     return labels.join(pd.concat([*parts, where.add_prefix("pixels_")], axis=1).astype(np.float32))
 
 
@@ -101,8 +101,8 @@ def trained(some: Sequence[Drawn], evaluator: Evaluator) -> pd.DataFrame:
     for start in range(0, len(some), _BLOCK):
         layers = [one.layers() for one in some[start : start + _BLOCK]]
         columns: dict[str, NDArray[np.float32]] = {}
-        for name in drawn.DATASETS:
-            rows = train_layers(layers, drawn.SEEDS, drawn.PROTOCOL, name, evaluator)
+        for name in data.DATASETS:
+            rows = train_layers(layers, data.SEEDS, drawn.PROTOCOL, name, evaluator)
             for seed, of_seed in rows.groupby("seed"):
                 for split in data.SPLITS:
                     found = of_seed.sort_values("mask")[f"{split}_accuracy"]
@@ -125,7 +125,7 @@ def write(table: pd.DataFrame, path: Path, evaluator: Evaluator) -> None:
         "sha256": hashlib.sha256(content.getvalue()).hexdigest(),
         "masks": len(table),
         "protocol": protocol_settings(drawn.PROTOCOL),
-        "evaluations": {name: evaluator.settings(name) for name in drawn.DATASETS},
+        "evaluations": {name: evaluator.settings(name) for name in data.DATASETS},
         **provenance({}),
     }
     text = json.dumps(record, indent=2, sort_keys=True) + "\n"
