@@ -1,5 +1,8 @@
 """Searches in a pool, against what can be counted by hand."""
 
+from dataclasses import replace
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -60,6 +63,7 @@ def test_the_chosen_is_the_best_observed_and_judged_by_others():
 def test_initial_masks_are_those_of_the_seed():
     a, b, c = (pool().evaluate(First(), 6, seed=s)["id"][:5].tolist() for s in (0, 0, 1))
     assert a == b != c
+    assert len(pool().evaluate(First(), 3)) == 3
 
 
 def test_what_is_read_lies_in_the_unit_cube():
@@ -68,7 +72,45 @@ def test_what_is_read_lies_in_the_unit_cube():
     np.testing.assert_allclose(of.X, [[1 / 3, 0, 1], [1, 0, 0], [2 / 3, 0, 1], [0, 0, 1]])
 
 
-@pytest.mark.parametrize("suggestion", [-1, 54, 0.0, None, True + 0.5, "0"])
+def test_random_search_is_the_mean_over_all_draws():
+    rng = np.random.default_rng(3)
+    observed = rng.integers(0, 4, 7).astype(float)  # with ties
+    of = Pool(tuple("abcdefg"), ("x",), rng.random((7, 1)), observed, rng.random(7))
+    for budget in (1, 3, 6, 7):
+        found = []
+        for rows in permutations(range(7), budget):
+            found.append(of.judged[rows[int(np.argmax(observed[list(rows)]))]])
+        assert of.random(budget) == pytest.approx(np.mean(found))
+
+
+def test_initial_masks_differ_between_pools():
+    a, b = pool(seed=0), pool(seed=1)
+    assert a.evaluate(First(), 5)["id"].tolist() != b.evaluate(First(), 5)["id"].tolist()
+
+
+@pytest.mark.parametrize("method", [None, First, GaussianProcess, 3])
+def test_what_cannot_search_is_refused(method):
+    with pytest.raises(InvalidInput, match="observe_and_suggest"):
+        pool().evaluate(method, 5)
+
+
+@pytest.mark.parametrize("name", ["printed", "tpe"])
+def test_a_method_that_has_searched_is_refused(name):
+    if name == "tpe":
+        pytest.importorskip("optuna")
+    method = METHODS[name](0)
+    pool().evaluate(method, 8)
+    with pytest.raises(InvalidInput, match="make a new one"):
+        pool().evaluate(method, 8)
+
+
+@pytest.mark.parametrize("change", [{"observed": [1.0]}, {"judged": np.full(60, np.nan)}])
+def test_a_pool_of_shapes_that_do_not_fit_is_refused(change):
+    with pytest.raises(InvalidInput, match="has shape"):
+        replace(pool(), **change)
+
+
+@pytest.mark.parametrize("suggestion", [-1, 54, 0.0, None, True, "0"])
 def test_a_suggestion_that_is_no_row_is_refused(suggestion):
     class Wrong:
         def observe_and_suggest(self, X_obs, y_obs, X_pen):
@@ -78,7 +120,7 @@ def test_a_suggestion_that_is_no_row_is_refused(suggestion):
         pool().evaluate(Wrong(), 7, initial=6)
 
 
-@pytest.mark.parametrize(("budget", "initial"), [(0, 1), (61, 5), (4, 5), (5, 0), (2.5, 1)])
+@pytest.mark.parametrize(("budget", "initial"), [(0, 1), (61, None), (4, 5), (5, 0), (2.5, 1)])
 def test_sizes_out_of_range_are_refused(budget, initial):
     with pytest.raises(InvalidInput):
         pool().evaluate(First(), budget, initial=initial)
@@ -99,6 +141,9 @@ def test_methods_that_learn_beat_random_where_there_is_something_to_learn(name):
     if name == "tpe":
         pytest.importorskip("optuna")
     of = pool(400)
+    if name == "printed":  # the cosine knows directions alone
+        direction = of.values[:, 0] / np.linalg.norm(of.values, axis=1)
+        of = replace(of, observed=direction, judged=direction)
     regret = {
         method: np.mean(
             [

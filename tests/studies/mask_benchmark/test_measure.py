@@ -1,5 +1,7 @@
 """Notebook 17's numbers against direct computation, and answers that change with them."""
 
+from zlib import crc32
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,22 +18,22 @@ def masks():
 
 def test_searches_are_those_of_the_pool_and_are_kept(masks, tmp_path, monkeypatch):
     chosen = measure.arms(["gaussian_process"])
-    assert list(chosen) == [
-        "random search",
-        "Gaussian process, nine properties",
-        "Gaussian process, all columns",
-    ]
+    assert list(chosen) == ["Gaussian process, nine properties", "Gaussian process, all columns"]
     job = (masks, chosen, [0.99], 1, 7, tmp_path, 1)
     found = measure.searched(*job)
-    assert len(found) == 3 * 2 * 3 * 7  # arms, data sets, trainings, trials
+    assert len(found) == 3 * 2 * 3 * 7  # arms and random search, data sets, trainings, trials
     pool = masks.pool(0.99, "fashion-mnist", 2, measure.NINE_COLUMNS)
-    again = pool.evaluate(benchmark.GaussianProcess(2), 7, seed=2)
+    number = crc32(b"0.99 fashion-mnist 2 0")
+    again = pool.evaluate(benchmark.GaussianProcess(number), 7, seed=number)
     own = found[
         (found["arm"] == "Gaussian process, nine properties")
         & (found["dataset"] == "fashion-mnist")
         & (found["seed"] == 2)
     ]
     np.testing.assert_allclose(own["regret"], again["regret"])
+    by_chance = found[(found["arm"] == measure.RANDOM) & (found["dataset"] == "fashion-mnist")]
+    at = by_chance[(by_chance["seed"] == 2) & (by_chance["trial"] == 7)]
+    assert at["judged"].item() == pytest.approx(pool.random(7))
     monkeypatch.setattr(benchmark.Pool, "evaluate", None)  # nothing is searched again
     pd.testing.assert_frame_equal(measure.searched(*job), found)
 
@@ -39,6 +41,8 @@ def test_searches_are_those_of_the_pool_and_are_kept(masks, tmp_path, monkeypatc
 def test_unknown_methods_are_refused():
     with pytest.raises(InvalidInput, match="random_forest"):
         measure.arms(["annealing"])
+    with pytest.raises(InvalidInput, match="name some of printed"):
+        measure.arms([])
 
 
 def test_ceilings(masks):
@@ -57,6 +61,29 @@ def test_ceilings(masks):
     between = (3 * ((rows - grand) ** 2).sum() / 799 - rest) / 3
     assert row["rest"] == pytest.approx(np.sqrt(rest))
     assert row["between"] == pytest.approx(np.sqrt(between))
+    ranks = pd.DataFrame(table).corr(method="spearman").to_numpy()
+    alike = ranks[np.triu_indices(3, 1)].mean()
+    assert row["rank_ceiling"] == pytest.approx(np.sqrt(3 * alike / (1 + 2 * alike)))
+
+
+def test_the_rank_ceiling_is_what_the_truth_itself_reaches():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=20_000)
+    table = truth[:, None] + rng.normal(size=(20_000, 3))
+    alike = measure._between_trainings(table)
+    reached = pd.Series(truth).corr(pd.Series(table.mean(axis=1)), method="spearman")
+    assert np.sqrt(3 * alike / (1 + 2 * alike)) == pytest.approx(reached, abs=0.02)
+
+
+def test_families_with_their_own_salience_are_told_apart(masks):
+    found = measure.by_family(masks, [0.97]).set_index(["dataset", "family"])
+    assert found.loc[("mnist", "placed, own salience"), "size"] == 80
+    own = [
+        masks.describe(i)["settings"]["places"] == "mnist" for i in masks.ids if "97-placed-" in i
+    ]
+    rows = np.flatnonzero((masks.table["sparsity"] == 0.97) & (masks.table["family"] == "placed"))
+    mean = masks.accuracies[rows[own], 0, :, 2].mean()
+    assert found.loc[("mnist", "placed, own salience"), "mean"] == pytest.approx(mean, abs=1e-6)
 
 
 def ends(gain: float) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bogp import benchmark, datasets
+from bogp.benchmark import data
 from bogp.studies.mask_benchmark import drawn, shipped
 from bogp.training.evaluation import Evaluator, Job, Recipe
 
@@ -22,7 +23,6 @@ def few(home, monkeypatch):
         ),
     ]
     monkeypatch.setattr(drawn, "PROTOCOL", replace(drawn.PROTOCOL, steps=5))
-    monkeypatch.setattr(drawn, "SEEDS", 3)
     seen = {one.name: one.train.images for one in twins}
     where = drawn.places(seen)
     asked = [(0.9, "ws_flex", 0), (0.97, "placed", 0), (0.97, "placed", 1), (0.99, "exact", 2)]
@@ -67,6 +67,14 @@ def test_a_mask_depends_on_its_labels_alone(few):
         again = drawn.drawn(one.sparsity, one.family, one.number, where)
         assert again.settings == one.settings
         np.testing.assert_array_equal(again.first, one.first)
+
+
+def test_the_file_and_the_protocol_are_of_one_network():
+    assert drawn.PROTOCOL.widths == data.WIDTHS
+    masks = benchmark.load()
+    again = drawn.drawn(0.95, "ws_flex", 2, {})
+    for found, want in zip(masks.layer_masks(again.id), again.layers(), strict=True):
+        assert (found is None and want is None) or (found == want).all()
 
 
 @pytest.mark.parametrize("sparsity", drawn.SPARSITIES)
