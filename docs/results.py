@@ -23,6 +23,7 @@ from bogp.studies.baselines import tables as table_1
 from bogp.studies.baselines.measure import LIKE, PAPER
 from bogp.studies.claims import reported, verdicts
 from bogp.studies.claims.prediction import NESTED
+from bogp.studies.depth_pruning import subsets
 from bogp.studies.fixed_sparsity import tables as fixed_sparsity
 from bogp.studies.mask_benchmark import tables as mask_tables
 from bogp.studies.motivation import tables as motivation
@@ -390,6 +391,7 @@ def mask_benchmark() -> dict[str, str]:
     regret.columns = [f"{dataset}, {sparsity:g}" for dataset, sparsity in regret.columns]
     predicted = mask_tables.transfer(committed("predicted")).reset_index()
     record = masks.record
+    apart = over[(over["low"] > 0) | (over["high"] < 0)]["arm"]
     return {
         "mask_count": f"{len(masks):,}",
         "mask_megabytes": f"{benchmark.data.FILE.stat().st_size / 1e6:.1f}",
@@ -398,6 +400,11 @@ def mask_benchmark() -> dict[str, str]:
         "mask_engine": str(record["evaluations"]["mnist"]["engine_version"]),
         "mask_columns": str(len(masks.columns)),
         "mask_ceiling": f"{known['ceiling'].min():.2f} to {known['ceiling'].max():.2f}",
+        "mask_told": f"Told apart from random search after 25 masks: {', '.join(apart)}."
+        if len(apart)
+        else "No method is told apart from random search after 25 masks.",
+        "mask_density": mask_tables.densities(masks.table),
+        "mask_by_weights": f"{mask_tables.by_weights(masks):.2f}",
         "mask_counts": as_markdown(
             counts.fillna(0).astype(int).rename(columns="{:g}".format).reset_index()
         ),
@@ -412,6 +419,7 @@ def mask_benchmark() -> dict[str, str]:
                     "between masks": (100 * known["between"]).map("{:.2f}".format),
                     "between trainings": (100 * known["rest"]).map("{:.2f}".format),
                     "share": known["icc"].map("{:.2f}".format),
+                    "rank ceiling": known["rank_ceiling"].map("{:.2f}".format),
                 }
             )
         ),
@@ -445,6 +453,32 @@ def mask_benchmark() -> dict[str, str]:
             )
         ),
     }
+
+
+def blocks() -> dict[str, str]:
+    """How well the loss of sets of blocks is predicted, given their number (notebook 15)."""
+    found = table("15_depth_pruning/ranked_sets")
+    given = found[found["measure"] == "given"]
+    own = given[given["method"] == "flow"]
+    names = {"resnet20": "ResNet-20", "vit": "vision transformer"}
+    names |= {"char_transformer": "transformer that reads characters"}
+    shown = given.assign(network=given["network"].map(names), text=with_intervals(given))
+    wide = shown.pivot(index="method", columns="network", values="text")
+    wide = wide.loc[list(given["method"].unique()), list(names.values())]
+    return {
+        "flow_blocks": ", ".join(
+            f"{with_interval(one, '.2f')} ({names[one['network']]})"
+            for one in own.to_dict("records")
+        ),
+        "flow_beside": as_markdown(
+            wide.rename(index=subsets.PREDICTORS).rename_axis("method").reset_index()
+        ),
+    }
+
+
+def with_intervals(table: pd.DataFrame) -> list[str]:
+    """``with_interval`` of each row, two digits."""
+    return [with_interval(one, ".2f") for one in table.to_dict("records")]
 
 
 def flow(measured: pd.DataFrame) -> str:
@@ -486,7 +520,7 @@ def values() -> dict[str, str]:
     """Every number and table that a template names."""
     structural = {"structural": answers.in_short(answers.answers(RESULTS))}
     first = claims() | known() | places() | residual() | monotone() | searches()
-    first |= mask_benchmark()
+    first |= mask_benchmark() | blocks()
     return first | structural | speed() | cost()
 
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from bogp.benchmark.data import WIDTHS, Benchmark
 from bogp.outputs import with_interval
+from bogp.statistics import rank_correlation
 
 
 def spread(by_family: pd.DataFrame) -> pd.DataFrame:
@@ -27,6 +29,38 @@ def transfer(predicted: pd.DataFrame) -> pd.DataFrame:
     return predicted.pivot_table(
         index=["columns", "model"], columns="split", values="spearman", sort=False
     )
+
+
+def densities(table: pd.DataFrame) -> str:
+    """How far the weights that masks keep are from the share asked for, family by family, in words.
+
+    Args:
+        table: of the benchmark.
+    """
+    inputs, units, behind, _ = WIDTHS
+    asked = (1 - table["sparsity"]) * units * (inputs + behind)
+    off = 100 * (table["weights"] / asked - 1)
+    most = off.abs().groupby(table["family"], sort=False).max()
+    far = most[most > 2].index  # per cent
+    ends = [
+        f"`{name}` by {off[table['family'] == name].min():+.0f} to "
+        f"{off[table['family'] == name].max():+.0f} %"
+        for name in far
+    ]
+    return f"{', '.join(ends)}, others by at most {most.drop(far).max():.1f} %"
+
+
+def by_weights(masks: Benchmark) -> float:
+    """The largest rank correlation of ``weights`` with accuracy among the masks of ``bernoulli`` of
+    one sparsity, on either data set.
+    """
+    found = []
+    for (_, family), rows in masks.table.groupby(["sparsity", "family"]).indices.items():
+        if family == "bernoulli":
+            means = masks.accuracies[rows, :, :, -1].mean(axis=2)
+            weights = masks.table["weights"].to_numpy()[rows]
+            found += [rank_correlation(weights, one) for one in means.T]
+    return max(found)
 
 
 def answer(known: pd.DataFrame, over: pd.DataFrame, budget: int, masks: int) -> str:
