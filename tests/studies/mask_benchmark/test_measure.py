@@ -135,3 +135,22 @@ def test_agreement_is_a_rank_correlation(masks):
         for name in ("mnist", "fashion-mnist")
     ]
     assert row["data_sets"] == pytest.approx(means[0].corr(means[1], method="spearman"))
+
+
+def test_densities_follow_the_table(masks):
+    table = masks.table.copy()
+    said = tables.densities(table)
+    assert "`bernoulli` by -30 to +40 %" in said and "`random_regular` by -6 to +4 %" in said
+    placed = table["family"] == "placed"
+    table.loc[placed, "weights"] *= 1.1
+    assert "`placed` by +10 to +10 %" in tables.densities(table)
+
+
+def test_weights_rank_the_masks_whose_number_varies(masks):
+    rows = np.flatnonzero(
+        (masks.table["sparsity"] == 0.99) & (masks.table["family"] == "bernoulli")
+    )
+    means = masks.accuracies[rows, 0, :, 2].mean(axis=1)
+    weights = pd.Series(masks.table["weights"].to_numpy()[rows])
+    own = weights.corr(pd.Series(means), method="spearman")
+    assert tables.by_weights(masks) == pytest.approx(own)
