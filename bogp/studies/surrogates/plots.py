@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bogp.plotting import band, dots, legend, panels, styles
+from bogp.plotting import band, dots, legend, panels, present, styles
 from bogp.statistics import mean_interval, rank_correlation
+from bogp.studies.surrogates.fresh_tables import LABELS, WANTED
 from bogp.studies.surrogates.tables import WITHIN
 
 PREDICTORS = {
@@ -100,6 +101,29 @@ def _at(found: pd.DataFrame, shares: NDArray[np.float64]) -> NDArray[np.float64]
     mean = found.groupby("share")["regret"].mean()
     at = np.searchsorted(mean.index.to_numpy(), shares + 1e-9, side="right")
     return np.concatenate([[1.0], mean.to_numpy()])[at]
+
+
+def confirmed(summarised: pd.DataFrame) -> Figure:
+    """Mean rank correlation of each predictor with the losses of connected masks of new graphs,
+    with and without the number of removed edges held fixed, a panel a class.
+
+    Args:
+        summarised: from ``fresh_tables.summary``.
+    """
+    shown = summarised[summarised["masks"] == "connected"]
+    most = shown.groupby("predictor")["evaluations"].transform("max")
+    process = shown["predictor"].str.startswith("process_")
+    shown = shown[~process | (shown["evaluations"] == most)]
+    places = present(LABELS, shown["predictor"])
+    look = styles({"spearman": "Spearman", "given": "given the number of removed edges"})
+    size = (2.6, 0.27 * len(places) + 0.9)
+    figure, axes = panels(shown["size"].nunique(), *size, sharex=True, sharey=True)
+    for ax, (name, one) in zip(axes, shown.groupby("size", sort=False), strict=True):
+        dots(ax, one, "predictor", places, "measure", look, unit=1)
+        ax.axvline(0, color="#999999", linewidth=0.8, zorder=0)
+        ax.axvline(WANTED["given"], color="#444444", linewidth=0.8, linestyle=":")
+        ax.set(title=f"{name} edges", xlim=(-1.05, 1.05), xlabel="rank correlation")
+    return legend(figure, axes)
 
 
 def agreement(
