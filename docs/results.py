@@ -400,7 +400,7 @@ def mask_benchmark() -> dict[str, str]:
         "mask_engine": str(record["evaluations"]["mnist"]["engine_version"]),
         "mask_columns": str(len(masks.columns)),
         "mask_ceiling": f"{known['ceiling'].min():.2f} to {known['ceiling'].max():.2f}",
-        "mask_told": "Told apart from random search after 25 masks (not corrected for their number): "
+        "mask_told": "Told apart from random search after 25 masks (uncorrected for their number): "
         f"{', '.join(apart)}."
         if len(apart)
         else "No method is told apart from random search after 25 masks.",
