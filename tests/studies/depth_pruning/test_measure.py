@@ -107,7 +107,7 @@ def test_the_blocks_are_those_that_a_capture_finds(name):
 
 def test_latencies_are_of_the_networks_that_are_left(tmp_path):
     found = measure.studied([dataclasses.replace(SMALL, draws=1)], 1, tmp_path)
-    times = pd.read_csv(tmp_path / "latency_vit.csv").set_index("blocks").latency
+    times = pd.read_csv(tmp_path / "latency_vit.csv.gz").set_index("blocks").latency
     assert (times > 0).all()
     for one in found.itertuples():
         assert one.latency == times[" ".join(sorted(one.blocks.split()))]
