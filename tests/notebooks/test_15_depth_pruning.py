@@ -32,7 +32,7 @@ def test_15_depth_pruning_and_again_from_its_unit(home, capsys):
         *("sets", "ranked_sets", "set_verdicts"),
     }
     measured = found["measured"]
-    unit = pd.read_csv(units / "char_transformer_0.csv")
+    unit = pd.read_csv(units / "char_transformer_0.csv.gz")
     pd.testing.assert_frame_equal(measured.drop(columns="latency"), unit)
     assert (measured.latency > 0).all()  # measured apart
     assert set(measured.method) == {"unpruned", *METHODS}
