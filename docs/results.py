@@ -391,9 +391,14 @@ def mask_benchmark() -> dict[str, str]:
     regret.columns = [f"{dataset}, {sparsity:g}" for dataset, sparsity in regret.columns]
     predicted = mask_tables.transfer(committed("predicted")).reset_index()
     record = masks.record
+    taken = table("speed_masks").set_index("action")["seconds"]
     apart = over[(over["low"] > 0) | (over["high"] < 0)]["arm"]
     return {
         "mask_count": f"{len(masks):,}",
+        "mask_load": f"{taken['load']:.2f}",
+        "mask_query": f"{1e6 * taken['query']:.0f}",
+        "mask_graphs": f"{1e3 * taken['graphs']:.1f}",
+        "mask_search": f"{1e3 * taken['search']:.1f}",
         "mask_megabytes": f"{benchmark.data.FILE.stat().st_size / 1e6:.1f}",
         "mask_sha": f"{record['sha256']}",
         "mask_protocol": record["protocol"]["name"],
