@@ -26,21 +26,8 @@ from bogp.structural.taylor import taylor_model
 from bogp.structural.tracing import capture
 from bogp.zoo import networks, tasks
 
-# Those that the notebook compares: its units hold a number of each.
-METHODS = (
-    "random",
-    "magnitude",
-    "activation",
-    "block_influence",
-    "first_order",
-    "absolute_first_order",
-    "unsigned_taylor",
-    "fisher_diagonal",
-    "fisher",
-    "gauss_newton",
-    "hessian",
-    "leave_one_out",
-)
+# Those that the notebook compares: its units hold a number of each, and were made before flow.
+METHODS = tuple(name for name in importance.METHODS if name != "flow")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     python -m bogp.studies.mask_benchmark.shipped
 
 draws and trains them all and writes the file; it takes up what the store knows, so that it can be
-interrupted and resumed. It needs full MNIST and Fashion-MNIST, and about two hours of one core.
+interrupted and resumed. It needs full MNIST and Fashion-MNIST, and about an hour of one core.
 """
 
 import hashlib
