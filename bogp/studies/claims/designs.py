@@ -130,7 +130,7 @@ NAMED = {
         converged=(6, 2),
         defects=(25, 10),
         replays=(25, 40),
-        slopes=(32, 25, 3),
+        slopes=(32, 25, 10),
         pools=PoolDesign(5, 2000, 500, 16, 4, (0.95, 0.97, 0.99)),
     ),
 }

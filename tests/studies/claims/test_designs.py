@@ -24,7 +24,7 @@ def test_the_sizes_of_the_paper_are_those_that_were_fixed_before_the_run():
         (16, 4),
         (6, 2),
     )
-    assert (paper.defects, paper.replays, paper.slopes) == ((25, 10), (25, 40), (32, 25, 3))
+    assert (paper.defects, paper.replays, paper.slopes) == ((25, 10), (25, 40), (32, 25, 10))
     assert paper.pools == designs.PoolDesign(
         pools=5,
         graphs=2000,
