@@ -72,6 +72,7 @@ _READ: dict[str, Callable[[pd.DataFrame], Answers]] = {
     "11_edge_importance/target_1.csv": _second_order,
     "11_edge_importance/differences.csv": _signed,
     "14_surrogate_search/verdicts.csv": _surrogates,
+    "14_surrogate_search/fresh_verdicts.csv": _surrogates,
     "12_cifar10_scenarios/verdicts.csv": _scenarios,
     "13_wikitext/verdicts.csv": _scenarios,
     "15_depth_pruning/verdicts.csv": _scenarios,

@@ -10,7 +10,7 @@ from bogp.studies.depth_pruning import subsets
 from bogp.studies.depth_pruning import tables as depth_tables
 from bogp.studies.edge_importance import tables as importance_tables
 from bogp.studies.scenarios import tables
-from bogp.studies.surrogates import ranking
+from bogp.studies.surrogates import fresh, fresh_tables, ranking
 from bogp.studies.surrogates import tables as surrogates_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,6 +93,22 @@ def test_verdicts_on_surrogates_and_searches_follow_from_the_tables_of_graphs():
         surrogates_tables.verdicts(ranked, summary, reached, 0.1).astype(str).to_csv()
         == written.astype(str).to_csv()
     )
+
+
+def test_verdicts_on_flow_follow_from_the_ranks_of_new_graphs():
+    folder = RESULTS / "14_surrogate_search"
+    ranked = read_table(folder / "fresh_ranks.csv")
+    assert (ranked.groupby("size")["seed"].nunique() >= 10).all()
+    assert ranked["seed"].min() == fresh.FRESH
+    summary = fresh_tables.summary(ranked)
+    keys = ["size", "masks", "predictor", "evaluations", "measure"]
+    same(summary, read_table(folder / "fresh_summary.csv"), keys)
+    searched = read_table(folder / "hard_searches.csv")
+    same(searched, units(folder.name, "hard-*.csv.gz"), ["size", "seed", "prior", "evaluation"])
+    keys = ["task", "size", "evaluations", "prior"]
+    same(fresh_tables.priors(ranked, searched), read_table(folder / "priors.csv"), keys)
+    written = read_table(folder / "fresh_verdicts.csv")
+    assert fresh_tables.verdicts(summary).astype(str).to_csv() == written.astype(str).to_csv()
 
 
 def test_losses_of_a_graph_are_those_that_its_ranks_were_computed_from():

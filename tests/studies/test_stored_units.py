@@ -20,8 +20,8 @@ from bogp.studies.depth_pruning import measure as depth_pruning
 from bogp.studies.depth_pruning import subsets
 from bogp.studies.edge_importance import measure as edge_importance
 from bogp.studies.scenarios import measure as scenarios
+from bogp.studies.surrogates import fresh, hard_search, ranking, searching
 from bogp.studies.surrogates import measure as surrogates
-from bogp.studies.surrogates import searching
 from bogp.workflow.notebook import check_parameters, declared_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +78,11 @@ def asked_for(notebook: str) -> dict[str, dict[str, Any]]:
     settings = names["settings"]
     jobs = [(size, seed) for size in names["sizes"] for seed in range(names["graphs"])]
     ranked = dict(surrogates.record(*job, settings) for job in jobs)
+    ranked |= dict(ranking.record(pd.DataFrame(), *job, settings) for job in jobs)
+    new = [(size, seed) for size in names["sizes"] for seed in fresh.seeds(names["graphs"])]
+    ranked |= dict(fresh.record(*job, settings) for job in new)
+    hard = [job for job in new if job[0] in hard_search.LARGE]
+    ranked |= dict(hard_search.record(*job, settings) for job in hard)
     seeds = searching.search_seeds(names["graphs"])
     return ranked | dict(searching.record(seed, settings) for seed in seeds)
 

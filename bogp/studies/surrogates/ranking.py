@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from bogp.parallel import in_parallel
+from bogp.records import kept_in_parallel
 from bogp.statistics import rank_correlation
 from bogp.structural import surrogate
 from bogp.structural.graph import ComputationGraph
-from bogp.studies.surrogates.measure import SUFFIX, as_masks, blank_graph, looked_up, own_edges
+from bogp.studies.surrogates import measure
+from bogp.studies.surrogates.measure import (
+    SUFFIX,
+    Settings,
+    as_masks,
+    blank_graph,
+    looked_up,
+    own_edges,
+)
 
 ZERO_SHOT = (
     "magnitude",
@@ -124,12 +134,32 @@ def _correlations(
     return rank_correlation(x, truth), float(stats.kendalltau(x, truth).statistic)
 
 
-def all_ranks(tables: dict[tuple[str, int], pd.DataFrame], cores: int = 1) -> pd.DataFrame:
-    """The ``ranks`` of all graphs, side by side: most of it is the fitting of surrogates.
+def record(
+    table: pd.DataFrame, size: str, seed: int, settings: Settings
+) -> tuple[str, dict[str, Any]]:
+    """The file that a graph's ``ranks`` are kept in, and the parameters by which they are found
+    again; ``table`` follows from them.
+    """
+    _, parameters = measure.record(size, seed, settings)
+    return f"correlations-{size.replace('> ', 'over-')}-{seed}.csv.gz", parameters
+
+
+def all_ranks(
+    tables: dict[tuple[str, int], pd.DataFrame], settings: Settings, folder: Path, cores: int = 1
+) -> pd.DataFrame:
+    """The ``ranks`` of all graphs, each kept in a file of its own (``records.kept_in_parallel``):
+    the fitting of surrogates takes longer than the measurements.
 
     Args:
         tables: from ``measure.measured``.
+        settings: what they were measured with.
+        folder: of the files.
         cores: graphs at once; the numbers do not depend on it.
     """
-    jobs = [(table, *key) for key, table in tables.items()]
-    return pd.concat(in_parallel(ranks, jobs, cores, "graph"), ignore_index=True)
+    jobs = [(table, *key, settings) for key, table in tables.items()]
+    found = kept_in_parallel(_kept, jobs, record, folder, cores, "graph")
+    return pd.concat(found, ignore_index=True)
+
+
+def _kept(table: pd.DataFrame, size: str, seed: int, settings: Settings) -> pd.DataFrame:
+    return ranks(table, size, seed)

@@ -29,7 +29,8 @@ REACHES = 0.8  # rule 2: the mean rank correlation that is aimed at
 
 
 def summary(ranked: pd.DataFrame) -> pd.DataFrame:
-    """Mean over graphs with 95 % t interval, for each class, beside the printed values.
+    """Mean over graphs with 95 % t interval, its ends kept within [-1, 1], for each class, beside
+    the printed values.
 
     Graphs whose losses do not differ are left out; ``n`` counts those that stay.
 
@@ -45,7 +46,9 @@ def summary(ranked: pd.DataFrame) -> pd.DataFrame:
         for key, group in ranked.dropna(subset=["spearman"]).groupby(keys, sort=False)
     ]
     printed = PRINTED.rename(columns={"spearman": "printed"})
-    return pd.DataFrame(rows).merge(printed, on=["size", "predictor"], how="left")
+    table = pd.DataFrame(rows).merge(printed, on=["size", "predictor"], how="left")
+    ends = [f"{value}_{end}" for value in ("spearman", "kendall") for end in ("low", "high")]
+    return table.assign(**table[ends].clip(-1, 1))
 
 
 def signed_against_unsigned(ranked: pd.DataFrame) -> pd.DataFrame:
@@ -151,14 +154,15 @@ def verdicts(
     return pd.DataFrame(judged, columns=["target", "verdict", "measured"])
 
 
-def answer(judged: pd.DataFrame) -> str:
-    """The answer to the notebook's question in words: the three rules, their verdicts and what was
+def answer(*judged: pd.DataFrame) -> str:
+    """The answer to the notebook's question in words: the rules, their verdicts and what was
     measured.
 
     Args:
-        judged: from ``verdicts``.
+        judged: from ``verdicts``, and ``fresh_tables.verdicts``.
     """
-    return " ".join(f"{one.target}: {one.verdict}. {one.measured}" for one in judged.itertuples())
+    every = (one for table in judged for one in table.itertuples())
+    return " ".join(f"{one.target}: {one.verdict}. {one.measured}" for one in every)
 
 
 def facts(measured: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
