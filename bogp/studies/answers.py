@@ -56,6 +56,19 @@ def _signed(table: pd.DataFrame) -> Answers:
     ]
 
 
+def _flow(table: pd.DataFrame) -> Answers:
+    question = "Does flow rank several removals, given their number (mean Spearman)?"
+    return [
+        (
+            question,
+            r.network,
+            r.verdict,
+            f"{r.mean:.2f} [{r.low:.2f}, {r.high:.2f}], n = {r.n}, wanted {r.wanted:.2f}",
+        )
+        for r in table.itertuples()
+    ]
+
+
 def _surrogates(table: pd.DataFrame) -> Answers:
     return [(f"{r.target}?", "random graphs", r.verdict, r.measured) for r in table.itertuples()]
 
@@ -71,6 +84,7 @@ _READ: dict[str, Callable[[pd.DataFrame], Answers]] = {
     "speed_depth.csv": _depth,
     "11_edge_importance/target_1.csv": _second_order,
     "11_edge_importance/differences.csv": _signed,
+    "11_edge_importance/flow_verdicts.csv": _flow,
     "14_surrogate_search/verdicts.csv": _surrogates,
     "14_surrogate_search/fresh_verdicts.csv": _surrogates,
     "12_cifar10_scenarios/verdicts.csv": _scenarios,

@@ -23,6 +23,7 @@ SMALL = {
     "test": 60,
     "masks": 5,
     "seeds": 2,
+    "fresh": 2,
     "cores": 1,
 }
 
@@ -86,7 +87,14 @@ def test_11_edge_importance_and_again_from_its_units(home, capsys):
     text = capsys.readouterr().out
     assert "Target 1" in text and "no verdict" in text
     assert ": met" not in text and ": not met" not in text, "two seeds get no verdict"
-    assert len(list(paths.figures_dir("t").glob("11_*.p[dn][fg]"))) == 10
+    assert len(list(paths.figures_dir("t").glob("11_*.p[dn][fg]"))) == 12
+    new = pd.read_csv(results / "fresh_several.csv")
+    assert sorted(new.seed.unique()) == [5, 6] and set(measure.METHODS) < set(new.method)
+    unit = pd.read_csv(units / "dag_mixture_5.csv.gz")
+    several = unit[(unit.part == "several") & (unit.method == "flow")]
+    assert len(several) == 4 * 5
+    row = new[(new.seed == 5) & (new.method == "flow")].iloc[0]
+    assert row.spearman == pytest.approx(stats.spearmanr(several.predicted, several.change)[0])
 
     files = {f.name: f.read_bytes() for f in results.glob("*.csv")}
     run(NOTEBOOK, SMALL, save_figures=False)
@@ -102,6 +110,7 @@ def test_11_edge_importance_and_again_from_its_units(home, capsys):
         ({"calibration": [16, 8]}, "increasing"),
         ({"epochs": [1, 2]}, "one of each"),
         ({"calibration": [5000]}, "examples for calibration"),
+        ({"seeds": 6}, "seeds"),
     ],
 )
 def test_bad_values_end_in_one_clear_message_before_any_training(home, bad, says):

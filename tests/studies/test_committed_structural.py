@@ -51,7 +51,13 @@ def test_scenarios_follow_from_the_units_of_single_networks(notebook):
 def test_importances_follow_from_the_units_of_single_networks():
     folder = RESULTS / "11_edge_importance"
     names = sorted((EVALUATIONS / folder.name).glob("*.csv.gz"))
-    assert len(names) == 20, "four networks, five seeds"
+    assert len(names) == 20 + 30, "four networks, five seeds; and three, ten new seeds"
+    given = read_table(folder / "fresh_several.csv")
+    by_number = importance_tables.given_summary(given)
+    keys = ["network", "method", "measure"]
+    same(by_number, read_table(folder / "summary_fresh.csv"), keys)
+    judged = importance_tables.flow_verdicts(by_number)
+    same(judged, read_table(folder / "flow_verdicts.csv"), ["network"])
     single = read_table(folder / "single.csv")
     most = single[single["examples"] == single["examples"].max()]
     by_network = importance_tables.summary(most, "signed")

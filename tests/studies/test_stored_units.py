@@ -56,11 +56,11 @@ def asked_for(notebook: str) -> dict[str, dict[str, Any]]:
     """What the study asks for, by file: the parameters of each unit."""
     names = settings_of(notebook)
     if notebook == "11_edge_importance":
-        return dict(
-            edge_importance.record(case, names["settings"], seed)
-            for case in names["cases"]
-            for seed in range(names["seeds"])
-        )
+        some, settings, fresh_seeds = names["confirming"]
+        jobs = [(c, names["settings"], s) for c in names["cases"] for s in range(names["seeds"])]
+        first = edge_importance.FRESH
+        jobs += [(c, settings, first + seed) for c in some for seed in range(fresh_seeds)]
+        return dict(edge_importance.record(*job) for job in jobs)
     if notebook in ("12_cifar10_scenarios", "13_wikitext"):
         return dict(
             scenarios.record(study, seed)

@@ -26,8 +26,10 @@ from bogp.structural.taylor import taylor_model
 from bogp.structural.tracing import capture
 from bogp.zoo import networks, tasks
 
-# Those that the notebook compares: its units hold a number of each, and were made before flow.
-METHODS = tuple(name for name in importance.METHODS if name != "flow")
+METHODS = importance.METHODS  # a unit holds a number of each
+FRESH = 5  # seed of the first network that confirms flow, which was found on seed 0
+CONFIRMED = ("residual", "inception", "transformer")
+_MORE = 4  # times as many masks on them
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,16 @@ def cases(kinds: Sequence[str], of: Sequence[str], epochs: Sequence[int]) -> lis
                 "transformers read texts, the others images, and the dag anything but texts."
             )
     return [Case(n, t, whole("epochs", e, 0)) for n, t, e in zip(kinds, of, epochs, strict=True)]
+
+
+def to_confirm(some: Sequence[Case]) -> list[Case]:
+    """Those whose new networks confirm flow; the first where there are none, to try it."""
+    return [case for case in some if case.network in CONFIRMED] or list(some[:1])
+
+
+def confirming(settings: Settings) -> Settings:
+    """What is measured on new networks: all calibration examples alone, and more masks."""
+    return Settings(settings.calibration[-1:], settings.test, _MORE * settings.masks)
 
 
 def trained(case: Case, task: tasks.Task, seed: int) -> nn.Module:
@@ -230,15 +242,16 @@ def _several(
     found: Mapping[str, NDArray[np.float64]],
     masks: NDArray[np.bool_],
 ) -> dict[str, NDArray[np.float64]]:
-    """The change under each mask by each method: quadratic models with all their pairs, the others
-    summed over the removed edges.
+    """The change under each mask by each method: quadratic models with all their pairs, flow
+    through all that is left, the others summed over the removed edges.
     """
     removed = (~masks[:, graph.candidates]).astype(float)
     predicted = {
         name: removed @ found[name]
         for name in METHODS
-        if name not in (*SECOND_ORDER, "first_order")
+        if name not in (*SECOND_ORDER, "first_order", "flow")
     }
+    predicted["flow"] = importance.flow_of(graph, examples).change(masks)
     models = {"first_order": "none"} | {name: name for name in SECOND_ORDER}
     return predicted | {
         name: taylor_model(graph, examples, task.loss, curvature).change(masks)
@@ -249,11 +262,18 @@ def _several(
 def record(case: Case, settings: Settings, seed: int) -> tuple[str, dict[str, Any]]:
     """The file that a unit is kept in, and the parameters by which it is found again."""
     file = f"{case.network}_{case.task}_{seed}.csv.gz"
-    return file, asdict(case) | asdict(settings) | {"seed": seed}
+    own = {"methods": METHODS, "seed": seed}
+    return file, asdict(case) | asdict(settings) | own
 
 
 def units(
-    some: Sequence[Case], settings: Settings, seeds: int, folder: Path, cores: int = 1
+    some: Sequence[Case],
+    settings: Settings,
+    seeds: int,
+    folder: Path,
+    cores: int = 1,
+    *,
+    first: int = 0,
 ) -> pd.DataFrame:
     """The units of all cases and seeds, each kept in a file of its own
     (``records.kept_in_parallel``).
@@ -261,9 +281,10 @@ def units(
     Args:
         some: cases.
         settings: what to measure.
-        seeds: 0, 1, ... for each case.
+        seeds: how many for each case; below ``FRESH`` where they begin at 0.
         folder: of the kept tables.
         cores: processes at work; only the seconds in the tables depend on it.
+        first: of the seeds.
 
     Returns:
         ``unit``'s columns, with ``network``, ``task`` and ``seed``.
@@ -271,7 +292,8 @@ def units(
     Raises:
         InvalidInput: a number of seeds or cores out of range; and as ``unit``.
     """
-    jobs = [(case, settings, seed) for case in some for seed in range(whole("seeds", seeds, 2))]
+    count = whole("seeds", seeds, 2, None if first else FRESH)
+    jobs = [(case, settings, first + seed) for case in some for seed in range(count)]
     tables = kept_in_parallel(unit, jobs, record, folder, cores, "network")
     return pd.concat(
         [

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bogp.plotting import Styles, dots, ends, legend, names, panels, styles
+from bogp.plotting import Styles, dots, ends, legend, names, panels, present, styles
 from bogp.studies.edge_importance.tables import OVERALL, TARGET
 
 METHODS = {
@@ -13,6 +13,7 @@ METHODS = {
     "magnitude": "L1 magnitude",
     "activation": "activation norm",
     "block_influence": "block influence",
+    "flow": "flow",
     "unsigned_taylor": "unsigned Taylor (published)",
     "absolute_first_order": "first order, absolute",
     "first_order": "first order, signed",
@@ -21,6 +22,7 @@ METHODS = {
     "hessian": "second order, exact Hessian",
     "leave_one_out": "exact on calibration data",
 }
+NUMBER = {"number": "number of removed edges"}
 BY_EXAMPLES = ("unsigned_taylor", "first_order", "fisher", "hessian", "leave_one_out")
 PREDICTED = ("first_order", "hessian")  # changes of the loss, in its unit
 _ONE: Styles = {"": ("mean over seeds; bar: 95 % t interval", "#0072B2", "o")}
@@ -116,6 +118,25 @@ def predictions(table: pd.DataFrame) -> Figure:
         _logarithmic(ax, float(one["change"].abs().median()) or 1e-6, max(map(abs, limits)))
         ax.set(title=str(network), xlabel="true change on test data (nats)")
     axes[0].set_ylabel("predicted change (nats)")
+    return legend(figure, axes)
+
+
+def given_number(table: pd.DataFrame) -> Figure:
+    """Rank correlation with the true changes of several removals on new networks, with and without
+    the number of removed edges held fixed, a panel a network.
+
+    Args:
+        table: from ``tables.given_summary``.
+    """
+    places = present(NUMBER | METHODS, table["method"])
+    table = table[table["method"].isin(places)]
+    look = styles({"spearman": "Spearman", "given": "given the number of removed edges"})
+    size = (2.9, 0.27 * len(places) + 0.9)
+    figure, axes = panels(table["network"].nunique(), *size, sharex=True, sharey=True)
+    for ax, (network, one) in zip(axes, table.groupby("network", sort=False), strict=True):
+        dots(ax, one, "method", places, "measure", look, unit=1)
+        ax.axvline(0, color="#888888", linewidth=0.8)
+        ax.set(title=str(network), xlim=(-1.05, 1.05), xlabel="rank correlation")
     return legend(figure, axes)
 
 

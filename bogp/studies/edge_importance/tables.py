@@ -15,6 +15,7 @@ from bogp.statistics import (
     group_intervals,
     mean_interval,
     paired_difference,
+    partial_rank_correlation,
     rank_correlation,
 )
 
@@ -23,6 +24,9 @@ ENOUGH = 5  # seeds, below which no rule gives a verdict
 TARGET = 0.8  # median rank correlation that rule 1 asks for
 SIGNED = "signed first order - unsigned"
 PAIRS = "exact Hessian - sum of exact changes"
+# mean rank correlation of flow given the number of removed edges, and seeds that a verdict needs
+FLOW = {"residual": 0.8, "inception": 0.8, "transformer": 0.85}
+NEW = 10
 
 
 def agreement(table: pd.DataFrame, part: str) -> pd.DataFrame:
@@ -152,6 +156,90 @@ def reached(by_network: pd.DataFrame, method: str, threshold: float) -> pd.DataF
     return mine.assign(met=mine["median"] >= threshold).reset_index(drop=True)
 
 
+def given_number(table: pd.DataFrame) -> pd.DataFrame:
+    """Rank correlation of predicted with true changes of several removals, given their number.
+
+    Args:
+        table: from ``measure.units``.
+
+    Returns:
+        A row for each ``network``, ``seed`` and ``method`` (``number`` of removed edges among
+        them): ``spearman``; ``given``, with the ranks of the number held fixed (NaN for the number
+        itself, and where nothing of a side is left).
+    """
+    rows = []
+    for (network, seed), one in table.groupby(["network", "seed"], sort=False):
+        number = one[one["part"] == "removed"].set_index("item")["predicted"]
+        several = one[one["part"] == "several"]
+        for method, some in several.groupby("method", sort=False):
+            count = number.loc[some["item"]].to_numpy()
+            found = {
+                "spearman": rank_correlation(some["predicted"], some["change"]),
+                "given": partial_rank_correlation(some["predicted"], some["change"], count),
+            }
+            rows.append({"network": network, "seed": seed, "method": method} | found)
+        alone = {"spearman": rank_correlation(count, some["change"]), "given": np.nan}
+        rows.append({"network": network, "seed": seed, "method": "number"} | alone)
+    return pd.DataFrame(rows)
+
+
+def given_summary(correlations: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds with 95 % t interval, its ends kept within [-1, 1].
+
+    Args:
+        correlations: from ``given_number``.
+
+    Returns:
+        A row for each ``network``, ``method`` and ``measure`` (``spearman``, ``given``): ``mean``,
+        ``low``, ``high`` and ``n`` seeds; none where a correlation is undefined.
+    """
+    rows = [
+        {"network": network, "method": method, "measure": measure}
+        | vars(mean_interval(one[measure]))
+        for (network, method), one in correlations.groupby(["network", "method"], sort=False)
+        for measure in ("spearman", "given")
+        if one[measure].notna().all()
+    ]
+    table = pd.DataFrame(rows)
+    return table.assign(low=table["low"].clip(-1, 1), high=table["high"].clip(-1, 1))
+
+
+def flow_verdicts(summarised: pd.DataFrame) -> pd.DataFrame:
+    """The target of flow on new networks by its rule.
+
+    Args:
+        summarised: from ``given_summary``.
+
+    Returns:
+        A row for each network that has a target: ``network``, ``wanted``, ``mean``, ``low``,
+        ``high``, ``n`` and ``verdict``.
+    """
+    flow = summarised.query("method == 'flow' and measure == 'given'")
+    flow = flow[flow["network"].isin(FLOW)]
+    wanted = flow["network"].map(FLOW)
+    judged = [
+        verdict(mean >= want, n >= NEW)
+        for mean, want, n in zip(flow["mean"], wanted, flow["n"], strict=True)
+    ]
+    table = flow.assign(wanted=wanted, verdict=judged)
+    return table[["network", "wanted", "mean", "low", "high", "n", "verdict"]].reset_index(
+        drop=True
+    )
+
+
+def flow_said(judged: pd.DataFrame) -> str:
+    """A line for each network that has a target.
+
+    Args:
+        judged: from ``flow_verdicts``.
+    """
+    return "\n".join(
+        f"Target 3, {r.network}: flow given the number of removed edges {r.mean:.2f} "
+        f"[{r.low:.2f}, {r.high:.2f}] (n = {r.n}), wanted {r.wanted:.2f}: {r.verdict}"
+        for r in judged.itertuples()
+    )
+
+
 def verdicts(target: pd.DataFrame, signed: pd.DataFrame) -> str:
     """A line for each rule and network: what was measured, and ``met``, ``not met`` or ``no
     verdict``.
@@ -174,9 +262,12 @@ def verdicts(target: pd.DataFrame, signed: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def answer(target: pd.DataFrame, signed: pd.DataFrame) -> str:
-    """The answer to the notebook's question in words, from the rows over all networks; as
-    ``verdicts``.
+def answer(target: pd.DataFrame, signed: pd.DataFrame, flow: pd.DataFrame) -> str:
+    """The answer to the notebook's question in words, from the rows over all networks.
+
+    Args:
+        target, signed: as in ``verdicts``.
+        flow: from ``flow_verdicts``; nothing is said of it where it is empty.
     """
     judged = signed["n"].min() >= ENOUGH
     median, gap = target.iloc[-1]["median"], signed.iloc[-1]
@@ -188,4 +279,17 @@ def answer(target: pd.DataFrame, signed: pd.DataFrame) -> str:
         f"several edges at once the signed first order differs from the unsigned published form by "
         f"{gap['mean']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}], n = {gap['n']} seeds "
         f"(target above 0: {verdict(gap['low'] > 0, judged)})."
+    ) + _of_flow(flow)
+
+
+def _of_flow(flow: pd.DataFrame) -> str:
+    if flow.empty:
+        return ""
+    found = ", ".join(
+        f"{r.network} {r.mean:.2f} [{r.low:.2f}, {r.high:.2f}] (target {r.wanted}: {r.verdict})"
+        for r in flow.itertuples()
+    )
+    return (
+        " On new networks flow, read in one pass without labels, has a rank correlation with the "
+        f"change under several removals, given their number, of {found}."
     )
