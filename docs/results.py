@@ -29,6 +29,8 @@ from bogp.studies.mask_benchmark import tables as mask_tables
 from bogp.studies.motivation import tables as motivation
 from bogp.studies.places import designs as places_designs
 from bogp.studies.places import tables as places_tables
+from bogp.studies.surrogates import fresh_tables
+from bogp.studies.surrogates.fresh import PRIORS
 from bogp.studies.symmetries import measure as symmetries
 from bogp.studies.symmetries import tables as symmetries_tables
 from bogp.studies.tradeoff import pareto
@@ -482,9 +484,50 @@ def blocks() -> dict[str, str]:
     }
 
 
-def with_intervals(table: pd.DataFrame) -> list[str]:
-    """``with_interval`` of each row, two digits."""
-    return [with_interval(one, ".2f") for one in table.to_dict("records")]
+def random_graphs() -> dict[str, str]:
+    """How well masks and single edges of new random graphs are ranked (notebook 14)."""
+    ranked, summary, signs, priors = (
+        table(f"14_surrogate_search/{name}")
+        for name in ("fresh_ranks", "fresh_summary", "fresh_signs", "priors")
+    )
+    of = summary[summary["masks"] == "connected"].set_index(["predictor", "measure"]).sort_index()
+    flow, path = of.loc[("flow", "given")], of.loc[("path", "spearman")]
+    sizes = list(ranked["size"].unique())
+    flow, path = (one.set_index("size").loc[sizes] for one in (flow, path))
+    without = [fresh_tables.LABELS[f"process_{prior}"] for prior in PRIORS]
+    compared = fresh_tables.wide(summary).drop(index=without, level="predictor")
+    gaps = signs[signs["measure"] == "given"]
+    gaps = gaps.assign(text=with_intervals(gaps, "difference", "+.2f"))
+    shown = priors.assign(text=with_intervals(priors, "difference", "+.2f"))
+    return {
+        "flow_graphs": f"{flow['n'].min():.0f}",
+        "flow_given": ", ".join(f"{one.mean:.3f} ({one.Index})" for one in flow.itertuples()),
+        "path_spearman": ", ".join(path["mean"].map("{:.2f}".format)),
+        "path_evaluations": ", ".join(path["evaluations"].map("{:.0f}".format)),
+        "flow_compared": _two_digits(compared),
+        "flow_signs": as_markdown(
+            gaps.pivot(index="size", columns="logits", values="text").loc[sizes].reset_index()
+        ),
+        "flow_priors": as_markdown(
+            shown[shown["prior"] != "permuted"]
+            .pivot(index=["task", "size", "evaluations"], columns="prior", values="text")
+            .reset_index()
+        ),
+        "flow_single": _two_digits(fresh_tables.singles(summary).rename(fresh_tables.LABELS)),
+    }
+
+
+def _two_digits(wide: pd.DataFrame) -> str:
+    """A table of numbers by predictor (and evaluations), a column a class of graphs."""
+    text = wide.map("{:.2f}".format).reset_index()
+    if "evaluations" in text:
+        text["evaluations"] = text["evaluations"].map("{:.0f}".format)
+    return as_markdown(text.rename(columns={"predictor": "method"}))
+
+
+def with_intervals(table: pd.DataFrame, value: str = "mean", form: str = ".2f") -> list[str]:
+    """``with_interval`` of each row."""
+    return [with_interval(one | {"mean": one[value]}, form) for one in table.to_dict("records")]
 
 
 def flow(measured: pd.DataFrame) -> str:
@@ -526,7 +569,7 @@ def values() -> dict[str, str]:
     """Every number and table that a template names."""
     structural = {"structural": answers.in_short(answers.answers(RESULTS))}
     first = claims() | known() | places() | residual() | monotone() | searches()
-    first |= mask_benchmark() | blocks()
+    first |= mask_benchmark() | blocks() | random_graphs()
     return first | structural | speed() | cost()
 
 

@@ -73,6 +73,11 @@ def _surrogates(table: pd.DataFrame) -> Answers:
     return [(f"{r.target}?", "random graphs", r.verdict, r.measured) for r in table.itertuples()]
 
 
+def _fresh(table: pd.DataFrame) -> Answers:
+    rows = [(*r.target.rsplit(" at ", 1), r.verdict, r.measured) for r in table.itertuples()]
+    return [(f"{target}?", f"new graphs, {size}", *found) for target, size, *found in rows]
+
+
 def _scenarios(table: pd.DataFrame) -> Answers:
     return list(
         table[["question", "network", "answer", "detail"]].itertuples(index=False, name=None)
@@ -86,7 +91,7 @@ _READ: dict[str, Callable[[pd.DataFrame], Answers]] = {
     "11_edge_importance/differences.csv": _signed,
     "11_edge_importance/flow_verdicts.csv": _flow,
     "14_surrogate_search/verdicts.csv": _surrogates,
-    "14_surrogate_search/fresh_verdicts.csv": _surrogates,
+    "14_surrogate_search/fresh_verdicts.csv": _fresh,
     "12_cifar10_scenarios/verdicts.csv": _scenarios,
     "13_wikitext/verdicts.csv": _scenarios,
     "15_depth_pruning/verdicts.csv": _scenarios,
