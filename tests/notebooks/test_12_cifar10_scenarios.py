@@ -101,7 +101,7 @@ def test_12_cifar10_scenarios_and_again_from_its_units(home, capsys):
         of_seed[of_seed.index.isin(aware, level="method")].groupby(["seed", "chosen_on"]).mean()
     )
     for question, others in {
-        "on the old?": pooled[:, "old"],
+        "choosing on the old?": pooled[:, "old"],
         "random removal?": of_seed[:, "random", "none"],
         "no pruning?": of_seed[:, "unpruned", "none"],
     }.items():
@@ -111,7 +111,7 @@ def test_12_cifar10_scenarios_and_again_from_its_units(home, capsys):
         )
     for row in tables["transferred"].itertuples():
         mine = [2, 3] if row.method.startswith("flow") else [0, 1, 2, 3]
-        means = of_seed[mine].groupby(["method", "chosen_on"]).mean()
+        means = of_seed.loc[mine].groupby(["method", "chosen_on"]).mean()
         other = {
             "old task": (row.method, "old"),
             "random": ("random", "none"),
