@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from bogp.records import read_table
 from bogp.studies.depth_pruning import subsets
@@ -15,6 +16,8 @@ from bogp.studies.surrogates import tables as surrogates_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS, EVALUATIONS = ROOT / "data" / "results" / "paper", ROOT / "data" / "evaluations" / "paper"
+
+SECTIONS = {"12_cifar10_scenarios": "cifar10_scenarios", "13_wikitext": "wikitext"}
 
 
 def same(found: pd.DataFrame, written: pd.DataFrame, keys: list[str]) -> None:
@@ -31,20 +34,27 @@ def units(notebook: str, pattern: str = "*.csv.gz") -> pd.DataFrame:
     )
 
 
-@pytest.mark.parametrize("notebook", ["12_cifar10_scenarios", "13_wikitext"])
+@pytest.mark.parametrize("notebook", SECTIONS)
 def test_scenarios_follow_from_the_units_of_single_networks(notebook):
     folder = RESULTS / notebook
     measured = read_table(folder / "measured.csv")
     keys = ["network", "seed", "scenario", "method", "chosen_on", "draw", "weights", "level"]
     same(units(notebook), measured, keys)
-    assert (measured.groupby("network")["seed"].nunique() >= 5).all()
+    profile = yaml.safe_load((ROOT / "notebooks" / "profiles" / "paper.yaml").read_text())
+    sizes = profile[SECTIONS[notebook]]
+    every = list(range(sizes["seeds"] + sizes["fresh"]))
+    assert all(sorted(set(one)) == every for _, one in measured.groupby("network")["seed"])
+    fresh = measured[measured["seed"] >= sizes["seeds"]]
+    assert fresh["seed"].nunique() >= 5
     same(tables.areas(measured), read_table(folder / "areas.csv"), ["network", "method", "seed"])
     same(
         tables.against_random(measured),
         read_table(folder / "against_random.csv"),
         ["network", "method"],
     )
-    answered = tables.verdicts(measured, 0.05)
+    same(tables.tested(fresh), read_table(folder / "tested.csv"), ["question", "network"])
+    same(tables.closing(fresh, 0.05), read_table(folder / "closing.csv"), ["network"])
+    answered = tables.verdicts(fresh, 0.05)
     assert answered.astype(str).to_csv() == read_table(folder / "verdicts.csv").astype(str).to_csv()
 
 

@@ -62,11 +62,8 @@ def asked_for(notebook: str) -> dict[str, dict[str, Any]]:
         jobs += [(c, settings, first + seed) for c in some for seed in range(fresh_seeds)]
         return dict(edge_importance.record(*job) for job in jobs)
     if notebook in ("12_cifar10_scenarios", "13_wikitext"):
-        return dict(
-            scenarios.record(study, seed)
-            for study in names["studies"]
-            for seed in range(names["seeds"])
-        )
+        units = scenarios.jobs(names["studies"], names["seeds"], names["fresh"])
+        return dict(scenarios.record(study, seed) for study, seed in units)
     if notebook == "15_depth_pruning":
         networks = [study.network for study in names["studies"]]
         jobs = [(study, seed) for study in names["studies"] for seed in range(names["seeds"])]

@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 
 from bogp.statistics import group_intervals, paired_difference
 from bogp.studies.depth_pruning.measure import BLOCKS, METHODS
-from bogp.studies.scenarios.tables import compared
-from bogp.variance import detectable_mean
+from bogp.studies.scenarios.tables import POWER, compared, detectable
 
 WEIGHTS = {"kept": "before fine-tuning", "tuned": "after fine-tuning"}
 LEAST = 3  # seeds, below which there are no verdicts
 _VALUES = ["loss", "change", "accuracy", "parameters", "flops", "latency"]
-_POWER = 0.8
 
 
 def by_seed(table: pd.DataFrame) -> pd.DataFrame:
@@ -74,7 +72,7 @@ def against_random(table: pd.DataFrame) -> pd.DataFrame:
         wide = _wide(one)
         pairs = {m: (wide[m], wide["random"]) for m in wide if m not in ("random", "unpruned")}
         family = compared(pairs).assign(network=network, weights=weights)
-        family["detectable"] = [_detectable(a - b, len(pairs)) for a, b in pairs.values()]
+        family["detectable"] = [detectable(a - b, len(pairs)) for a, b in pairs.values()]
         found.append(family)
     return pd.concat(found, ignore_index=True)
 
@@ -205,7 +203,7 @@ def verdicts(table: pd.DataFrame, comparable: bool) -> pd.DataFrame:
         low, high = one["detectable"].min(), one["detectable"].max()
         detail = (
             f"differences from {one['difference'].min():+.3f} to {one['difference'].max():+.3f} "
-            f"nats; found with probability {_POWER} would be {low:.2f} to {high:.2f}"
+            f"nats; found with probability {POWER} would be {low:.2f} to {high:.2f}"
         )
         question = BEFORE if weights == "kept" else AFTER
         rows.append((question, network, named or f"none of {len(one)}", detail))
@@ -268,9 +266,3 @@ def _wide(one: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
     """The losses of each method, seed by seed."""
     wide: Any = one.pivot(index="seed", columns="method", values="loss")
     return {m: wide[m].to_numpy() for m in dict.fromkeys(one["method"])}
-
-
-def _detectable(differences: NDArray[np.float64], family: int) -> float:
-    count = len(differences)
-    error = differences.std(ddof=1) / np.sqrt(count) if count > 1 else 0.0
-    return detectable_mean(error, count - 1, _POWER, 0.05 / family) if error > 0 else np.nan

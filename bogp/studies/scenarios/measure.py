@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ METHODS = {
     "magnitude": "L1 magnitude",
     "activation": "activation norm",
     "block_influence": "block influence",
+    "flow": "flow",
+    "flow_greedy": "flow, edge after edge",
     "first_order": "first order, signed",
     "absolute_first_order": "first order, absolute",
     # the one is half of the other, so they give one order
@@ -49,6 +51,9 @@ METHODS = {
     "leave_one_out": "measured loss",
     "exact_greedy": "measured loss, edge after edge",
 }
+_GREEDY = ("flow_greedy", "exact_greedy")
+# not among the methods when the first seeds were measured, which stay as they are
+_LATER = ("flow", "flow_greedy")
 STEPS = 12  # levels of removal lie at multiples of 1/12 of the candidate edges
 _ANEW = 50_000  # seeds of new initial weights begin here
 
@@ -142,12 +147,14 @@ class Study:
         return np.arange(0, int(STEPS * self.deepest + 1e-9) + 1) / STEPS
 
 
-def studied(studies: Sequence[Study], seeds: int, folder: Path, cores: int = 1) -> pd.DataFrame:
+def studied(
+    studies: Sequence[Study], seeds: int, fresh: int, folder: Path, cores: int = 1
+) -> pd.DataFrame:
     """All units of some studies, each kept in a file of its own (``records.kept_in_parallel``).
 
     Args:
         studies: no two of one network and task.
-        seeds: of each, 0 to seeds - 1.
+        seeds, fresh: see ``jobs``.
         folder: of the records.
         cores: units at the same time; the numbers do not depend on it.
 
@@ -162,9 +169,33 @@ def studied(studies: Sequence[Study], seeds: int, folder: Path, cores: int = 1) 
             "One or more studies are needed, no two of one network and task: "
             "their units could not be told apart."
         )
-    jobs = [(study, seed) for study in studies for seed in range(whole("seeds", seeds, 1))]
-    tables = kept_in_parallel(unit, jobs, record, folder, cores, "network")
+    units = jobs(studies, seeds, fresh)
+    tables = kept_in_parallel(unit, units, record, folder, cores, "network")
     return pd.concat(tables, ignore_index=True)
+
+
+def jobs(studies: Sequence[Study], seeds: int, fresh: int) -> list[tuple[Study, int]]:
+    """The units of some studies.
+
+    Args:
+        studies: of which units are made.
+        seeds: those seen before the rules were written, 0 to seeds - 1. They are without flow,
+            which was not among the methods then.
+        fresh: how many seeds follow, with all methods; the verdicts are of these alone.
+
+    Returns:
+        Arguments of ``unit``, study after study.
+
+    Raises:
+        InvalidInput: a number that is not positive.
+    """
+    seen, count = whole("seeds", seeds, 1), whole("fresh", fresh, 1)
+
+    def at(study: Study, seed: int) -> Study:
+        methods = tuple(m for m in study.methods if seed >= seen or m not in _LATER)
+        return replace(study, methods=methods)
+
+    return [(at(study, seed), seed) for study in studies for seed in range(seen + count)]
 
 
 def record(study: Study, seed: int) -> tuple[str, dict[str, Any]]:
@@ -307,10 +338,11 @@ def _orders(study: Study, graph: ComputationGraph, task: Task, seed: int, on: st
             "hessian_greedy": importance.greedy(graph, model.change, deepest),
         }
         found |= {(m, on, 0): order for m, order in both.items() if m in study.methods}
-    if "exact_greedy" in study.methods:
-        found["exact_greedy", on, 0] = importance.removal_order(
-            graph, examples, task.loss, "exact_greedy", limit=deepest
-        )
+    found |= {
+        (m, on, 0): importance.removal_order(graph, examples, task.loss, m, limit=deepest)
+        for m in _GREEDY
+        if m in study.methods
+    }
     found |= {
         ("random", "none", draw): importance.order(
             graph, importance.random(graph, study.draws * seed + draw)

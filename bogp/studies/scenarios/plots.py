@@ -10,7 +10,13 @@ from bogp.studies.scenarios.measure import METHODS
 from bogp.studies.scenarios.tables import areas, at_share, curves
 
 GROUPS = {
-    "without derivatives": ("magnitude", "activation", "block_influence"),
+    "without derivatives": (
+        "magnitude",
+        "activation",
+        "block_influence",
+        "flow",
+        "flow_greedy",
+    ),
     "first order": ("first_order", "absolute_first_order", "unsigned_taylor"),
     "second order": ("fisher", "gauss_newton", "hessian", "hessian_greedy"),
     "measured loss": ("leave_one_out", "exact_greedy"),
@@ -83,8 +89,15 @@ def loss_curves(table: pd.DataFrame, x: str = "share_edges", y: str = "change") 
         ax.set_xlabel(_AXES[x], fontsize=7)
     return titled(
         figure,
-        f"mean over {data['seed'].nunique()} seeds; band: 95 % t interval, cut off at the frame",
+        f"{_over(data.groupby(['network', 'method'])['seed'].nunique())}; "
+        "band: 95 % t interval, cut off at the frame",
     )
+
+
+def _over(seeds: pd.Series) -> str:
+    """How many seeds each mean is over."""
+    fewer = f" ({seeds.min()} of methods that came later)" if seeds.min() < seeds.max() else ""
+    return f"mean over {seeds.max()} seeds{fewer}"
 
 
 def _span(table: pd.DataFrame, y: str) -> tuple[float, float]:
@@ -108,9 +121,7 @@ def area_dots(table: pd.DataFrame) -> Figure:
         ax.axvline(floor, color="#000000", linewidth=0.8, linestyle="--")
         dots(ax, one, "method", places, unit=1)
         ax.set(title=network, xlabel="mean change of the test loss\nover the share removed (nats)")
-    return titled(
-        figure, f"mean over {found['n'].max()} seeds; bar: 95 % t interval; dashed: random"
-    )
+    return titled(figure, f"{_over(found['n'])}; bar: 95 % t interval; dashed: random")
 
 
 def tuning(table: pd.DataFrame) -> Figure:
@@ -140,4 +151,4 @@ def _at_share(table: pd.DataFrame, column: str, labels: dict[str, str]) -> Figur
             ax.set_xscale("log")
         else:
             ax.set_xlim(left=max(ax.get_xlim()[0], 0.0))
-    return titled(legend(figure, axes), f"mean over {found['n'].max()} seeds; bar: 95 % t interval")
+    return titled(legend(figure, axes), f"{_over(found['n'])}; bar: 95 % t interval")

@@ -14,11 +14,43 @@ from scipy import stats
 
 from bogp.errors import InvalidInput
 from bogp.statistics import equivalence, holm, mean_interval, paired_difference
-from bogp.studies.scenarios.measure import METHODS
+from bogp.variance import detectable_mean
 
 # Of each method: its values and those it is compared with, seed by seed.
 Pairs = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
+# Methods that read data, which the pooled tests take the mean over.
+AWARE = (
+    "activation",
+    "block_influence",
+    "flow",
+    "flow_greedy",
+    "first_order",
+    "absolute_first_order",
+    "unsigned_taylor",
+    "fisher",
+    "gauss_newton",
+    "hessian",
+    "hessian_greedy",
+    "leave_one_out",
+    "exact_greedy",
+)
+POWER = 0.8
+# Of each question the method that is tested; None is the mean over ``AWARE``.
+REMOVAL: dict[str, str | None] = {
+    "Do methods that read data cost less than random removal?": None,
+    "Does measured loss, edge after edge, cost less than random removal?": "exact_greedy",
+    "Does flow cost less than random removal?": "flow",
+}
+CLOSES = "Does fine-tuning close the gap between methods?"
+# Of each question what the networks chosen on the new task are compared with.
+TRANSFER = {
+    "After transfer, does choosing on the new task cost less than choosing on the old?": "old task",
+    "After transfer, does choosing on the new task cost less than random removal?": "random",
+    "After transfer, does choosing on the new task cost less than no pruning?": "unpruned",
+}
+APART = "not told apart"
+_ANSWERS = {"lower": "yes", "higher": "no, it costs more"}
 _VALUES = ["share_edges", "share_parameters", "loss", "change", "absolute_change", "accuracy"]
 
 
@@ -87,19 +119,70 @@ def compared(pairs: Pairs) -> pd.DataFrame:
     found = pd.DataFrame(rows)
     found["p_holm"] = holm(found["p"])
     words = np.where(found["difference"] < 0, "lower", "higher")
-    return found.assign(verdict=np.where(found["p_holm"] < 0.05, words, "not told apart"))
+    return found.assign(verdict=np.where(found["p_holm"] < 0.05, words, APART))
+
+
+def detectable(differences: NDArray[np.float64], family: int = 1) -> float:
+    """The smallest mean difference that a paired two-sided t test finds with probability 0.8, if
+    pairs differ as these do.
+
+    Args:
+        differences: of the pairs.
+        family: tests that are corrected together; the first step of Holm's test is meant.
+
+    Returns:
+        In the unit of the differences; NaN where they have no spread.
+    """
+    count = len(differences)
+    error = differences.std(ddof=1) / np.sqrt(count) if count > 1 else 0.0
+    return detectable_mean(error, count - 1, POWER, 0.05 / family) if error > 0 else np.nan
 
 
 def against_random(table: pd.DataFrame, value: str = "change") -> pd.DataFrame:
-    """Each method against random removal: areas under the curves, paired over seeds, one family a
-    network (``compared``).
+    """Each method against random removal: areas under the curves, paired over the seeds that the
+    method has, one family a network (``compared``).
     """
     wide_of = {n: _wide(one, value) for n, one in areas(table).groupby("network", sort=False)}
     found = [
-        compared({m: (own, wide["random"]) for m, own in wide.items() if m != "random"}).assign(
+        compared({m: _both(wide[m], wide["random"]) for m in wide if m != "random"}).assign(
             network=network
         )
         for network, wide in wide_of.items()
+    ]
+    return pd.concat(found, ignore_index=True)
+
+
+def tested(table: pd.DataFrame) -> pd.DataFrame:
+    """The tests that were named before the run. Each question is one family, a test a network.
+
+    Args:
+        table: long, of the fresh seeds alone, in which each of ``AWARE`` is.
+
+    Returns:
+        A row for each ``question`` and ``network``, as ``compared``, with ``detectable``
+        (``detectable``). Questions of transfer are left out where nothing was transferred.
+
+    Raises:
+        InvalidInput: a method is missing, or is not there in each seed.
+    """
+    of_areas = {n: _wide(one, "change") for n, one in areas(table).groupby("network", sort=False)}
+    families = {
+        question: {n: (_pooled(w, method), w["random"]) for n, w in of_areas.items()}
+        for question, method in REMOVAL.items()
+    }
+    if (table["scenario"] == "transfer").any():
+        sides = _transfer_sides(table)
+        families |= {
+            question: {n: _pooled_sides(side[against]) for n, side in sides.items()}
+            for question, against in TRANSFER.items()
+        }
+    found = [
+        compared(pairs)
+        .rename(columns={"method": "network"})
+        .assign(
+            question=question, detectable=[detectable(a - b, len(pairs)) for a, b in pairs.values()]
+        )
+        for question, pairs in families.items()
     ]
     return pd.concat(found, ignore_index=True)
 
@@ -108,13 +191,14 @@ def closing(table: pd.DataFrame, margin: float) -> pd.DataFrame:
     """Whether fine-tuning closes the gaps between methods at the share that is fine-tuned.
 
     Args:
-        table: long.
+        table: long, of the fresh seeds alone: all methods have the same seeds.
         margin: difference from random removal, in nats, that counts as none.
 
     Returns:
         A row a network: the standard deviation of the loss over methods ``before`` and ``after``
         fine-tuning (means over seeds), their ``difference``, after - before, with its 95 % t
-        interval (``low``, ``high``); ``worst_p``, the largest p value of the methods' tests of
+        interval (``low``, ``high``) and ``n`` seeds, and what of it would be ``detectable``;
+        ``worst_p``, the largest p value of the methods' tests of
         equivalence with random after fine-tuning; ``verdict``: ``closed`` (all are equivalent),
         ``narrowed`` (the interval lies below 0), ``widened`` or ``not told apart``.
     """
@@ -127,10 +211,10 @@ def closing(table: pd.DataFrame, margin: float) -> pd.DataFrame:
         if gap.n > 1:
             others = [after[m] for m in after if m != "random"]
             worst = max(equivalence(other, after["random"], margin).p for other in others)
-        verdict = "narrowed" if gap.high < 0 else "widened" if gap.low > 0 else "not told apart"
+        verdict = "narrowed" if gap.high < 0 else "widened" if gap.low > 0 else APART
         means = {"network": network, "before": spread.mean(), "after": spread_after.mean()}
-        tested = {"worst_p": worst, "verdict": "closed" if worst < 0.05 else verdict}
-        rows.append(means | vars(gap) | tested)
+        least = {"detectable": detectable(spread_after - spread), "worst_p": worst}
+        rows.append(means | vars(gap) | least | {"verdict": "closed" if worst < 0.05 else verdict})
     return pd.DataFrame(rows).rename(columns={"mean": "difference"})
 
 
@@ -138,37 +222,27 @@ def transferred(table: pd.DataFrame) -> pd.DataFrame:
     """Networks fine-tuned on the new classes, compared with three others.
 
     Each method chosen on the new task is compared with the same on the old task, with random
-    removal, and with no pruning; a family is one network and one of these (column ``against``).
+    removal, and with no pruning, over the seeds that it has; a family is one network and one of
+    these (column ``against``).
 
     Raises:
         InvalidInput: nothing was transferred.
     """
-    tuned = at_share(table, "transfer").query("weights == 'tuned'")
-    if tuned.empty:
-        raise InvalidInput("Nothing was transferred: no study has old and new classes.")
-    found = []
-    for network, one in tuned.groupby("network", sort=False):
-        new, old, none = (
-            _wide(one[one["chosen_on"] == c], "loss") for c in ("this", "old", "none")
+    found = [
+        compared({m: _both(*pair) for m, pair in pairs.items()}).assign(
+            network=network, against=against
         )
-        pairs = {
-            "old task": {m: (new[m], old[m]) for m in new},
-            "random": {m: (new[m], none["random"]) for m in new},
-            "unpruned": {m: (new[m], none["unpruned"]) for m in new},
-        }
-        found += [compared(of).assign(network=network, against=n) for n, of in pairs.items()]
+        for network, sides in _transfer_sides(table).items()
+        for against, pairs in sides.items()
+    ]
     return pd.concat(found, ignore_index=True)
-
-
-BEATS = "Does each data-aware method beat random removal?"
-CLOSES = "Does fine-tuning close the gap between methods?"
 
 
 def verdicts(table: pd.DataFrame, margin: float, comparable: bool = True) -> pd.DataFrame:
     """The answers to the questions of notebooks 12 and 13, by the rules that stand there.
 
     Args:
-        table: long.
+        table: long, of the fresh seeds alone.
         margin: see ``closing``.
         comparable: False for a run that is too small to judge: there are no answers then.
 
@@ -176,69 +250,114 @@ def verdicts(table: pd.DataFrame, margin: float, comparable: bool = True) -> pd.
         Columns ``question``, ``network``, ``answer``, ``detail``.
     """
     rows: list[tuple[str, str, str, str]] = []
-    tested = against_random(table).query("method != 'magnitude'")  # which reads no data
-    for network, aware in tested.groupby("network", sort=False):
-        answer = "yes" if (aware["verdict"] == "lower").all() else f"{_lower(aware)} methods do"
-        rows.append((BEATS, network, answer, _by_verdict(aware)))
-    for one in closing(table, margin).itertuples():
-        detail = (
-            f"standard deviation over methods {one.before:.3f}, then {one.after:.3f} nats; "
-            f"change {one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
-        )
-        rows.append((CLOSES, one.network, one.verdict, detail))
-    if (table["scenario"] == "transfer").any():
-        others = {
-            "old task": "choosing on the old task",
-            "random": "random removal",
-            "unpruned": "no pruning",
-        }
-        question = "After transfer, is choosing on the new task better than"
-        groups = transferred(table).groupby(["network", "against"], sort=False)
-        rows += [
-            (f"{question} {others[who]}?", network, f"{_lower(one)} methods are", _by_verdict(one))
-            for (network, who), one in groups
-        ]
-    return pd.DataFrame(
-        rows if comparable else [], columns=["question", "network", "answer", "detail"]
-    )
+    if comparable:
+        found, closed = tested(table), closing(table, margin)
+        of_removal = found["question"].isin(list(REMOVAL))
+        rows += [_tested_row(one) for one in found[of_removal].itertuples()]
+        rows += [_closing_row(one) for one in closed.itertuples()]
+        rows += [_tested_row(one) for one in found[~of_removal].itertuples()]
+    return pd.DataFrame(rows, columns=["question", "network", "answer", "detail"])
 
 
-def answer(against: pd.DataFrame, closed: pd.DataFrame, comparable: bool) -> str:
+def answer(found: pd.DataFrame, closed: pd.DataFrame, comparable: bool) -> str:
     """The answer to the notebook's question in words: what removal costs, and what fine-tuning wins
     back.
 
     Args:
-        against: from ``against_random``.
+        found: from ``tested``.
         closed: from ``closing``.
         comparable: False for a run that is too small to judge.
     """
 
+    def judged(verdict: str) -> str:
+        return f" ({verdict})" if comparable else ""
+
     def said(one: Any) -> str:
-        mine = against[against["network"] == one.network]
-        best = mine.loc[mine["mean"].idxmin()]
+        mine = found[found["network"] == one.network].set_index("question")
+        pooled, exact, flow = (mine.loc[question] for question in REMOVAL)
         return (
-            f"{one.network}: {_lower(mine)} methods cost "
-            "less than "
-            f"random removal, least {METHODS[best['method']]} ({best['mean']:+.2f} against "
-            f"{best['mean'] - best['difference']:+.2f} nats); fine-tuning takes the spread "
-            "over methods "
-            f"from {one.before:.2f} to {one.after:.2f} nats ({one.verdict})"
+            f"{one.network}: against random removal, methods that read data cost "
+            f"{_interval(pooled)} nats{judged(pooled.verdict)}, measured loss edge after edge "
+            f"{_interval(exact)}{judged(exact.verdict)}, flow "
+            f"{_interval(flow)}{judged(flow.verdict)}; fine-tuning takes the spread over methods "
+            f"from {one.before:.2f} to {one.after:.2f} nats{judged(one.verdict)}"
         )
 
     small = "" if comparable else " This run is too small for verdicts."
     return f"{'. '.join(map(said, closed.itertuples()))}.{small}"
 
 
-def _lower(found: pd.DataFrame) -> str:
-    return f"{(found['verdict'] == 'lower').sum()} of {len(found)}"
+def _tested_row(one: Any) -> tuple[str, str, str, str]:
+    detail = f"{_interval(one, 3)} nats, n = {one.n}, p = {one.p_holm:.2g} after Holm"
+    said = _ANSWERS.get(one.verdict) or _unknown(one.detectable)
+    return one.question, one.network, said, detail
 
 
-def _by_verdict(found: pd.DataFrame) -> str:
-    groups = found.groupby("verdict")
-    return "; ".join(f"{verdict}: {', '.join(one['method'])}" for verdict, one in groups)
+def _closing_row(one: Any) -> tuple[str, str, str, str]:
+    detail = (
+        f"standard deviation over methods {one.before:.3f}, then {one.after:.3f} nats; "
+        f"change {one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}], n = {one.n}"
+    )
+    said = _unknown(one.detectable) if one.verdict == APART else one.verdict
+    return CLOSES, one.network, said, detail
+
+
+def _unknown(least: float) -> str:
+    if np.isnan(least):
+        return f"{APART} (all seeds gave the same)"
+    return f"{APART} (least effect found with {100 * POWER:.0f} % power: {least:.2g} nats)"
+
+
+def _interval(one: Any, digits: int = 2) -> str:
+    mean, low, high = (
+        f"{x:+.{digits}f}" for x in (one.difference, one.difference_low, one.difference_high)
+    )
+    return f"{mean} [{low}, {high}]"
+
+
+def _pooled(wide: Mapping[str, NDArray[np.float64]], method: str | None) -> NDArray[np.float64]:
+    """One number a seed: a method's, or the mean over ``AWARE``."""
+    wanted = AWARE if method is None else (method,)
+    missing = [m for m in wanted if m not in wide or np.isnan(wide[m]).any()]
+    if missing:
+        raise InvalidInput(f"{', '.join(missing)}: the tests need these in each fresh seed.")
+    return np.mean([wide[m] for m in wanted], axis=0)
+
+
+def _pooled_sides(pairs: Pairs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    new, other = ({m: pair[side] for m, pair in pairs.items()} for side in (0, 1))
+    return _pooled(new, None), _pooled(other, None)
+
+
+def _transfer_sides(table: pd.DataFrame) -> dict[str, dict[str, Pairs]]:
+    """Of each network, and of each of what it is compared with: losses on the new classes after
+    fine-tuning, of each method chosen on the new task, and of the other.
+    """
+    tuned = at_share(table, "transfer").query("weights == 'tuned'")
+    if tuned.empty:
+        raise InvalidInput("Nothing was transferred: no study has old and new classes.")
+    found: dict[str, dict[str, Pairs]] = {}
+    for network, one in tuned.groupby("network", sort=False):
+        new, old, none = (
+            _wide(one[one["chosen_on"] == c], "loss") for c in ("this", "old", "none")
+        )
+        found[network] = {
+            "old task": {m: (new[m], old[m]) for m in new},
+            "random": {m: (new[m], none["random"]) for m in new},
+            "unpruned": {m: (new[m], none["unpruned"]) for m in new},
+        }
+    return found
+
+
+def _both(
+    own: NDArray[np.float64], other: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The values of seeds that have both."""
+    there = ~np.isnan(own) & ~np.isnan(other)
+    return own[there], other[there]
 
 
 def _wide(table: pd.DataFrame, value: str) -> dict[str, NDArray[np.float64]]:
-    """The values of each method, seed by seed."""
+    """The values of each method, seed by seed; NaN where a seed lacks the method."""
     wide = table.pivot(index="seed", columns="method", values=value)
     return {m: wide[m].to_numpy() for m in dict.fromkeys(table["method"])}

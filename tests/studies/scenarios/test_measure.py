@@ -4,7 +4,9 @@ by scipy.
 
 import copy
 import dataclasses
+import re
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,13 +18,15 @@ from bogp.errors import InvalidInput
 from bogp.structural import importance, surgery
 from bogp.structural.gates import leave_one_out
 from bogp.structural.tracing import capture
-from bogp.studies.scenarios import measure, tables
+from bogp.studies.scenarios import measure, plots, tables
 from bogp.studies.scenarios.measure import Study
 from bogp.zoo import tasks
 
 METHODS = (
     "random",
     "magnitude",
+    "flow",
+    "flow_greedy",
     "first_order",
     "hessian",
     "hessian_greedy",
@@ -188,8 +192,8 @@ def test_units_are_kept_and_the_same_on_any_number_of_workers(tmp_path, monkeypa
     quick = dataclasses.replace(
         SMALL, methods=("random", "magnitude"), anew=(), draws=1, old=(), new=()
     )
-    one = measure.studied([quick], 2, tmp_path / "a")
-    two = measure.studied([quick], 2, tmp_path / "b", cores=2)
+    one = measure.studied([quick], 1, 1, tmp_path / "a")
+    two = measure.studied([quick], 1, 1, tmp_path / "b", cores=2)
     pd.testing.assert_frame_equal(one, two)
     assert one.seed.unique().tolist() == [0, 1]
     assert not one.loss[one.seed == 0].equals(one.loss[one.seed == 1])
@@ -199,9 +203,34 @@ def test_units_are_kept_and_the_same_on_any_number_of_workers(tmp_path, monkeypa
 
     assert (tmp_path / "a" / "dag_mixture_0.csv.gz").exists()
     monkeypatch.setattr(measure, "unit", never)
-    pd.testing.assert_frame_equal(measure.studied([quick], 2, tmp_path / "a"), one)
+    pd.testing.assert_frame_equal(measure.studied([quick], 1, 1, tmp_path / "a"), one)
     with pytest.raises(AssertionError, match="made anew"):
-        measure.studied([dataclasses.replace(quick, epochs=2)], 2, tmp_path / "a")
+        measure.studied([dataclasses.replace(quick, epochs=2)], 1, 1, tmp_path / "a")
+
+
+def test_seeds_that_were_seen_are_without_flow_and_fresh_ones_have_all_methods():
+    other = dataclasses.replace(SMALL, network="residual", task="patterns")
+    found = measure.jobs([SMALL, other], 2, 3)
+    assert [(study.network, seed) for study, seed in found] == [
+        (network, seed) for network in ("dag", "residual") for seed in range(5)
+    ]
+    before = tuple(m for m in METHODS if "flow" not in m)
+    assert [study.methods for study, _ in found[:5]] == [before] * 2 + [METHODS] * 3
+    assert all(study == SMALL for study, _ in found[2:5])
+    assert measure.record(*found[2])[1]["seed"] == 2
+
+
+@pytest.mark.parametrize("method", ["flow", "flow_greedy", "exact_greedy"])
+def test_edges_go_in_the_order_that_the_library_gives(table, trained, method):
+    task, model = trained
+    graph = capture(model, tuple(i[:2] for i in task.train.inputs))
+    examples = task.calibration.part(slice(40))
+    order = importance.removal_order(graph, examples, task.loss, method)
+    removed = order[: round(len(graph.candidates) / 2)]
+    test = task.test.part(np.unique(np.linspace(0, 799, 100).astype(int)))
+    smaller = surgery.remove(graph, graph.without(removed))
+    row = table[(table.method == method) & (table.scenario == "removal") & (table.level == 0.5)]
+    assert row.loss.item() == pytest.approx(tasks.measure(smaller, test, [task.loss])[0], abs=1e-5)
 
 
 def long_table(effects, seeds=6, networks=("residual",)):
@@ -310,29 +339,185 @@ def test_whether_fine_tuning_closes_the_gap(tuned, verdict):
     assert found.before == pytest.approx(kept.std(axis=1, ddof=0).mean())
 
 
-def test_verdicts_say_what_the_tables_say():
-    table = long_table(
-        {"random": (1.0, 0.1), "hessian": (0.2, 0.1), "magnitude": (2.0, 0.1), "fisher": (1.0, 0.1)}
+def every(aware, random, **others):
+    """The effects of ``long_table``: those of all methods that read data, of random, and others."""
+    return dict.fromkeys(tables.AWARE, aware) | {"random": random} | others
+
+
+def transferred(losses, seeds=6, noise=0.01, network="residual"):
+    """Losses on the new classes after fine-tuning: of methods chosen on the new task and on the old
+    one, of random removal, and of the unpruned network.
+    """
+    rng, rows = np.random.default_rng(1), []
+    of_all = [(m, on) for m in (*tables.AWARE, "magnitude") for on in ("this", "old")]
+    for seed in range(seeds):
+        for method, on in [*of_all, ("random", "none"), ("unpruned", "none")]:
+            loss = losses[on if on != "none" else method] + rng.normal(0, noise)
+            row = dict.fromkeys(tables._VALUES, 0.0) | {"loss": loss}
+            row |= {"network": network, "seed": seed, "scenario": "transfer", "method": method}
+            rows.append(row | {"chosen_on": on, "draw": 0, "weights": "tuned", "level": np.nan})
+    return pd.DataFrame(rows)
+
+
+def powers(differences, effect, level):
+    """The probability that a paired t test finds the effect, by the noncentral t distribution."""
+    df = len(differences) - 1
+    critical, shift = stats.t.isf(level / 2, df), effect / stats.sem(differences)
+    return stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
+
+
+def test_pooled_and_single_tests_are_scipys_and_holm_is_over_networks():
+    kinds = {
+        "residual": every((0.99, 0.1), (1.0, 0.1), magnitude=(9.0, 0.1)),
+        "inception": every((1.5, 0.1), (1.0, 0.1), magnitude=(9.0, 0.1)),
+    }
+    table = pd.concat([long_table(effects, networks=(kind,)) for kind, effects in kinds.items()])
+    found = tables.tested(table).set_index(["question", "network"])
+    top = table[(table.level == 0.5) & (table.weights == "kept")]
+    area = top.groupby(["network", "seed", "method"]).change.mean().unstack() / 2
+    assert len(found) == 3 * 2
+    for question, own in (
+        (0, area[[m for m in area if m not in ("magnitude", "random")]].mean(axis=1)),
+        (1, area["exact_greedy"]),
+        (2, area["flow"]),
+    ):
+        family = found.loc[list(tables.REMOVAL)[question]]
+        gaps = {kind: (own - area["random"])[kind] for kind in kinds}
+        p = {kind: stats.ttest_1samp(gap, 0).pvalue for kind, gap in gaps.items()}
+        assert family.p.to_dict() == pytest.approx(p)
+        smaller, larger = sorted(p.values())
+        assert sorted(family.p_holm) == pytest.approx([2 * smaller, max(2 * smaller, larger)])
+        for kind, gap in gaps.items():
+            low, high = stats.t.interval(0.95, 5, gap.mean(), stats.sem(gap))
+            row = family.loc[kind]
+            assert (row.difference, row.difference_low, row.difference_high, row.n) == (
+                pytest.approx((gap.mean(), low, high, 6))
+            )
+            assert powers(gap, row.detectable, 0.05 / 2) == pytest.approx(0.8, abs=1e-6)
+    assert set(found.xs("inception", level="network").verdict) == {"higher"}
+
+
+def test_a_method_is_compared_on_the_seeds_that_it_has():
+    table = long_table(every((0.2, 0.1), (1.0, 0.1)))
+    some = table[(table.seed >= 2) | ~table.method.isin(["flow", "flow_greedy"])]
+    found, of_fresh = tables.against_random(some), tables.against_random(table[table.seed >= 2])
+    found, of_fresh = found.set_index("method"), of_fresh.set_index("method")
+    assert found.n.to_dict() == dict.fromkeys(tables.AWARE, 6) | {"flow": 4, "flow_greedy": 4}
+    assert found.difference["flow"] == pytest.approx(of_fresh.difference["flow"])
+    assert found.p["flow"] == pytest.approx(of_fresh.p["flow"])
+    assert found.p["fisher"] != pytest.approx(of_fresh.p["fisher"])
+    with pytest.raises(InvalidInput, match="flow, flow_greedy: the tests need these in each"):
+        tables.tested(some)
+    with pytest.raises(InvalidInput, match="fisher: the tests"):
+        tables.tested(table[table.method != "fisher"])
+
+
+def test_figures_say_where_methods_have_fewer_seeds():
+    table = long_table(every((0.2, 0.1), (1.0, 0.1)))
+    some = table[(table.seed >= 2) | ~table.method.isin(["flow", "flow_greedy"])]
+    for draw in (plots.area_dots, plots.loss_curves, plots.tuning):
+        assert draw(table).get_suptitle().startswith("mean over 6 seeds; ")
+        assert draw(some).get_suptitle().startswith("mean over 6 seeds (4 of methods that came")
+    plt.close("all")
+
+
+def test_verdicts_turn_with_the_tables():
+    pooled, exact, flow = tables.REMOVAL
+
+    def answers(table):
+        return tables.verdicts(table, 0.05).set_index("question").answer
+
+    table = long_table(every((0.2, 0.1), (1.0, 0.1), magnitude=(9.0, 0.1)))
+    found = answers(table)
+    assert found.to_dict() == dict.fromkeys(tables.REMOVAL, "yes") | {tables.CLOSES: "closed"}
+    worse = long_table(every((0.2, 0.1), (0.1, 0.1), exact_greedy=(0.05, 0.1)))
+    assert answers(worse)[[pooled, exact, flow]].tolist() == [
+        "no, it costs more",
+        "yes",
+        "no, it costs more",
+    ]
+    noisy = table.assign(
+        change=table.change * np.where(table.method == "random", table.seed - 2, 1)
     )
-    answers = tables.verdicts(table, 0.05).set_index("question").answer
-    assert answers["Does each data-aware method beat random removal?"] == "1 of 2 methods do"
-    assert answers["Does fine-tuning close the gap between methods?"] == "closed"
-    best = tables.verdicts(table[table.method != "fisher"], 0.05)
-    assert best.answer.iloc[0] == "yes", "magnitude reads no data"
+    row = tables.verdicts(noisy, 0.05).set_index("question").loc[flow]
+    height = noisy[(noisy.level == 0.5) & noisy.method.isin(["flow", "random"])]
+    wide = height.groupby(["seed", "method"]).change.mean().unstack() / 2
+    gap = wide["flow"] - wide["random"]
+    (least,) = re.findall(
+        r"^not told apart \(least effect found with 80 % power: (\S+) nats\)$", row.answer
+    )
+    assert powers(gap, float(least), 0.05) == pytest.approx(0.8, abs=0.05)
+    low, high = stats.t.interval(0.95, 5, gap.mean(), stats.sem(gap))
+    assert row.detail.startswith(f"{gap.mean():+.3f} [{low:+.3f}, {high:+.3f}] nats, n = 6, p = ")
+    assert tables.verdicts(table, 0.05, comparable=False).empty
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ({"this": 1.0, "old": 1.5, "random": 1.2, "unpruned": 0.5}, ["yes", "yes", "no"]),
+        ({"this": 1.0, "old": 0.5, "random": 0.5, "unpruned": 1.5}, ["no", "no", "yes"]),
+        ({"this": 1.0, "old": 1.0, "random": 1.0, "unpruned": 1.0}, ["not told apart"] * 3),
+    ],
+)
+def test_transfer_is_judged_by_the_mean_over_methods(losses, said):
+    moved = transferred(losses)
+    table = pd.concat([long_table(every((0.2, 0.1), (1.0, 0.1))), moved])
+    found = tables.verdicts(table, 0.05).set_index("question").answer[list(tables.TRANSFER)]
+    assert [re.split(r"[,(]", answer)[0].strip() for answer in found] == said
+    wide = moved[moved.method != "magnitude"].pivot(
+        index="seed", columns=["chosen_on", "method"], values="loss"
+    )
+    own = wide["this"].mean(axis=1)
+    others = [wide["old"].mean(axis=1), wide["none", "random"], wide["none", "unpruned"]]
+    tested = tables.tested(table).set_index("question").loc[list(tables.TRANSFER)]
+    assert tested.p_holm.tolist() == pytest.approx([stats.ttest_rel(own, o).pvalue for o in others])
+    one = tables.transferred(table).set_index(["against", "method"])
+    assert one.p["old task", "flow"] == pytest.approx(
+        stats.ttest_rel(wide["this", "flow"], wide["old", "flow"]).pvalue
+    )
+
+
+def test_nothing_is_said_of_transfer_where_there_was_none():
+    table = long_table(every((0.2, 0.1), (1.0, 0.1)))
+    assert set(tables.verdicts(table, 0.05).question) == {*tables.REMOVAL, tables.CLOSES}
     with pytest.raises(InvalidInput, match="Nothing was transferred"):
         tables.transferred(table)
 
 
-def test_the_answer_names_the_cheapest_method_and_says_when_a_run_is_too_small():
-    table = long_table({"random": (1.0, 0.1), "hessian": (0.2, 0.1), "magnitude": (2.0, 0.1)})
-    against, closing = tables.against_random(table), tables.closing(table, 0.05)
-    said = tables.answer(against, closing, True)
-    assert said.startswith(
-        "residual: 1 of 2 methods cost less than random removal, least Hessian (+0.05"
+def test_what_fine_tuning_could_have_been_found_to_do_stands_beside_not_told_apart():
+    table = long_table(every((1.0, 1.0), (0.0, 2.0), magnitude=(2.0, 0.0)))
+    said = tables.verdicts(table, 0.05).set_index("question").answer[tables.CLOSES]
+    assert said.startswith("not told apart (least effect found with 80 % power: ")
+    (closed,) = tables.closing(table, 0.05).itertuples()
+    at = table[table.level.isna()].groupby(["weights", "seed", "method"]).loss.mean().unstack()
+    spread = at.std(axis=1, ddof=0)
+    assert powers(spread["tuned"] - spread["kept"], closed.detectable, 0.05) == pytest.approx(
+        0.8, abs=1e-6
     )
-    assert "(closed)" in said and "too small" not in said
-    assert tables.answer(against, closing, False).endswith("too small for verdicts.")
-    assert tables.verdicts(table, 0.05, comparable=False).empty
+    assert f"{closed.detectable:.2g} nats" in said
+
+
+def test_the_answer_gives_what_was_tested_and_says_when_a_run_is_too_small():
+    table = long_table(every((0.2, 0.1), (1.0, 0.1), exact_greedy=(3.0, 0.1)))
+    found, closed = tables.tested(table), tables.closing(table, 0.05)
+    said = tables.answer(found, closed, True)
+    exact = found.set_index("question").loc[list(tables.REMOVAL)[1]]
+    assert said.startswith("residual: against random removal, methods that read data cost -0.")
+    assert f"edge after edge {exact.difference:+.2f} [{exact.difference_low:+.2f}, " in said
+    assert said.count("(lower)") == 2 and said.count("(higher)") == 1 and "(closed)" in said
+    small = tables.answer(found, closed, False)
+    assert small.endswith("too small for verdicts.")
+    assert not any(word in small for word in ("lower", "higher", "closed"))
+    assert "of 11" not in said and "of 13" not in said
+
+
+def test_equal_differences_in_all_seeds_are_not_told_apart_and_have_no_power():
+    assert np.isnan(tables.detectable(np.array([0.1])))
+    assert np.isnan(tables.detectable(np.array([0.25, 0.25])))
+    gaps = np.array([0.1, 0.3, -0.2, 0.0])
+    assert tables.detectable(gaps, 3) > tables.detectable(gaps)
+    assert tables.detectable(2 * gaps) == pytest.approx(2 * tables.detectable(gaps))
 
 
 def test_methods_that_agree_in_each_seed_are_not_told_apart():
@@ -367,4 +552,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(InvalidInput, match="take a smaller deepest"):
         measure.unit(dataclasses.replace(SMALL, deepest=0.95), 0)
     with pytest.raises(InvalidInput, match="no two of one network"):
-        measure.studied([SMALL, SMALL], 1, tmp_path)
+        measure.studied([SMALL, SMALL], 1, 1, tmp_path)
+    for sizes in ((0, 1), (1, 0)):
+        with pytest.raises(InvalidInput, match="is 0"):
+            measure.studied([SMALL], *sizes, tmp_path)
