@@ -40,7 +40,7 @@ POWER = 0.8
 REMOVAL: dict[str, str | None] = {
     "Do methods that read data cost less than random removal?": None,
     "Does measured loss, edge after edge, cost less than random removal?": "exact_greedy",
-    "Does flow cost less than random removal?": "flow",
+    "Does flow, edge after edge, cost less than random removal?": "flow_greedy",
 }
 CLOSES = "Does fine-tuning close the gap between methods?"
 # Of each question what the networks chosen on the new task are compared with.
@@ -278,7 +278,7 @@ def answer(found: pd.DataFrame, closed: pd.DataFrame, comparable: bool) -> str:
         return (
             f"{one.network}: against random removal, methods that read data cost "
             f"{_interval(pooled)} nats{judged(pooled.verdict)}, measured loss edge after edge "
-            f"{_interval(exact)}{judged(exact.verdict)}, flow "
+            f"{_interval(exact)}{judged(exact.verdict)}, flow edge after edge "
             f"{_interval(flow)}{judged(flow.verdict)}; fine-tuning takes the spread over methods "
             f"from {one.before:.2f} to {one.after:.2f} nats{judged(one.verdict)}"
         )

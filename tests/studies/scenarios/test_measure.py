@@ -379,7 +379,7 @@ def test_pooled_and_single_tests_are_scipys_and_holm_is_over_networks():
     for question, own in (
         (0, area[[m for m in area if m not in ("magnitude", "random")]].mean(axis=1)),
         (1, area["exact_greedy"]),
-        (2, area["flow"]),
+        (2, area["flow_greedy"]),
     ):
         family = found.loc[list(tables.REMOVAL)[question]]
         gaps = {kind: (own - area["random"])[kind] for kind in kinds}
@@ -440,9 +440,9 @@ def test_verdicts_turn_with_the_tables():
         change=table.change * np.where(table.method == "random", table.seed - 2, 1)
     )
     row = tables.verdicts(noisy, 0.05).set_index("question").loc[flow]
-    height = noisy[(noisy.level == 0.5) & noisy.method.isin(["flow", "random"])]
+    height = noisy[(noisy.level == 0.5) & noisy.method.isin(["flow_greedy", "random"])]
     wide = height.groupby(["seed", "method"]).change.mean().unstack() / 2
-    gap = wide["flow"] - wide["random"]
+    gap = wide["flow_greedy"] - wide["random"]
     (least,) = re.findall(
         r"^not told apart \(least effect found with 80 % power: (\S+) nats\)$", row.answer
     )
