@@ -24,6 +24,7 @@ from bogp.studies.baselines.measure import LIKE, PAPER
 from bogp.studies.claims import reported, verdicts
 from bogp.studies.claims.prediction import NESTED
 from bogp.studies.depth_pruning import subsets
+from bogp.studies.edge_importance import plots as edge_importance
 from bogp.studies.fixed_sparsity import tables as fixed_sparsity
 from bogp.studies.mask_benchmark import tables as mask_tables
 from bogp.studies.motivation import tables as motivation
@@ -484,6 +485,26 @@ def blocks() -> dict[str, str]:
     }
 
 
+def trained_networks() -> dict[str, str]:
+    """How well several removals from new trained networks are ranked (notebook 11)."""
+    judged, found = (table(f"11_edge_importance/{n}") for n in ("flow_verdicts", "summary_fresh"))
+    given = found[(found["measure"] == "given") & found["method"].isin(edge_importance.METHODS)]
+    wide = given.assign(text=with_intervals(given)).pivot(
+        index="method", columns="network", values="text"
+    )
+    order = [m for m in edge_importance.METHODS if m in wide.index]
+    rows = wide.loc[order, list(judged["network"])].rename(edge_importance.METHODS)
+    return {
+        "flow_networks": ", ".join(
+            f"{with_interval(one, '.2f')} ({one['network']}, wanted {one['wanted']}: "
+            f"{one['verdict']})"
+            for one in judged.to_dict("records")
+        ),
+        "flow_networks_n": f"{judged['n'].min():.0f}",
+        "flow_networks_compared": as_markdown(rows.rename_axis("method").reset_index()),
+    }
+
+
 def random_graphs() -> dict[str, str]:
     """How well masks and single edges of new random graphs are ranked (notebook 14)."""
     ranked, summary, signs, priors = (
@@ -569,7 +590,7 @@ def values() -> dict[str, str]:
     """Every number and table that a template names."""
     structural = {"structural": answers.in_short(answers.answers(RESULTS))}
     first = claims() | known() | places() | residual() | monotone() | searches()
-    first |= mask_benchmark() | blocks() | random_graphs()
+    first |= mask_benchmark() | blocks() | trained_networks() | random_graphs()
     return first | structural | speed() | cost()
 
 
