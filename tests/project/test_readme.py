@@ -107,6 +107,9 @@ def test_what_the_pages_say_of_flow_on_random_graphs_in_words_is_in_the_tables()
     assert set(last.evaluation) == {40} and "beat the best of 2,000 masks in 40 trials" in re.sub(
         r"\s+", " ", README
     )
+    blind = table(f"{folder}/hard_searches").query("prior == 'permuted'")
+    assert (blind.groupby(["size", "seed"]).regret.last() < 0).sum() == 8
+    assert "blind ones on 8" in re.sub(r"\s+", " ", README)
     single = table(f"{folder}/fresh_summary").query("masks == 'single' and measure == 'spearman'")
     single = single.pivot_table("mean", "size", "predictor", aggfunc="max")  # over evaluations
     large = single.loc[["50-100", "> 100"]]
