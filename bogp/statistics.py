@@ -63,6 +63,30 @@ def paired_difference(first: ArrayLike, second: ArrayLike, level: float = 0.95) 
     return mean_interval(a - b, level)
 
 
+def correlation_intervals(
+    table: pd.DataFrame, by: list[str], measures: tuple[str, ...] = ("spearman", "given")
+) -> pd.DataFrame:
+    """Means of correlations by group with 95 % t intervals, whose ends are kept within [-1, 1].
+
+    Args:
+        table: a row an observation, with the columns of ``by`` and ``measures``.
+        by: columns that name a group.
+        measures: columns of correlations; NaN where one is undefined.
+
+    Returns:
+        A row for each group and ``measure``: ``mean``, ``low``, ``high`` and ``n`` (defined ones);
+        none where all are undefined.
+    """
+    rows = [
+        dict(zip(by, key, strict=True)) | {"measure": measure} | vars(mean_interval(values))
+        for key, one in table.groupby(by, sort=False)
+        for measure in measures
+        if len(values := one[measure].dropna())
+    ]
+    found = pd.DataFrame(rows)
+    return found.assign(low=found["low"].clip(-1, 1), high=found["high"].clip(-1, 1))
+
+
 def group_intervals(
     table: pd.DataFrame, by: Sequence[str], values: Sequence[str] | str
 ) -> pd.DataFrame:

@@ -18,18 +18,20 @@ import pandas as pd
 from bogp import benchmark
 from bogp.graphs.pixel_features import FEATURES
 from bogp.outputs import as_markdown, with_interval
+from bogp.statistics import Interval, paired_difference
 from bogp.studies import answers
 from bogp.studies.baselines import tables as table_1
 from bogp.studies.baselines.measure import LIKE, PAPER
 from bogp.studies.claims import reported, verdicts
 from bogp.studies.claims.prediction import NESTED
 from bogp.studies.depth_pruning import subsets
+from bogp.studies.edge_importance import plots as edge_importance
 from bogp.studies.fixed_sparsity import tables as fixed_sparsity
 from bogp.studies.mask_benchmark import tables as mask_tables
 from bogp.studies.motivation import tables as motivation
 from bogp.studies.places import designs as places_designs
 from bogp.studies.places import tables as places_tables
-from bogp.studies.surrogates import fresh_tables
+from bogp.studies.surrogates import fresh_tables, hard_search
 from bogp.studies.surrogates.fresh import PRIORS
 from bogp.studies.symmetries import measure as symmetries
 from bogp.studies.symmetries import tables as symmetries_tables
@@ -484,6 +486,34 @@ def blocks() -> dict[str, str]:
     }
 
 
+def trained_networks() -> dict[str, str]:
+    """How well several removals from new trained networks are ranked (notebook 11)."""
+    judged, found = (table(f"11_edge_importance/{n}") for n in ("flow_verdicts", "summary_fresh"))
+    given = found[(found["measure"] == "given") & found["method"].isin(edge_importance.METHODS)]
+    wide = given.assign(text=with_intervals(given)).pivot(
+        index="method", columns="network", values="text"
+    )
+    order = [m for m in edge_importance.METHODS if m in wide.index]
+    rows = wide.loc[order, list(judged["network"])].rename(edge_importance.TOGETHER)
+    return {
+        "flow_networks": ", ".join(
+            f"{with_interval(one, '.2f')} ({one['network']}, wanted {one['wanted']}: "
+            f"{one['verdict']})"
+            for one in judged.to_dict("records")
+        ),
+        "flow_networks_n": f"{judged['n'].min():.0f}",
+        "flow_over_losses": with_interval(vars(_over_losses("transformer")), "+.2f"),
+        "flow_networks_compared": as_markdown(rows.rename_axis("method").reset_index()),
+    }
+
+
+def _over_losses(network: str) -> Interval:
+    """Flow less the sum of measured losses, paired over networks of a kind (notebook 11)."""
+    found = table("11_edge_importance/fresh_several").query("network == @network")
+    wide = found.pivot(index="seed", columns="method", values="given")
+    return paired_difference(wide["flow"], wide["leave_one_out"])
+
+
 def random_graphs() -> dict[str, str]:
     """How well masks and single edges of new random graphs are ranked (notebook 14)."""
     ranked, summary, signs, priors = (
@@ -504,16 +534,40 @@ def random_graphs() -> dict[str, str]:
         "flow_given": ", ".join(f"{one.mean:.3f} ({one.Index})" for one in flow.itertuples()),
         "path_spearman": ", ".join(path["mean"].map("{:.2f}".format)),
         "path_evaluations": ", ".join(path["evaluations"].map("{:.0f}".format)),
-        "flow_compared": _two_digits(compared),
+        "flow_compared": _two_digits(compared).replace(
+            f"| {path['evaluations'].max():.0f} |",
+            f"| {path['evaluations'].min():.0f} to {path['evaluations'].max():.0f} |",
+        ),
+        **better_than_sample(table("14_surrogate_search/hard_searches")),
         "flow_signs": as_markdown(
-            gaps.pivot(index="size", columns="logits", values="text").loc[sizes].reset_index()
+            gaps.pivot(index="size", columns="logits", values="text")
+            .loc[sizes]
+            .reset_index()
+            .rename(columns={"divided": "logits / 3"})
         ),
         "flow_priors": as_markdown(
             shown[shown["prior"] != "permuted"]
             .pivot(index=["task", "size", "evaluations"], columns="prior", values="text")
+            .add_suffix(" less permuted")
             .reset_index()
         ),
         "flow_single": _two_digits(fresh_tables.singles(summary).rename(fresh_tables.LABELS)),
+    }
+
+
+def better_than_sample(searched: pd.DataFrame) -> dict[str, str]:
+    """On how many large graphs a search from each prior found a better mask than the sample has."""
+    last = searched.groupby(["prior", "size", "seed"])["regret"].last()
+    found = (last < 0).groupby("prior").agg(["sum", "size"])
+    others = {"taylor": "Taylor", "permuted": "permuted flow", "constant": "constant"}
+    most = searched["evaluation"].max()
+    return {
+        "better_flow": f"{found.loc['flow', 'sum']} of {found.loc['flow', 'size']}",
+        "better_others": ", ".join(
+            f"{name} {found.loc[prior, 'sum']}" for prior, name in others.items()
+        ),
+        "hard_evaluations": f"{most}",
+        "hard_sample": f"{most / hard_search.SHARE:,.0f}",
     }
 
 
@@ -569,7 +623,7 @@ def values() -> dict[str, str]:
     """Every number and table that a template names."""
     structural = {"structural": answers.in_short(answers.answers(RESULTS))}
     first = claims() | known() | places() | residual() | monotone() | searches()
-    first |= mask_benchmark() | blocks() | random_graphs()
+    first |= mask_benchmark() | blocks() | trained_networks() | random_graphs()
     return first | structural | speed() | cost()
 
 

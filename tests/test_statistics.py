@@ -1,9 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from bogp.errors import InvalidInput
 from bogp.statistics import (
+    correlation_intervals,
     equivalence,
     holm,
     mean_interval,
@@ -334,3 +336,18 @@ def test_rank_statistics_refuse_what_has_no_answer(call):
 def test_monotonicity_without_items_is_refused():
     with pytest.raises(InvalidInput, match="at least three items"):
         monotonicity([], np.zeros((2, 0)))
+
+
+def test_intervals_of_correlations_leave_out_what_is_undefined_and_end_within_one():
+    table = pd.DataFrame(
+        {
+            "who": ["a", "a", "a", "b", "b"],
+            "spearman": [0.99, 0.7, 0.95, 0.1, 0.3],
+            "given": [0.5, np.nan, 0.7, np.nan, np.nan],
+        }
+    )
+    found = correlation_intervals(table, ["who"]).set_index(["who", "measure"])
+    assert found.n.to_dict() == {("a", "spearman"): 3, ("a", "given"): 2, ("b", "spearman"): 2}
+    low, high = stats.t.interval(0.95, 2, *(f([0.99, 0.7, 0.95]) for f in (np.mean, stats.sem)))
+    one = found.loc["a", "spearman"]
+    assert high > 1 and (one.low, one.high) == pytest.approx((low, 1.0))

@@ -74,7 +74,10 @@ def _surrogates(table: pd.DataFrame) -> Answers:
 
 
 def _fresh(table: pd.DataFrame) -> Answers:
-    rows = [(*r.target.rsplit(" at ", 1), r.verdict, r.measured) for r in table.itertuples()]
+    rows = [
+        (*r.target.rsplit(" at ", 1), r.verdict, r.measured.rstrip(".").replace("Mean", "mean"))
+        for r in table.itertuples()
+    ]
     return [(f"{target}?", f"new graphs, {size}", *found) for target, size, *found in rows]
 
 

@@ -23,7 +23,7 @@ from bogp import structural, zoo
 from bogp.checks import refuse, whole
 from bogp.outputs import verdict
 from bogp.records import kept_in_parallel
-from bogp.statistics import mean_interval, partial_rank_correlation, rank_correlation
+from bogp.statistics import correlation_intervals, partial_rank_correlation, rank_correlation
 from bogp.structural import ComputationGraph, Examples, importance
 from bogp.structural.gates import losses_under
 from bogp.structural.taylor import taylor_model
@@ -204,15 +204,7 @@ def summary(correlations: pd.DataFrame) -> pd.DataFrame:
         A row for each ``network``, ``method`` and ``measure`` (``spearman``, ``given``): ``mean``,
         ``low``, ``high``, ``n`` (seeds), ``evaluations``.
     """
-    keys = ["network", "method", "evaluations"]
-    rows = []
-    for key, one in correlations.groupby(keys, sort=False):
-        for measure in ("spearman", "given"):
-            if one[measure].notna().all():
-                found = vars(mean_interval(one[measure]))
-                rows.append(dict(zip(keys, key, strict=True)) | {"measure": measure} | found)
-    table = pd.DataFrame(rows)
-    return table.assign(low=table["low"].clip(-1, 1), high=table["high"].clip(-1, 1))
+    return correlation_intervals(correlations, ["network", "method", "evaluations"])
 
 
 def verdicts(summarised: pd.DataFrame, comparable: bool) -> pd.DataFrame:

@@ -1,12 +1,14 @@
 """Notebook 11 in figures: importances of edges against what their removal does."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bogp.plotting import Styles, dots, ends, legend, names, panels, present, styles
-from bogp.studies.edge_importance.tables import OVERALL, TARGET
+from bogp.studies.edge_importance.tables import FLOW, OVERALL, TARGET
 
 METHODS = {
     "random": "random",
@@ -23,25 +25,29 @@ METHODS = {
     "leave_one_out": "exact on calibration data",
 }
 NUMBER = {"number": "number of removed edges"}
+# Of several removals: what is exact for one is a sum for several.
+TOGETHER = METHODS | {"leave_one_out": "measured losses, summed"}
 BY_EXAMPLES = ("unsigned_taylor", "first_order", "fisher", "hessian", "leave_one_out")
 PREDICTED = ("first_order", "hessian")  # changes of the loss, in its unit
 _ONE: Styles = {"": ("mean over seeds; bar: 95 % t interval", "#0072B2", "o")}
 
 
-def agreement(table: pd.DataFrame, target: float | None = TARGET) -> Figure:
+def agreement(
+    table: pd.DataFrame, target: float | None = TARGET, labels: Mapping[str, str] = METHODS
+) -> Figure:
     """Rank correlation of predicted with true changes, a panel a network and a row a method.
 
     Args:
         table: from ``tables.summary``: mean with 95 % t interval, and median over seeds.
         target: of the second order, drawn as a dotted line; None for none.
+        labels: of the methods.
     """
-    table = table[table["network"].ne(OVERALL) & table["method"].isin(METHODS)]
-    figure, axes = panels(
-        table["network"].nunique(), 2.9, 0.27 * len(METHODS) + 0.9, sharex=True, sharey=True
-    )
+    table = table[table["network"].ne(OVERALL) & table["method"].isin(labels)]
+    size = (2.9, 0.27 * len(labels) + 0.9)
+    figure, axes = panels(table["network"].nunique(), *size, sharex=True, sharey=True)
     for ax, (network, one) in zip(axes, table.groupby("network", sort=False), strict=True):
-        dots(ax, one, "method", dict(METHODS.items()), look=_ONE, unit=1)
-        rows = [list(METHODS).index(m) + 0.25 for m in one["method"]]
+        dots(ax, one, "method", dict(labels), look=_ONE, unit=1)
+        rows = [list(labels).index(m) + 0.25 for m in one["method"]]
         ax.plot(one["median"], rows, "|", color="#000000", ms=7, mew=1.4, label="median over seeds")
         ax.axvline(0, color="#888888", linewidth=0.8)
         if target is not None:
@@ -128,7 +134,7 @@ def given_number(table: pd.DataFrame) -> Figure:
     Args:
         table: from ``tables.given_summary``.
     """
-    places = present(NUMBER | METHODS, table["method"])
+    places = present(NUMBER | TOGETHER, table["method"])
     table = table[table["method"].isin(places)]
     look = styles({"spearman": "Spearman", "given": "given the number of removed edges"})
     size = (2.9, 0.27 * len(places) + 0.9)
@@ -136,6 +142,9 @@ def given_number(table: pd.DataFrame) -> Figure:
     for ax, (network, one) in zip(axes, table.groupby("network", sort=False), strict=True):
         dots(ax, one, "method", places, "measure", look, unit=1)
         ax.axvline(0, color="#888888", linewidth=0.8)
+        if network in FLOW:
+            wanted = "wanted of flow, given the number"
+            ax.axvline(FLOW[network], color="#444444", linewidth=0.8, linestyle=":", label=wanted)
         ax.set(title=str(network), xlim=(-1.05, 1.05), xlabel="rank correlation")
     return legend(figure, axes)
 

@@ -12,6 +12,7 @@ import pandas as pd
 from bogp.outputs import verdict
 from bogp.statistics import (
     Interval,
+    correlation_intervals,
     group_intervals,
     mean_interval,
     paired_difference,
@@ -193,15 +194,7 @@ def given_summary(correlations: pd.DataFrame) -> pd.DataFrame:
         A row for each ``network``, ``method`` and ``measure`` (``spearman``, ``given``): ``mean``,
         ``low``, ``high`` and ``n`` seeds; none where a correlation is undefined.
     """
-    rows = [
-        {"network": network, "method": method, "measure": measure}
-        | vars(mean_interval(one[measure]))
-        for (network, method), one in correlations.groupby(["network", "method"], sort=False)
-        for measure in ("spearman", "given")
-        if one[measure].notna().all()
-    ]
-    table = pd.DataFrame(rows)
-    return table.assign(low=table["low"].clip(-1, 1), high=table["high"].clip(-1, 1))
+    return correlation_intervals(correlations, ["network", "method"])
 
 
 def flow_verdicts(summarised: pd.DataFrame) -> pd.DataFrame:

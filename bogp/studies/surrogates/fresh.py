@@ -140,8 +140,9 @@ def ranks(table: pd.DataFrame, size: str, seed: int) -> pd.DataFrame:
         size, seed: of its graph.
 
     Returns:
-        A row for each ``predictor``, its ``evaluations`` (masks whose loss on calibration images it
-        needs) and set of ``masks`` (``connected``, and ``single``: one edge left out):
+        A row for each ``predictor`` (``equal_shares`` is ``path_flow`` without a pass), its
+        ``evaluations`` (masks whose loss on calibration images it needs) and set of ``masks``
+        (``connected``, and ``single``: one edge left out):
         ``spearman``; ``given``, with the ranks of the number of removed edges held fixed; ``n``
         masks. NaN where a side is constant.
     """
@@ -152,6 +153,8 @@ def ranks(table: pd.DataFrame, size: str, seed: int) -> pd.DataFrame:
         "single": ((table["part"] == "published") & (np.arange(len(table)) > 1)).to_numpy(),
     }
     said = {(name, 0): table[name].to_numpy() for name in ZERO_SHOT}
+    masks_of = as_masks(table["mask"], len(graph.edges))
+    said["equal_shares", 0] = 1 - path_flow(graph, masks_of, equal_shares(graph))
     said |= _fitted(table, graph, size)
     rows = []
     for masks, at in chosen.items():
@@ -165,6 +168,12 @@ def ranks(table: pd.DataFrame, size: str, seed: int) -> pd.DataFrame:
             found = {"spearman": rank_correlation(of, truth), "given": given, "n": at.sum()}
             rows.append(who | {"masks": masks} | found)
     return pd.DataFrame(rows)
+
+
+def equal_shares(graph: ComputationGraph) -> NDArray[np.float64]:
+    """(E,) 1 over the number of edges into the same vertex: what the graph says without a pass."""
+    target = graph.ends[1]
+    return 1.0 / np.bincount(target)[target]
 
 
 def _fitted(

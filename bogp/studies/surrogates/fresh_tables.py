@@ -8,31 +8,33 @@ import numpy as np
 import pandas as pd
 
 from bogp.outputs import verdict
-from bogp.statistics import mean_interval, paired_difference
-from bogp.studies.surrogates.fresh import PRIORS
+from bogp.statistics import correlation_intervals, paired_difference
 
 LABELS = {
     "number": "number of removed edges",
     "live_edges": "number of live edges",
     "magnitude": "kept magnitude (L1)",
     "published_taylor": "kept Taylor, as published",
-    "published_taylor_cooled": "the same, logits / 3",
+    "published_taylor_cooled": "kept Taylor, logits / 3",
     "first_order": "first order, signed",
-    "first_order_cooled": "the same, logits / 3",
+    "first_order_cooled": "first order, logits / 3",
     "fisher": "second order, Fisher",
     "hessian": "second order, Hessian",
+    "equal_shares": "equal shares, no pass",
     "shares": "flow shares",
     "shares_noise": "flow shares, noise as input",
     "flow": "flow",
     "flow_noise": "flow, noise as input",
     "leave_one_out": "measured loss",
     "path": "path surrogate, fitted",
-    **{f"process_{prior}": f"process, {prior} prior" for prior in PRIORS},
+    "process_constant": "process, constant prior",
+    "process_permuted": "process, permuted flow as prior",
+    "process_taylor": "process, Taylor prior",
+    "process_flow": "process, flow as prior",
 }
 SINGLE = ("leave_one_out", "hessian", "flow", "shares", "number")
 WANTED = {"spearman": 0.95, "given": 0.9}  # of flow, in each class
 ENOUGH = 10  # graphs of a class, below which there is no verdict
-_KEYS = ["size", "masks", "predictor", "evaluations"]
 
 
 def summary(ranked: pd.DataFrame) -> pd.DataFrame:
@@ -50,15 +52,7 @@ def summary(ranked: pd.DataFrame) -> pd.DataFrame:
     own = ranked["predictor"].isin(["path", "leave_one_out"])
     needs = ranked.groupby(["size", "masks", "predictor"])["evaluations"].transform("mean")
     table = ranked.assign(evaluations=ranked["evaluations"].where(~own, needs.round(1)))
-    rows = []
-    for key, one in table.groupby(_KEYS, sort=False):
-        for measure in ("spearman", "given"):
-            values = one[measure].dropna()
-            if len(values):
-                found = vars(mean_interval(values))
-                rows.append(dict(zip(_KEYS, key, strict=True)) | {"measure": measure} | found)
-    found = pd.DataFrame(rows)
-    return found.assign(low=found["low"].clip(-1, 1), high=found["high"].clip(-1, 1))
+    return correlation_intervals(table, ["size", "masks", "predictor", "evaluations"])
 
 
 def priors(ranked: pd.DataFrame, searched: pd.DataFrame) -> pd.DataFrame:

@@ -121,7 +121,8 @@ def confirmed(summarised: pd.DataFrame) -> Figure:
     for ax, (name, one) in zip(axes, shown.groupby("size", sort=False), strict=True):
         dots(ax, one, "predictor", places, "measure", look, unit=1)
         ax.axvline(0, color="#999999", linewidth=0.8, zorder=0)
-        ax.axvline(WANTED["given"], color="#444444", linewidth=0.8, linestyle=":")
+        wanted = "wanted of flow, given the number"
+        ax.axvline(WANTED["given"], color="#444444", linewidth=0.8, linestyle=":", label=wanted)
         ax.set(title=f"{name} edges", xlim=(-1.05, 1.05), xlabel="rank correlation")
     return legend(figure, axes)
 

@@ -2,6 +2,7 @@
 plain formulas, verdicts against altered tables.
 """
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
@@ -210,5 +211,18 @@ def test_the_recommendation_follows_the_table():
 def test_a_table_and_a_figure_show_each_predictor():
     found = fresh_tables.summary(ranked())
     shown = fresh_tables.wide(found)
-    assert shown.loc[("process, flow prior", 30), "> 100"] == pytest.approx(0.9, abs=0.01)
+    assert shown.loc[("process, flow as prior", 30), "> 100"] == pytest.approx(0.9, abs=0.01)
     assert len(plots.confirmed(found).axes) >= 2
+
+
+def test_equal_shares_are_the_paths_that_survive_each_split_evenly():
+    graph = measure.blank_graph("10-15", 3)
+    net = nx.MultiDiGraph((e.source, e.target, e.index) for e in graph.edges)
+    start, end = (next(n for n, d in degree if not d) for degree in (net.in_degree, net.out_degree))
+    masks = np.random.default_rng(0).random((5, len(graph.edges))) < 0.8
+    masks[:, np.setdiff1d(np.arange(len(graph.edges)), graph.candidates)] = True
+    for mask, found in zip(masks, path_flow(graph, masks, fresh.equal_shares(graph)), strict=True):
+        paths = nx.all_simple_edge_paths(net, start, end)
+        alive = [p for p in paths if all(mask[key] for *_, key in p)]
+        by_hand = sum(np.prod([1 / net.in_degree(v) for _, v, _ in p]) for p in alive)
+        assert found == pytest.approx(by_hand)
