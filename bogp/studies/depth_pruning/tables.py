@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bogp.statistics import group_intervals, paired_difference
 from bogp.studies.depth_pruning.measure import BLOCKS, METHODS
-from bogp.studies.scenarios.tables import POWER, compared, detectable
+from bogp.studies.scenarios.tables import APART, POWER, compared, detectable, not_told_apart
 
 WEIGHTS = {"kept": "before fine-tuning", "tuned": "after fine-tuning"}
 LEAST = 3  # seeds, below which there are no verdicts
@@ -85,18 +85,18 @@ def closing(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row a network: the standard deviation of the test loss over methods ``before`` and
         ``after`` fine-tuning (means over seeds); ``difference``, after - before, with its 95 % t
-        interval (``low``, ``high``); ``verdict``: ``narrowed`` (the interval lies below 0),
-        ``widened`` (above 0) or ``not told apart``.
+        interval (``low``, ``high``); ``detectable``, the least that would be found; ``verdict``:
+        ``narrowed`` (the interval lies below 0), ``widened`` (above 0) or ``not told apart``.
     """
     rows = []
     for network, one in _at_count(both(table)).query("method != 'unpruned'").groupby("network"):
         wide = [_wide(one[one["weights"] == weights]) for weights in WEIGHTS]
         before, after = (np.std(list(of.values()), axis=0) for of in wide)
         gap = paired_difference(after, before)
-        verdict = "narrowed" if gap.high < 0 else "widened" if gap.low > 0 else "not told apart"
+        verdict = "narrowed" if gap.high < 0 else "widened" if gap.low > 0 else APART
         mean = {"network": network, "before": before.mean(), "after": after.mean()}
         rows.append(mean | {"difference": gap.mean, "low": gap.low, "high": gap.high, "n": gap.n})
-        rows[-1] |= {"verdict": verdict}
+        rows[-1] |= {"detectable": detectable(after - before), "verdict": verdict}
     order = list(dict.fromkeys(table["network"]))
     return pd.DataFrame(rows).sort_values("network", key=lambda c: c.map(order.index))
 
@@ -198,7 +198,7 @@ def verdicts(table: pd.DataFrame, comparable: bool) -> pd.DataFrame:
     for (network, weights), one in against_random(table).groupby(
         ["network", "weights"], sort=False
     ):
-        apart = one[one["verdict"] != "not told apart"]
+        apart = one[one["verdict"] != APART]
         named = ", ".join(f"{METHODS[r.method]} ({r.verdict})" for r in apart.itertuples())
         low, high = one["detectable"].min(), one["detectable"].max()
         detail = (
@@ -206,13 +206,15 @@ def verdicts(table: pd.DataFrame, comparable: bool) -> pd.DataFrame:
             f"nats; found with probability {POWER} would be {low:.2f} to {high:.2f}"
         )
         question = BEFORE if weights == "kept" else AFTER
-        rows.append((question, network, named or f"none of {len(one)}", detail))
+        none = not_told_apart(low).replace(APART, f"none of {len(one)}")
+        rows.append((question, network, named or none, detail))
     for one in closing(table).itertuples():
         detail = (
             f"standard deviation over methods {one.before:.3f}, then {one.after:.3f} nats; "
             f"change {one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
         )
-        rows.append((CLOSES, one.network, one.verdict, detail))
+        said = not_told_apart(one.detectable) if one.verdict == APART else one.verdict
+        rows.append((CLOSES, one.network, said, detail))
     columns = ["question", "network", "answer", "detail"]
     return pd.DataFrame(rows if comparable else [], columns=columns)
 

@@ -289,7 +289,7 @@ def answer(found: pd.DataFrame, closed: pd.DataFrame, comparable: bool) -> str:
 
 def _tested_row(one: Any) -> tuple[str, str, str, str]:
     detail = f"{_interval(one, 3)} nats, n = {one.n}, p = {one.p_holm:.2g} after Holm"
-    said = _ANSWERS.get(one.verdict) or _unknown(one.detectable)
+    said = _ANSWERS.get(one.verdict) or not_told_apart(one.detectable)
     return one.question, one.network, said, detail
 
 
@@ -298,11 +298,16 @@ def _closing_row(one: Any) -> tuple[str, str, str, str]:
         f"standard deviation over methods {one.before:.3f}, then {one.after:.3f} nats; "
         f"change {one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}], n = {one.n}"
     )
-    said = _unknown(one.detectable) if one.verdict == APART else one.verdict
+    said = not_told_apart(one.detectable) if one.verdict == APART else one.verdict
     return CLOSES, one.network, said, detail
 
 
-def _unknown(least: float) -> str:
+def not_told_apart(least: float) -> str:
+    """The answer of a test that finds nothing, with the least effect that it would have found.
+
+    Args:
+        least: from ``detectable``, in nats; NaN where seeds do not differ.
+    """
     if np.isnan(least):
         return f"{APART} (all seeds gave the same)"
     return f"{APART} (least effect found with {100 * POWER:.0f} % power: {least:.2g} nats)"
