@@ -140,6 +140,23 @@ def verdicts(summarised: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["target", "verdict", "measured"])
 
 
+def answer(summarised: pd.DataFrame) -> str:
+    """What ``verdicts`` says in one sentence a target: classes that meet it, and their means.
+
+    Args:
+        summarised: from ``summary``.
+    """
+    flow = summarised.query("predictor == 'flow' and masks == 'connected'")
+    words = {"spearman": "mean Spearman", "given": "given the number of removed edges"}
+    said = []
+    for measure, of in flow.groupby("measure", sort=False):
+        want, mean = WANTED[measure], of["mean"]
+        met = verdict((mean >= want).all(), of["n"].min() >= ENOUGH)
+        span = f"{mean.min():.3f} to {mean.max():.3f}"
+        said.append(f"{words[measure]} {span} ({want} wanted in each: {met})")
+    return f"Flow on connected masks of new graphs, by class: {'; '.join(said)}."
+
+
 def signs(ranked: pd.DataFrame) -> pd.DataFrame:
     """Spearman of the signed first order less that of the unsigned published form, at the trained
     network and with logits divided by 3, where the gradient does not vanish; connected masks,

@@ -11,39 +11,14 @@ from numpy.typing import NDArray
 from bogp.plotting import band, dots, legend, panels, present, styles
 from bogp.statistics import mean_interval, rank_correlation
 from bogp.studies.surrogates.fresh_tables import LABELS, WANTED
-from bogp.studies.surrogates.tables import WITHIN
+from bogp.studies.surrogates.tables import METHODS, PREDICTORS, WITHIN
 
-PREDICTORS = {
-    ("zero-shot", "magnitude"): "kept magnitude (L1)",
-    ("zero-shot", "published_taylor"): "kept Taylor, as published",
-    ("zero-shot", "live_edges"): "number of live edges",
-    ("zero-shot", "first_order"): "first order, signed",
-    ("zero-shot", "gauss_newton"): "second order, Gauss-Newton",
-    ("zero-shot", "fisher"): "second order, Fisher",
-    ("zero-shot", "hessian"): "second order, Hessian",
-    ("published", "path"): "paths, E + 2 masks",
-    ("published", "linear"): "linear, E + 2 masks",
-    ("larger", "path"): "paths, more masks",
-    ("larger", "linear"): "linear, more masks",
-    ("larger", "linear_live"): "linear in live edges, more",
-    ("larger", "pairs_live"): "pairs of live edges, more",
-    ("larger", "process_live"): "process on live edges, more",
-    ("larger", "process_taylor"): "process with Taylor mean, more",
-}
 NEAR = (
     ("zero-shot", "fisher"),
     ("zero-shot", "hessian"),
     ("published", "path"),
     ("larger", "process_live"),
 )  # seen from near
-METHODS = {
-    "random": "random",
-    "greedy": "greedy",
-    "quadratic": "Taylor model alone",
-    "bo": "BO, Taylor mean",
-    "bo_constant": "BO, constant mean",
-    "bo_permuted": "BO, mean of permuted edges",
-}
 SETS = {
     "half": "all half-masks: mean, 95 % t interval",
     "connected": "connected half-masks: the same",

@@ -22,6 +22,32 @@ PRINTED = pd.DataFrame(
         "published_taylor": (0.119, -0.052, -0.136, -0.204),
     }
 ).melt("size", var_name="predictor", value_name="spearman")
+# Of each predictor, by the masks it is fitted to.
+PREDICTORS = {
+    ("zero-shot", "magnitude"): "kept magnitude (L1)",
+    ("zero-shot", "published_taylor"): "kept Taylor, as published",
+    ("zero-shot", "live_edges"): "number of live edges",
+    ("zero-shot", "first_order"): "first order, signed",
+    ("zero-shot", "gauss_newton"): "second order, Gauss-Newton",
+    ("zero-shot", "fisher"): "second order, Fisher",
+    ("zero-shot", "hessian"): "second order, Hessian",
+    ("published", "path"): "paths, E + 2 masks",
+    ("published", "linear"): "linear, E + 2 masks",
+    ("larger", "path"): "paths, more masks",
+    ("larger", "linear"): "linear, more masks",
+    ("larger", "linear_live"): "linear in live edges, more masks",
+    ("larger", "pairs_live"): "pairs of live edges, more masks",
+    ("larger", "process_live"): "process on live edges, more masks",
+    ("larger", "process_taylor"): "process with Taylor mean, more masks",
+}
+METHODS = {
+    "random": "random",
+    "greedy": "greedy",
+    "quadratic": "Taylor model alone",
+    "bo": "BO, Taylor mean",
+    "bo_constant": "BO, constant mean",
+    "bo_permuted": "BO, mean of permuted edges",
+}
 ENOUGH = 10  # graphs that a verdict needs
 # rule 3: the regret that is aimed at, after this share of the evaluations
 WITHIN, SHARE = 0.05, 0.1
@@ -132,7 +158,7 @@ def verdicts(
                 "Some surrogate reaches 0.8 on connected masks at > 100 edges",
                 best["n"] >= ENOUGH,
                 best["spearman"] >= REACHES,
-                f"Best: {best['predictor']} ({best['design']} design), mean Spearman "
+                f"Best: {PREDICTORS[best['design'], best['predictor']]}; mean Spearman "
                 f"{best['spearman']:.3f} [{best['spearman_low']:.3f}, "
                 f"{best['spearman_high']:.3f}].",
             )
@@ -147,22 +173,23 @@ def verdicts(
             bo.graphs >= 0.8 * bo.of,
             f"{bo.graphs} of {bo.of} graphs, mean regret {bo.mean:.3f} [{bo.low:.3f}, "
             f"{bo.high:.3f}]; "
-            f"{'; '.join(f'{r.method} {r.graphs} of {r.of}' for r in others)}.",
+            f"{'; '.join(f'{METHODS[r.method]} {r.graphs} of {r.of}' for r in others)}.",
         )
     )
     judged = [(target, verdict(met, enough), said) for target, enough, met, said in rows]
     return pd.DataFrame(judged, columns=["target", "verdict", "measured"])
 
 
-def answer(*judged: pd.DataFrame) -> str:
+def answer(judged: pd.DataFrame, of_flow: str) -> str:
     """The answer to the notebook's question in words: the rules, their verdicts and what was
     measured.
 
     Args:
-        judged: from ``verdicts``, and ``fresh_tables.verdicts``.
+        judged: from ``verdicts``.
+        of_flow: from ``fresh_tables.answer``.
     """
-    every = (one for table in judged for one in table.itertuples())
-    return " ".join(f"{one.target}: {one.verdict}. {one.measured}" for one in every)
+    said = [f"{one.target}: {one.verdict}. {one.measured}" for one in judged.itertuples()]
+    return " ".join([*said, of_flow])
 
 
 def facts(measured: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
@@ -185,8 +212,11 @@ def facts(measured: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
 
 def wide(summarised: pd.DataFrame) -> pd.DataFrame:
     """The correlations of ``summary`` with a column for each class of graphs, by reading and
-    masks.
+    masks; predictors have their names.
     """
-    index, values = ["reading", "masks", "design", "predictor"], ["spearman", "kendall"]
-    table = summarised.pivot_table(index=index, columns="size", values=values, sort=False)
+    names = [PREDICTORS[key] for key in zip(summarised.design, summarised.predictor, strict=True)]
+    index, values = ["reading", "masks", "predictor"], ["spearman", "kendall"]
+    table = summarised.assign(predictor=names).pivot_table(
+        index=index, columns="size", values=values, sort=False
+    )
     return table.reindex(columns=summarised["size"].unique(), level="size").round(3)

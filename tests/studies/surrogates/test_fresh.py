@@ -208,6 +208,23 @@ def test_the_recommendation_follows_the_table():
     assert "no method is best at each size" in said
 
 
+def test_the_answer_says_what_each_verdict_says():
+    table = ranked()
+    found = fresh_tables.summary(table)
+    said, judged = fresh_tables.answer(found), fresh_tables.verdicts(found)
+    means = found.query("predictor == 'flow' and masks == 'connected' and measure == 'given'")
+    span = f"{means['mean'].min():.3f} to {means['mean'].max():.3f}"
+    assert f"given the number of removed edges {span} (0.9 wanted in each: met)" in said
+    assert (judged.verdict[judged.target.str.contains("given")] == "met").all()
+    size = table["size"].iloc[-1]
+    table.loc[(table.predictor == "flow") & (table["size"] == size), "given"] = 0.5
+    said = fresh_tables.answer(fresh_tables.summary(table))
+    assert "given the number of removed edges 0.500 to" in said
+    assert "(0.9 wanted in each: not met)" in said
+    few = fresh_tables.summary(table[table.seed < 12])
+    assert fresh_tables.answer(few).count("wanted in each: no verdict") == 2
+
+
 def test_a_table_and_a_figure_show_each_predictor():
     found = fresh_tables.summary(ranked())
     shown = fresh_tables.wide(found)

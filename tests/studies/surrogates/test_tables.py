@@ -10,7 +10,7 @@ def test_the_answer_has_each_target_with_its_verdict_and_numbers():
     judged = pd.DataFrame(
         {"target": ["A", "B"], "verdict": ["met", "no verdict"], "measured": ["x 1.", "y 2."]}
     )
-    assert tables.answer(judged) == "A: met. x 1. B: no verdict. y 2."
+    assert tables.answer(judged, "Flow: z.") == "A: met. x 1. B: no verdict. y 2. Flow: z."
 
 
 def test_printed_values_are_those_of_each_class():
