@@ -206,7 +206,8 @@ def verdicts(table: pd.DataFrame, comparable: bool) -> pd.DataFrame:
             f"nats; found with probability {POWER} would be {low:.2f} to {high:.2f}"
         )
         question = BEFORE if weights == "kept" else AFTER
-        none = not_told_apart(low).replace(APART, f"none of {len(one)}")
+        least = f"least effect found with {100 * POWER:.0f} % power, by method"
+        none = f"none of {len(one)} ({least}: {low:.2g} to {high:.2g} nats)"
         rows.append((question, network, named or none, detail))
     for one in closing(table).itertuples():
         detail = (

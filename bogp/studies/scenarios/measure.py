@@ -11,8 +11,8 @@ are fixed beforehand, and importances read calibration examples alone.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,6 @@ METHODS = {
     "exact_greedy": "measured loss, edge after edge",
 }
 _GREEDY = ("flow_greedy", "exact_greedy")
-# not among the methods when the first seeds were measured, which stay as they are
-_LATER = ("flow", "flow_greedy")
 STEPS = 12  # levels of removal lie at multiples of 1/12 of the candidate edges
 _ANEW = 50_000  # seeds of new initial weights begin here
 
@@ -148,13 +146,13 @@ class Study:
 
 
 def studied(
-    studies: Sequence[Study], seeds: int, fresh: int, folder: Path, cores: int = 1
+    studies: Sequence[Study], seeds: int, first: Mapping[str, int], folder: Path, cores: int = 1
 ) -> pd.DataFrame:
     """All units of some studies, each kept in a file of its own (``records.kept_in_parallel``).
 
     Args:
         studies: no two of one network and task.
-        seeds, fresh: see ``jobs``.
+        seeds, first: see ``jobs``.
         folder: of the records.
         cores: units at the same time; the numbers do not depend on it.
 
@@ -169,33 +167,31 @@ def studied(
             "One or more studies are needed, no two of one network and task: "
             "their units could not be told apart."
         )
-    units = jobs(studies, seeds, fresh)
+    units = jobs(studies, seeds, first)
     tables = kept_in_parallel(unit, units, record, folder, cores, "network")
     return pd.concat(tables, ignore_index=True)
 
 
-def jobs(studies: Sequence[Study], seeds: int, fresh: int) -> list[tuple[Study, int]]:
+def jobs(studies: Sequence[Study], seeds: int, first: Mapping[str, int]) -> list[tuple[Study, int]]:
     """The units of some studies.
 
     Args:
         studies: of which units are made.
-        seeds: those seen before the rules were written, 0 to seeds - 1. They are without flow,
-            which was not among the methods then.
-        fresh: how many seeds follow, with all methods; the verdicts are of these alone.
+        seeds: trained networks of each study.
+        first: by kind of network, the seed of its first one; 0 where none is given.
 
     Returns:
         Arguments of ``unit``, study after study.
 
     Raises:
-        InvalidInput: a number that is not positive.
+        InvalidInput: no network is asked for, or a seed is negative.
     """
-    seen, count = whole("seeds", seeds, 1), whole("fresh", fresh, 1)
-
-    def at(study: Study, seed: int) -> Study:
-        methods = tuple(m for m in study.methods if seed >= seen or m not in _LATER)
-        return replace(study, methods=methods)
-
-    return [(at(study, seed), seed) for study in studies for seed in range(seen + count)]
+    count = whole("seeds", seeds, 1)
+    return [
+        (study, whole("first", first.get(study.network, 0), 0) + k)
+        for study in studies
+        for k in range(count)
+    ]
 
 
 def record(study: Study, seed: int) -> tuple[str, dict[str, Any]]:

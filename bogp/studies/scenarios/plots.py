@@ -89,15 +89,9 @@ def loss_curves(table: pd.DataFrame, x: str = "share_edges", y: str = "change") 
         ax.set_xlabel(_AXES[x], fontsize=7)
     return titled(
         figure,
-        f"{_over(data.groupby(['network', 'method'])['seed'].nunique())}; "
+        f"mean over {data.groupby('network')['seed'].nunique().max()} seeds; "
         "band: 95 % t interval, cut off at the frame",
     )
-
-
-def _over(seeds: pd.Series) -> str:
-    """How many seeds each mean is over."""
-    fewer = f" ({seeds.min()} of methods that came later)" if seeds.min() < seeds.max() else ""
-    return f"mean over {seeds.max()} seeds{fewer}"
 
 
 def _span(table: pd.DataFrame, y: str) -> tuple[float, float]:
@@ -121,7 +115,9 @@ def area_dots(table: pd.DataFrame) -> Figure:
         ax.axvline(floor, color="#000000", linewidth=0.8, linestyle="--")
         dots(ax, one, "method", places, unit=1)
         ax.set(title=network, xlabel="mean change of the test loss\nover the share removed (nats)")
-    return titled(figure, f"{_over(found['n'])}; bar: 95 % t interval; dashed: random")
+    return titled(
+        figure, f"mean over {found['n'].max()} seeds; bar: 95 % t interval; dashed: random"
+    )
 
 
 def tuning(table: pd.DataFrame) -> Figure:
@@ -151,4 +147,4 @@ def _at_share(table: pd.DataFrame, column: str, labels: dict[str, str]) -> Figur
             ax.set_xscale("log")
         else:
             ax.set_xlim(left=max(ax.get_xlim()[0], 0.0))
-    return titled(legend(figure, axes), f"{_over(found['n'])}; bar: 95 % t interval")
+    return titled(legend(figure, axes), f"mean over {found['n'].max()} seeds; bar: 95 % t interval")

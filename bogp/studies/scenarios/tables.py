@@ -38,7 +38,7 @@ AWARE = (
 POWER = 0.8
 # Of each question the method that is tested; None is the mean over ``AWARE``.
 REMOVAL: dict[str, str | None] = {
-    "Do methods that read data cost less than random removal?": None,
+    "On average, do methods that read data cost less than random removal?": None,
     "Does measured loss, edge after edge, cost less than random removal?": "exact_greedy",
     "Does flow, edge after edge, cost less than random removal?": "flow_greedy",
 }
@@ -139,12 +139,12 @@ def detectable(differences: NDArray[np.float64], family: int = 1) -> float:
 
 
 def against_random(table: pd.DataFrame, value: str = "change") -> pd.DataFrame:
-    """Each method against random removal: areas under the curves, paired over the seeds that the
-    method has, one family a network (``compared``).
+    """Each method against random removal: areas under the curves, paired over seeds, one family a
+    network (``compared``).
     """
     wide_of = {n: _wide(one, value) for n, one in areas(table).groupby("network", sort=False)}
     found = [
-        compared({m: _both(wide[m], wide["random"]) for m in wide if m != "random"}).assign(
+        compared({m: (wide[m], wide["random"]) for m in wide if m != "random"}).assign(
             network=network
         )
         for network, wide in wide_of.items()
@@ -156,7 +156,7 @@ def tested(table: pd.DataFrame) -> pd.DataFrame:
     """The tests that were named before the run. Each question is one family, a test a network.
 
     Args:
-        table: long, of the fresh seeds alone, in which each of ``AWARE`` is.
+        table: long; each of ``AWARE`` is there in each seed.
 
     Returns:
         A row for each ``question`` and ``network``, as ``compared``, with ``detectable``
@@ -191,7 +191,7 @@ def closing(table: pd.DataFrame, margin: float) -> pd.DataFrame:
     """Whether fine-tuning closes the gaps between methods at the share that is fine-tuned.
 
     Args:
-        table: long, of the fresh seeds alone: all methods have the same seeds.
+        table: long.
         margin: difference from random removal, in nats, that counts as none.
 
     Returns:
@@ -222,16 +222,13 @@ def transferred(table: pd.DataFrame) -> pd.DataFrame:
     """Networks fine-tuned on the new classes, compared with three others.
 
     Each method chosen on the new task is compared with the same on the old task, with random
-    removal, and with no pruning, over the seeds that it has; a family is one network and one of
-    these (column ``against``).
+    removal, and with no pruning; a family is one network and one of these (column ``against``).
 
     Raises:
         InvalidInput: nothing was transferred.
     """
     found = [
-        compared({m: _both(*pair) for m, pair in pairs.items()}).assign(
-            network=network, against=against
-        )
+        compared(pairs).assign(network=network, against=against)
         for network, sides in _transfer_sides(table).items()
         for against, pairs in sides.items()
     ]
@@ -242,7 +239,7 @@ def verdicts(table: pd.DataFrame, margin: float, comparable: bool = True) -> pd.
     """The answers to the questions of notebooks 12 and 13, by the rules that stand there.
 
     Args:
-        table: long, of the fresh seeds alone.
+        table: long.
         margin: see ``closing``.
         comparable: False for a run that is too small to judge: there are no answers then.
 
@@ -276,7 +273,7 @@ def answer(found: pd.DataFrame, closed: pd.DataFrame, comparable: bool) -> str:
         mine = found[found["network"] == one.network].set_index("question")
         pooled, exact, flow = (mine.loc[question] for question in REMOVAL)
         return (
-            f"{one.network}: against random removal, methods that read data cost "
+            f"{one.network}: against random removal, methods that read data cost on average "
             f"{_interval(pooled)} nats{judged(pooled.verdict)}, measured loss edge after edge "
             f"{_interval(exact)}{judged(exact.verdict)}, flow edge after edge "
             f"{_interval(flow)}{judged(flow.verdict)}; fine-tuning takes the spread over methods "
@@ -325,7 +322,7 @@ def _pooled(wide: Mapping[str, NDArray[np.float64]], method: str | None) -> NDAr
     wanted = AWARE if method is None else (method,)
     missing = [m for m in wanted if m not in wide or np.isnan(wide[m]).any()]
     if missing:
-        raise InvalidInput(f"{', '.join(missing)}: the tests need these in each fresh seed.")
+        raise InvalidInput(f"{', '.join(missing)}: the tests need these in each seed.")
     return np.mean([wide[m] for m in wanted], axis=0)
 
 
@@ -354,15 +351,7 @@ def _transfer_sides(table: pd.DataFrame) -> dict[str, dict[str, Pairs]]:
     return found
 
 
-def _both(
-    own: NDArray[np.float64], other: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The values of seeds that have both."""
-    there = ~np.isnan(own) & ~np.isnan(other)
-    return own[there], other[there]
-
-
 def _wide(table: pd.DataFrame, value: str) -> dict[str, NDArray[np.float64]]:
-    """The values of each method, seed by seed; NaN where a seed lacks the method."""
+    """The values of each method, seed by seed."""
     wide = table.pivot(index="seed", columns="method", values=value)
     return {m: wide[m].to_numpy() for m in dict.fromkeys(table["method"])}
