@@ -12,6 +12,7 @@ from tests.notebooks.in_process import run
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "13_wikitext.ipynb"
 SMALL = {
     "run": "t",
+    "first": 1,
     "epochs": 1,
     "calibration": 8,
     "test": 16,
@@ -35,7 +36,7 @@ def test_13_wikitext(home):
         "verdicts",
     }
     measured = tables["measured"]
-    assert measured.seed.unique().tolist() == [0, 1, 2, 3]
+    assert measured.seed.unique().tolist() == [1, 2]
     assert set(measured.scenario) == {"removal"}, "text has no classes to transfer between"
     assert measured.loss.between(0, 10).all()
     unpruned = measured[(measured.method == "unpruned") & (measured.weights == "kept")]
@@ -53,16 +54,16 @@ def test_13_wikitext(home):
     closing = tables["closing"].iloc[0]
     at = measured[measured.level.isna() & (measured.method != "unpruned")]
     spread = (
-        at[(at.weights == "tuned") & (at.seed >= 2)]
+        at[at.weights == "tuned"]
         .groupby(["seed", "method"])
         .loss.mean()
         .unstack()
         .std(axis=1, ddof=0)
     )
     assert closing.after == pytest.approx(spread.mean()) and closing.n == len(spread) == 2
-    areas = tables["areas"].pivot(index="seed", columns="method", values="change").loc[2:]
+    areas = tables["areas"].pivot(index="seed", columns="method", values="change")
     gaps = areas.drop(columns=["random", "magnitude"]).mean(axis=1) - areas["random"]
-    assert tables["tested"].difference.iloc[0] == pytest.approx(gaps.mean()), "fresh seeds alone"
+    assert tables["tested"].difference.iloc[0] == pytest.approx(gaps.mean())
     assert len(tables["tested"]) == 3
     assert at[at.weights == "new"].method.unique().tolist() == ["leave_one_out"]
     assert tables["verdicts"].empty

@@ -127,12 +127,13 @@ def test_costs_are_shares_of_the_whole_network():
 def test_verdicts_say_what_was_found_and_what_would_have_been():
     found = tables.verdicts(TABLE, True)
     family = tables.against_random(TABLE).groupby(["network", "weights"], sort=False)
-    least = [f"{x:.2g}" for x in family["detectable"].min()]
+    ends = zip(family["detectable"].min(), family["detectable"].max(), strict=True)
+    least = [f"{low:.2g} to {high:.2g}" for low, high in ends]
     assert found.answer.tolist() == [
         "measured loss (lower)",
         "measured loss (lower)",
-        f"none of 6 (least effect found with 80 % power: {least[2]} nats)",
-        f"none of 6 (least effect found with 80 % power: {least[3]} nats)",
+        f"none of 6 (least effect found with 80 % power, by method: {least[2]} nats)",
+        f"none of 6 (least effect found with 80 % power, by method: {least[3]} nats)",
         "narrowed",
         "narrowed",
     ]
