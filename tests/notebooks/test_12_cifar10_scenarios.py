@@ -20,7 +20,7 @@ SMALL = {
     "draws": 2,
     "cores": 1,
     "seeds": 2,
-    "first": {"dag": 3},
+    "dag_first": 3,
 }
 
 

@@ -42,9 +42,8 @@ def test_scenarios_follow_from_the_units_of_single_networks(notebook):
     same(units(notebook), measured, keys)
     profile = yaml.safe_load((ROOT / "notebooks" / "profiles" / "paper.yaml").read_text())
     sizes = profile[SECTIONS[notebook]]
-    first = sizes["first"]
     for network, seeds in measured.groupby("network")["seed"]:
-        start = first[network] if isinstance(first, dict) else first
+        start = sizes["dag_first" if network == "dag" else "first"]
         assert sorted(set(seeds)) == list(range(start, start + 10)), "ten that nothing was found on"
     same(tables.areas(measured), read_table(folder / "areas.csv"), ["network", "method", "seed"])
     same(

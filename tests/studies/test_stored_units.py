@@ -62,7 +62,7 @@ def asked_for(notebook: str) -> dict[str, dict[str, Any]]:
         jobs += [(c, settings, first + seed) for c in some for seed in range(fresh_seeds)]
         return dict(edge_importance.record(*job) for job in jobs)
     if notebook in ("12_cifar10_scenarios", "13_wikitext"):
-        first = names["first"] if notebook[:2] == "12" else {"transformer": names["first"]}
+        first = names.get("begin") or {"transformer": names["first"]}
         units = scenarios.jobs(names["studies"], names["seeds"], first)
         return dict(scenarios.record(study, seed) for study, seed in units)
     if notebook == "15_depth_pruning":

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import re
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +17,7 @@ from bogp.errors import InvalidInput
 from bogp.structural import importance, surgery
 from bogp.structural.gates import leave_one_out
 from bogp.structural.tracing import capture
-from bogp.studies.scenarios import measure, plots, tables
+from bogp.studies.scenarios import measure, tables
 from bogp.studies.scenarios.measure import Study
 from bogp.zoo import tasks
 
