@@ -31,6 +31,7 @@ from bogp.studies.mask_benchmark import tables as mask_tables
 from bogp.studies.motivation import tables as motivation
 from bogp.studies.places import designs as places_designs
 from bogp.studies.places import tables as places_tables
+from bogp.studies.scenarios import measure as scenarios
 from bogp.studies.surrogates import fresh_tables, hard_search
 from bogp.studies.surrogates.fresh import PRIORS
 from bogp.studies.symmetries import measure as symmetries
@@ -507,6 +508,32 @@ def trained_networks() -> dict[str, str]:
     }
 
 
+def removal_costs() -> dict[str, str]:
+    """What removal costs by each method, less random removal (notebooks 12 and 13)."""
+    found, closed = (
+        pd.concat([table(f"12_cifar10_scenarios/{name}"), table(f"13_wikitext/{name}")])
+        for name in ("against_random", "closing")
+    )
+    ends = {"difference_low": "low", "difference_high": "high"}
+    less = found.drop(columns=["low", "high"]).rename(columns=ends)
+    wide = less.assign(text=with_intervals(less, "difference", "+.2f")).pivot(
+        index="method", columns="network", values="text"
+    )
+    rows = wide.loc[list(dict.fromkeys(found["method"])), list(closed["network"])]
+    of = less.set_index(["method", "network"])["difference"]
+    saved = of["flow_greedy"] / of["exact_greedy"]
+    return {
+        "removal_costs": as_markdown(
+            rows.rename(index=scenarios.METHODS).rename_axis("method").reset_index()
+        ),
+        "removal_networks": f"{found['n'].min()}",
+        "flow_saves": ", ".join(f"{saved[n]:.0%} ({n})" for n in rows),
+        "spreads": ", ".join(
+            f"{one.before:.2f} to {one.after:.2f} ({one.network})" for one in closed.itertuples()
+        ),
+    }
+
+
 def _over_losses(network: str) -> Interval:
     """Flow less the sum of measured losses, paired over networks of a kind (notebook 11)."""
     found = table("11_edge_importance/fresh_several").query("network == @network")
@@ -623,7 +650,7 @@ def values() -> dict[str, str]:
     """Every number and table that a template names."""
     structural = {"structural": answers.in_short(answers.answers(RESULTS))}
     first = claims() | known() | places() | residual() | monotone() | searches()
-    first |= mask_benchmark() | blocks() | trained_networks() | random_graphs()
+    first |= mask_benchmark() | blocks() | trained_networks() | random_graphs() | removal_costs()
     return first | structural | speed() | cost()
 
 

@@ -136,7 +136,6 @@ def in_short(table: pd.DataFrame) -> str:
     where that is one number.
     """
     numbers = np.where(table["found"].str.len() <= SHORT, " (" + table["found"] + ")", "")
-    said = (table["where"] + ": " + table["answer"] + numbers).groupby(
-        table["question"], sort=False
-    )
+    both = (table["answer"] + numbers).str.replace(") (", "; ", regex=False)
+    said = (table["where"] + ": " + both).groupby(table["question"], sort=False)
     return as_markdown(said.agg("; ".join).rename("answer").reset_index())

@@ -70,6 +70,8 @@ def test_both_markdown_tables_have_every_answer_and_the_short_one_a_row_a_questi
             == 1
         )
     assert "xxx" not in "".join(short) and "xxx" in "".join(long)
+    one = table.head(1).assign(answer="none (found: 1 nat)", found="n = 3")
+    assert answers.in_short(one).endswith("dag: none (found: 1 nat; n = 3) |")
 
 
 def test_without_tables_there_are_no_answers_and_a_damaged_one_is_refused(results, tmp_path):
