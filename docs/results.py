@@ -522,12 +522,18 @@ def removal_costs() -> dict[str, str]:
     rows = wide.loc[list(dict.fromkeys(found["method"])), list(closed["network"])]
     of = less.set_index(["method", "network"])["difference"]
     saved = of["flow_greedy"] / of["exact_greedy"]
+    areas = pd.concat([table("12_cifar10_scenarios/areas"), table("13_wikitext/areas")])
+    area = areas.pivot(index=["network", "seed"], columns="method", values="change")
+    gaps = {n: paired_difference(area["flow_greedy"][n], area["exact_greedy"][n]) for n in rows}
     return {
         "removal_costs": as_markdown(
             rows.rename(index=scenarios.METHODS).rename_axis("method").reset_index()
         ),
         "removal_networks": f"{found['n'].min()}",
-        "flow_saves": ", ".join(f"{saved[n]:.0%} ({n})" for n in rows),
+        "flow_saves": ", ".join(
+            f"{100 * saved[n]:.0f} % ({n}, {with_interval(vars(gap), '+.2f')})"
+            for n, gap in gaps.items()
+        ),
         "spreads": ", ".join(
             f"{one.before:.2f} to {one.after:.2f} ({one.network})" for one in closed.itertuples()
         ),

@@ -16,6 +16,7 @@ import yaml
 from bogp.studies import printed
 from bogp.studies.baselines.tables import MARGIN
 from bogp.studies.fixed_sparsity import tables as fixed_sparsity_tables
+from bogp.studies.scenarios import tables as scenarios
 from docs import results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,7 +151,9 @@ def test_each_finding_of_the_readme_is_a_number_of_the_results():
         " +", " ", text
     )
     blocks = [f"{flow['resnet20']:.2f}", f"{flow['vit']:.2f}"]
-    others = [found["gain_60"], f"{MARGIN}", printed_settings, *edges, *blocks]
+    costs = less_than_random()
+    saved = [f"{-costs['flow_greedy', kind]:.2f}" for kind in kinds]
+    others = [found["gain_60"], f"{MARGIN}", printed_settings, *saved, *edges, *blocks]
     assert numbers == [found["masks_90"], *places, *stream, *others]
     assert all(number in page for number in numbers)
     assert float(found["masks_90"]) < float(found["rest_90"]) / 10, "less than a tenth"
@@ -161,12 +164,41 @@ def test_what_the_readme_says_of_claims_in_words():
     verdicts = table("06_claims/calibrated_claims").verdict.value_counts()
     assert verdicts.to_dict() == {"does not hold": 9, "cannot be decided": 1, "holds": 2}
     assert "two hold, nine do not, one cannot be decided" in README.replace("\n", " ")
-    removal = pd.concat([table("12_cifar10_scenarios/verdicts"), table("13_wikitext/verdicts")])
-    asked = removal.question.str.endswith("cost less than random removal?")
-    asked &= removal.question.str.startswith("Do") & (removal.network != "dag")
-    assert asked.sum() == 3 * 3, "three questions of three networks"
-    said = "no score is shown to beat random removal" in README.replace("\n", " ")
-    assert said == (removal.answer[asked] != "yes").all()
+
+
+def of_scenarios(name):
+    """A table of notebooks 12 and 13."""
+    return pd.concat([table(f"12_cifar10_scenarios/{name}"), table(f"13_wikitext/{name}")])
+
+
+def less_than_random():
+    """Area under the curve of the loss less that of random removal, by method and network."""
+    return of_scenarios("against_random").set_index(["method", "network"])["difference"]
+
+
+def test_what_the_pages_say_of_removal_in_words_is_in_the_tables():
+    answers = of_scenarios("verdicts").set_index(["question", "network"]).answer
+    kinds = ["dag", "residual", "inception", "transformer"]
+    for question in scenarios.REMOVAL:
+        assert (answers[question][kinds] == "yes").all(), "and README gives those of flow"
+    costs = less_than_random().unstack()[kinds]
+    saved = costs.loc["flow_greedy"] / costs.loc["exact_greedy"]
+    assert (saved > 0.9).all(), "nearly as far as by measured losses"
+    verdicts = of_scenarios("against_random").set_index(["method", "network"]).verdict
+    for method, network, verdict in (
+        ("activation", "residual", "higher"),
+        ("activation", "inception", "higher"),
+        ("activation", "transformer", "lower"),
+        ("magnitude", "residual", "lower"),
+        ("magnitude", "transformer", "higher"),
+    ):
+        assert verdicts[method, network] == verdict
+    closed = of_scenarios("closing").set_index("network")
+    assert (closed.verdict == "narrowed").all()
+    assert (closed.after < closed.before / 2)[["residual", "inception", "transformer"]].all()
+    old, _, whole = scenarios.TRANSFER
+    assert answers[old].str.startswith(scenarios.APART).all()
+    assert (answers[whole][["residual", "inception"]] == "no, it costs more").all()
 
 
 def test_what_the_readme_says_of_the_size_of_the_package():
