@@ -38,6 +38,7 @@ def test_12_cifar10_scenarios_and_again_from_its_units(home, capsys):
         "tested",
         "closing",
         "transferred",
+        "tuned",
         "verdicts",
     }
     measured = tables["measured"]

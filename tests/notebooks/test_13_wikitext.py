@@ -33,6 +33,7 @@ def test_13_wikitext(home):
         "tested",
         "closing",
         "at_share",
+        "tuned",
         "verdicts",
     }
     measured = tables["measured"]

@@ -67,6 +67,8 @@ def test_15_depth_pruning_and_again_from_its_unit(home, capsys):
     assert len(list(paths.figures_dir("t").glob("15_*.p[dn][fg]"))) == 8
     assert len(found["sets"]) == 8 + 28 and found["set_verdicts"].empty
     assert set(found["ranked_sets"].method) == set(PREDICTORS)
+    both = (found[name].set_index(["method", "measure"]) for name in ("forms", "ranked_sets"))
+    assert len({one["mean"]["flow", "given"] for one in both}) == 1, "the one form is that flow"
 
     written = {f.name: f.stat().st_mtime_ns for f in units.iterdir()}
     run(NOTEBOOK, SMALL, save_figures=False)

@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from bogp.records import record_of, recorded_table
+from bogp.studies.depth_pruning import forms, subsets
 from bogp.studies.depth_pruning import measure as depth_pruning
-from bogp.studies.depth_pruning import subsets
 from bogp.studies.edge_importance import measure as edge_importance
 from bogp.studies.scenarios import measure as scenarios
 from bogp.studies.surrogates import fresh, hard_search, ranking, searching
@@ -71,7 +71,7 @@ def asked_for(notebook: str) -> dict[str, dict[str, Any]]:
         found = dict(depth_pruning.record(*job) for job in jobs)
         measured = pd.concat([pd.read_csv(UNITS / notebook / name) for name in found])
         sets = [(one, seed) for one in names["kinds"] for seed in range(names["seeds"])]
-        found |= dict(subsets.record(*job) for job in sets)
+        found |= dict(record(*job) for job in sets for record in (subsets.record, forms.record))
         return found | dict(depth_pruning.record_of_times(n, measured) for n in networks)
     settings = names["settings"]
     jobs = [(size, seed) for size in names["sizes"] for seed in range(names["graphs"])]

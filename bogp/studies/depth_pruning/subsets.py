@@ -9,7 +9,7 @@ that losses are measured on are read by the rest of the notebook: they are drawn
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -72,6 +72,11 @@ def masks_of(graph: ComputationGraph, most: int) -> NDArray[np.bool_]:
     return np.stack([graph.without(one) for one in sets])
 
 
+def set_names(graph: ComputationGraph, masks: NDArray[np.bool_]) -> list[str]:
+    """Of each mask the names of the blocks that it removes."""
+    return [" ".join(map(graph.name, np.flatnonzero(~mask).tolist())) for mask in masks]
+
+
 def fresh(study: Study, task: Task) -> tuple[Examples, Examples]:
     """Calibration and test examples that ``measure.unit`` does not read, as many as there are up to
     ``READ``, and up to the study's number of test examples.
@@ -113,7 +118,7 @@ def unit(sets: Sets, seed: int) -> pd.DataFrame:
     full, *losses = losses_under(
         graph, np.vstack([graph.without([])[None], masks]), test, task.loss
     )
-    names = [" ".join(map(graph.name, np.flatnonzero(~mask).tolist())) for mask in masks]
+    names = set_names(graph, masks)
     table = pd.DataFrame({"network": study.network, "seed": seed, "blocks": names})
     table = table.assign(number=(~masks).sum(axis=1), loss=losses, change=np.array(losses) - full)
     return table.assign(**predictions(graph, masks, calibration, task))
@@ -141,13 +146,18 @@ def predictions(
 
 def record(sets: Sets, seed: int) -> tuple[str, dict[str, Any]]:
     """The file that a unit is kept in, and the parameters by which it is found again."""
+    return f"sets-{sets.study.network}-{seed}.csv.gz", record_of_sets(sets, seed)
+
+
+def record_of_sets(sets: Sets, seed: int) -> dict[str, Any]:
+    """What the sets of one trained network depend on."""
     study = sets.study
     weights = hashlib.sha256(pretrained.in_half(zoo.trained(study.network, seed))).hexdigest()
     read = {
         name: getattr(study, name) for name in ("network", "data", "calibration", "test", "draws")
     }
     own = {"most": sets.most, "examples": READ, "fresh": FRESH, "seed": seed, "weights": weights}
-    return f"sets-{study.network}-{seed}.csv.gz", read | own
+    return read | own
 
 
 def measured(kinds: Sequence[Sets], seeds: int, folder: Path, cores: int = 1) -> pd.DataFrame:
@@ -170,11 +180,12 @@ def measured(kinds: Sequence[Sets], seeds: int, folder: Path, cores: int = 1) ->
     return pd.concat(tables, ignore_index=True)
 
 
-def agreement(table: pd.DataFrame) -> pd.DataFrame:
+def agreement(table: pd.DataFrame, methods: Iterable[str] = tuple(PREDICTORS)) -> pd.DataFrame:
     """Rank correlation of each prediction with the change of the loss, over the sets of a network.
 
     Args:
         table: long, from ``measured``.
+        methods: columns with predictions.
 
     Returns:
         A row for each ``network``, ``seed`` and ``method``: ``spearman``; ``given``, with the ranks
@@ -183,7 +194,7 @@ def agreement(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (network, seed), one in table.groupby(["network", "seed"], sort=False):
-        for method in PREDICTORS:
+        for method in methods:
             given = np.nan
             if method != "number":
                 given = partial_rank_correlation(one[method], one["change"], one["number"])
@@ -231,9 +242,9 @@ def verdicts(summarised: pd.DataFrame, comparable: bool) -> pd.DataFrame:
     return pd.DataFrame(rows if comparable else [], columns=columns)
 
 
-def wide(summarised: pd.DataFrame) -> pd.DataFrame:
-    """The means of ``summary`` by network and measure, beside the evaluations that a method
-    needs.
+def wide(summarised: pd.DataFrame, names: Mapping[str, str] = PREDICTORS) -> pd.DataFrame:
+    """The means of ``summary`` by network and measure, beside the evaluations that a method needs,
+    with the ``names`` of methods.
     """
     needs = summarised.assign(measure="evaluations", mean=summarised["evaluations"])
     every = pd.concat([summarised, needs])
@@ -241,4 +252,4 @@ def wide(summarised: pd.DataFrame) -> pd.DataFrame:
     columns = pd.MultiIndex.from_product(
         [summarised["network"].unique(), ["spearman", "given", "evaluations"]]
     )
-    return table.reindex(columns=columns).rename(index=PREDICTORS).round(2)
+    return table.reindex(columns=columns).rename(index=dict(names)).round(2)

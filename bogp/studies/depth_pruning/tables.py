@@ -207,7 +207,7 @@ def verdicts(table: pd.DataFrame, comparable: bool) -> pd.DataFrame:
         )
         question = BEFORE if weights == "kept" else AFTER
         least = f"least effect found with {100 * POWER:.0f} % power, by method"
-        none = f"none of {len(one)} ({least}: {low:.2g} to {high:.2g} nats)"
+        none = f"{APART} ({least}: {low:.2g} to {high:.2g} nats)"
         rows.append((question, network, named or none, detail))
     for one in closing(table).itertuples():
         detail = (
@@ -230,7 +230,7 @@ def answer(table: pd.DataFrame, comparable: bool) -> str:
     count, left = tuned_count(table), costs(table)
     by = means(table).query("measure == 'change'")
     apart = against_random(table)
-    apart = apart[(apart["verdict"] != "not told apart") & (apart["weights"] == "kept")]
+    apart = apart[apart["weights"] == "kept"]
 
     def said(network: str) -> str:
         mine = by[(by["network"] == network) & by["count"].isin([0, count])]
@@ -239,8 +239,8 @@ def answer(table: pd.DataFrame, comparable: bool) -> str:
         )
         best = kept[[m for m in METHODS if m in kept and m != "random"]].idxmin()
         one = left[(left["network"] == network) & (left["count"] == count)].iloc[0]
-        told = (apart["network"] == network).sum()
-        judged = f" ({told} of 6 methods are told apart from random)" if comparable else ""
+        verdict = apart[apart["network"] == network].set_index("method").loc[best, "verdict"]
+        judged = f" ({verdict})" if comparable else ""
         return (
             f"{network}: {count} blocks less leave {one.parameters_left:.0%} of the parameters and "
             f"{one.latency_left:.0%} of the time, and cost least by {METHODS[best]}, "

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from bogp.plotting import Styles, band, dots, legend, panels, present, styles, titled
 from bogp.statistics import group_intervals, mean_interval
@@ -30,7 +31,7 @@ _WEIGHTS = {
 _CHOSEN_ON = {
     "this": "chosen on the new task",
     "old": "chosen on the old task",
-    "none": "chosen on none",
+    "none": "random, or unpruned",
 }
 _AXES = {
     "share_edges": "share of the candidate edges removed",
@@ -96,11 +97,11 @@ def loss_curves(table: pd.DataFrame, x: str = "share_edges", y: str = "change") 
 
 def _span(table: pd.DataFrame, y: str) -> tuple[float, float]:
     """Limits that show all means; what bands of two or three seeds reach beyond is cut off."""
-    if y == "accuracy":
-        return 0.0, 1.0
     means = table.groupby(["method", "level"])[y].mean()
-    room = 0.25 * (means.max() - means.min()) or 1.0
-    return float(means.min() - room), float(means.max() + room)
+    if y == "accuracy":
+        return 0.0, min(1.2 * means.max(), 1.0)
+    room = means.max() - means.min() or 1.0
+    return float(means.min() - 0.06 * room), float(means.max() + 0.25 * room)
 
 
 def area_dots(table: pd.DataFrame) -> Figure:
@@ -143,8 +144,11 @@ def _at_share(table: pd.DataFrame, column: str, labels: dict[str, str]) -> Figur
     for ax, (network, one) in zip(axes, found.groupby("network", sort=False), strict=True):
         dots(ax, one, "method", places, column, look, unit=1)
         ax.set(title=network, xlabel="test loss (nats)")
-        if one["mean"].max() > 10 * one["mean"].min():
+        if one["mean"].max() > 3 * one["mean"].min():
             ax.set_xscale("log")
+            ax.xaxis.set_major_formatter(ScalarFormatter())
+            ax.xaxis.set_minor_formatter(NullFormatter())
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         else:
             ax.set_xlim(left=max(ax.get_xlim()[0], 0.0))
     return titled(legend(figure, axes), f"mean over {found['n'].max()} seeds; bar: 95 % t interval")

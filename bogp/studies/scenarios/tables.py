@@ -218,6 +218,30 @@ def closing(table: pd.DataFrame, margin: float) -> pd.DataFrame:
     return pd.DataFrame(rows).rename(columns={"mean": "difference"})
 
 
+def tuned(table: pd.DataFrame) -> pd.DataFrame:
+    """Networks after fine-tuning, at the share that is fine-tuned.
+
+    Returns:
+        As ``compared``. In rows with ``against`` ``random`` each method is compared with random
+        removal, a family a network; with ``fine-tuned``, new initial weights in the structure that
+        a method chose with the trained ones, fine-tuned.
+    """
+    pruned = at_share(table, "removal").query("method != 'unpruned'")
+    found = []
+    for network, one in pruned.groupby("network", sort=False):
+        after, new = (_wide(one[one["weights"] == w], "loss") for w in ("tuned", "new"))
+        sides: dict[str, Pairs] = {
+            "random": {m: (after[m], after["random"]) for m in after if m != "random"},
+            "fine-tuned": {m: (new[m], after[m]) for m in new},
+        }
+        found += [
+            compared(pairs).assign(network=network, against=against)
+            for against, pairs in sides.items()
+            if pairs
+        ]
+    return pd.concat(found, ignore_index=True)
+
+
 def transferred(table: pd.DataFrame) -> pd.DataFrame:
     """Networks fine-tuned on the new classes, compared with three others.
 

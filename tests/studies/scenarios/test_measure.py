@@ -457,6 +457,24 @@ def test_transfer_is_judged_by_the_mean_over_methods(losses, said):
     )
 
 
+def test_after_fine_tuning_methods_stand_beside_random_and_new_weights_beside_the_old():
+    table = long_table({"random": (1.0, 0.5), "leave_one_out": (0.2, 0.1), "flow": (0.2, 0.5)})
+    again = table[(table.weights == "tuned") & (table.method == "leave_one_out")]
+    both = pd.concat([table, again.assign(weights="new", loss=again.loss + 0.01 * again.seed)])
+    found = tables.tuned(both).set_index(["against", "method"])
+    assert found.verdict.to_dict() == {
+        ("random", "leave_one_out"): "lower",
+        ("random", "flow"): "not told apart",
+        ("fine-tuned", "leave_one_out"): "higher",
+    }
+    wide = table[table.weights == "tuned"].groupby(["seed", "method"]).loss.mean().unstack()
+    for method in ("leave_one_out", "flow"):
+        row = found.loc["random", method]
+        assert row.p == pytest.approx(stats.ttest_rel(wide[method], wide["random"]).pvalue)
+    assert found.difference["fine-tuned", "leave_one_out"] == pytest.approx(0.025)
+    assert set(tables.tuned(table).against) == {"random"}, "without new weights"
+
+
 def test_nothing_is_said_of_transfer_where_there_was_none():
     table = long_table(every((0.2, 0.1), (1.0, 0.1)))
     assert set(tables.verdicts(table, 0.05).question) == {*tables.REMOVAL, tables.CLOSES}
