@@ -32,6 +32,7 @@ from bogp.studies.motivation import tables as motivation
 from bogp.studies.places import designs as places_designs
 from bogp.studies.places import tables as places_tables
 from bogp.studies.scenarios import measure as scenarios
+from bogp.studies.scenarios.tables import at_share
 from bogp.studies.surrogates import fresh_tables, hard_search
 from bogp.studies.surrogates.fresh import PRIORS
 from bogp.studies.symmetries import measure as symmetries
@@ -45,6 +46,7 @@ from docs.measured import EVALUATIONS, RESULTS
 
 TEMPLATES = DOCS / "_templates"
 WIDTH = 100
+GREEDY = ("flow_greedy", "exact_greedy")  # methods that look again after each removal
 
 
 @cache
@@ -509,35 +511,67 @@ def trained_networks() -> dict[str, str]:
 
 
 def removal_costs() -> dict[str, str]:
-    """What removal costs by each method, less random removal (notebooks 12 and 13)."""
-    found, closed = (
+    """What removal costs by each method, before and after fine-tuning (notebooks 12 and 13)."""
+    found, tuned, closed, areas, measured_ = (
         pd.concat([table(f"12_cifar10_scenarios/{name}"), table(f"13_wikitext/{name}")])
-        for name in ("against_random", "closing")
+        for name in ("against_random", "tuned", "closing", "areas", "measured")
     )
-    ends = {"difference_low": "low", "difference_high": "high"}
-    less = found.drop(columns=["low", "high"]).rename(columns=ends)
-    wide = less.assign(text=with_intervals(less, "difference", "+.2f")).pivot(
-        index="method", columns="network", values="text"
-    )
-    rows = wide.loc[list(dict.fromkeys(found["method"])), list(closed["network"])]
-    of = less.set_index(["method", "network"])["difference"]
-    saved = of["flow_greedy"] / of["exact_greedy"]
-    areas = pd.concat([table("12_cifar10_scenarios/areas"), table("13_wikitext/areas")])
-    area = areas.pivot(index=["network", "seed"], columns="method", values="change")
-    gaps = {n: paired_difference(area["flow_greedy"][n], area["exact_greedy"][n]) for n in rows}
+    kinds, names = list(closed["network"]), scenarios.METHODS
+    after = tuned[tuned["against"] == "random"]
+    new = tuned[tuned["against"] == "fine-tuned"].assign(method="new weights")
+    new_name = {"new weights": "new weights in that of measured loss, less its fine-tuned ones"}
+    some = [*GREEDY, "magnitude"]
+    left = pd.concat([after[after["method"].isin(some)], new])
+    gone = at_share(measured_, "removal").query("weights == 'kept'")
+    parts = gone.groupby(["method", "network"])["share_parameters"].mean().unstack()
+    by = areas.pivot(index=["network", "seed"], columns="method", values=["change", "accuracy"])
+    flow, exact = GREEDY
+    gaps = {n: paired_difference(by["change", flow][n], by["change", exact][n]) for n in kinds}
+    shares = {value: _shares_saved(by[value], kinds) for value in ("change", "accuracy")}
     return {
-        "removal_costs": as_markdown(
-            rows.rename(index=scenarios.METHODS).rename_axis("method").reset_index()
-        ),
+        "removal_costs": as_markdown(_differences(found, kinds, list(names), names)),
         "removal_networks": f"{found['n'].min()}",
         "flow_saves": ", ".join(
-            f"{100 * saved[n]:.0f} % ({n}, {with_interval(vars(gap), '+.2f')})"
+            f"{shares['change'][n]:.0f} % ({n}, {with_interval(vars(gap), '+.2f')})"
             for n, gap in gaps.items()
+        ),
+        "flow_saves_accuracy": ", ".join(f"{shares['accuracy'][n]:.0f} % ({n})" for n in kinds),
+        "parameters_gone": as_markdown(
+            parts.loc[[*some, "random"], kinds]
+            .map("{:.0%}".format)
+            .rename(index=names)
+            .rename_axis("method")
+            .reset_index()
+        ),
+        "tuned_costs": as_markdown(
+            _differences(left, kinds, [*some, "new weights"], names | new_name)
         ),
         "spreads": ", ".join(
             f"{one.before:.2f} to {one.after:.2f} ({one.network})" for one in closed.itertuples()
         ),
     }
+
+
+def _shares_saved(by: pd.DataFrame, kinds: list[str]) -> dict[str, float]:
+    """Of what measured losses, edge after edge, save against random removal, the part (%) that flow
+    saves; means over networks.
+    """
+    mean = by.groupby("network").mean()
+    saved = mean.sub(mean["random"], axis=0)
+    flow, exact = GREEDY
+    return (100 * saved[flow] / saved[exact])[kinds].to_dict()
+
+
+def _differences(
+    found: pd.DataFrame, kinds: list[str], methods: list[str], names: dict[str, str]
+) -> pd.DataFrame:
+    """Differences with their intervals, a row a method, a column a network."""
+    ends = {"difference_low": "low", "difference_high": "high"}
+    less = found.drop(columns=["low", "high"]).rename(columns=ends)
+    texts = less.assign(text=with_intervals(less, "difference", "+.2f"))
+    wide = texts.pivot(index="method", columns="network", values="text")
+    rows = wide.loc[[m for m in methods if m in wide.index], kinds]
+    return rows.rename(index=names).rename_axis("method").reset_index()
 
 
 def _over_losses(network: str) -> Interval:
