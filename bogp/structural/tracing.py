@@ -730,7 +730,8 @@ def _assert_sizes(graph: fx.Graph, program: Any) -> None:
     It follows one branch of each condition on sizes, writes numbers for fixed sizes, and assumes
     that free ones are at least two. With other inputs the network would be another one.
     """
-    placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
+    # by the name of the argument; a node's is another where Python has that name for its own
+    placeholders = {str(node.target): node for node in graph.nodes if node.op == "placeholder"}
     after = list(placeholders.values())[-1].next
     conditions = [(text, ast.parse(text, mode="eval").body) for text in program._guards_code]
     with graph.inserting_before(after):

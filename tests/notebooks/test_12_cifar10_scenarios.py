@@ -20,7 +20,7 @@ SMALL = {
     "draws": 2,
     "cores": 1,
     "seeds": 2,
-    "dag_first": 3,
+    "first": [3, 0],
 }
 
 

@@ -64,12 +64,15 @@ class Channels:
         variation: (C, K) entries of each channel, without their mean: all of a small value, and a
             sample of a large one, at the same places in values of one shape.
         energy: the mean square of the variation.
+        hidden: (C, K) entries that are left out of the others, such as those that a mask of minus
+            infinity keeps a softmax from looking at; None if there are none.
     """
 
     axis: int
     mean: Tensor
     variation: Tensor = field(repr=False)
     energy: float
+    hidden: Tensor | None = field(default=None, repr=False)
 
     @property
     def variance(self) -> Tensor:
@@ -79,16 +82,17 @@ class Channels:
     def scaled(self, scale: Tensor, mean: Tensor) -> Channels:
         """Each channel times a number, with another mean; both (C,)."""
         entries = self.variation * scale[:, None]
-        energy = float(entries.square().mean()) + _LEAST
-        return Channels(self.axis, mean, entries, energy)
+        return Channels(self.axis, mean, entries, energy(entries))
 
     def without_entries(self) -> Channels:
         """The same, its entries forgotten."""
-        return replace(self, variation=self.variation[:, :0])
+        return replace(self, variation=self.variation[:, :0], hidden=None)
 
 
-def channels(value: Tensor, axis: int) -> Channels:
-    """A value by channel, in double precision."""
+def channels(value: Tensor, axis: int, least: float = -math.inf) -> Channels:
+    """A value by channel, in double precision; what is below ``least``, or minus infinity, is
+    hidden.
+    """
     rows, count = value.detach().movedim(axis, 0), value.shape[axis]
     if (at := _places(tuple(rows.shape[1:]), count)) is None:
         entries = rows.reshape(count, -1).double()
@@ -96,8 +100,26 @@ def channels(value: Tensor, axis: int) -> Channels:
     else:
         index: tuple[slice | Tensor, ...] = (slice(None), *at)
         entries, mean = rows[index].double(), channel_means(value, axis)
+    if least > -math.inf or (mean == -math.inf).any():
+        every = rows.reshape(count, -1)
+        left = ~_hidden(every, least)
+        mean = every.where(left, 0).double().sum(dim=1) / left.sum(dim=1).clamp(min=1)
+        hidden = _hidden(entries, least)
+        if hidden.any():
+            entries = (entries - mean[:, None]).masked_fill(hidden, 0.0)
+            share = 1 - float(hidden.double().mean())
+            return Channels(axis, mean, entries, energy(entries) / max(share, _LEAST), hidden)
     entries = entries - mean[:, None]
-    return Channels(axis, mean, entries, float(entries.square().mean()) + _LEAST)
+    return Channels(axis, mean, entries, energy(entries))
+
+
+def _hidden(entries: Tensor, least: float) -> Tensor:
+    return (entries < least) | (entries == -math.inf)
+
+
+def energy(variation: Tensor) -> float:
+    """The mean square, which is not 0."""
+    return float(variation.square().mean()) + _LEAST
 
 
 def channel_means(value: Tensor, axis: int) -> Tensor:
@@ -160,13 +182,16 @@ def sum_rule(values: Sequence[Channels], result: Channels, signs: Sequence[float
 
 @dataclass(frozen=True, eq=False)
 class Cat:
-    """Values side by side along their channels.
+    """Values side by side.
 
     Attributes:
         shares: (P,) of the arguments in the energy of the whole.
+        counts: (P,) of the arguments in its entries, where they lie side by side along another
+            axis, such as tokens.
     """
 
     shares: Tensor
+    counts: Tensor | None = None
 
     def __call__(self, arguments: Sequence[Moments]) -> Moments:
         """Of the whole."""
@@ -174,7 +199,10 @@ class Cat:
         noise = torch.stack([one.noise for one in arguments], dim=1)
         kept = signal @ self.shares
         apart = (noise + (signal - kept[:, None]) ** 2) @ self.shares
-        return Moments(kept, apart, torch.cat([one.mean for one in arguments], dim=1))
+        means = [one.mean for one in arguments]
+        if self.counts is None:
+            return Moments(kept, apart, torch.cat(means, dim=1))
+        return Moments(kept, apart, torch.stack(means, dim=2) @ self.counts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,21 +236,59 @@ class Moved:
         before, after: (C,) means in the full network; of different lengths where channels are not
             the same any more, such as the heads of an attention.
         gain: of noise over that of the signal, where entries are averaged.
+        of: place of the argument that this is done to; others count as constants.
+        scale: of what means move by, where values do not just move.
     """
 
     before: Tensor
     after: Tensor
     gain: float = 1.0
+    of: int = 0
+    scale: float = 1.0
 
     def __call__(self, arguments: Sequence[Moments]) -> Moments:
         """Signal stays."""
-        one = arguments[0]
+        one = arguments[self.of]
         if len(self.before) == len(self.after):
-            mean = self.after + (one.mean - self.before)
+            mean = self.after + self.scale * (one.mean - self.before)
         else:  # as much of the mean as is left of it along its own direction
             size = self.before.square().sum().clamp(min=_LEAST)
             mean = (one.mean @ self.before / size)[:, None] * self.after
         return Moments(one.signal, one.noise * self.gain, mean)
+
+
+def moved(known: Channels, own: Channels, gain: float = 1.0) -> Moved:
+    """The rule of an operation that is only known by its result: where the means of channels do not
+    stay as they are, what they move by is scaled as their variation is.
+    """
+    scale = 1.0
+    if len(known.mean) == len(own.mean):
+        apart = (known.mean - own.mean).abs()
+        stays = (apart <= 1e-3 * (known.mean.abs() + known.energy**0.5)).all()
+        scale = 1.0 if stays else (own.energy / known.energy) ** 0.5
+    return Moved(known.mean, own.mean, gain, scale=scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some of the channels of a value, from ``start`` until before ``stop``."""
+
+    start: int
+    stop: int
+
+    def __call__(self, arguments: Sequence[Moments]) -> Moments:
+        """Of the part."""
+        one = arguments[0]
+        return Moments(one.signal, one.noise, one.mean[:, self.start : self.stop])
+
+
+def place_of(part: Tensor, whole: Tensor) -> int | None:
+    """Where the means of some channels stand among those of all; None if they do not."""
+    size = 1e-6 * float(whole.abs().max()) if len(whole) else 0.0
+    for start in range(len(whole) - len(part) + 1):
+        if torch.allclose(whole[start : start + len(part)], part, rtol=1e-5, atol=size):
+            return start
+    return None
 
 
 @dataclass(frozen=True, eq=False)

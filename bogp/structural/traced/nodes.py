@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain, count
 from typing import Any
 
@@ -64,6 +64,41 @@ def with_arguments(node: fx.Node, changed: Mapping[int, Any]) -> tuple[Any, Any]
     """
     slots = count()
     return fx.node.map_arg((node.args, node.kwargs), lambda a: changed.get(next(slots), a))
+
+
+def signs_of(node: fx.Node) -> list[float]:
+    """Of a sum or a difference the factors of its ``arguments``, in order."""
+    signs = [1.0, -1.0 if node.target in SUBTRACTIONS else 1.0]
+    signs[1] *= float(node.kwargs.get("alpha", 1.0))  # type: ignore[arg-type]
+    number_first = bool(node.args) and not isinstance(node.args[0], fx.Node)
+    return signs[1:] if number_first else signs
+
+
+def factors(nodes: Sequence[fx.Node]) -> dict[tuple[str, int], float]:
+    """What each value enters a sum with that is made of several sums and differences.
+
+    Args:
+        nodes: of the sum, in the order of the network.
+
+    Returns:
+        By the name of the node that reads the value, and its place among the ``arguments``.
+    """
+    of: dict[fx.Node, float] = {}
+    for node in reversed(nodes):
+        entering = [
+            of[user] * signs_of(user)[place]
+            for user in node.users
+            if user in of and user.target in SUMS
+            for place, a in enumerate(arguments(user))
+            if a is node
+        ]
+        of[node] = sum(entering) if entering else 1.0
+    return {
+        (node.name, place): factor * sign
+        for node, factor in of.items()
+        if node.target in SUMS
+        for place, sign in enumerate(signs_of(node))
+    }
 
 
 def bypass(around: Any, through: Any) -> Any:
