@@ -138,17 +138,14 @@ class Reader(fx.Interpreter):
         part of those of the source stay as they are, else shares stay, or multiply.
         """
         first = self.known[names[0]]
-        for axis in dict.fromkeys([first.axis, moments.default_axis(result)]):
-            if len(names) == 1 and axis < result.dim():
-                own = self._channels(result, axis)
-                start = moments.place_of(own.mean, first.mean)
-                if start is not None:
-                    self.known[n.name] = own
-                    return moments.Part(start, start + len(own.mean))
-        own = self.known[n.name] = self._channels(result, moments.default_axis(result))
-        if len(names) == 1:
-            return moments.moved(first, own)
-        return moments.Product(own, tuple(range(len(names))))
+        axis = first.axis if first.axis < result.dim() else moments.default_axis(result)
+        own = self.known[n.name] = self._channels(result, axis)
+        if len(names) > 1:
+            return moments.Product(own, tuple(range(len(names))))
+        start = moments.place_of(own.mean, first.mean)
+        if start is not None:
+            return moments.Part(start, start + len(own.mean))
+        return moments.moved(first, own)
 
     def _constant(self, n: fx.Node, result: Tensor) -> Channels:
         """What no removal reaches: a parameter, an input, or what is made of these alone."""

@@ -4,7 +4,7 @@ refused.
 
 from collections import OrderedDict, namedtuple
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -18,6 +18,7 @@ from bogp.errors import InvalidInput, NotFinite
 from bogp.structural import Examples, cross_entropy, flow, prune, squared_error
 from bogp.structural.graph import as_gates
 from bogp.structural.traced.containers import tensors_of
+from bogp.structural.traced.moments import Moments
 from bogp.structural.tracing import capture
 
 SEED = torch.Generator().manual_seed(0)
@@ -320,13 +321,15 @@ def test_no_masks_have_no_change_and_what_explodes_is_named(graph):
     assert model.change(np.ones((0, len(graph.edges)), dtype=bool)).shape == (0,)
     with pytest.raises(InvalidInput, match="seed is"):
         flow.flow_model(graph, ROWS, seed=2**70)
-    double = ROWS.double()
-    with torch.no_grad():
-        size = 350 / float(graph.module(ROWS).max())  # the largest square is just finite
-    made = Residual(lambda h: (size * h).exp()).double().eval()
-    large = capture(made, double[:4], level="residual")
-    with pytest.raises(NotFinite, match="cannot follow the values through exp"):
-        flow.flow_model(large, double).change(large.without(large.candidates)[None])
+    *steps, last = model.steps
+
+    def unbounded(given):
+        one = given[0]
+        return Moments(one.signal, one.noise, one.mean / 0.0)
+
+    broken = replace(model, steps=(*steps, replace(last, rule=unbounded)))
+    with pytest.raises(NotFinite, match=f"cannot follow the values through {last.name}"):
+        broken.change(graph.without(graph.candidates[:1])[None])
 
 
 def test_a_network_whose_argument_has_the_name_of_a_builtin_is_captured():

@@ -284,10 +284,13 @@ class Part:
 
 def place_of(part: Tensor, whole: Tensor) -> int | None:
     """Where the means of some channels stand among those of all; None if they do not."""
-    size = 1e-6 * float(whole.abs().max()) if len(whole) else 0.0
-    for start in range(len(whole) - len(part) + 1):
-        if torch.allclose(whole[start : start + len(part)], part, rtol=1e-5, atol=size):
-            return start
+    places = len(whole) - len(part) + 1
+    if places < 1:
+        return None
+    near = 1e-5 * part.abs() + 1e-6 * whole.abs().max()
+    for start in torch.nonzero((whole[:places] - part[0]).abs() <= near[0]).flatten().tolist():
+        if ((whole[start : start + len(part)] - part).abs() <= near).all():
+            return int(start)
     return None
 
 
