@@ -24,7 +24,7 @@ from bogp.studies.baselines import tables as table_1
 from bogp.studies.baselines.measure import LIKE, PAPER
 from bogp.studies.claims import reported, verdicts
 from bogp.studies.claims.prediction import NESTED
-from bogp.studies.depth_pruning import subsets
+from bogp.studies.depth_pruning import forms, subsets
 from bogp.studies.edge_importance import plots as edge_importance
 from bogp.studies.fixed_sparsity import tables as fixed_sparsity
 from bogp.studies.mask_benchmark import tables as mask_tables
@@ -470,22 +470,27 @@ def mask_benchmark() -> dict[str, str]:
 
 def blocks() -> dict[str, str]:
     """How well the loss of sets of blocks is predicted, given their number (notebook 15)."""
-    found = table("15_depth_pruning/ranked_sets")
-    given = found[found["measure"] == "given"]
-    own = given[given["method"] == "flow"]
     names = {"resnet20": "ResNet-20", "vit": "vision transformer"}
     names |= {"char_transformer": "transformer that reads characters"}
-    shown = given.assign(network=given["network"].map(names), text=with_intervals(given))
-    wide = shown.pivot(index="method", columns="network", values="text")
-    wide = wide.loc[list(given["method"].unique()), list(names.values())]
+
+    def compared(found: pd.DataFrame, labels: dict[str, str]) -> str:
+        shown = found.assign(network=found["network"].map(names), text=with_intervals(found))
+        wide = shown.pivot(index="method", columns="network", values="text")
+        rows = wide.loc[list(found["method"].unique()), list(names.values())]
+        return as_markdown(rows.rename(index=labels).rename_axis("method").reset_index())
+
+    given, other = (
+        table(f"15_depth_pruning/{name}").query("measure == 'given'")
+        for name in ("ranked_sets", "forms")
+    )
+    own = given[given["method"] == "flow"]
     return {
         "flow_blocks": ", ".join(
             f"{with_interval(one, '.2f')} ({names[one['network']]})"
             for one in own.to_dict("records")
         ),
-        "flow_beside": as_markdown(
-            wide.rename(index=subsets.PREDICTORS).rename_axis("method").reset_index()
-        ),
+        "flow_beside": compared(given, subsets.PREDICTORS),
+        "flow_forms": compared(other, forms.FORMS),
     }
 
 
