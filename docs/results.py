@@ -32,7 +32,6 @@ from bogp.studies.motivation import tables as motivation
 from bogp.studies.places import designs as places_designs
 from bogp.studies.places import tables as places_tables
 from bogp.studies.scenarios import measure as scenarios
-from bogp.studies.scenarios.tables import at_share
 from bogp.studies.surrogates import fresh_tables, hard_search
 from bogp.studies.surrogates.fresh import PRIORS
 from bogp.studies.symmetries import measure as symmetries
@@ -517,9 +516,9 @@ def trained_networks() -> dict[str, str]:
 
 def removal_costs() -> dict[str, str]:
     """What removal costs by each method, before and after fine-tuning (notebooks 12 and 13)."""
-    found, tuned, closed, areas, measured_ = (
+    found, tuned, closed, areas, fixed = (
         pd.concat([table(f"12_cifar10_scenarios/{name}"), table(f"13_wikitext/{name}")])
-        for name in ("against_random", "tuned", "closing", "areas", "measured")
+        for name in ("against_random", "tuned", "closing", "areas", "fixed_share")
     )
     kinds, names = list(closed["network"]), scenarios.METHODS
     after = tuned[tuned["against"] == "random"]
@@ -527,7 +526,7 @@ def removal_costs() -> dict[str, str]:
     new_name = {"new weights": "new weights in that of measured loss, less its fine-tuned ones"}
     some = [*GREEDY, "magnitude"]
     left = pd.concat([after[after["method"].isin(some)], new])
-    gone = at_share(measured_, "removal").query("weights == 'kept'")
+    gone = fixed.query("scenario == 'removal' and weights == 'kept'")
     parts = gone.groupby(["method", "network"])["share_parameters"].mean().unstack()
     by = areas.pivot(index=["network", "seed"], columns="method", values=["change", "accuracy"])
     flow, exact = GREEDY

@@ -28,13 +28,13 @@ from torch import fx
 
 from bogp.checks import floats, number, refuse, whole
 from bogp.errors import NotFinite
-from bogp.structural.flow_reader import Reader, Step
 from bogp.structural.gates import Examples
 from bogp.structural.graph import ComputationGraph, check_ready, edge_values
 from bogp.structural.traced import moments
 from bogp.structural.traced.containers import mapped, positional, tensors_of
 from bogp.structural.traced.moments import Channels, Moments
 from bogp.structural.traced.nodes import Inputs, arguments, factors, results_node
+from bogp.structural.traced.reading import Reader, Step
 
 Floats = NDArray[np.float64]
 _HELP = "Look for numbers in the data and the weights that are not finite, or very large."
@@ -232,7 +232,9 @@ def flow_model(
     _check(graph, inputs)
     with graph.sizes_in_words(inputs), torch.no_grad():
         module = _on_cpu(graph)
-        reader = Reader(graph, module, noise_gain, draws)
+        vertices = {node: v.index for v in graph.vertices for node in v.nodes}
+        gates = {(e.consumer, e.slot): e.index for e in graph.edges if e.is_floating}
+        reader = Reader(module, vertices, gates, noise_gain, draws)
         reader.run(*positional(module, mapped(lambda value: value.cpu(), inputs)))
     end = results_node(module)
     ends = {

@@ -36,10 +36,10 @@ def units(notebook: str, pattern: str = "*.csv.gz") -> pd.DataFrame:
 
 @pytest.mark.parametrize("notebook", SECTIONS)
 def test_scenarios_follow_from_the_units_of_single_networks(notebook):
-    folder = RESULTS / notebook
-    measured = read_table(folder / "measured.csv")
-    keys = ["network", "seed", "scenario", "method", "chosen_on", "draw", "weights", "level"]
-    same(units(notebook), measured, keys)
+    folder, measured = RESULTS / notebook, units(notebook)
+    keys = ["network", "seed", "scenario", "method", "chosen_on", "weights"]
+    same(tables.fixed_share(measured), read_table(folder / "fixed_share.csv"), keys)
+    same(tables.tuned(measured), read_table(folder / "tuned.csv"), ["network", "against", "method"])
     profile = yaml.safe_load((ROOT / "notebooks" / "profiles" / "paper.yaml").read_text())
     sizes = profile[SECTIONS[notebook]]
     for network, seeds in measured.groupby("network")["seed"]:

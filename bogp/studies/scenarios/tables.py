@@ -95,6 +95,12 @@ def at_share(table: pd.DataFrame, scenario: str) -> pd.DataFrame:
     return some.groupby(keys, sort=False)[_VALUES].mean().reset_index()
 
 
+def fixed_share(table: pd.DataFrame) -> pd.DataFrame:
+    """``at_share`` of each ``scenario``."""
+    found = [at_share(table, s).assign(scenario=s) for s in dict.fromkeys(table["scenario"])]
+    return pd.concat(found, ignore_index=True)
+
+
 def compared(pairs: Pairs) -> pd.DataFrame:
     """Paired comparisons that make one family.
 

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from bogp.structural.graph import ComputationGraph
 from bogp.structural.traced import moments
 from bogp.structural.traced.moments import Channels, Moments, Rule
 from bogp.structural.traced.nodes import CATS, SUMS, arguments, bypass, signs_of
@@ -72,16 +71,28 @@ class Step:
 
 
 class Reader(fx.Interpreter):
-    """Runs a traced network, and makes a rule of each operation as it goes by."""
+    """Runs a traced network, and makes a rule of each operation as it goes by.
+
+    Args:
+        module: the network.
+        vertices: the vertex that each node is part of.
+        gates: the gate on the value that a node reads in a slot.
+        noise_gain: see ``flow.flow_model``.
+        seed: of samples.
+    """
 
     def __init__(
-        self, graph: ComputationGraph, module: fx.GraphModule, noise_gain: float, seed: int
+        self,
+        module: fx.GraphModule,
+        vertices: dict[str, int],
+        gates: dict[tuple[str, int], int],
+        noise_gain: float,
+        seed: int,
     ) -> None:
         super().__init__(module)
         self.random = torch.Generator().manual_seed(seed)
         self.noise_gain = noise_gain
-        self.vertex = {node: v.index for v in graph.vertices for node in v.nodes}
-        self.gates = {(e.consumer, e.slot): e.index for e in graph.edges if e.is_floating}
+        self.vertex, self.gates = vertices, gates
         self.known: dict[str, Channels] = {}
         # Of tuples, truth values, and other results without moments: what they were made of, and
         # the gates on that.
