@@ -40,6 +40,7 @@ from bogp.structural.traced.nodes import (
     bypass,
     check_evaluation_mode,
     device_of,
+    first_line,
     free_name,
     last,
     node_values,
@@ -300,7 +301,11 @@ class ComputationGraph:
             refused = str(error).startswith(OTHER_SIZES)
             if not refused and (isinstance(error, AssertionError) or shapes[0] == shapes[1]):
                 raise  # the model's own
-            text = str(error) if refused else f"It fails on inputs of these sizes: {error}."
+            text = (
+                str(error)
+                if refused
+                else f"It fails on inputs of these sizes: {first_line(error)}."
+            )
             raise NotCapturable(
                 f"{text} Capture it with such inputs, or hand over examples, or batches of them, "
                 "within its sizes."

@@ -186,9 +186,7 @@ class Reader(fx.Interpreter):
             if one.name in self.known:
                 self.known[one.name] = self.known[one.name].without_entries()
 
-    def _rule(
-        self, n: fx.Node, names: list[str], values: list[Tensor], result: Tensor
-    ) -> Rule | Channels:
+    def _rule(self, n: fx.Node, names: list[str], values: list[Tensor], result: Tensor) -> Rule:
         known = [self.known[name] for name in names]
         layer = self.submodules[n.target] if n.op == "call_module" else None
         word = _word(n, layer)
