@@ -193,7 +193,7 @@ class Reader(fx.Interpreter):
         axis = self._axis(layer, word, known, result)
         kind, parts = self._parameters(n, layer)
         scale = _batch_scale(kind, parts) if known[0].axis == axis == 1 else None
-        hides = word in _FILLS or (n.target in SUMS and self._hides(n))
+        hides = word in _FILLS or (n.target in SUMS and self._hides(n, result))
         own = self.known[n.name] = (
             self._channels(result, axis, _HIDES if hides else -math.inf)
             if scale is None
@@ -234,10 +234,11 @@ class Reader(fx.Interpreter):
         counted = (min(2, len(known) - 1),) if "attention" in word else range(len(known))
         return moments.Product(own, tuple(counted))
 
-    def _hides(self, n: fx.Node) -> bool:
+    def _hides(self, n: fx.Node, result: Tensor) -> bool:
         """Whether a sum adds what keeps a softmax from looking somewhere."""
-        given = (self.env[a] for a in arguments(n) if a.name in self.unmoved)
-        return any(float(value.amin()) < _HIDES for value in given if value.numel())
+        given = [self.env[a] for a in arguments(n) if a.name in self.unmoved]
+        large = any(float(value.abs().amax()) > -_HIDES for value in given if value.numel())
+        return large and float(result.amin()) < _HIDES
 
     def _side_by_side(
         self, known: list[Channels], values: list[Tensor], axis: int, own: Channels, word: str

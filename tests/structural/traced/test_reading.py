@@ -105,6 +105,7 @@ WRITTEN = {
     "filled": (attention(lambda s: s.masked_fill(LATER, -torch.inf)), TOKENS),
     "filled, finite": (attention(lambda s: s.masked_fill(LATER, -1e9)), TOKENS),
     "added": (attention(lambda s: s + torch.zeros(6, 6).masked_fill(LATER, -1e9)), TOKENS),
+    "taken away": (attention(lambda s: s - 1e9 * LATER.float()), TOKENS),
     "chosen": (attention(lambda s: torch.where(LATER, torch.tensor(-torch.inf), s)), TOKENS),
     "float mask": (
         lambda h: functional.scaled_dot_product_attention(h, h, h, attn_mask=torch.zeros(6, 6)),
