@@ -29,7 +29,7 @@ def test_15_depth_pruning_and_again_from_its_unit(home, capsys):
     assert set(found) == {
         *("measured", "means", "against_random", "closing", "costs", "verdicts"),
         *("chosen", "spread", "scoring"),
-        *("sets", "ranked_sets", "set_verdicts"),
+        *("sets", "ranked_sets", "set_verdicts", "forms"),
     }
     measured = found["measured"]
     unit = pd.read_csv(units / "char_transformer_0.csv.gz")

@@ -1,7 +1,7 @@
 """Scores on other devices, in other number types, and on several devices at once.
 
-A device that is not there is stood in for by ``meta``, of whose tensors every number that is read
-is taken to be 1: each tensor that code makes elsewhere than where the network lies is seen.
+A device that is not there is stood in for by ``meta``; numbers that are read of its tensors are taken
+to be near 1. Each tensor that code makes elsewhere than where the network lies is seen.
 """
 
 import copy
@@ -30,7 +30,8 @@ aten = torch.ops.aten
 class Elsewhere(TorchDispatchMode):
     """Notes operations that make a tensor elsewhere than on ``meta`` of none that lies there.
 
-    Numbers that are read from ``meta``, by ``cpu()`` or ``item()``, are ones.
+    Numbers that are read from ``meta``, by ``cpu()`` or ``item()``, are ones, and those of a tensor
+    of floating-point numbers are drawn around one, so that examples differ.
     """
 
     def __init__(self) -> None:
@@ -46,7 +47,11 @@ class Elsewhere(TorchDispatchMode):
         copies = func.overloadpacket in (aten._to_copy, aten.to) and from_meta
         if copies and torch.device("cpu") in (*args[1:], *kwargs.values()):
             types = [a for a in (*args[1:], *kwargs.values()) if isinstance(a, torch.dtype)]
-            return torch.ones(args[0].shape, dtype=[*types, args[0].dtype][0])
+            read = torch.ones(args[0].shape, dtype=[*types, args[0].dtype][0])
+            if read.is_floating_point():
+                drawn = np.random.default_rng(read.numel()).uniform(0.5, 1.5, read.shape)
+                read.copy_(torch.from_numpy(drawn))
+            return read
         result = func(*args, **kwargs)
         made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
         if not all(t.is_meta for t in made) and all(t.is_meta for t in given):
