@@ -1,7 +1,7 @@
 """Scores on other devices, in other number types, and on several devices at once.
 
-A device that is not there is stood in for by ``meta``; numbers that are read of its tensors are taken
-to be near 1. Each tensor that code makes elsewhere than where the network lies is seen.
+A device that is not there is stood in for by ``meta``; numbers that are read of its tensors are
+taken to be near 1. Each tensor that code makes elsewhere than where the network lies is seen.
 """
 
 import copy
