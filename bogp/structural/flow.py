@@ -68,7 +68,8 @@ def shares(graph: ComputationGraph, inputs: Inputs) -> Floats:
                     for part, edge in zip(parts, into, strict=True)
                 ]
                 added = sum(parts[1:], parts[0])
-                sizes = [float((part * added).sum()) for part in parts]
+                seen = added != -math.inf  # where a mask leaves nothing
+                sizes = [float((part * added)[seen].sum()) for part in parts]
             else:
                 sizes = [float(part.square().sum()) for part in parts]
             total = sum(sizes)

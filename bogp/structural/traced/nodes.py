@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from bogp.errors import InvalidInput
+from bogp.errors import InvalidInput, NotCapturable
 from bogp.structural.traced.containers import (
     Container,
     as_call,
@@ -67,9 +67,19 @@ def with_arguments(node: fx.Node, changed: Mapping[int, Any]) -> tuple[Any, Any]
 
 
 def signs_of(node: fx.Node) -> list[float]:
-    """Of a sum or a difference the factors of its ``arguments``, in order."""
+    """Of a sum or a difference the factors of its ``arguments``, in order.
+
+    Raises:
+        NotCapturable: a factor that is no number.
+    """
     signs = [1.0, -1.0 if node.target in SUBTRACTIONS else 1.0]
-    signs[1] *= float(node.kwargs.get("alpha", 1.0))  # type: ignore[arg-type]
+    alpha: Any = node.kwargs.get("alpha", 1.0)
+    if isinstance(alpha, fx.Node):
+        raise NotCapturable(
+            f"{node.name} adds with a factor (alpha) that is only known when it runs; multiply by "
+            "it instead."
+        )
+    signs[1] *= float(alpha)
     number_first = bool(node.args) and not isinstance(node.args[0], fx.Node)
     return signs[1:] if number_first else signs
 

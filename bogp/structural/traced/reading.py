@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bogp.structural.traced import moments
+from bogp.structural.traced.containers import tensors_of
 from bogp.structural.traced.moments import Channels, Moments, Rule
 from bogp.structural.traced.nodes import CATS, SUMS, arguments, bypass, signs_of
 
@@ -30,12 +31,19 @@ _SOFTMAX = {
     **{"log_softmax": torch.log_softmax, "_log_softmax": torch.log_softmax},
 }
 # Operations that are not defined everywhere, or not bounded, and the place of the argument that
-# this is so for: noise must not take it where the network does not.
+# this is so for: masks and noise must not take it where the network does not.
 _BOUNDED = {
     **{"sqrt": 0, "rsqrt": 0, "log": 0, "reciprocal": 0, "div": 1, "truediv": 1},
 }
 _FILLS = {"masked_fill", "masked_fill_", "where"}
 _PARTS = {"getitem", "slice", "narrow", "select"}
+# What scores pass on their way to a softmax.
+_SCORES = {
+    *_FILLS,
+    *("getitem", "slice", "float", "to", "type_as", "_to_copy", "view", "reshape", "dropout"),
+    *("clamp", "max"),
+    *("maximum", "mul", "div", "truediv", "expand", "clone", "contiguous", "unsqueeze", "squeeze"),
+}
 _HIDES = -1e3  # what is filled in or added to keep a softmax from looking there is below this
 _WALK = ("stride", "padding", "dilation", "groups")  # of a convolution
 _CONVOLUTION = ("input", "weight", "bias", *_WALK)
@@ -49,6 +57,8 @@ _FUNCTIONS = {
     "conv2d": _CONVOLUTION,
     "conv3d": _CONVOLUTION,
 }
+_EXPORTED_NORM = "_native_batch_norm_legit_no_training"  # gives a tuple
+_TURNS = {"transpose", "permute", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "getattr"}
 _AVERAGES = {"mean", "avg_pool2d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d"}
 
 
@@ -101,6 +111,8 @@ class Reader(fx.Interpreter):
         self.unmoved: set[str] = set()  # what no removal reaches
         self.terms: dict[str, list[_Term]] = {}  # of sums
         self.steps: list[Step] = []
+        # Steps of their own of constants that were widened, by the name of the constant.
+        self.instead: dict[str, str] = {}
         self.noise: dict[tuple[int, ...], Tensor] = {}  # by shape
 
     def run_node(self, n: fx.Node) -> Any:
@@ -108,6 +120,8 @@ class Reader(fx.Interpreter):
         if n.op == "output" or not _varies(result):
             if _holds_numbers(result):
                 self.behind[n.name] = self._sources(n)
+            if self._is_fixed(n) or (n.op != "output" and not tensors_of(result)):
+                self.fixed.add(n.name)  # a size or a mode is the same for all examples as well
             return result
         of = arguments(n)
         given = [(place, a) for place, a in enumerate(of) if a.name in self.known]
@@ -122,7 +136,10 @@ class Reader(fx.Interpreter):
             rule = self._constant(n, result)
         else:
             values = [self.env[a] for _, a in given]
+            self.instead.clear()
             rule = self._rule(n, [a.name for _, a in given], values, result)
+            if isinstance(rule, moments.Sampled):
+                read = tuple((self.instead.get(name, name), gate) for name, gate in read)
         if isinstance(rule, Channels):
             read = ()
             self.unmoved.add(n.name)
@@ -153,21 +170,32 @@ class Reader(fx.Interpreter):
         own = self.known[n.name] = self._channels(result, axis)
         if len(names) > 1:
             return moments.Product(own, tuple(range(len(names))))
+        source = arguments(n)[0]
+        if _word(source, None) == _EXPORTED_NORM and first.axis == axis == 1:
+            given: Any = source.args
+            _, weight, _, _, variance, _, eps = given
+            scale = torch.rsqrt(self.known[variance.name].mean + eps)
+            scale = scale if weight is None else scale * self.known[weight.name].mean
+            return moments.Affine(scale, first.mean, own.mean)
         start = moments.place_of(own.mean, first.mean)
         if start is not None:
             return moments.Part(start, start + len(own.mean))
         return moments.moved(first, own)
 
+    def _is_fixed(self, n: fx.Node) -> bool:
+        made = n.op not in ("placeholder", "output")
+        return made and self.fixed.issuperset(a.name for a in arguments(n))
+
     def _constant(self, n: fx.Node, result: Tensor) -> Channels:
         """What no removal reaches: a parameter, an input, or what is made of these alone."""
         names = [a.name for a in arguments(n)]
-        if n.op == "get_attr" or (n.op != "placeholder" and self.fixed.issuperset(names)):
+        if self._is_fixed(n):
             self.fixed.add(n.name)
         known = [self.known[name] for name in names if name in self.known]
         axis = moments.default_axis(result)
         if known and n.name not in self.fixed:
             layer = self.submodules[n.target] if n.op == "call_module" else None
-            axis = self._axis(layer, _word(n, layer), known, result)
+            axis = self._axis(n, layer, _word(n, layer), known, result)
         bare = n.name in self.fixed or result.dim() != 1
         make = moments.channels if bare else self._channels
         self.known[n.name] = make(result, axis)
@@ -190,20 +218,31 @@ class Reader(fx.Interpreter):
         known = [self.known[name] for name in names]
         layer = self.submodules[n.target] if n.op == "call_module" else None
         word = _word(n, layer)
-        axis = self._axis(layer, word, known, result)
+        adds = layer is None and n.target in SUMS  # a layer can be called add or sub
+        axis = self._axis(n, layer, word, known, result)
         kind, parts = self._parameters(n, layer)
         scale = _batch_scale(kind, parts) if known[0].axis == axis == 1 else None
-        hides = word in _FILLS or (n.target in SUMS and self._hides(n, result))
+        hides = (
+            word in _FILLS
+            or any(k.hidden is not None for k in known)
+            or (adds and self._hides(n, result))
+        ) and self._are_scores(n)
         own = self.known[n.name] = (
             self._channels(result, axis, _HIDES if hides else -math.inf)
             if scale is None
             else known[0].scaled(scale, moments.channel_means(result, axis))
         )
-        if n.target in SUMS and hides:  # the scores of an attention, and where it may look
+        if adds and hides:  # the scores of an attention, and where it may look
             moving = [place for place, name in enumerate(names) if name not in self.unmoved]
-            if len(moving) == 1:
-                return moments.Moved(known[moving[0]].mean, own.mean, of=moving[0])
-        if n.target in SUMS:
+            of = zip(arguments(n), signs_of(n), strict=False)
+            kept = [(i, sign) for i, (a, sign) in enumerate(of) if a.name in self.known]
+            masks = [at for at, (slot, _) in enumerate(kept) if (n.name, slot) in self.gates]
+            if len(moving) == 1 and set(masks) <= set(moving):
+                at = moving[0]
+                return moments.Moved(known[at].mean, own.mean, of=at, scale=kept[at][1])
+            if len(moving) == 1:  # without its mask a softmax looks elsewhere
+                return moments.Product(own, (moving[0], *(at for at in masks if at != moving[0])))
+        if adds:
             return self._sum(n, names, result, own)
         if n.target in CATS and (found := self._side_by_side(known, values, axis, own, word)):
             return found
@@ -230,9 +269,29 @@ class Reader(fx.Interpreter):
                 averaged = values[0].numel() / result.numel()
                 gain = min(known[0].energy / averaged / own.energy, 1.0)
             return moments.moved(known[0], own, gain)
-        # of attention the third argument, its values
-        counted = (min(2, len(known) - 1),) if "attention" in word else range(len(known))
+        counted = self._values(n, names) if "attention" in word else range(len(known))
         return moments.Product(own, tuple(counted))
+
+    def _values(self, n: fx.Node, names: list[str]) -> tuple[int]:
+        """The place of an attention's values among what it reads: the third argument."""
+        value = n.kwargs.get("value", n.args[2] if len(n.args) > 2 else None)
+        if isinstance(value, fx.Node) and value.name in names:
+            return (len(names) - 1 - names[::-1].index(value.name),)
+        return (len(names) - 1,)
+
+    def _are_scores(self, n: fx.Node) -> bool:
+        """Whether a softmax reads them, as they are or by what leaves them where they are."""
+        seen, ahead = {n}, [n]
+        while ahead:
+            for user in ahead.pop().users:
+                layer = self.submodules[user.target] if user.op == "call_module" else None
+                if (word := _word(user, layer)) in _SOFTMAX:
+                    return True
+                passes = word in _SCORES or (layer is None and user.target in SUMS)
+                if passes and user not in seen:
+                    seen.add(user)
+                    ahead.append(user)
+        return False
 
     def _hides(self, n: fx.Node, result: Tensor) -> bool:
         """Whether a sum adds what keeps a softmax from looking somewhere."""
@@ -259,9 +318,11 @@ class Reader(fx.Interpreter):
         return moments.Cat(torch.tensor(weights, dtype=torch.float64) / sum(weights), counts)
 
     def _axis(
-        self, layer: nn.Module | None, word: str, known: list[Channels], result: Tensor
+        self, n: fx.Node, layer: nn.Module | None, word: str, known: list[Channels], result: Tensor
     ) -> int:
         first = known[0]
+        if word in _TURNS and (same := moments.same_axis(first, result)) is not None:
+            return same  # sizes do not tell which axis it is where two are equal
         if isinstance(layer, nn.modules.conv._ConvNd | nn.modules.batchnorm._BatchNorm):
             return 1
         if word in _FUNCTIONS and word.startswith(("conv", "batch")):
@@ -269,7 +330,8 @@ class Reader(fx.Interpreter):
         if isinstance(layer, nn.Linear) or word in _ROWWISE | _FUNCTIONS.keys() | _SOFTMAX.keys():
             return result.dim() - 1
         if word == "stack" and result.dim() > 1:
-            return first.axis + (result.shape[first.axis] != len(first.mean))
+            dim: Any = n.args[1] if len(n.args) > 1 else n.kwargs.get("dim", 0)
+            return int(first.axis + (dim % result.dim() <= first.axis))
         if first.axis < result.dim() and result.shape[first.axis] == len(first.mean):
             return first.axis
         found = moments.same_axis(first, result)
@@ -277,8 +339,9 @@ class Reader(fx.Interpreter):
 
     def _sum(self, n: fx.Node, names: list[str], result: Tensor, own: Channels) -> Rule:
         """All terms of a sum of sums at once: pairs of them count wherever they are added."""
-        if any(len(self.known[name].mean) not in (1, len(own.mean)) for name in names):
-            return moments.Product(own, (0,))
+        moving = [place for place, name in enumerate(names) if name not in self.unmoved]
+        if any(len(self.known[names[place]].mean) not in (1, len(own.mean)) for place in moving):
+            return moments.Product(own, tuple(moving))
         terms: list[_Term] = []
         for place, (a, sign) in enumerate(zip(arguments(n), signs_of(n), strict=False)):
             inner = self.vertex.get(a.name) == self.vertex.get(n.name) and len(a.users) == 1
@@ -287,11 +350,11 @@ class Reader(fx.Interpreter):
                 parts = self.terms[a.name]
                 terms += [replace(part, sign=part.sign * sign) for part in parts]
             elif a.name in self.known:
-                wide = self._wide(a.name, self.env[a], result, own)
-                terms.append(_Term(a.name, self.gates.get((n.name, place)), sign, wide))
+                name, wide = self._wide(n, a.name, self.env[a], result, own)
+                terms.append(_Term(name, self.gates.get((n.name, place)), sign, wide))
         self.terms[n.name] = terms
         every = [term.sign for term in terms]
-        if any(len(self.known[name].mean) != len(own.mean) for name in names):
+        if any(self.env[a].shape != result.shape for a in arguments(n) if a.name in self.known):
             # Each channel's own mean, which a narrow term has from a few entries, is not rounded.
             added = torch.stack([term.sign * term.value.variation for term in terms]).sum(dim=0)
             own = self.known[n.name] = replace(own, variation=added, energy=moments.energy(added))
@@ -300,12 +363,25 @@ class Reader(fx.Interpreter):
         rest = own.mean - sum((term.sign * term.value.mean for term in terms), torch.zeros(1))
         return rule if float(rest.abs().max()) < 1e-4 * own.energy**0.5 else _Shifted(rule, rest)
 
-    def _wide(self, name: str, value: Tensor, result: Tensor, own: Channels) -> Channels:
-        """A value in the shape of what is made of it, by its channels."""
+    def _wide(
+        self, n: fx.Node, name: str, value: Tensor, result: Tensor, own: Channels
+    ) -> tuple[str, Channels]:
+        """A value in the shape of what is made of it, by its channels, and the step that gives its
+        moments: one of its own where no removal reaches it, or its channels lie along another axis.
+        """
         known = self.known[name]
         if value.shape == result.shape and known.axis == own.axis:
-            return known
-        return self._channels(value.expand(result.shape), own.axis)
+            return name, known
+        wide = self._channels(value.expand(result.shape), own.axis)
+        made, vertex = f"{name} for {n.name}", self.vertex.get(name)
+        if name in self.unmoved:
+            self.steps.append(Step(made, (), vertex, wide.without_entries()))
+        elif known.axis != wide.axis and len(known.mean) == len(wide.mean) > 1:
+            rule = moments.Moved(known.mean, wide.mean)
+            self.steps.append(Step(made, ((name, None),), vertex, rule))
+        else:
+            return name, wide
+        return made, wide
 
     def _bypass(self, around: Channels, own: Channels) -> Rule:
         share = float((around.variation * own.variation).mean()) / own.energy
@@ -357,7 +433,8 @@ class Reader(fx.Interpreter):
             k: self.env[v] if isinstance(v, fx.Node) else v for k, v in bound.items()
         }
         if word in ("matmul", "mm"):
-            return "linear", {"weight": given[order[1]].T}
+            matrix = given[order[1]]
+            return "linear", {"weight": matrix[None] if matrix.dim() == 1 else matrix.mT}
         if word in ("linear", "batch_norm"):
             return word, {"eps": 1e-5} | given
         walk = {name: given[name] for name in _WALK if name in given}
@@ -382,11 +459,13 @@ class Reader(fx.Interpreter):
         wide = []
         for name, value in zip(names, values, strict=True):
             try:
-                wide.append(self._wide(name, value, result, own))
+                made, one = self._wide(n, name, value, result, own)
             except RuntimeError:
                 return None
-            if len(self.known[name].mean) not in (1, len(own.mean)):
+            if made == name and len(self.known[name].mean) not in (1, len(own.mean)):
                 return None
+            wide.append(one)
+            self.instead[name] = made
         count = own.variation.shape[1]
         pick = torch.randint(count, (len(own.mean), min(_ENTRIES, count)), generator=self.random)
         entries = [torch.gather(one.variation, 1, pick) for one in wide]
@@ -412,7 +491,9 @@ class Reader(fx.Interpreter):
     def _bounds(
         self, n: fx.Node, names: list[str], values: list[Tensor], layer: nn.Module | None
     ) -> list[tuple[float, float]]:
-        """Of each argument the range that noise may take it to."""
+        """Of each argument the range that it has in the full network, in which masked values are
+        kept too, or no bounds.
+        """
         word, of = _word(n, layer), [*n.args, *n.kwargs.values()]
         place = _BOUNDED.get(word)
         if word == "pow" and len(of) > 1 and not (isinstance(of[1], int) and of[1] >= 0):
@@ -471,6 +552,8 @@ class Reader(fx.Interpreter):
         pick = torch.randint(len(flat), (min(_ROWS, len(flat)),), generator=self.random)
         entries = flat[pick]
         hidden = None if known.hidden is None else known.hidden.T[pick]
+        if hidden is not None:  # a row with nothing left to look at is as the network has it
+            hidden = hidden & ~hidden.all(dim=1, keepdim=True)
         entries = entries - entries.mean(dim=0)
 
         doubled = None if layer is None else copy.deepcopy(layer).double()
@@ -580,7 +663,8 @@ def _batch_scale(kind: str, parts: dict[str, Any]) -> Tensor | None:
 
 
 def _varies(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 0
+    full = isinstance(value, Tensor) and value.dim() > 0 and value.numel() > 0
+    return full and value.is_floating_point()
 
 
 def _holds_numbers(value: Any) -> bool:
@@ -600,10 +684,6 @@ def _by_last_axis(n: fx.Node, layer: nn.Module | None, word: str, result: Tensor
     if word in _SOFTMAX:
         return over in (-1, result.dim() - 1)
     return over is None or isinstance(over, int) or len(over) == 1
-
-
-def _names(n: fx.Node) -> list[str]:
-    return [a.name for a in arguments(n)]
 
 
 def _word(n: fx.Node, layer: nn.Module | None) -> str:

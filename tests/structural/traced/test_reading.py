@@ -25,6 +25,7 @@ SEED = torch.Generator().manual_seed(0)
 ROWS, TOKENS = (torch.randn(size, generator=SEED) for size in ((64, 8), (64, 6, 8)))
 LATER = torch.ones(6, 6).triu(1).bool()
 Named = namedtuple("Named", "logits")
+NORM = ("running_mean", "running_var", "weight", "bias")
 
 
 @dataclass
@@ -134,6 +135,116 @@ WRITTEN = {
 
 # what is only known by its result, or has terms whose noise is not independent
 ROUGH = {"top k", "LSTM", "GRU", "logarithm", "softmax over tokens", "narrow sum"}
+
+
+class Parametrised(nn.Module):
+    """Images and a parameter."""
+
+    def __init__(self, size, join):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Conv2d(8, 8, 1)
+        self.of = nn.Parameter(torch.randn(size) + 1)
+        self.join = join
+
+    def forward(self, x):
+        images = x.transpose(1, 2).unflatten(2, (2, 3))
+        return self.join(images, self.layer(images), self.of).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("size", "join"),
+    [
+        ((8, 1, 1), lambda x, y, p: x + p * y),
+        ((1, 8, 1, 1), lambda x, y, p: x + p * y),
+        ((8, 1, 1), lambda x, y, p: x + (y + 1000 * p)),
+        ((12,), lambda x, y, p: x + y * p[: y.size(1)].view(1, -1, 1, 1)),
+    ],
+)
+def test_parameters_lie_along_the_channels_that_they_meet(size, join):
+    graph = capture(Residual(Parametrised(size, join)).eval(), TOKENS[:4], level="residual")
+    masks = np.array(
+        [graph.without(s) for k in range(5) for s in combinations(graph.candidates, k)]
+    )
+    found = flow.flow_model(graph, TOKENS).change(masks)
+    assert found[0] == pytest.approx(0, abs=1e-6)
+    assert spearmanr(found, true_change(graph, masks, (TOKENS,))).statistic > 0.85
+
+
+@pytest.mark.parametrize(
+    ("end", "inputs"),
+    [
+        (nn.Identity(), 2000 * ROWS),  # large numbers are no masks
+        (lambda h: torch.stack([h, h.tanh()]).sum(0), ROWS[:8]),  # as many examples as channels
+        (lambda h: h + h.transpose(1, 2).tanh(), TOKENS[:, [0, 1, 2, 3, 4, 5, 0, 1]]),
+        (attention(lambda s: s.masked_fill(LATER, -1e9) / 2), TOKENS),
+        (lambda h: torch.cat([torch.tensor([]), h], -1), ROWS),
+        (lambda h: torch.cat([h[:, :0], h], 1), TOKENS),
+    ],
+)
+def test_what_looks_like_something_else_is_read_as_what_it_is(end, inputs):
+    graph = capture(Residual(end).eval(), inputs[:4], level="residual")
+    masks = np.array(
+        [graph.without(s) for k in range(5) for s in combinations(graph.candidates, k)]
+    )
+    found = flow.flow_model(graph, inputs).change(masks)
+    assert found[0] == pytest.approx(0, abs=1e-6)
+    assert spearmanr(found, true_change(graph, masks, (inputs,))).statistic > 0.85
+
+
+def test_a_layer_may_have_the_name_of_an_operation():
+    class Named(nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            torch.manual_seed(0)
+            self.add_module(name, nn.Linear(8, 5))
+
+        def forward(self, x):
+            (layer,) = self.children()
+            return layer(x)
+
+    found = []
+    for name in ("head", "sub"):
+        graph = capture(Residual(Named(name)).eval(), ROWS[:4], level="residual")
+        masks = [graph.without([edge]) for edge in graph.candidates]
+        found.append(flow.flow_model(graph, ROWS).change(masks))
+    np.testing.assert_allclose(*found)
+
+
+def test_norms_are_alike_as_layers_and_functions():
+    norm = nn.BatchNorm1d(8)
+    with torch.no_grad():
+        norm.running_var.copy_(torch.linspace(0.2, 3.0, 8))
+        norm.weight.copy_(torch.linspace(-1, 2, 8))
+    kinds = [norm, lambda h: functional.batch_norm(h, *(getattr(norm, n) for n in NORM))]
+    found = []
+    for kind in kinds:
+        graph = capture(Residual(kind).eval(), ROWS[:4], level="residual")
+        masks = [graph.without([edge]) for edge in graph.candidates]
+        found.append(flow.flow_model(graph, ROWS).change(masks))
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
+
+def test_values_of_an_attention_are_found_by_name():
+    def end(h):
+        named = {"value": h, "key": h.tanh(), "query": h.tanh()}
+        return functional.scaled_dot_product_attention(**named)
+
+    graph = capture(Residual(end).eval(), TOKENS[:4], level="residual")
+    masks = [graph.without([edge]) for edge in graph.candidates]
+    assert (flow.flow_model(graph, TOKENS).change(masks) > 0.01).all()
+
+
+def test_rows_without_anything_to_look_at_are_no_error():
+    none = LATER.clone()
+    none[0] = True
+    graph = capture(
+        Residual(attention(lambda s: s.masked_fill(none, -1e9))).eval(),
+        TOKENS[:4],
+        level="residual",
+    )
+    masks = [graph.without([edge]) for edge in graph.candidates]
+    assert (flow.flow_model(graph, TOKENS).change(masks) > 0).all()
 
 
 def true_change(graph, masks, inputs):
