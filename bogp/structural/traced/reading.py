@@ -25,24 +25,22 @@ _POINTWISE = {
     *("sigmoid", "exp", "sqrt", "rsqrt", "square", "pow", "abs", "clamp", "clamp_min", "log"),
     *("mul", "mul_", "div", "truediv", "neg", "sin", "cos", "maximum", "minimum", "reciprocal"),
 }
-_ROWWISE = {"layer_norm", "native_layer_norm", "rms_norm"}
+_ROWWISE = {"layer_norm", "rms_norm"}
 _SOFTMAX = {
     **{"softmax": torch.softmax, "_softmax": torch.softmax},
     **{"log_softmax": torch.log_softmax, "_log_softmax": torch.log_softmax},
 }
 # Operations that are not defined everywhere, or not bounded, and the place of the argument that
 # this is so for: masks and noise must not take it where the network does not.
-_BOUNDED = {
-    **{"sqrt": 0, "rsqrt": 0, "log": 0, "reciprocal": 0, "div": 1, "truediv": 1},
-}
+_BOUNDED = {"sqrt": 0, "rsqrt": 0, "log": 0, "reciprocal": 0, "div": 1, "truediv": 1}
 _FILLS = {"masked_fill", "masked_fill_", "where"}
 _PARTS = {"getitem", "slice", "narrow", "select"}
 # What scores pass on their way to a softmax.
 _SCORES = {
     *_FILLS,
     *("getitem", "slice", "float", "to", "type_as", "_to_copy", "view", "reshape", "dropout"),
-    *("clamp", "max"),
-    *("maximum", "mul", "div", "truediv", "expand", "clone", "contiguous", "unsqueeze", "squeeze"),
+    *("clamp", "max", "maximum", "mul", "div", "truediv"),
+    *("expand", "clone", "contiguous", "unsqueeze", "squeeze"),
 }
 _HIDES = -1e3  # what is filled in or added to keep a softmax from looking there is below this
 _WALK = ("stride", "padding", "dilation", "groups")  # of a convolution
@@ -640,17 +638,13 @@ class _Around:
 
 
 def _called(n: fx.Node, layer: nn.Module | None, values: dict[str, Any]) -> Tensor:
-    """An operation again, on other values of the nodes that it reads; that of a layer comes first.
-    Of several results, the first.
-    """
+    """An operation again, on other values of what it reads; that of a layer comes first."""
     args, kwargs = fx.node.map_arg((n.args, n.kwargs), lambda a: values[a.name])
     if layer is not None:
-        found = layer(next(iter(values.values())))
-    elif n.op == "call_method":
-        found = getattr(args[0], str(n.target))(*args[1:], **kwargs)
-    else:
-        found = n.target(*args, **kwargs)  # type: ignore[operator]
-    return found[0] if isinstance(found, tuple) else found
+        return layer(next(iter(values.values())))
+    if n.op == "call_method":
+        return getattr(args[0], str(n.target))(*args[1:], **kwargs)
+    return n.target(*args, **kwargs)  # type: ignore[operator]
 
 
 def _batch_scale(kind: str, parts: dict[str, Any]) -> Tensor | None:

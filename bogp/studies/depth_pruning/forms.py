@@ -38,7 +38,12 @@ FORMS = {
 
 
 def predictions(graph: ComputationGraph, masks: NDArray[np.bool_], inputs: Inputs) -> pd.DataFrame:
-    """What each form says of (M, E) masks; larger is worse.
+    """What each form says of masks; larger is worse.
+
+    Args:
+        graph: of the network.
+        masks: (M, E), True where an edge stays.
+        inputs: examples that it is run on.
 
     Returns:
         (M, forms), in the order of ``FORMS``.
@@ -65,7 +70,8 @@ def predictions(graph: ComputationGraph, masks: NDArray[np.bool_], inputs: Input
 def weights_of(
     graph: ComputationGraph, inputs: Inputs, size: Callable[[Tensor, Tensor], Tensor]
 ) -> Floats:
-    """(E,) of each edge into a sum its size over that of all, else 1.
+    """(E,) of each edge into a sum its size over that of all, else 1: ``flow.shares`` with another
+    size, for networks whose sums have no signs.
 
     Args:
         graph: of the network.
